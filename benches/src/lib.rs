@@ -1,0 +1,1 @@
+//! Benchmarks of the project; each bench target is one comparison.

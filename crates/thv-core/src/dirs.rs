@@ -1,0 +1,112 @@
+//! Where a program keeps its files.
+
+use std::path::{Path, PathBuf};
+
+use crate::Env;
+
+/// The base directories of one installation, all absolute.
+///
+/// The methods name the folders that this project and ToolHive share; nothing is created by asking.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dirs {
+    /// `$HOME`.
+    pub home: PathBuf,
+    /// `$XDG_CONFIG_HOME`, by default `~/.config`.
+    pub config: PathBuf,
+    /// `$XDG_DATA_HOME`, by default `~/.local/share`.
+    pub data: PathBuf,
+    /// `$XDG_STATE_HOME`, by default `~/.local/state`.
+    pub state: PathBuf,
+    /// `$XDG_CACHE_HOME`, by default `~/.cache`.
+    pub cache: PathBuf,
+    /// `$XDG_RUNTIME_DIR`, if there is one.
+    pub runtime: Option<PathBuf>,
+    /// `$TMPDIR`, by default `/tmp`.
+    pub temp: PathBuf,
+}
+
+/// Why the base directories could not be determined.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DirsError {
+    /// Neither `HOME` nor a home directory was given.
+    #[error("HOME is not set: set it, or set XDG_CONFIG_HOME, XDG_DATA_HOME and XDG_STATE_HOME and HOME")]
+    NoHome,
+}
+
+impl Dirs {
+    /// Determines the directories by the XDG rules from `env`. Relative XDG values are ignored, as the
+    /// specification asks.
+    pub fn from_env(env: &Env) -> Result<Self, DirsError> {
+        let absolute = |name: &str| {
+            env.non_empty(name)
+                .map(PathBuf::from)
+                .filter(|path| path.is_absolute())
+        };
+        let home = absolute("HOME").ok_or(DirsError::NoHome)?;
+        let base = |name: &str, fallback: &str| absolute(name).unwrap_or_else(|| home.join(fallback));
+        Ok(Self {
+            config: base("XDG_CONFIG_HOME", ".config"),
+            data: base("XDG_DATA_HOME", ".local/share"),
+            state: base("XDG_STATE_HOME", ".local/state"),
+            cache: base("XDG_CACHE_HOME", ".cache"),
+            runtime: absolute("XDG_RUNTIME_DIR"),
+            temp: absolute("TMPDIR").unwrap_or_else(|| PathBuf::from("/tmp")),
+            home,
+        })
+    }
+
+    /// All base directories below one folder: for tests, and for embedders that keep everything together.
+    pub fn under(root: impl AsRef<Path>) -> Self {
+        let root = root.as_ref();
+        Self {
+            home: root.join("home"),
+            config: root.join("config"),
+            data: root.join("data"),
+            state: root.join("state"),
+            cache: root.join("cache"),
+            runtime: Some(root.join("run")),
+            temp: root.join("tmp"),
+        }
+    }
+
+    /// Run configurations: `$XDG_STATE_HOME/toolhive/runconfigs`.
+    pub fn runconfigs(&self) -> PathBuf {
+        self.state.join("toolhive/runconfigs")
+    }
+
+    /// Groups: `$XDG_STATE_HOME/toolhive/groups`.
+    pub fn groups(&self) -> PathBuf {
+        self.state.join("toolhive/groups")
+    }
+
+    /// Companion records, locks and server logs of ours: `$XDG_STATE_HOME/toolhive/lifecycle`.
+    pub fn lifecycle(&self) -> PathBuf {
+        self.state.join("toolhive/lifecycle")
+    }
+
+    /// Status files: `$XDG_DATA_HOME/toolhive/statuses`.
+    pub fn statuses(&self) -> PathBuf {
+        self.data.join("toolhive/statuses")
+    }
+
+    /// PID files: `$XDG_DATA_HOME/toolhive/pids`.
+    pub fn pids(&self) -> PathBuf {
+        self.data.join("toolhive/pids")
+    }
+
+    /// Logs of proxies: `$XDG_DATA_HOME/toolhive/logs`.
+    pub fn proxy_logs(&self) -> PathBuf {
+        self.data.join("toolhive/logs")
+    }
+
+    /// Logs of servers that run without an engine: `lifecycle/logs`.
+    pub fn server_logs(&self) -> PathBuf {
+        self.lifecycle().join("logs")
+    }
+
+    /// The application's configuration file: `$XDG_CONFIG_HOME/toolhive/config.yaml`.
+    pub fn config_file(&self) -> PathBuf {
+        self.config.join("toolhive/config.yaml")
+    }
+}

@@ -1,0 +1,28 @@
+//! JSON exactly as Go's `encoding/json` writes it.
+//!
+//! ToolHive's files are written by Go: `<`, `>` and `&` inside strings are escaped, floats have Go's form, and
+//! sections that a program passes on keep the order of their keys. Everything here keeps order by itself: objects
+//! are lists of pairs, so that no feature of `serde_json` chosen elsewhere in a build changes what is written.
+//!
+//! ```
+//! use thv_core::gojson::{self, Json};
+//!
+//! let json = Json::parse(br#"{"b":"thv & co","a":[],"n":1.50}"#)?;
+//! assert_eq!(
+//!     gojson::to_string_pretty(&json)?,
+//!     "{\n  \"b\": \"thv \\u0026 co\",\n  \"a\": [],\n  \"n\": 1.50\n}"
+//! );
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod duration;
+mod format;
+mod parse;
+mod time;
+mod value;
+
+pub use duration::{GoDuration, ParseDurationError};
+pub use format::{to_string, to_string_pretty};
+pub use parse::{MAX_DEPTH, ParseJsonError};
+pub use time::{GoTime, ParseTimeError, rfc3339_nano};
+pub use value::{Json, JsonNumber};

@@ -1,0 +1,380 @@
+//! How Go structs become Rust structs: keys in the order of the fields, Go's rules of what is left out, keys matched
+//! without regard to case, and unknown keys kept.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::gojson::{GoDuration, GoTime, Json};
+
+/// Keys that this version does not know, kept in the order in which they were found.
+///
+/// `Debug` shows the keys only.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct ExtraKeys(pub Vec<(String, Json)>);
+
+impl ExtraKeys {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The keys, in their order.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(key, _)| key.as_str())
+    }
+}
+
+impl fmt::Debug for ExtraKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.keys()).finish()
+    }
+}
+
+/// What is wrong with a value, and where. Never the value itself: it may be a secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}{problem}", if path.is_empty() { String::new() } else { format!("{path}: ") })]
+pub struct FieldError {
+    path: String,
+    problem: String,
+}
+
+impl FieldError {
+    pub(crate) fn new(problem: impl Into<String>) -> Self {
+        Self {
+            path: String::new(),
+            problem: problem.into(),
+        }
+    }
+
+    pub(crate) fn expected(what: &str, found: &Json) -> Self {
+        Self::new(format!("expected {what}, found {}", found.kind()))
+    }
+
+    pub(crate) fn within(mut self, step: &str) -> Self {
+        self.path = match self.path.as_str() {
+            "" => step.to_owned(),
+            path if path.starts_with('[') => format!("{step}{path}"),
+            path => format!("{step}.{path}"),
+        };
+        self
+    }
+
+    /// Where it is, as `remote_auth_config.timeout` or `middleware_configs[2].type`; empty for the document itself.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// What is wrong there, as a phrase.
+    pub fn problem(&self) -> &str {
+        &self.problem
+    }
+}
+
+/// A value of a field: how it is read from JSON and written to it.
+pub(crate) trait Field: Sized {
+    /// Reads a value that is not null; null leaves a field at its default, as in Go.
+    fn read(json: Json) -> Result<Self, FieldError>;
+    /// The value as JSON.
+    fn write(&self) -> Json;
+    /// Whether Go's `omitempty` leaves it out.
+    fn is_empty(&self) -> bool;
+}
+
+impl Field for String {
+    fn read(json: Json) -> Result<Self, FieldError> {
+        match json {
+            Json::String(text) => Ok(text),
+            other => Err(FieldError::expected("a string", &other)),
+        }
+    }
+    fn write(&self) -> Json {
+        self.as_str().into()
+    }
+    fn is_empty(&self) -> bool {
+        self.as_str().is_empty()
+    }
+}
+
+impl Field for bool {
+    fn read(json: Json) -> Result<Self, FieldError> {
+        json.as_bool()
+            .ok_or_else(|| FieldError::expected("true or false", &json))
+    }
+    fn write(&self) -> Json {
+        (*self).into()
+    }
+    fn is_empty(&self) -> bool {
+        !*self
+    }
+}
+
+macro_rules! integer_field {
+    ($($ty:ty),*) => {$(
+        impl Field for $ty {
+            fn read(json: Json) -> Result<Self, FieldError> {
+                match &json {
+                    Json::Number(number) => number.as_str().parse().map_err(|_| {
+                        FieldError::new(format!(
+                            "expected an integer from {} to {}, found {}", <$ty>::MIN, <$ty>::MAX, number.as_str()
+                        ))
+                    }),
+                    other => Err(FieldError::expected("an integer", other)),
+                }
+            }
+            fn write(&self) -> Json {
+                i64::from(*self).into()
+            }
+            fn is_empty(&self) -> bool {
+                *self == 0
+            }
+        }
+    )*};
+}
+integer_field!(u16, i32, i64);
+
+impl Field for GoDuration {
+    fn read(json: Json) -> Result<Self, FieldError> {
+        i64::read(json).map(Self::from_nanos)
+    }
+    fn write(&self) -> Json {
+        self.as_nanos().into()
+    }
+    fn is_empty(&self) -> bool {
+        *self == Self::ZERO
+    }
+}
+
+impl Field for GoTime {
+    fn read(json: Json) -> Result<Self, FieldError> {
+        match &json {
+            Json::String(text) => text
+                .parse()
+                .map_err(|error: crate::gojson::ParseTimeError| FieldError::new(error.to_string())),
+            other => Err(FieldError::expected("a time", other)),
+        }
+    }
+    fn write(&self) -> Json {
+        self.to_string().into()
+    }
+    fn is_empty(&self) -> bool {
+        false
+    }
+}
+
+impl Field for Json {
+    fn read(json: Json) -> Result<Self, FieldError> {
+        Ok(json)
+    }
+    fn write(&self) -> Json {
+        self.clone()
+    }
+    fn is_empty(&self) -> bool {
+        self.is_null()
+    }
+}
+
+/// A pointer in Go: absent is nil, present is written whatever it holds.
+impl<T: Field> Field for Option<T> {
+    fn read(json: Json) -> Result<Self, FieldError> {
+        T::read(json).map(Some)
+    }
+    fn write(&self) -> Json {
+        self.as_ref().map_or(Json::Null, Field::write)
+    }
+    fn is_empty(&self) -> bool {
+        self.is_none()
+    }
+}
+
+impl<T: Field + Default> Field for Vec<T> {
+    fn read(json: Json) -> Result<Self, FieldError> {
+        let Json::Array(items) = json else {
+            return Err(FieldError::expected("an array", &json));
+        };
+        items
+            .into_iter()
+            .enumerate()
+            .map(|(at, item)| read_or_default(item).map_err(|error| error.within(&format!("[{at}]"))))
+            .collect()
+    }
+    fn write(&self) -> Json {
+        self.iter().map(Field::write).collect()
+    }
+    fn is_empty(&self) -> bool {
+        self.as_slice().is_empty()
+    }
+}
+
+/// Go sorts the keys of a map by their bytes, and so does `BTreeMap`.
+impl<T: Field + Default> Field for BTreeMap<String, T> {
+    fn read(json: Json) -> Result<Self, FieldError> {
+        let Json::Object(pairs) = json else {
+            return Err(FieldError::expected("an object", &json));
+        };
+        pairs
+            .into_iter()
+            .map(|(key, value)| match read_or_default(value) {
+                Ok(value) => Ok((key, value)),
+                Err(error) => Err(FieldError::within(error, &key)),
+            })
+            .collect()
+    }
+    fn write(&self) -> Json {
+        self.iter()
+            .map(|(key, value)| (key.clone(), value.write()))
+            .collect()
+    }
+    fn is_empty(&self) -> bool {
+        BTreeMap::is_empty(self)
+    }
+}
+
+pub(crate) fn read_or_default<T: Field + Default>(json: Json) -> Result<T, FieldError> {
+    if json.is_null() {
+        Ok(T::default())
+    } else {
+        T::read(json)
+    }
+}
+
+/// Whether Go's decoder takes `found` for `key`: equal but for case, where `ſ` counts as `s` and the Kelvin sign as `k`.
+pub(crate) fn same_key(found: &str, key: &str) -> bool {
+    let fold = |c: char| match c {
+        'ſ' => 's',
+        '\u{212A}' => 'k',
+        other => other.to_ascii_lowercase(),
+    };
+    found.len() >= key.len() && found.chars().map(fold).eq(key.chars().map(fold))
+}
+
+/// Shows that a secret is there, not what it is; of a map its keys.
+pub(crate) struct Redacted<'a, T>(pub(crate) &'a T);
+
+impl<T: Field> fmt::Debug for Redacted<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.write() {
+            Json::Object(pairs) => f.debug_set().entries(pairs.iter().map(|(key, _)| key)).finish(),
+            _ if self.0.is_empty() => f.write_str("(none)"),
+            _ => f.write_str("(redacted)"),
+        }
+    }
+}
+
+/// Defines a struct of a run config: `field: Type = "key"`, then in brackets `always` (no `omitempty`) and `secret`
+/// (hidden from `Debug`). Adds the field `extra` for unknown keys, and everything that reading and writing need.
+macro_rules! go_struct {
+    (
+        $(#[$meta:meta])*
+        pub struct $name:ident {
+            $( $(#[$field_meta:meta])* $field:ident : $ty:ty = $key:literal $([$($flag:ident)+])? ; )*
+        }
+    ) => {
+        $(#[$meta])*
+        #[derive(Clone, PartialEq, Eq, Default)]
+        pub struct $name {
+            $( $(#[$field_meta])* pub $field: $ty, )*
+            /// Keys that this version does not know, in the order in which they were found.
+            pub extra: $crate::ExtraKeys,
+        }
+
+        impl $name {
+            /// The keys in the order in which they are written.
+            const KEYS: &'static [&'static str] = &[$($key),*];
+
+            /// Whether nothing of it differs from its default.
+            pub fn is_default(&self) -> bool {
+                *self == Self::default()
+            }
+
+            pub(crate) fn read_pairs(pairs: Vec<(String, $crate::gojson::Json)>) -> Result<Self, $crate::record::FieldError> {
+                let mut this = Self::default();
+                for (key, value) in pairs {
+                    match Self::KEYS.iter().find(|known| $crate::record::same_key(&key, known)) {
+                        // As in Go, null leaves a field at what an earlier, repeated key made of it.
+                        $( Some(&$key) => if !value.is_null() {
+                            this.$field = $crate::record::Field::read(value).map_err(|error| error.within($key))?;
+                        }, )*
+                        _ => this.extra.0.push((key, value)),
+                    }
+                }
+                Ok(this)
+            }
+
+            pub(crate) fn write_pairs(&self) -> Vec<(String, $crate::gojson::Json)> {
+                let mut pairs = Vec::with_capacity(Self::KEYS.len() + self.extra.0.len());
+                $(
+                    if $crate::record::go_struct!(@always $($($flag)+)?) || !$crate::record::Field::is_empty(&self.$field) {
+                        pairs.push(($key.to_owned(), $crate::record::Field::write(&self.$field)));
+                    }
+                )*
+                let is_known = |key: &str| Self::KEYS.iter().any(|known| $crate::record::same_key(key, known));
+                pairs.extend(self.extra.0.iter().filter(|(key, _)| !is_known(key)).cloned());
+                pairs
+            }
+        }
+
+        impl ::std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                let mut shown = f.debug_struct(stringify!($name));
+                $(
+                    if !$crate::record::Field::is_empty(&self.$field) {
+                        $crate::record::go_struct!(@debug shown, self, $field, $($($flag)+)?);
+                    }
+                )*
+                if !self.extra.is_empty() {
+                    shown.field("extra", &self.extra);
+                }
+                shown.finish()
+            }
+        }
+
+        impl ::serde::Serialize for $name {
+            fn serialize<S: ::serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                ::serde::Serialize::serialize(&$crate::record::Field::write(self), serializer)
+            }
+        }
+
+        impl<'de> ::serde::Deserialize<'de> for $name {
+            fn deserialize<D: ::serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let json = <$crate::gojson::Json as ::serde::Deserialize>::deserialize(deserializer)?;
+                $crate::record::Field::read(json).map_err(::serde::de::Error::custom)
+            }
+        }
+    };
+    (@always) => { false };
+    (@always always $($rest:ident)*) => { true };
+    (@always $other:ident $($rest:ident)*) => { $crate::record::go_struct!(@always $($rest)*) };
+    (@debug $shown:ident, $self:ident, $field:ident,) => {
+        $shown.field(stringify!($field), &$self.$field);
+    };
+    (@debug $shown:ident, $self:ident, $field:ident, secret $($rest:ident)*) => {
+        $shown.field(stringify!($field), &$crate::record::Redacted(&$self.$field));
+    };
+    (@debug $shown:ident, $self:ident, $field:ident, $other:ident $($rest:ident)*) => {
+        $crate::record::go_struct!(@debug $shown, $self, $field, $($rest)*);
+    };
+}
+pub(crate) use go_struct;
+
+/// Reads and writes a struct of `go_struct!` as a field; left out where the struct says so itself.
+macro_rules! go_struct_field {
+    ($($name:ty),+ $(,)?) => {$(
+        impl $crate::record::Field for $name {
+            fn read(json: $crate::gojson::Json) -> Result<Self, $crate::record::FieldError> {
+                match json {
+                    $crate::gojson::Json::Object(pairs) => Self::read_pairs(pairs),
+                    $crate::gojson::Json::Null => Ok(Self::default()),
+                    other => Err($crate::record::FieldError::expected("an object", &other)),
+                }
+            }
+            fn write(&self) -> $crate::gojson::Json {
+                $crate::gojson::Json::Object(self.write_pairs())
+            }
+            /// Go never leaves a struct out; pointers to structs are `Option`s here.
+            fn is_empty(&self) -> bool {
+                false
+            }
+        }
+    )+};
+}
+pub(crate) use go_struct_field;

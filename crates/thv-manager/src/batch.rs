@@ -1,0 +1,164 @@
+//! Many workloads at once: a result per name, and nobody suffers for another.
+
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use thv_core::WorkloadName;
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::{Error, Manager, Result, RunOutcome, StartOptions, StopOptions, StopOutcome};
+
+/// How many workloads are worked on at once.
+const CONCURRENCY: usize = 8;
+/// How long one workload may take.
+const LIMIT: Duration = Duration::from_secs(300);
+
+impl Manager {
+    /// Stops each of `names`.
+    pub fn stop_all(&self, names: Vec<String>, options: StopOptions) -> Batch<StopOutcome> {
+        let manager = self.clone();
+        Batch::start("stop", names, move |name| {
+            let manager = manager.clone();
+            async move { manager.stop(&WorkloadName::new(name)?, options).await }
+        })
+    }
+
+    /// Starts each of `names`.
+    pub fn start_all(&self, names: Vec<String>, options: StartOptions) -> Batch<RunOutcome> {
+        let manager = self.clone();
+        Batch::start("start", names, move |name| {
+            let (manager, options) = (manager.clone(), options.clone());
+            async move { manager.start(&WorkloadName::new(name)?, options).await }
+        })
+    }
+
+    /// Deletes each of `names`.
+    pub fn delete_all(&self, names: Vec<String>, options: StopOptions) -> Batch<()> {
+        let manager = self.clone();
+        Batch::start("delete", names, move |name| {
+            let manager = manager.clone();
+            async move { manager.delete(&WorkloadName::new(name)?, options).await }
+        })
+    }
+}
+
+/// The result of one name in a batch.
+#[derive(Debug)]
+pub struct BatchResult<T> {
+    /// The name as it was given.
+    pub name: String,
+    /// What came of it.
+    pub result: Result<T>,
+}
+
+/// A batch under way: await it for a result per name, in the order in which they were given, or ask whether it
+/// [is done](Batch::is_done). Dropping it lets the work go on.
+#[derive(Debug)]
+pub struct Batch<T> {
+    results: oneshot::Receiver<Vec<BatchResult<T>>>,
+    names: Vec<String>,
+}
+
+impl<T: Send + 'static> Batch<T> {
+    /// Starts `verb` for each name, a bounded number at once.
+    pub(crate) fn start<F, Fut>(operation: &'static str, names: Vec<String>, verb: F) -> Self
+    where
+        F: Fn(String) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<T>> + Send + 'static,
+    {
+        let (done, results) = oneshot::channel();
+        let given = names.clone();
+        tokio::spawn(async move {
+            let places = Arc::new(Semaphore::new(CONCURRENCY));
+            let verb = Arc::new(verb);
+            let tasks: Vec<_> = given
+                .into_iter()
+                .map(|name| {
+                    let (places, verb) = (places.clone(), verb.clone());
+                    let of = name.clone();
+                    let task = tokio::spawn(async move {
+                        let _place = places.acquire().await;
+                        tokio::time::timeout(LIMIT, verb(of.clone()))
+                            .await
+                            .unwrap_or_else(|_| {
+                                Err(Error::TimedOut {
+                                    name: of,
+                                    operation,
+                                    limit: LIMIT,
+                                })
+                            })
+                    });
+                    (name, task)
+                })
+                .collect();
+            let mut all = Vec::with_capacity(tasks.len());
+            for (name, task) in tasks {
+                let result = task.await.unwrap_or_else(|_| {
+                    Err(Error::Panicked {
+                        name: name.clone(),
+                        operation,
+                    })
+                });
+                all.push(BatchResult { name, result });
+            }
+            // Nobody waits any more: that is what dropping the handle means.
+            let _ = done.send(all);
+        });
+        Self { results, names }
+    }
+
+    /// The names that are worked on.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Whether all results are there, so that awaiting would not wait.
+    pub fn is_done(&self) -> bool {
+        !self.results.is_empty() || self.results.is_terminated()
+    }
+}
+
+impl<T: Send + 'static> IntoFuture for Batch<T> {
+    type Output = Vec<BatchResult<T>>;
+    type IntoFuture = BatchFuture<T>;
+
+    fn into_future(self) -> BatchFuture<T> {
+        BatchFuture {
+            results: self.results,
+            names: self.names,
+        }
+    }
+}
+
+/// The future of a [`Batch`].
+#[derive(Debug)]
+pub struct BatchFuture<T> {
+    results: oneshot::Receiver<Vec<BatchResult<T>>>,
+    names: Vec<String>,
+}
+
+impl<T> Future for BatchFuture<T> {
+    type Output = Vec<BatchResult<T>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.results).poll(cx).map(|results| {
+            results.unwrap_or_else(|_| {
+                // The async runtime was shut down under the batch.
+                let names = std::mem::take(&mut self.names);
+                names
+                    .into_iter()
+                    .map(|name| BatchResult {
+                        result: Err(Error::Panicked {
+                            name: name.clone(),
+                            operation: "batch",
+                        }),
+                        name,
+                    })
+                    .collect()
+            })
+        })
+    }
+}

@@ -1,0 +1,176 @@
+//! From a run configuration to what a runtime deploys. Pure: secrets come in resolved.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
+use thv_core::{Mount, MountSource, PublishSpec, RunConfig, TransportType, WorkloadName};
+use thv_runtime::{Capabilities, DeploySpec, Expect, MountBind, NetworkMode, PortBinding};
+
+use crate::{Error, Result};
+
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// What the configuration alone does not say.
+pub(crate) struct Surroundings<'a> {
+    /// What the runtime can do.
+    pub(crate) capabilities: &'a Capabilities,
+    /// What to deploy instead of the configuration's image: what was resolved when it was saved.
+    pub(crate) image: Option<&'a str>,
+    /// Environment variables that carry secrets, resolved.
+    pub(crate) secrets: BTreeMap<String, String>,
+    /// The installation that owns the instance.
+    pub(crate) owner: &'a str,
+    /// What must be there under the name.
+    pub(crate) expect: Expect,
+}
+
+/// Builds what to deploy for `config`.
+pub(crate) fn deploy_spec(
+    name: &WorkloadName,
+    config: &RunConfig,
+    around: Surroundings<'_>,
+) -> Result<DeploySpec> {
+    let mut spec = DeploySpec::new(name.clone(), around.image.unwrap_or(&config.image));
+    if !config.container_name.is_empty() {
+        spec.instance_name.clone_from(&config.container_name);
+    }
+    spec.command.clone_from(&config.cmd_args);
+    spec.transport = config.transport;
+    spec.env = config.env_vars.clone();
+    spec.env
+        .insert("MCP_TRANSPORT".into(), config.transport.as_str().into());
+    if matches!(
+        config.transport,
+        TransportType::Sse | TransportType::StreamableHttp
+    ) {
+        let port = config.target_port;
+        if port == 0 {
+            return Err(invalid("target_port", "an HTTP server needs one"));
+        }
+        // A container must listen on its own address to be reached; a process must not listen on others than ours.
+        let host = if around.capabilities.images {
+            "0.0.0.0"
+        } else {
+            "127.0.0.1"
+        };
+        spec.env.insert("MCP_HOST".into(), host.into());
+        for variable in ["MCP_PORT", "FASTMCP_PORT"] {
+            spec.env.insert(variable.into(), port.to_string());
+        }
+        spec.target = Some(PortBinding {
+            container_port: port,
+            host_ip: Some(LOOPBACK),
+            host_port: port,
+        });
+    }
+    spec.env.extend(around.secrets);
+    spec.labels = config.container_labels.clone();
+    spec.labels.insert(thv_labels::OWNER.into(), around.owner.into());
+    for text in &config.publish {
+        let publish = PublishSpec::parse(text).map_err(|e| invalid("publish", e.to_string()))?;
+        spec.publish.push(PortBinding {
+            container_port: publish.container_port,
+            host_ip: None,
+            host_port: publish.host_port.unwrap_or(0),
+        });
+    }
+    if let Some(profile) = &config.permission_profile {
+        spec.privileged = profile.privileged;
+        spec.network = match profile.network_mode() {
+            "" | "bridge" | "default" => NetworkMode::Bridge,
+            "host" => NetworkMode::Host,
+            "none" => NetworkMode::None,
+            other => NetworkMode::Named(other.to_owned()),
+        };
+        spec.mounts = mounts(&profile.read, &profile.write)?;
+    }
+    spec.isolate_network = config.requires_isolation();
+    spec.expect = around.expect;
+    Ok(spec)
+}
+
+/// Read-only binds, then writable ones; a writable one on the same target wins.
+fn mounts(read: &[String], write: &[String]) -> Result<Vec<MountBind>> {
+    let mut binds: Vec<MountBind> = Vec::new();
+    for (texts, read_only) in [(read, true), (write, false)] {
+        for text in texts {
+            let mount = Mount::parse(text).map_err(|e| invalid("permission_profile", e.to_string()))?;
+            let MountSource::Path(source) = mount.source else {
+                return Err(Error::Unsupported {
+                    what: format!("mount \"{text}\""),
+                    detail: "only host paths can be mounted yet".into(),
+                });
+            };
+            let source = PathBuf::from(source);
+            if !source.is_absolute() {
+                return Err(invalid(
+                    "permission_profile",
+                    format!("the path in \"{text}\" is not absolute"),
+                ));
+            }
+            match binds.iter_mut().find(|bind| bind.target == mount.target) {
+                Some(bind) => bind.read_only &= read_only,
+                None => binds.push(MountBind {
+                    source,
+                    target: mount.target,
+                    read_only,
+                }),
+            }
+        }
+    }
+    Ok(binds)
+}
+
+fn invalid(what: &str, detail: impl Into<String>) -> Error {
+    Error::Invalid {
+        what: what.into(),
+        detail: detail.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn built(config: &RunConfig, capabilities: &Capabilities) -> Result<DeploySpec> {
+        let around = Surroundings {
+            capabilities,
+            image: Some("sha256:abc"),
+            secrets: BTreeMap::from([("TOKEN".to_owned(), "s3cret".to_owned())]),
+            owner: "me",
+            expect: Expect::Absent,
+        };
+        deploy_spec(&WorkloadName::new("fetch").unwrap(), config, around)
+    }
+
+    #[test]
+    fn http_servers_get_their_port_and_are_bound_to_loopback_only() {
+        let config = RunConfig {
+            image: "fetch:1".into(),
+            transport: TransportType::StreamableHttp,
+            target_port: 8080,
+            host: "0.0.0.0".into(),
+            ..RunConfig::default()
+        };
+        let spec = built(&config, &Capabilities::default()).unwrap();
+        assert_eq!(spec.target.unwrap().host_ip, Some(LOOPBACK));
+        assert_eq!(spec.env["MCP_PORT"], "8080");
+        assert_eq!(spec.env["MCP_HOST"], "127.0.0.1");
+        assert_eq!(spec.image, "sha256:abc", "what was resolved is what runs");
+        assert_eq!(spec.env["TOKEN"], "s3cret");
+        assert_eq!(spec.labels[thv_labels::OWNER], "me");
+    }
+
+    #[test]
+    fn a_writable_mount_on_the_same_target_wins() {
+        let binds = mounts(&["/a:/x".into(), "/b".into()], &["/a:/x".into()]).unwrap();
+        let shown: Vec<_> = binds.iter().map(|b| (b.target.as_str(), b.read_only)).collect();
+        assert_eq!(shown, [("/x", false), ("/b", true)]);
+    }
+
+    #[test]
+    fn a_relative_source_is_refused() {
+        assert_eq!(mounts(&["a:/x".into()], &[]).unwrap_err().code(), "invalid");
+    }
+}

@@ -1,0 +1,210 @@
+//! What can go wrong while managing workloads.
+
+use thv_core::InvalidName;
+
+/// The result of a manager's verbs.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+type Source = Box<dyn std::error::Error + Send + Sync>;
+
+/// What can go wrong while managing workloads, keyed by what a caller does about it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// There is no such workload.
+    #[error("workload \"{name}\" not found")]
+    NotFound {
+        /// The name that was asked for.
+        name: String,
+    },
+    /// The name is taken.
+    #[error("workload with name \"{name}\" already exists{hint}")]
+    AlreadyExists {
+        /// The name.
+        name: String,
+        /// What to do, starting with a separator; may be empty.
+        hint: String,
+    },
+    /// The text is not a workload name.
+    #[error(transparent)]
+    InvalidName(#[from] InvalidName),
+    /// Something asked for is wrong; nothing was touched.
+    #[error("invalid {what}: {detail}")]
+    Invalid {
+        /// Which part: a flag or a key of the run configuration.
+        what: String,
+        /// What is wrong, and what would be right.
+        detail: String,
+    },
+    /// Protections or effects were asked for that are not built; nothing was touched.
+    #[error("cannot honour {what}: {detail}")]
+    Unsupported {
+        /// The flags or keys.
+        what: String,
+        /// Why, and what to do.
+        detail: String,
+    },
+    /// A port is taken.
+    #[error("requested proxy port {port} is not available: {holder}")]
+    PortTaken {
+        /// The port.
+        port: u16,
+        /// Who has it.
+        holder: String,
+    },
+    /// Another verb works on the workload, or somebody else owns it.
+    #[error("workload \"{name}\" is busy: {detail}")]
+    Conflict {
+        /// The workload.
+        name: String,
+        /// Which operation, by whom and since when; or whose it is.
+        detail: String,
+    },
+    /// The workload belongs to another application, which has to act itself.
+    #[error("workload \"{name}\" belongs to {launcher}: {detail}")]
+    BelongsElsewhere {
+        /// The workload.
+        name: String,
+        /// The launcher that its record names.
+        launcher: String,
+        /// What to do.
+        detail: String,
+    },
+    /// The server was started and failed. Configuration, status `error` and logs are kept.
+    #[error("workload \"{name}\" failed to start: {reason}")]
+    StartFailed {
+        /// The workload.
+        name: String,
+        /// Why.
+        reason: String,
+        /// The last lines that the server wrote.
+        last_lines: Vec<String>,
+    },
+    /// It did not become ready within the time that the caller gave. It goes on.
+    #[error("workload \"{name}\" was not ready within {waited:?}: {detail}")]
+    NotReady {
+        /// The workload.
+        name: String,
+        /// How long was waited.
+        waited: std::time::Duration,
+        /// What it was doing.
+        detail: String,
+    },
+    /// Something still lives after stop, although it was asked and then killed.
+    #[error("workload \"{name}\" did not stop: {detail}")]
+    StillRunning {
+        /// The workload.
+        name: String,
+        /// What lives.
+        detail: String,
+    },
+    /// A policy refused.
+    #[error("workload \"{name}\" is blocked by policy: {reason}")]
+    Denied {
+        /// The workload.
+        name: String,
+        /// The policy's words.
+        reason: String,
+    },
+    /// A secret that the workload needs cannot be had.
+    #[error("secret \"{secret}\" of workload \"{name}\" cannot be read")]
+    Secret {
+        /// The workload.
+        name: String,
+        /// The secret's name; never its value.
+        secret: String,
+        /// The cause.
+        #[source]
+        source: Source,
+    },
+    /// A runtime failed.
+    #[error(transparent)]
+    Runtime(#[from] thv_runtime::Error),
+    /// The state store failed.
+    #[error(transparent)]
+    State(#[from] thv_state::Error),
+    /// The status manager failed.
+    #[error(transparent)]
+    Status(#[from] thv_status::Error),
+    /// The process table failed.
+    #[error(transparent)]
+    Process(#[from] thv_process::ProcessError),
+    /// The proxy failed.
+    #[error("the proxy of workload \"{name}\" failed: {detail}")]
+    Proxy {
+        /// The workload.
+        name: String,
+        /// What was tried.
+        detail: String,
+        /// The cause.
+        #[source]
+        source: Option<Source>,
+    },
+    /// The operating system failed.
+    #[error("cannot {action}")]
+    Io {
+        /// What was tried, on what.
+        action: String,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The task of a verb ended without a result: it panicked, or its async runtime was shut down.
+    #[error("{operation} of workload \"{name}\" was cut off")]
+    Panicked {
+        /// The workload.
+        name: String,
+        /// The verb.
+        operation: &'static str,
+    },
+    /// A verb took longer than it may.
+    #[error("{operation} of workload \"{name}\" took longer than {limit:?}")]
+    TimedOut {
+        /// The workload.
+        name: String,
+        /// The verb.
+        operation: &'static str,
+        /// The limit.
+        limit: std::time::Duration,
+    },
+}
+
+impl Error {
+    /// Whether the same call may succeed later without a change by anybody.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Conflict { .. } | Self::TimedOut { .. } => true,
+            Self::Runtime(error) => error.is_retryable(),
+            Self::State(error) => error.is_retryable(),
+            Self::Status(error) => error.is_retryable(),
+            _ => false,
+        }
+    }
+
+    /// A stable name for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NotFound { .. } => "not_found",
+            Self::AlreadyExists { .. } => "already_exists",
+            Self::InvalidName(_) => "invalid_name",
+            Self::Invalid { .. } => "invalid",
+            Self::Unsupported { .. } => "unsupported",
+            Self::PortTaken { .. } => "port_taken",
+            Self::Conflict { .. } => "conflict",
+            Self::BelongsElsewhere { .. } => "belongs_elsewhere",
+            Self::StartFailed { .. } => "start_failed",
+            Self::NotReady { .. } => "not_ready",
+            Self::StillRunning { .. } => "still_running",
+            Self::Denied { .. } => "denied",
+            Self::Secret { .. } => "secret",
+            Self::Runtime(error) => error.code(),
+            Self::State(error) => error.code(),
+            Self::Status(error) => error.code(),
+            Self::Process(_) => "process",
+            Self::Proxy { .. } => "proxy",
+            Self::Io { .. } => "io",
+            Self::Panicked { .. } => "panicked",
+            Self::TimedOut { .. } => "timed_out",
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Supervising in the caller's own process: in the foreground of a terminal, and as a detached child.
+
+use std::os::fd::OwnedFd;
+
+use futures_util::future::BoxFuture;
+use thv_core::WorkloadName;
+use thv_status::{Desired, OwnerKind};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::launch::Launch;
+use crate::launcher::{LaunchOrder, LaunchState, Parent};
+use crate::start::Start;
+use crate::supervisor::{End, StopSignal, Supervisor};
+use crate::{Error, Manager, Result, RunOutcome, RunRequest, StartOptions, StopOptions};
+
+/// How `run` behaves in the foreground.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ForegroundOptions {
+    /// Keep the workload, stopped, instead of deleting it at the end.
+    pub keep: bool,
+    /// Replace a workload of that name even if it was ready once.
+    pub replace: bool,
+}
+
+/// How a workload in the foreground ended, when it did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ForegroundEnd {
+    /// It was ended here, and deleted.
+    Deleted,
+    /// It was stopped and its configuration is kept.
+    Stopped,
+    /// It ran already, elsewhere, and nothing was done.
+    AlreadyRunning,
+    /// Somebody else owns it by now.
+    TakenOver,
+}
+
+impl Manager {
+    /// Runs a workload in this task until `cancel` or until somebody stops it. `told` hears once when it is ready.
+    ///
+    /// Ended by `cancel` while it should run, it is deleted, as ToolHive does, unless `options.keep`.
+    pub async fn run_foreground(
+        &self,
+        request: RunRequest,
+        options: ForegroundOptions,
+        cancel: CancellationToken,
+        told: impl FnOnce(RunOutcome) + Send,
+    ) -> Result<ForegroundEnd> {
+        let prepared = Box::pin(self.prepare(&request, options.replace)).await?;
+        let notices = prepared.notices.clone();
+        let launch = Box::pin(self.save(prepared)).await?;
+        let name = launch.name.clone();
+        let end = self.supervise_here(launch, notices, cancel, told).await?;
+        if end != ForegroundEnd::Stopped || options.keep {
+            return Ok(end);
+        }
+        let desired = self.parts.status.read(&name).await?.desired();
+        if desired == Desired::Stopped {
+            return Ok(ForegroundEnd::Stopped);
+        }
+        self.delete(&name, StopOptions::default()).await?;
+        Ok(ForegroundEnd::Deleted)
+    }
+
+    /// Starts a workload in this task until `cancel` or until somebody stops it; it is never deleted.
+    pub async fn start_foreground(
+        &self,
+        name: &WorkloadName,
+        options: StartOptions,
+        cancel: CancellationToken,
+        told: impl FnOnce(RunOutcome) + Send,
+    ) -> Result<ForegroundEnd> {
+        match Box::pin(self.prepare_start(name, &options)).await? {
+            Start::AlreadyRunning(outcome) => {
+                told(outcome);
+                Ok(ForegroundEnd::AlreadyRunning)
+            }
+            Start::Launch(launch, notices) => self.supervise_here(*launch, notices, cancel, told).await,
+        }
+    }
+
+    /// What a process does that [`Detached`](crate::Detached) launched: takes the order from `handover` (its standard
+    /// input), tells the parent how it goes, and supervises until `cancel` (SIGTERM) or until it is stopped.
+    pub async fn run_detached_child(
+        &self,
+        name: &WorkloadName,
+        handover: OwnedFd,
+        cancel: CancellationToken,
+    ) -> Result<ForegroundEnd> {
+        let Some((parent, order)) = Parent::receive(name, handover)? else {
+            return Ok(ForegroundEnd::TakenOver);
+        };
+        let (end, mut states) = self.supervisor(order, OwnerKind::Detached, cancel);
+        let report = async {
+            while states.changed().await.is_ok() {
+                let state = states.borrow_and_update().clone();
+                parent.report(&state);
+                if !matches!(state, LaunchState::Launching | LaunchState::Owned) {
+                    break;
+                }
+            }
+            drop(parent);
+        };
+        let (end, ()) = tokio::join!(end, report);
+        foreground_end(name, end?)
+    }
+
+    async fn supervise_here(
+        &self,
+        launch: Launch,
+        notices: Vec<String>,
+        cancel: CancellationToken,
+        told: impl FnOnce(RunOutcome) + Send,
+    ) -> Result<ForegroundEnd> {
+        let name = launch.name.clone();
+        let (order, op, config) = launch.into_order();
+        let (end, mut states) = self.supervisor(order, OwnerKind::Foreground, cancel);
+        let follow = async {
+            let _ = states.wait_for(|state| *state != LaunchState::Launching).await;
+            drop(op);
+            let ready = states
+                .wait_for(|state| *state == LaunchState::Ready)
+                .await
+                .is_ok();
+            if ready {
+                told(RunOutcome {
+                    name: name.clone(),
+                    url: config.client_url("127.0.0.1").unwrap_or_default(),
+                    ready,
+                    already_running: false,
+                    notices,
+                });
+            }
+        };
+        let (end, ()) = tokio::join!(end, follow);
+        foreground_end(&name, end?)
+    }
+
+    fn supervisor(
+        &self,
+        order: LaunchOrder,
+        kind: OwnerKind,
+        cancel: CancellationToken,
+    ) -> (BoxFuture<'static, Result<End>>, watch::Receiver<LaunchState>) {
+        let signal = StopSignal {
+            stop: cancel,
+            ..StopSignal::default()
+        };
+        let (supervisor, states) = Supervisor::begin(self.parts.clone(), order, kind, signal);
+        (Box::pin(supervisor), states)
+    }
+}
+
+fn foreground_end(name: &WorkloadName, end: End) -> Result<ForegroundEnd> {
+    match end {
+        End::Stopped => Ok(ForegroundEnd::Stopped),
+        End::ClaimLost => Ok(ForegroundEnd::TakenOver),
+        End::Failed { reason, last_lines } => Err(Error::StartFailed {
+            name: name.to_string(),
+            reason,
+            last_lines,
+        }),
+    }
+}

@@ -1,0 +1,144 @@
+//! From a saved workload to a supervisor, and waiting for what comes of it.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use thv_core::{RunConfig, SecretReference, WorkloadName, WorkloadStatus};
+use thv_status::{Authority, ClaimId, Draft, OpGuard, OwnerGuard};
+use tokio::sync::watch;
+
+use crate::launcher::{LaunchOrder, LaunchState};
+use crate::supervisor::with_causes;
+use crate::{Error, Manager, Result, RunOutcome, WaitFor};
+
+/// Everything that a launch needs, under the workload's `.op`.
+pub(crate) struct Launch {
+    pub(crate) name: WorkloadName,
+    pub(crate) claim: ClaimId,
+    pub(crate) config: RunConfig,
+    pub(crate) listener: TcpListener,
+    pub(crate) owner: OwnerGuard,
+    pub(crate) op: OpGuard,
+}
+
+impl Launch {
+    pub(crate) fn into_order(self) -> (LaunchOrder, OpGuard, RunConfig) {
+        let secrets = self
+            .config
+            .secrets
+            .iter()
+            .filter_map(|text| SecretReference::parse(text).ok())
+            .map(|reference| reference.name().to_owned())
+            .collect();
+        let order = LaunchOrder {
+            name: self.name,
+            claim: self.claim,
+            listener: self.listener,
+            owner: self.owner,
+            secrets,
+            debug: self.config.debug,
+        };
+        (order, self.op, self.config)
+    }
+}
+
+impl Manager {
+    pub(crate) async fn launch(
+        &self,
+        launch: Launch,
+        wait: WaitFor,
+        notices: Vec<String>,
+    ) -> Result<RunOutcome> {
+        let name = launch.name.clone();
+        let (order, op, config) = launch.into_order();
+        let mut states = match self.launcher.launch(order, &self.host()).await {
+            Ok(states) => states,
+            Err(error) => {
+                self.launch_failed(&name, &op, &error).await?;
+                return Err(error);
+            }
+        };
+        // Whoever supervises has cleared the journal entry by then: a `stop` need not wait out the launch.
+        let _ = states.wait_for(|state| *state != LaunchState::Launching).await;
+        drop(op);
+        let ready = match outcome(&name, &mut states, wait).await {
+            Err(Error::NotReady { waited, detail, .. }) => {
+                let status = self.parts.status.read(&name).await?.status;
+                let detail = match status
+                    .map(|file| file.status_context)
+                    .filter(|context| !context.is_empty())
+                {
+                    Some(context) => format!("{detail}: {context}"),
+                    None => detail,
+                };
+                return Err(Error::NotReady {
+                    name: name.to_string(),
+                    waited,
+                    detail,
+                });
+            }
+            other => other?,
+        };
+        Ok(RunOutcome {
+            url: config.client_url("127.0.0.1").unwrap_or_default(),
+            name,
+            ready,
+            already_running: false,
+            notices,
+        })
+    }
+
+    async fn launch_failed(&self, name: &WorkloadName, op: &OpGuard, error: &Error) -> Result<()> {
+        let reason = match error {
+            Error::StartFailed { reason, .. } => reason.clone(),
+            other => with_causes(other),
+        };
+        let change = Box::new(move |draft: &mut Draft| {
+            draft.companion.pending = None;
+            draft.companion.owner = None;
+            draft.status.process_id = 0;
+            draft.set_status(WorkloadStatus::Error, &reason);
+        });
+        self.parts
+            .status
+            .update(name, Authority::Verb(op), change)
+            .await?;
+        Ok(())
+    }
+}
+
+/// Waits as long as the caller wants. `true`: ready; `false`: still starting.
+async fn outcome(
+    name: &WorkloadName,
+    states: &mut watch::Receiver<LaunchState>,
+    wait: WaitFor,
+) -> Result<bool> {
+    let limit = match wait {
+        WaitFor::Owned => Duration::ZERO,
+        WaitFor::Launch(limit) | WaitFor::Ready(limit) => limit,
+    };
+    let is_final = |state: &LaunchState| !matches!(state, LaunchState::Launching | LaunchState::Owned);
+    // The supervisor may be gone without a word, or the window over: what it said last counts.
+    let _ = tokio::time::timeout(limit, states.wait_for(is_final)).await;
+    let state = states.borrow().clone();
+    match state {
+        LaunchState::Ready => Ok(true),
+        LaunchState::Failed { reason, last_lines } => Err(Error::StartFailed {
+            name: name.to_string(),
+            reason,
+            last_lines,
+        }),
+        LaunchState::Ended => Err(Error::Conflict {
+            name: name.to_string(),
+            detail: "it was stopped while it was starting".into(),
+        }),
+        LaunchState::Launching | LaunchState::Owned => match wait {
+            WaitFor::Ready(waited) => Err(Error::NotReady {
+                name: name.to_string(),
+                waited,
+                detail: "it is still starting, and goes on".into(),
+            }),
+            _ => Ok(false),
+        },
+    }
+}

@@ -1,0 +1,451 @@
+//! Where supervisors live: in this process, or in one of their own.
+
+use std::ffi::OsString;
+use std::fmt::Debug;
+use std::net::TcpListener;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use thv_core::{Dirs, Env, WorkloadName};
+use thv_process::handover::{AsyncChannel, Channel};
+use thv_process::{DetachedSpec, Processes, Signal, TerminateOutcome, terminate};
+use thv_status::{ClaimId, OwnerGuard, OwnerKind};
+use tokio::sync::watch;
+
+use crate::{Error, Result};
+
+/// How long a child may take to say that it owns the workload.
+const HELLO: Duration = Duration::from_secs(5);
+
+/// The environment variable that marks a detached proxy, as ToolHive does.
+pub(crate) const DETACHED_ENV: &str = "TOOLHIVE_DETACHED";
+
+/// Everything that a supervisor is given by the verb that launches it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct LaunchOrder {
+    /// The workload.
+    pub name: WorkloadName,
+    /// The claim under which the supervisor may write.
+    pub claim: ClaimId,
+    /// The proxy's listening socket.
+    pub listener: TcpListener,
+    /// The locked `.owner`.
+    pub owner: OwnerGuard,
+    /// The names of the secrets that the run configuration refers to.
+    pub secrets: Vec<String>,
+    /// Log more.
+    pub debug: bool,
+}
+
+/// How far a launch has come. Each state is final but the first two.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LaunchState {
+    /// Nobody has taken the order yet.
+    Launching,
+    /// A supervisor owns the workload: claim and port.
+    Owned,
+    /// The server answered `initialize`.
+    Ready,
+    /// It failed; the workload's status says so too.
+    Failed {
+        /// Why.
+        reason: String,
+        /// The last lines that the server wrote.
+        last_lines: Vec<String>,
+    },
+    /// The supervisor ended before it was ready, without a failure: it was stopped.
+    Ended,
+}
+
+/// What a launcher may use of the manager that calls it.
+pub trait SupervisorHost: Send + Sync {
+    /// Runs the supervisor as a task of this process.
+    fn spawn(&self, order: LaunchOrder, kind: OwnerKind) -> watch::Receiver<LaunchState>;
+    /// The environment of the application.
+    fn env(&self) -> &Env;
+    /// Its directories.
+    fn dirs(&self) -> &Dirs;
+    /// Its view of processes.
+    fn processes(&self) -> &dyn Processes;
+}
+
+/// Decides where a supervisor lives.
+#[async_trait]
+pub trait Launcher: Debug + Send + Sync + 'static {
+    /// Hands `order` over. On return a supervisor owns the workload, or the error says why not and nothing was
+    /// started.
+    async fn launch(
+        &self,
+        order: LaunchOrder,
+        host: &dyn SupervisorHost,
+    ) -> Result<watch::Receiver<LaunchState>>;
+
+    /// Refuses before anything is touched, where this launcher cannot work at all.
+    fn check(&self, env: &Env) -> Result<()> {
+        let _ = env;
+        Ok(())
+    }
+}
+
+/// Supervisors are tasks of the embedding application: the library's default.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct InProcess;
+
+#[async_trait]
+impl Launcher for InProcess {
+    async fn launch(
+        &self,
+        order: LaunchOrder,
+        host: &dyn SupervisorHost,
+    ) -> Result<watch::Receiver<LaunchState>> {
+        Ok(host.spawn(order, OwnerKind::Application))
+    }
+}
+
+/// Each supervisor is a process of its own: `<command> start <name> --foreground`, detached from the terminal,
+/// with an environment of listed variables and its output in the workload's proxy log.
+#[derive(Debug, Clone)]
+pub struct Detached {
+    command: PathBuf,
+    args: Vec<OsString>,
+}
+
+impl Detached {
+    /// Launches `command` (absolute) with `args` before `start <name> --foreground`. The program calls
+    /// [`Manager::run_detached_child`](crate::Manager::run_detached_child) there.
+    pub fn new(command: impl Into<PathBuf>, args: impl IntoIterator<Item = OsString>) -> Self {
+        Self {
+            command: command.into(),
+            args: args.into_iter().collect(),
+        }
+    }
+
+    fn spawn(&self, order: &LaunchOrder, stdin: OwnedFd, host: &dyn SupervisorHost) -> Result<Child> {
+        let log = proxy_log(host.dirs(), order.name.as_str())?;
+        let log_too = log.try_clone().map_err(|source| Error::Io {
+            action: "duplicate the proxy log's descriptor".into(),
+            source,
+        })?;
+        let mut args = self.args.clone();
+        args.extend(["start".into(), order.name.as_str().into(), "--foreground".into()]);
+        if order.debug {
+            args.push("--debug".into());
+        }
+        let spec = DetachedSpec::new(&self.command)
+            .args(args)
+            .env(child_env(host.env(), &order.secrets))
+            .stdin(stdin)
+            .stdout(log)
+            .stderr(log_too);
+        Ok(host.processes().spawn_detached(spec)?)
+    }
+}
+
+type Child = Box<dyn thv_process::ProcessHandle>;
+
+/// What the parent says to the child, once, with the listener and the locked `.owner`.
+#[derive(Debug, Serialize, Deserialize)]
+struct Order {
+    version: u32,
+    claim: ClaimId,
+}
+
+/// What the child says to the parent.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Report {
+    Owned,
+    Ready,
+    Failed { reason: String, last_lines: Vec<String> },
+    Ended,
+}
+
+#[async_trait]
+impl Launcher for Detached {
+    fn check(&self, env: &Env) -> Result<()> {
+        if env.get(DETACHED_ENV) == Some("1") {
+            return Err(Error::Unsupported {
+                what: "a detached launch".into(),
+                detail: format!("{DETACHED_ENV}=1 is set: this is a detached proxy itself"),
+            });
+        }
+        Ok(())
+    }
+
+    async fn launch(
+        &self,
+        order: LaunchOrder,
+        host: &dyn SupervisorHost,
+    ) -> Result<watch::Receiver<LaunchState>> {
+        let (ours, theirs) = Channel::pair()?;
+        let ours = ours.into_async()?;
+        let child = self.spawn(&order, theirs.into(), host)?;
+        let message = serde_json::to_vec(&Order {
+            version: 1,
+            claim: order.claim.clone(),
+        })
+        .map_err(|e| Error::Io {
+            action: "write the hand-over".into(),
+            source: e.into(),
+        })?;
+        let name = order.name.clone();
+        let owner = order.owner.as_fd().ok_or_else(|| Error::Unsupported {
+            what: "a detached launch".into(),
+            detail: "the status manager keeps its locks in memory".into(),
+        })?;
+        let sent = ours.send(&message, &[order.listener.as_fd(), owner]);
+        // The child has its own descriptors now: ours would keep the lock alive after its death.
+        drop(order);
+        let hello = match sent {
+            Ok(()) => tokio::time::timeout(HELLO, next_report(&ours))
+                .await
+                .unwrap_or(None),
+            Err(_) => None,
+        };
+        match hello {
+            Some(Report::Owned) => {
+                let (state, states) = watch::channel(LaunchState::Owned);
+                tokio::spawn(follow(ours, state, child));
+                Ok(states)
+            }
+            Some(Report::Failed { reason, last_lines }) => Err(Error::StartFailed {
+                name: name.to_string(),
+                reason,
+                last_lines,
+            }),
+            _ => {
+                end(child).await;
+                let log = host.dirs().proxy_logs().join(format!("{name}.log"));
+                Err(Error::StartFailed {
+                    name: name.to_string(),
+                    reason: format!(
+                        "its proxy process ended or said nothing for {} s; see {}",
+                        HELLO.as_secs(),
+                        log.display()
+                    ),
+                    last_lines: last_lines_of(&log),
+                })
+            }
+        }
+    }
+}
+
+/// Relays what the child reports until it is final, and owns the child's handle that long.
+async fn follow(channel: AsyncChannel, state: watch::Sender<LaunchState>, child: Child) {
+    loop {
+        let next = tokio::select! {
+            report = next_report(&channel) => match report {
+                Some(Report::Owned) => continue,
+                Some(Report::Ready) => LaunchState::Ready,
+                Some(Report::Failed { reason, last_lines }) => LaunchState::Failed { reason, last_lines },
+                Some(Report::Ended) => LaunchState::Ended,
+                None => LaunchState::Failed {
+                    reason: format!("its proxy process ({}) ended unexpectedly", child.identity()),
+                    last_lines: Vec::new(),
+                },
+            },
+            () = state.closed() => return,
+        };
+        let _ = state.send(next);
+        return;
+    }
+}
+
+async fn next_report(channel: &AsyncChannel) -> Option<Report> {
+    let message = channel.recv().await.ok()??;
+    serde_json::from_slice(&message.bytes).ok()
+}
+
+async fn end(child: Child) {
+    match terminate(&*child, Duration::from_secs(1)).await {
+        Ok(TerminateOutcome::Exited { .. }) => {}
+        other => {
+            tracing::warn!(
+                pid = child.identity().pid,
+                ?other,
+                "a launched proxy could not be ended"
+            );
+            let _ = child.signal(Signal::Kill);
+        }
+    }
+}
+
+/// The child's side of a hand-over.
+#[derive(Debug)]
+pub(crate) struct Parent {
+    channel: Channel,
+}
+
+impl Parent {
+    /// Receives the order from `stdin`. `None`: the parent is gone, and the child ends without an effect.
+    pub(crate) fn receive(name: &WorkloadName, stdin: OwnedFd) -> Result<Option<(Self, LaunchOrder)>> {
+        let channel = Channel::from_fd(stdin)?;
+        let Some(message) = channel.recv(HELLO)? else {
+            return Ok(None);
+        };
+        let invalid = |detail: &str| Error::Invalid {
+            what: "hand-over".into(),
+            detail: detail.into(),
+        };
+        let order: Order = serde_json::from_slice(&message.bytes)
+            .map_err(|_| invalid("it is not an order of this version"))?;
+        if order.version != 1 {
+            return Err(invalid(
+                "it has another version: parent and child are different programs",
+            ));
+        }
+        let [listener, owner]: [OwnedFd; 2] = message
+            .fds
+            .try_into()
+            .map_err(|_| invalid("it does not carry a listener and a lock"))?;
+        let order = LaunchOrder {
+            name: name.clone(),
+            claim: order.claim,
+            listener: listener.into(),
+            owner: OwnerGuard::from_fd(name.clone(), owner),
+            secrets: Vec::new(),
+            debug: false,
+        };
+        Ok(Some((Self { channel }, order)))
+    }
+
+    /// Tells the parent, if it still listens.
+    pub(crate) fn report(&self, state: &LaunchState) {
+        let report = match state {
+            LaunchState::Launching => return,
+            LaunchState::Owned => Report::Owned,
+            LaunchState::Ready => Report::Ready,
+            LaunchState::Failed { reason, last_lines } => Report::Failed {
+                reason: reason.clone(),
+                last_lines: last_lines.clone(),
+            },
+            LaunchState::Ended => Report::Ended,
+        };
+        if let Ok(bytes) = serde_json::to_vec(&report) {
+            // The parent may have gone: then nobody needs to know.
+            let _ = self.channel.send(&bytes, &[]);
+        }
+    }
+}
+
+/// The environment of a detached proxy: an allow-list, and the secrets that the configuration names.
+fn child_env(env: &Env, secrets: &[String]) -> Vec<(String, String)> {
+    const EXACT: &[&str] = &[
+        "HOME",
+        "PATH",
+        "LANG",
+        "TZ",
+        "TMPDIR",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "NO_PROXY",
+        "ALL_PROXY",
+        "http_proxy",
+        "https_proxy",
+        "no_proxy",
+        "all_proxy",
+    ];
+    let allowed = |name: &str| match name {
+        "TOOLHIVE_SECRETS_PASSWORD" | DETACHED_ENV => false,
+        _ => match name.strip_prefix("TOOLHIVE_SECRET_") {
+            Some(secret) => secrets.iter().any(|wanted| wanted == secret),
+            None => {
+                EXACT.contains(&name)
+                    || ["XDG_", "DOCKER_", "TOOLHIVE_"]
+                        .iter()
+                        .any(|prefix| name.starts_with(prefix))
+            }
+        },
+    };
+    env.iter()
+        .filter(|(name, _)| allowed(name))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .chain([(DETACHED_ENV.to_owned(), "1".to_owned())])
+        .collect()
+}
+
+/// Opens the workload's proxy log for appending: `$XDG_DATA_HOME/toolhive/logs/<name>.log`, 0600.
+fn proxy_log(dirs: &Dirs, name: &str) -> Result<std::fs::File> {
+    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+    let folder = dirs.proxy_logs();
+    let path = folder.join(format!("{name}.log"));
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o750)
+        .create(&folder)
+        .and_then(|()| {
+            std::fs::OpenOptions::new()
+                .append(true)
+                .create(true)
+                .mode(0o600)
+                .open(&path)
+        })
+        .map_err(|source| Error::Io {
+            action: format!("open the proxy log {}", path.display()),
+            source,
+        })
+}
+
+/// The end of a log, for an error message: at most ten lines of its last 4 KiB.
+fn last_lines_of(log: &std::path::Path) -> Vec<String> {
+    use std::io::{Read, Seek, SeekFrom};
+    let read = || -> std::io::Result<String> {
+        let mut file = std::fs::File::open(log)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(4096)))?;
+        let mut bytes = Vec::new();
+        file.take(4096).read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    let text = read().unwrap_or_default();
+    let lines: Vec<_> = text.lines().map(str::to_owned).collect();
+    lines[lines.len().saturating_sub(10)..].to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_gets_listed_variables_and_only_its_own_secrets() {
+        let env = Env::from_vars([
+            ("HOME", "/home/me"),
+            ("AWS_SECRET_ACCESS_KEY", "no"),
+            ("XDG_STATE_HOME", "/state"),
+            ("TOOLHIVE_RUNTIME", "local"),
+            ("TOOLHIVE_SECRETS_PASSWORD", "no"),
+            ("TOOLHIVE_SECRET_mine", "yes"),
+            ("TOOLHIVE_SECRET_other", "no"),
+        ]);
+        let names: Vec<_> = child_env(&env, &["mine".to_owned()])
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "HOME",
+                "TOOLHIVE_RUNTIME",
+                "TOOLHIVE_SECRET_mine",
+                "XDG_STATE_HOME",
+                "TOOLHIVE_DETACHED"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_detached_proxy_does_not_detach_again() {
+        let env = Env::from_vars([(DETACHED_ENV, "1")]);
+        assert_eq!(
+            Detached::new("/bin/thv", []).check(&env).unwrap_err().code(),
+            "unsupported"
+        );
+    }
+}

@@ -1,0 +1,76 @@
+//! Manages the whole life of MCP workloads: run, supervise, stop, start, delete, list, log.
+//!
+//! A [`Manager`] is made of parts behind traits: runtimes, a state store, a status manager, processes, secrets
+//! and a [`Launcher`] that decides where supervisors live. The umbrella crate `thv` wires them with defaults; here
+//! they are all in memory:
+//!
+//! ```
+//! use std::sync::Arc;
+//! use thv_core::{Dirs, SystemClock};
+//! use thv_manager::{ListOptions, Manager};
+//! use thv_process::MemoryProcesses;
+//! use thv_runtime::{MemoryRuntime, Runtimes};
+//! use thv_state::MemoryStateStore;
+//! use thv_status::MemoryStatusManager;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let processes = Arc::new(MemoryProcesses::new());
+//! let manager = Manager::builder()
+//!     .launcher_id("com.example.app")
+//!     .dirs(Dirs::under("/nowhere"))
+//!     .runtimes(Runtimes::new().with(Arc::new(MemoryRuntime::new())))
+//!     .state(Arc::new(MemoryStateStore::new()))
+//!     .status(Arc::new(MemoryStatusManager::new()))
+//!     .processes(processes)
+//!     .build()?;
+//! assert!(manager.list(ListOptions::default()).await?.workloads.is_empty());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Every verb may be dropped: it releases what it holds, and the next verb on the same workload goes on from there.
+
+mod manager;
+
+mod delete;
+mod foreground;
+mod list;
+mod logs;
+mod reconcile;
+mod run;
+mod start;
+mod status;
+mod stop;
+
+mod batch;
+mod events;
+mod options;
+mod request;
+
+mod launch;
+mod launcher;
+mod supervisor;
+
+mod deploy_spec;
+mod error;
+mod image;
+mod journal;
+mod owner;
+mod parts;
+mod ports;
+mod proxy;
+
+pub use batch::{Batch, BatchFuture, BatchResult};
+pub use error::{Error, Result};
+pub use events::ManagerEvent;
+pub use foreground::{ForegroundEnd, ForegroundOptions};
+pub use launcher::{Detached, InProcess, LaunchOrder, LaunchState, Launcher, SupervisorHost};
+pub use logs::Lines;
+pub use manager::{Manager, ManagerBuilder};
+pub use options::{
+    ListOptions, ListOutcome, LogRequest, RunOptions, RunOutcome, ShutdownMode, StartOptions, StopOptions,
+    StopOutcome, WaitFor, WorkloadDetails,
+};
+pub use reconcile::{ReconcileAction, Reconciled};
+pub use request::RunRequest;

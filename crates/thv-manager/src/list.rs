@@ -1,0 +1,369 @@
+//! `list` and `get`: what is, put together from records, configurations and runtimes. Nothing is written.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use thv_core::gojson::GoTime;
+use thv_core::{RunConfig, Workload, WorkloadName, WorkloadStatus};
+use thv_labels::user_labels;
+use thv_runtime::{Instance, RuntimeKind};
+use thv_state::{DocumentKind, DocumentName};
+use thv_status::{Desired, InstanceView, Observation, OwnerState, ProxyState, Snapshot, observe};
+
+use crate::owner::find_toolhive_proxy;
+use crate::stop::was_removed;
+use crate::{Error, ListOptions, ListOutcome, Manager, Result};
+
+impl Manager {
+    /// Lists workloads in the order of their names: those of all runtimes, remote ones, and what only files know of.
+    ///
+    /// A runtime that is down is a reason on its workloads and a warning, not a failure. Nothing is written.
+    pub async fn list(&self, options: ListOptions) -> Result<ListOutcome> {
+        if let Some(group) = &options.group {
+            self.check_group(group).await?;
+        }
+        let seen = self.look().await?;
+        let mut outcome = ListOutcome {
+            warnings: seen.warnings.clone(),
+            ..ListOutcome::default()
+        };
+        for name in seen.names() {
+            let view = self.view(&seen, &name);
+            if view.should_run && !options.all && does_not_run(view.workload.status) {
+                outcome.warnings.push(format!(
+                    "\"{}\" should run and does not ({}): {}",
+                    view.workload.name, view.workload.status, view.workload.status_context
+                ));
+            }
+            let wanted = (options.all || view.workload.status.is_listed_by_default())
+                && options
+                    .group
+                    .as_ref()
+                    .is_none_or(|group| view.workload.group == *group)
+                && options
+                    .selector
+                    .as_ref()
+                    .is_none_or(|selector| selector.matches(&view.labels));
+            if wanted {
+                outcome.workloads.push(view.workload);
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// One workload as [`list`](Self::list) shows it.
+    pub async fn get(&self, name: &WorkloadName) -> Result<Workload> {
+        Ok(self.observe_one(name).await?.workload)
+    }
+
+    /// Looks at one workload only.
+    pub(crate) async fn observe_one(&self, name: &WorkloadName) -> Result<View> {
+        let parts = &self.parts;
+        let snapshot = self.known(name).await?;
+        let mut seen = Seen::default();
+        if let Some(config) = parts.find_config(name).await? {
+            seen.configs.insert(name.to_string(), Ok(config));
+        }
+        let kinds: Vec<_> = match snapshot.companion.as_ref().and_then(|c| c.runtime.as_ref()) {
+            Some(runtime) => vec![runtime.kind.clone()],
+            None => parts.runtimes.kinds().cloned().collect(),
+        };
+        let is_remote = matches!(seen.configs.get(name.as_str()), Some(Ok(config)) if config.is_remote());
+        for kind in kinds.into_iter().filter(|_| !is_remote) {
+            let found = match parts.runtimes.get(&kind) {
+                Ok(runtime) => runtime.inspect(name).await,
+                Err(error) => Err(error),
+            };
+            match found {
+                Ok(Some(instance)) => {
+                    seen.instances.insert(name.to_string(), instance);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    seen.down.insert(kind, error.to_string());
+                }
+            }
+        }
+        seen.snapshots.insert(name.to_string(), snapshot);
+        Ok(self.view(&seen, name.as_str()))
+    }
+
+    /// Looks at everything once. Records first: what starts meanwhile is then seen running, not missing.
+    async fn look(&self) -> Result<Seen> {
+        let parts = &self.parts;
+        let mut seen = Seen::default();
+        let snapshots = async { parts.status.list().await.map_err(Error::from) };
+        let (snapshots, configs) = tokio::try_join!(snapshots, self.configs())?;
+        for snapshot in snapshots {
+            if let Some(damage) = &snapshot.damage {
+                seen.warnings.push(format!(
+                    "the status file of \"{}\" is damaged: {damage}",
+                    snapshot.raw_name
+                ));
+            }
+            seen.snapshots.insert(snapshot.raw_name.clone(), snapshot);
+        }
+        for (name, config) in configs {
+            if let Err(error) = &config {
+                seen.warnings.push(error.to_string());
+            }
+            seen.configs.insert(name, config);
+        }
+        for listing in parts.runtimes.list().await {
+            match listing.instances {
+                Ok(instances) => {
+                    for instance in instances {
+                        seen.instances.insert(instance.workload.clone(), instance);
+                    }
+                }
+                Err(error) => {
+                    seen.warn_if_needed(&listing.runtime, &error.to_string());
+                    seen.down.insert(listing.runtime, error.to_string());
+                }
+            }
+        }
+        Ok(seen)
+    }
+
+    /// All run configurations. Parsing many is work: it is done off the async threads, beside the reading of records.
+    async fn configs(&self) -> Result<Vec<(String, Result<RunConfig>)>> {
+        let documents = self.parts.state.read_all(DocumentKind::RunConfig).await?;
+        let parsing = tokio::task::spawn_blocking(move || {
+            documents
+                .into_iter()
+                .map(|(name, document)| (name.to_string(), parse(&name, document)))
+                .collect()
+        });
+        parsing.await.map_err(|error| Error::Io {
+            action: "parse the run configurations".into(),
+            source: std::io::Error::other(error),
+        })
+    }
+
+    fn view(&self, seen: &Seen, name: &str) -> View {
+        let config = seen.configs.get(name).and_then(|config| config.as_ref().ok());
+        let instance = seen.instances.get(name);
+        let snapshot = seen.snapshots.get(name);
+        let remote = config.is_some_and(RunConfig::is_remote);
+        let kind = snapshot
+            .and_then(|snapshot| {
+                snapshot
+                    .companion
+                    .as_ref()?
+                    .runtime
+                    .as_ref()
+                    .map(|runtime| runtime.kind.clone())
+            })
+            .or_else(|| instance.map(|instance| instance.runtime.clone()));
+        let seen_instance = if remote {
+            InstanceView::NotApplicable
+        } else if let Some(instance) = instance {
+            InstanceView::Present(instance)
+        } else {
+            match seen.reason_for(kind.as_ref(), config, &self.parts) {
+                Some(reason) => InstanceView::Unknown(reason),
+                None => InstanceView::Absent,
+            }
+        };
+        let proxy = snapshot.map_or(ProxyState::NotHere, |snapshot| self.proxy_state(snapshot, config));
+        let boot_id = self.parts.processes.boot_id();
+        let observation = match snapshot {
+            Some(snapshot) => observe(snapshot, &seen_instance, proxy, &boot_id),
+            None => from_runtime(&seen_instance),
+        };
+        View::new(name, observation, snapshot, config, instance, kind)
+    }
+
+    /// Whether the proxy of a workload lives; of ToolHive's by proof, as nothing else would be one.
+    fn proxy_state(&self, snapshot: &Snapshot, config: Option<&RunConfig>) -> ProxyState {
+        if snapshot.owner == OwnerState::Alive {
+            return ProxyState::Alive;
+        }
+        let Some(name) = &snapshot.name else {
+            return ProxyState::Unknown;
+        };
+        let claims_to_run = snapshot.status.as_ref().is_some_and(|status| {
+            !matches!(
+                status.status,
+                WorkloadStatus::Stopped | WorkloadStatus::Error | WorkloadStatus::PolicyStopped
+            )
+        });
+        if !claims_to_run {
+            return ProxyState::Dead;
+        }
+        match find_toolhive_proxy(&self.parts, name, snapshot, config) {
+            Ok(Some(_)) => ProxyState::Alive,
+            Ok(None) => ProxyState::Dead,
+            Err(_) => ProxyState::Unknown,
+        }
+    }
+}
+
+/// Neither shown by a plain list nor on its way there.
+fn does_not_run(status: WorkloadStatus) -> bool {
+    !status.is_listed_by_default() && status != WorkloadStatus::Starting
+}
+
+fn parse(name: &DocumentName, document: thv_state::Result<Vec<u8>>) -> Result<RunConfig> {
+    RunConfig::from_json(&document?)
+        .map(RunConfig::normalized)
+        .map_err(|error| Error::Invalid {
+            what: format!("run configuration of \"{name}\""),
+            detail: error.to_string(),
+        })
+}
+
+/// Everything that was looked at.
+#[derive(Default)]
+struct Seen {
+    snapshots: BTreeMap<String, Snapshot>,
+    configs: BTreeMap<String, Result<RunConfig>>,
+    instances: BTreeMap<String, Instance>,
+    down: BTreeMap<RuntimeKind, String>,
+    warnings: Vec<String>,
+}
+
+impl Seen {
+    fn names(&self) -> BTreeSet<String> {
+        // A record alone is what another program left when it removed the workload.
+        let known = self
+            .snapshots
+            .iter()
+            .filter(|(_, snapshot)| !was_removed(snapshot));
+        known
+            .map(|(name, _)| name)
+            .chain(self.configs.keys())
+            .chain(self.instances.keys())
+            .cloned()
+            .collect()
+    }
+
+    /// A runtime that is down concerns somebody only when a workload belongs to it.
+    fn warn_if_needed(&mut self, kind: &RuntimeKind, reason: &str) {
+        let concerned = self.snapshots.values().any(|snapshot| {
+            snapshot
+                .companion
+                .as_ref()
+                .and_then(|c| c.runtime.as_ref())
+                .is_some_and(|of| of.kind == *kind)
+        });
+        if concerned {
+            self.warnings.push(reason.to_owned());
+        }
+    }
+
+    /// Why nothing can be said about an instance that was not found.
+    fn reason_for(
+        &self,
+        kind: Option<&RuntimeKind>,
+        config: Option<&RunConfig>,
+        parts: &crate::parts::Parts,
+    ) -> Option<String> {
+        if let Some(kind) = kind {
+            return self
+                .down
+                .get(kind)
+                .cloned()
+                .or_else(|| parts.runtimes.get(kind).err().map(|error| error.to_string()));
+        }
+        let runtime = parts.runtime_for_image(&config?.image).ok()?;
+        self.down.get(runtime.kind()).cloned()
+    }
+}
+
+/// What is to be said about one workload.
+pub(crate) struct View {
+    pub(crate) workload: Workload,
+    /// All labels: what selectors match.
+    labels: BTreeMap<String, String>,
+    pub(crate) should_run: bool,
+    pub(crate) runtime: Option<RuntimeKind>,
+    pub(crate) launcher: Option<String>,
+    pub(crate) isolated: bool,
+    pub(crate) proxy_pid: Option<u32>,
+}
+
+impl View {
+    fn new(
+        name: &str,
+        observation: Observation,
+        snapshot: Option<&Snapshot>,
+        config: Option<&RunConfig>,
+        instance: Option<&Instance>,
+        runtime: Option<RuntimeKind>,
+    ) -> Self {
+        let labels = match (config, instance) {
+            (Some(config), _) => config.container_labels.clone(),
+            (None, Some(instance)) => instance.labels.clone(),
+            (None, None) => BTreeMap::new(),
+        };
+        let companion = snapshot.and_then(|snapshot| snapshot.companion.as_ref());
+        let mut workload = Workload::new(name, observation.status);
+        workload.status_context = observation.context;
+        if let Some(config) = config {
+            describe(&mut workload, config);
+        } else if let Some(instance) = instance {
+            workload.package.clone_from(&instance.image);
+            workload.port = thv_labels::port(&labels).unwrap_or(0);
+            workload.transport_type = thv_labels::transport(&labels);
+        }
+        workload.labels = user_labels(&labels);
+        if let Some(created) = snapshot
+            .and_then(|snapshot| snapshot.status.as_ref())
+            .map(|s| s.created_at)
+        {
+            workload.created_at = created;
+        } else if let Some(created) = instance.and_then(|instance| instance.created) {
+            workload.created_at = GoTime::from(created);
+        }
+        if let Some(started) = instance.and_then(|instance| instance.started) {
+            workload.started_at = GoTime::from(started);
+        }
+        let isolated = instance.is_some_and(|instance| instance.network_isolated);
+        workload.thv.runtime = runtime.as_ref().map(ToString::to_string);
+        workload.thv.isolated = (!workload.remote).then_some(isolated);
+        workload.thv.launcher = companion
+            .map(|companion| companion.launcher.clone())
+            .filter(|launcher| !launcher.is_empty());
+        Self {
+            labels,
+            should_run: snapshot.is_some_and(|snapshot| snapshot.desired() == Desired::Running),
+            runtime,
+            launcher: workload.thv.launcher.clone(),
+            isolated,
+            proxy_pid: snapshot
+                .filter(|snapshot| snapshot.owner == OwnerState::Alive)
+                .and_then(|snapshot| snapshot.companion.as_ref()?.owner.as_ref())
+                .map(|owner| owner.identity.pid),
+            workload,
+        }
+    }
+}
+
+fn describe(workload: &mut Workload, config: &RunConfig) {
+    workload.remote = config.is_remote();
+    workload.package = if workload.remote {
+        "remote".into()
+    } else {
+        config.image.clone()
+    };
+    workload.url = config.client_url("127.0.0.1").unwrap_or_default();
+    workload.port = config.port;
+    workload.transport_type = Some(config.transport);
+    workload.proxy_mode = Some(config.effective_proxy_mode());
+    workload.group.clone_from(&config.group);
+    workload.tools.clone_from(&config.tools_filter);
+}
+
+/// What is said of a workload without any record: what the runtime says.
+fn from_runtime(instance: &InstanceView<'_>) -> Observation {
+    match instance {
+        InstanceView::Present(instance) => Observation {
+            status: instance.state.into(),
+            context: instance.status_text.clone(),
+        },
+        _ => Observation {
+            status: WorkloadStatus::Stopped,
+            context: String::new(),
+        },
+    }
+}

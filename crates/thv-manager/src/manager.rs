@@ -1,0 +1,320 @@
+//! The facade: its parts, and how it is built. Each verb is in a file of its own.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use futures_util::StreamExt;
+use thv_core::{Clock, Dirs, Env, SystemClock, WorkloadName};
+use thv_process::Processes;
+use thv_runtime::Runtimes;
+use thv_secrets::SecretProvider;
+use thv_state::StateStore;
+use thv_status::{ClaimId, Desired, OwnerKind, StatusManager};
+use tokio::sync::{broadcast, watch};
+use tokio::task::JoinHandle;
+
+use crate::launcher::{InProcess, LaunchOrder, LaunchState, Launcher, SupervisorHost};
+use crate::parts::Parts;
+use crate::supervisor::{StopSignal, Supervisor};
+use crate::{Error, ManagerEvent, Result, ShutdownMode, journal};
+
+/// How many events a slow listener may be behind.
+const EVENTS: usize = 256;
+
+/// Manages the whole life of workloads. Cheap to clone; clones are the same manager.
+///
+/// A manager that is dropped behaves as one that was killed: the supervisors in it end at once, and the workloads can
+/// be started again by anybody. [`shutdown`](Self::shutdown) ends them in order.
+#[derive(Debug, Clone)]
+pub struct Manager {
+    pub(crate) parts: Arc<Parts>,
+    pub(crate) launcher: Arc<dyn Launcher>,
+    pub(crate) tasks: Arc<Tasks>,
+}
+
+/// The parts of a manager to be.
+#[derive(Debug, Default)]
+#[must_use]
+pub struct ManagerBuilder {
+    runtimes: Runtimes,
+    state: Option<Arc<dyn StateStore>>,
+    status: Option<Arc<dyn StatusManager>>,
+    processes: Option<Arc<dyn Processes>>,
+    secrets: Option<Arc<dyn SecretProvider>>,
+    launcher: Option<Arc<dyn Launcher>>,
+    clock: Option<Arc<dyn Clock>>,
+    dirs: Option<Dirs>,
+    env: Env,
+    launcher_id: Option<String>,
+}
+
+impl ManagerBuilder {
+    /// The runtimes. Without any, only remote workloads can run.
+    pub fn runtimes(mut self, runtimes: Runtimes) -> Self {
+        self.runtimes = runtimes;
+        self
+    }
+
+    /// Where run configurations and groups are kept. Required.
+    pub fn state(mut self, state: Arc<dyn StateStore>) -> Self {
+        self.state = Some(state);
+        self
+    }
+
+    /// Where statuses, records and locks are kept. Required.
+    pub fn status(mut self, status: Arc<dyn StatusManager>) -> Self {
+        self.status = Some(status);
+        self
+    }
+
+    /// The operating system's processes. Required.
+    pub fn processes(mut self, processes: Arc<dyn Processes>) -> Self {
+        self.processes = Some(processes);
+        self
+    }
+
+    /// Where secrets come from; by default `TOOLHIVE_SECRET_<name>` of [`env`](Self::env).
+    pub fn secrets(mut self, secrets: Arc<dyn SecretProvider>) -> Self {
+        self.secrets = Some(secrets);
+        self
+    }
+
+    /// Where supervisors live; by default in this process.
+    pub fn launcher(mut self, launcher: Arc<dyn Launcher>) -> Self {
+        self.launcher = Some(launcher);
+        self
+    }
+
+    /// The wall clock; by default the machine's.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+
+    /// The base directories; by default those that [`env`](Self::env) names.
+    pub fn dirs(mut self, dirs: Dirs) -> Self {
+        self.dirs = Some(dirs);
+        self
+    }
+
+    /// The application's environment; empty by default.
+    pub fn env(mut self, env: Env) -> Self {
+        self.env = env;
+        self
+    }
+
+    /// Who this is in records: a reverse domain name for an application, `thv` for the command line. Required
+    /// of an application, so that a reconcile of somebody else leaves its workloads alone.
+    pub fn launcher_id(mut self, id: impl Into<String>) -> Self {
+        self.launcher_id = Some(id.into());
+        self
+    }
+
+    /// Puts the parts together; nothing is touched yet.
+    ///
+    /// # Errors
+    /// `Invalid` naming the part that is missing.
+    pub fn build(self) -> Result<Manager> {
+        let missing = |what: &str| Error::Invalid {
+            what: format!("manager: {what}"),
+            detail: "it is required and was not given".into(),
+        };
+        let dirs = match self.dirs {
+            Some(dirs) => dirs,
+            None => Dirs::from_env(&self.env).map_err(|e| Error::Invalid {
+                what: "environment".into(),
+                detail: e.to_string(),
+            })?,
+        };
+        let parts = Parts {
+            runtimes: self.runtimes,
+            state: self.state.ok_or_else(|| missing("state"))?,
+            status: self.status.ok_or_else(|| missing("status"))?,
+            processes: self.processes.ok_or_else(|| missing("processes"))?,
+            secrets: self
+                .secrets
+                .unwrap_or_else(|| Arc::new(thv_secrets::EnvironmentSecrets::new(&self.env))),
+            clock: self.clock.unwrap_or_else(|| Arc::new(SystemClock)),
+            dirs,
+            env: self.env,
+            launcher_id: self.launcher_id.ok_or_else(|| missing("launcher_id"))?,
+            events: broadcast::Sender::new(EVENTS),
+        };
+        Ok(Manager {
+            parts: Arc::new(parts),
+            launcher: self.launcher.unwrap_or_else(|| Arc::new(InProcess)),
+            tasks: Arc::default(),
+        })
+    }
+}
+
+impl Manager {
+    /// Starts putting a manager together.
+    pub fn builder() -> ManagerBuilder {
+        ManagerBuilder::default()
+    }
+
+    /// The runtimes.
+    pub fn runtimes(&self) -> &Runtimes {
+        &self.parts.runtimes
+    }
+
+    /// What happens to the workloads that this manager supervises itself. A listener that is too slow misses
+    /// the oldest ones and is told how many.
+    pub fn events(&self) -> broadcast::Receiver<ManagerEvent> {
+        self.parts.events.subscribe()
+    }
+
+    /// Ends the supervisors of this manager and waits for them. What should run is still recorded as such:
+    /// [`reconcile`](Self::reconcile) brings it back.
+    pub async fn shutdown(&self, mode: ShutdownMode) -> Result<()> {
+        let all = self.tasks.take_all();
+        for running in &all {
+            if mode == ShutdownMode::Leave {
+                running.signal.leave.cancel();
+            }
+            running.signal.stop.cancel();
+        }
+        for running in all {
+            if let Err(error) = running.task.await {
+                tracing::error!(%error, "a supervisor ended badly");
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn host(&self) -> Host<'_> {
+        Host { manager: self }
+    }
+}
+
+/// The supervisors of this process. Dropping it ends them as a kill would.
+#[derive(Debug, Default)]
+pub(crate) struct Tasks {
+    running: Mutex<HashMap<WorkloadName, Running>>,
+    watcher: OnceLock<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Running {
+    claim: ClaimId,
+    signal: StopSignal,
+    task: JoinHandle<()>,
+}
+
+impl Tasks {
+    fn running(&self) -> std::sync::MutexGuard<'_, HashMap<WorkloadName, Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_all(&self) -> Vec<Running> {
+        self.running().drain().map(|(_, running)| running).collect()
+    }
+
+    /// Tells the supervisor of `name` in this process to end, if there is one.
+    pub(crate) fn stop(&self, name: &WorkloadName) {
+        if let Some(running) = self.running().get(name) {
+            running.signal.stop.cancel();
+        }
+    }
+
+    fn claim_of(&self, name: &WorkloadName) -> Option<ClaimId> {
+        self.running().get(name).map(|running| running.claim.clone())
+    }
+
+    fn forget(&self, name: &WorkloadName, claim: &ClaimId) {
+        let mut running = self.running();
+        if running.get(name).is_some_and(|running| running.claim == *claim) {
+            running.remove(name);
+        }
+    }
+}
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        for running in self.take_all() {
+            running.task.abort();
+        }
+        if let Some(watcher) = self.watcher.take() {
+            watcher.abort();
+        }
+    }
+}
+
+/// What a launcher sees of a manager.
+pub(crate) struct Host<'a> {
+    manager: &'a Manager,
+}
+
+impl SupervisorHost for Host<'_> {
+    fn spawn(&self, order: LaunchOrder, kind: OwnerKind) -> watch::Receiver<LaunchState> {
+        let Manager { parts, tasks, .. } = self.manager;
+        let (name, claim) = (order.name.clone(), order.claim.clone());
+        let signal = StopSignal::default();
+        let (supervisor, states) = Supervisor::begin(parts.clone(), order, kind, signal.clone());
+        let weak = Arc::downgrade(tasks);
+        let mut running = tasks.running();
+        let task = tokio::spawn({
+            let (name, claim) = (name.clone(), claim.clone());
+            async move {
+                if let Err(error) = supervisor.await {
+                    tracing::error!(workload = %name, %error, "the supervisor failed");
+                }
+                if let Some(tasks) = weak.upgrade() {
+                    tasks.forget(&name, &claim);
+                }
+            }
+        });
+        running.insert(name, Running { claim, signal, task });
+        drop(running);
+        tasks
+            .watcher
+            .get_or_init(|| tokio::spawn(hear_others(parts.clone(), Arc::downgrade(tasks))));
+        states
+    }
+
+    fn env(&self) -> &Env {
+        &self.manager.parts.env
+    }
+
+    fn dirs(&self) -> &Dirs {
+        &self.manager.parts.dirs
+    }
+
+    fn processes(&self) -> &dyn Processes {
+        &*self.manager.parts.processes
+    }
+}
+
+/// Ends the supervisors of this process whose workload somebody else stopped, removed or took over.
+async fn hear_others(parts: Arc<Parts>, tasks: std::sync::Weak<Tasks>) {
+    let mut changes = match parts.status.watch().await {
+        Ok(changes) => changes,
+        Err(error) => {
+            tracing::warn!(%error, "changes by other processes are not heard");
+            return;
+        }
+    };
+    while let Some(name) = changes.next().await {
+        let Some(claim) = tasks.upgrade().and_then(|tasks| tasks.claim_of(&name)) else {
+            continue;
+        };
+        let go_on = match parts.status.read(&name).await {
+            Ok(snapshot) => {
+                snapshot
+                    .companion
+                    .as_ref()
+                    .is_some_and(|companion| companion.claim == claim)
+                    && snapshot.desired() == Desired::Running
+                    && !journal::foreign_start(&parts, &name, &snapshot, None).unwrap_or(false)
+            }
+            Err(error) => {
+                tracing::warn!(workload = %name, %error, "a changed record cannot be read");
+                true
+            }
+        };
+        if !go_on && let Some(tasks) = tasks.upgrade() {
+            tasks.stop(&name);
+        }
+    }
+}

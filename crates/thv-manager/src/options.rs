@@ -1,0 +1,146 @@
+//! What callers say to verbs, and what verbs answer.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use thv_core::{Workload, WorkloadName};
+use thv_labels::Selector;
+use thv_runtime::RuntimeKind;
+
+/// How long `run` and `start` wait before they return.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WaitFor {
+    /// Until it is ready, has failed, or the launch window is over; the default is three seconds.
+    Launch(Duration),
+    /// Until it is ready or has failed; not ready in time is [`Error::NotReady`](crate::Error::NotReady).
+    Ready(Duration),
+    /// Only until a supervisor owns claim and port.
+    Owned,
+}
+
+impl Default for WaitFor {
+    fn default() -> Self {
+        Self::Launch(Duration::from_secs(3))
+    }
+}
+
+/// How `run` runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RunOptions {
+    /// How long to wait.
+    pub wait: WaitFor,
+    /// Replace a workload of that name even if it was ready once.
+    pub replace: bool,
+}
+
+/// How `start` starts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StartOptions {
+    /// How long to wait.
+    pub wait: WaitFor,
+    /// Start a workload that another application launched, and own it from now on.
+    pub take_over: bool,
+}
+
+/// What `run` and `start` brought about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RunOutcome {
+    /// The workload.
+    pub name: WorkloadName,
+    /// Where clients reach it.
+    pub url: String,
+    /// Whether it answered `initialize`; otherwise it is still starting.
+    pub ready: bool,
+    /// It ran already and nothing was done.
+    pub already_running: bool,
+    /// What the user should know, one line each (such as "network is not isolated").
+    pub notices: Vec<String>,
+}
+
+/// How `stop` and `delete` end things.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StopOptions {
+    /// How long the proxy and the server may take after they were asked to end, before they are killed.
+    pub grace: Duration,
+    /// Act although the instance belongs to another installation.
+    pub force: bool,
+}
+
+impl Default for StopOptions {
+    fn default() -> Self {
+        Self {
+            grace: Duration::from_secs(30),
+            force: false,
+        }
+    }
+}
+
+/// What `stop` found and did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StopOutcome {
+    /// It ran and was stopped.
+    Stopped,
+    /// Nothing ran.
+    NotRunning,
+}
+
+/// Which workloads are listed.
+#[derive(Debug, Clone, Default)]
+pub struct ListOptions {
+    /// Also those that do not run.
+    pub all: bool,
+    /// Only those whose labels match.
+    pub selector: Option<Selector>,
+    /// Only those of this group.
+    pub group: Option<String>,
+}
+
+/// The answer of `list`.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct ListOutcome {
+    /// The workloads in the order of their names.
+    pub workloads: Vec<Workload>,
+    /// What could not be looked at, and workloads that should run and do not; one line each.
+    pub warnings: Vec<String>,
+}
+
+/// Everything that `status` shows of one workload.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct WorkloadDetails {
+    /// The view that `list` shows.
+    pub workload: Workload,
+    /// The runtime that has its instance; none for remote workloads.
+    pub runtime: Option<RuntimeKind>,
+    /// Whether its traffic is limited to the profile's allow-lists.
+    pub network_isolated: bool,
+    /// Whether it should run.
+    pub desired_running: bool,
+    /// Who launched it.
+    pub launcher: Option<String>,
+    /// The process of its proxy, where it is alive.
+    pub proxy_pid: Option<u32>,
+    /// Where the proxy's log is.
+    pub proxy_log: PathBuf,
+}
+
+/// Which lines of a log are wanted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LogRequest {
+    /// Only the last so many lines; `None` is all.
+    pub tail: Option<usize>,
+    /// Go on with what comes.
+    pub follow: bool,
+}
+
+/// What happens to the workloads of a manager that shuts down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShutdownMode {
+    /// Drain the proxies, stop the instances, write `stopped`; what should run stays so.
+    Stop,
+    /// Only close the proxies.
+    Leave,
+}

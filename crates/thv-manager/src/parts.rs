@@ -1,0 +1,98 @@
+//! What a manager is made of, shared by its verbs and its supervisors.
+
+use std::sync::Arc;
+
+use thv_core::{Clock, Dirs, Env, RunConfig, WorkloadName};
+use thv_process::Processes;
+use thv_runtime::{InstanceRef, Runtime, RuntimeKind, Runtimes};
+use thv_secrets::SecretProvider;
+use thv_state::{StateStore, StateStoreExt};
+use thv_status::StatusManager;
+use tokio::sync::broadcast;
+
+use crate::{Error, ManagerEvent, Result};
+
+/// The name that the command line gives itself as a launcher.
+pub(crate) const COMMAND_LINE: &str = "thv";
+
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) runtimes: Runtimes,
+    pub(crate) state: Arc<dyn StateStore>,
+    pub(crate) status: Arc<dyn StatusManager>,
+    pub(crate) processes: Arc<dyn Processes>,
+    pub(crate) secrets: Arc<dyn SecretProvider>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) dirs: Dirs,
+    pub(crate) env: Env,
+    pub(crate) launcher_id: String,
+    pub(crate) events: broadcast::Sender<ManagerEvent>,
+}
+
+impl Parts {
+    /// The run configuration of `name` with ToolHive's load-time repairs, or `NotFound`.
+    pub(crate) async fn config(&self, name: &WorkloadName) -> Result<RunConfig> {
+        self.find_config(name).await?.ok_or_else(|| Error::NotFound {
+            name: name.to_string(),
+        })
+    }
+
+    /// The run configuration of `name` with ToolHive's load-time repairs, if there is one.
+    pub(crate) async fn find_config(&self, name: &WorkloadName) -> Result<Option<RunConfig>> {
+        Ok(self.state.read_run_config(name).await?.map(RunConfig::normalized))
+    }
+
+    /// The runtime of a workload: the one that its record names; without a record, the one that has its instance;
+    /// otherwise the one that its configuration asks for. `None` for remote workloads.
+    pub(crate) async fn runtime_of(
+        &self,
+        name: &WorkloadName,
+        recorded: Option<&RuntimeKind>,
+        config: Option<&RunConfig>,
+    ) -> Result<Option<Arc<dyn Runtime>>> {
+        if config.is_some_and(RunConfig::is_remote) {
+            return Ok(None);
+        }
+        if let Some(kind) = recorded {
+            return Ok(Some(self.runtimes.get(kind)?));
+        }
+        let mut unavailable = None;
+        for kind in self.runtimes.kinds() {
+            let runtime = self.runtimes.get(kind)?;
+            match runtime.inspect(name).await {
+                Ok(Some(_)) => return Ok(Some(runtime)),
+                Ok(None) => {}
+                Err(error) => unavailable = Some(error),
+            }
+        }
+        let Some(config) = config else {
+            // Nobody can say whether an instance is left where a runtime did not answer.
+            return unavailable.map_or(Ok(None), |error| Err(error.into()));
+        };
+        self.runtime_for_image(&config.image).map(Some)
+    }
+
+    /// The runtime for something that no record speaks of.
+    pub(crate) fn runtime_for_image(&self, image: &str) -> Result<Arc<dyn Runtime>> {
+        const LOCAL: [&str; 3] = ["exec://", "uvx://", "npx://"];
+        if LOCAL.iter().any(|scheme| image.starts_with(scheme)) {
+            return Ok(self.runtimes.get(&"local".into())?);
+        }
+        let kind = self.runtimes.default_kind().ok_or_else(|| Error::Invalid {
+            what: "runtime".into(),
+            detail: "no runtime is configured; only remote workloads can run".into(),
+        })?;
+        Ok(self.runtimes.get(kind)?)
+    }
+
+    /// Tells who listens in this process.
+    pub(crate) fn emit(&self, event: ManagerEvent) {
+        // Nobody listening is fine.
+        let _ = self.events.send(event);
+    }
+}
+
+/// Whatever instance a workload has.
+pub(crate) fn any(name: &WorkloadName) -> InstanceRef {
+    InstanceRef::named(name.clone())
+}

@@ -1,0 +1,234 @@
+//! Which proxy stands before a server.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+use thv_core::{Env, RunConfig, TransportType};
+use thv_proxy::{
+    BackendIo, BridgeConfig, BridgeEnd, GuardConfig, ProxyError, ProxyService, ReverseProxy,
+    ReverseProxyConfig, ServerInfo, StdioBridge, probe,
+};
+use thv_runtime::Stdio;
+use tokio::io::AsyncRead;
+use tokio_util::task::AbortOnDropHandle;
+use url::Url;
+
+use crate::{Error, Result};
+
+/// How long a request may take; a Go duration.
+const REQUEST_TIMEOUT_ENV: &str = "TOOLHIVE_PROXY_REQUEST_TIMEOUT";
+/// How long one try to initialize an HTTP server may take.
+const PROBE: Duration = Duration::from_secs(10);
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// A proxy and the server behind it.
+pub(crate) enum Backend {
+    /// Streams, shared by many clients; standard error is read so that it does not fill up: the runtime keeps it.
+    Stdio {
+        bridge: StdioBridge,
+        _stderr: Option<AbortOnDropHandle<()>>,
+    },
+    /// An HTTP server, here or elsewhere.
+    Http {
+        proxy: ReverseProxy,
+        probe: Url,
+        transport: TransportType,
+    },
+}
+
+/// The bridge before a stdio server. Ids sent to it begin with the claim, which is new for each proxy.
+pub(crate) fn stdio(config: &RunConfig, claim: &str, env: &Env, io: Stdio) -> Result<Backend> {
+    let mut bridge = BridgeConfig {
+        mode: config.effective_proxy_mode(),
+        id_prefix: format!("{}-", &claim[..claim.len().min(16)]),
+        guard: guard(config),
+        ..BridgeConfig::default()
+    };
+    if let Ok(Some(ttl)) = config.session_ttl() {
+        bridge.session_ttl = ttl;
+    }
+    if let Some(timeout) = request_timeout(env) {
+        bridge.request_timeout = timeout;
+    }
+    let bridge = StdioBridge::new(
+        BackendIo {
+            reader: io.stdout,
+            writer: io.stdin,
+        },
+        bridge,
+    )
+    .map_err(|error| failed(config, error))?;
+    let drain = |mut stderr: Box<dyn AsyncRead + Send + Unpin>| {
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            let _ = tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await;
+        }))
+    };
+    Ok(Backend::Stdio {
+        bridge,
+        _stderr: io.stderr.map(drain),
+    })
+}
+
+/// The reverse proxy before an HTTP server of a runtime.
+pub(crate) fn http(config: &RunConfig, address: SocketAddr) -> Result<Backend> {
+    let base = format!("http://{address}");
+    let path = match config.transport {
+        TransportType::Sse => "/sse",
+        _ => "/mcp",
+    };
+    reverse(
+        config,
+        parse(config, &base)?,
+        parse(config, &format!("{base}{path}"))?,
+    )
+}
+
+/// The reverse proxy before a remote server.
+pub(crate) fn remote(config: &RunConfig) -> Result<Backend> {
+    let url = parse(config, &config.remote_url)?;
+    reverse(config, url.clone(), url)
+}
+
+fn reverse(config: &RunConfig, target: Url, probe: Url) -> Result<Backend> {
+    let mut options = ReverseProxyConfig {
+        guard: guard(config),
+        transport: config.transport,
+        ..ReverseProxyConfig::default()
+    };
+    if let Some(forward) = &config.header_forward {
+        for (name, value) in &forward.add_plaintext_headers {
+            options.headers.push(header(name, value)?);
+        }
+    }
+    options.remote = config.is_remote();
+    let proxy = ReverseProxy::new(target, options).map_err(|error| failed(config, error))?;
+    Ok(Backend::Http {
+        proxy,
+        probe,
+        transport: config.transport,
+    })
+}
+
+fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue)> {
+    let invalid = |detail: &str| Error::Invalid {
+        what: format!("forwarded header \"{name}\""),
+        detail: detail.into(),
+    };
+    let parsed = name.parse().map_err(|_| invalid("it is no header name"))?;
+    let mut value = HeaderValue::from_str(value).map_err(|_| invalid("its value is no header value"))?;
+    value.set_sensitive(true);
+    Ok((parsed, value))
+}
+
+fn guard(config: &RunConfig) -> GuardConfig {
+    let loopback = crate::ports::bind_address(&config.host).is_ok_and(|address| address.is_loopback());
+    GuardConfig {
+        // Bound to more than loopback on request, it is reached by names that only its user knows.
+        any_host: !loopback,
+        origins: config.allowed_origins.clone(),
+        ..GuardConfig::default()
+    }
+}
+
+fn parse(config: &RunConfig, url: &str) -> Result<Url> {
+    url.parse().map_err(|e| Error::Invalid {
+        what: format!("URL of workload \"{}\"", config.base_name),
+        detail: format!("it cannot be parsed: {e}"),
+    })
+}
+
+fn failed(config: &RunConfig, error: ProxyError) -> Error {
+    Error::Proxy {
+        name: config.base_name.clone(),
+        detail: error.to_string(),
+        source: std::error::Error::source(&error).map(|cause| cause.to_string().into()),
+    }
+}
+
+fn request_timeout(env: &Env) -> Option<Duration> {
+    let text = env.non_empty(REQUEST_TIMEOUT_ENV)?;
+    let parsed = text
+        .parse::<thv_core::gojson::GoDuration>()
+        .ok()
+        .and_then(thv_core::gojson::GoDuration::to_std);
+    let valid = parsed.filter(|timeout| !timeout.is_zero());
+    if valid.is_none() {
+        tracing::warn!(
+            variable = REQUEST_TIMEOUT_ENV,
+            "not a duration above zero, the default is used"
+        );
+    }
+    valid
+}
+
+impl Backend {
+    pub(crate) fn service(&self) -> ProxyService {
+        match self {
+            Self::Stdio { bridge, .. } => bridge.clone().into_service(),
+            Self::Http { proxy, .. } => proxy.clone().into_service(),
+        }
+    }
+
+    /// Returns when the server has answered `initialize`; tries again while it cannot be reached.
+    pub(crate) async fn ready(&self) -> Result<ServerInfo, ProxyError> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.ready_once().await {
+                Err(error) if error.is_retryable() && matches!(self, Self::Http { .. }) => {
+                    tracing::debug!(%error, "the server is not ready yet");
+                }
+                answer => return answer,
+            }
+            // An HTTP server gives no sign when it begins to listen.
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Asks the server once.
+    pub(crate) async fn ready_once(&self) -> Result<ServerInfo, ProxyError> {
+        match self {
+            Self::Stdio { bridge, .. } => bridge.initialize().await,
+            Self::Http {
+                probe: url,
+                transport,
+                ..
+            } => probe::initialize(url, *transport, PROBE).await,
+        }
+    }
+
+    /// Whether an HTTP server is there.
+    pub(crate) async fn reachable(&self, timeout: Duration) -> Result<(), ProxyError> {
+        match self {
+            Self::Stdio { .. } => Ok(()),
+            Self::Http { probe: url, .. } => probe::reachable(url, timeout).await,
+        }
+    }
+
+    /// Resolves when the connection to the server has ended for good, with the words for it.
+    pub(crate) async fn closed(&self) -> String {
+        match self {
+            Self::Stdio { bridge, .. } => match bridge.closed().await {
+                BridgeEnd::Unreachable { reason } => format!("the server cannot be reached: {reason}"),
+                _ => "the server closed its output".into(),
+            },
+            Self::Http { .. } => std::future::pending().await,
+        }
+    }
+
+    /// Ends the event streams of clients, so that a proxy that drains can finish.
+    pub(crate) fn end_streams(&self) {
+        if let Self::Stdio { bridge, .. } = self {
+            bridge.end_streams();
+        }
+    }
+
+    /// Closes the connection: a stdio server sees the end of its input.
+    pub(crate) async fn shutdown(&self) {
+        if let Self::Stdio { bridge, .. } = self {
+            bridge.shutdown().await;
+        }
+    }
+}

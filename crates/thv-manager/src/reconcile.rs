@@ -1,0 +1,135 @@
+//! `reconcile`: brings reality to what is desired, for the workloads that are ours to start.
+
+use std::time::Duration;
+
+use thv_core::{WorkloadName, WorkloadStatus};
+use thv_status::{Desired, Operation, OwnerState, Snapshot};
+
+use crate::parts::COMMAND_LINE;
+use crate::stop::was_removed;
+use crate::{Error, Manager, Result, StartOptions, StopOptions, journal};
+
+/// What `reconcile` did about one workload.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Reconciled {
+    /// The workload.
+    pub name: WorkloadName,
+    /// What was done.
+    pub action: ReconcileAction,
+}
+
+/// What `reconcile` did, and why.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ReconcileAction {
+    /// It should run and did not: it was started.
+    Started,
+    /// It should not run, and a part of it did: it was stopped.
+    Stopped,
+    /// Nothing of it is left: an interrupted `run` or deletion was finished, or what another program removed.
+    Removed,
+    /// It should run and its launcher is another application, which has to start it.
+    BelongsElsewhere {
+        /// That application.
+        launcher: String,
+    },
+    /// It should run and could not be started.
+    Failed(Error),
+}
+
+impl Manager {
+    /// Starts what should run, does not, and is this manager's to start; finishes interrupted verbs. What was stopped
+    /// stays so. Running it again changes nothing.
+    pub async fn reconcile(&self, options: StartOptions) -> Result<Vec<Reconciled>> {
+        let mut done = Vec::new();
+        for snapshot in self.parts.status.list().await? {
+            let Some(name) = snapshot.name.clone() else {
+                continue;
+            };
+            match Box::pin(self.reconcile_one(&name, snapshot, &options)).await {
+                Ok(None) => {}
+                Ok(Some(action)) => done.push(Reconciled { name, action }),
+                Err(error) => done.push(Reconciled {
+                    name,
+                    action: ReconcileAction::Failed(error),
+                }),
+            }
+        }
+        Ok(done)
+    }
+
+    async fn reconcile_one(
+        &self,
+        name: &WorkloadName,
+        mut snapshot: Snapshot,
+        options: &StartOptions,
+    ) -> Result<Option<ReconcileAction>> {
+        if snapshot.companion.as_ref().is_some_and(|c| c.pending.is_some()) {
+            match self.finish(name).await {
+                Ok(journal::Settled::Removed) => return Ok(Some(ReconcileAction::Removed)),
+                Ok(journal::Settled::Clear) => {}
+                // Somebody works on it right now.
+                Err(Error::Status(error)) if error.is_retryable() => return Ok(None),
+                Err(error) => return Err(error),
+            }
+            snapshot = self.parts.status.read(name).await?;
+        }
+        if was_removed(&snapshot) && matches!(self.known(name).await, Err(Error::NotFound { .. })) {
+            self.delete(name, StopOptions::default()).await?;
+            return Ok(Some(ReconcileAction::Removed));
+        }
+        if snapshot.desired() == Desired::Stopped {
+            // Without a record ToolHive looks after it.
+            if snapshot.companion.is_none() || is_at_rest(&snapshot) {
+                return Ok(None);
+            }
+            return self.reconcile_stop(name).await;
+        }
+        if snapshot.owner == OwnerState::Alive || self.parts.find_config(name).await?.is_none() {
+            return Ok(None);
+        }
+        let launcher = snapshot
+            .companion
+            .as_ref()
+            .map_or_else(String::new, |companion| companion.launcher.clone());
+        let mine = launcher == self.parts.launcher_id
+            || (launcher.is_empty() && self.parts.launcher_id == COMMAND_LINE);
+        if !mine && !options.take_over {
+            return Ok(Some(ReconcileAction::BelongsElsewhere { launcher }));
+        }
+        let outcome = Box::pin(self.start(name, options.clone())).await?;
+        Ok((!outcome.already_running).then_some(ReconcileAction::Started))
+    }
+
+    /// Completes a stop that was asked for and cut off.
+    async fn reconcile_stop(&self, name: &WorkloadName) -> Result<Option<ReconcileAction>> {
+        Box::pin(self.stop(name, StopOptions::default())).await?;
+        Ok(Some(ReconcileAction::Stopped))
+    }
+
+    async fn finish(&self, name: &WorkloadName) -> Result<journal::Settled> {
+        let parts = &self.parts;
+        let op = parts
+            .status
+            .lock_op(name, Operation::Start, Duration::ZERO)
+            .await?;
+        let settled = journal::settle(parts, name, &op).await?;
+        if settled == journal::Settled::Removed {
+            parts.status.remove(name, op).await?;
+        }
+        Ok(settled)
+    }
+}
+
+/// Whether a workload that should not run is recorded as one that does not.
+fn is_at_rest(snapshot: &Snapshot) -> bool {
+    use WorkloadStatus as S;
+    snapshot.owner == OwnerState::Dead
+        && snapshot.status.as_ref().is_some_and(|file| {
+            matches!(
+                file.status,
+                S::Stopped | S::Error | S::Removing | S::PolicyStopped | S::Unknown
+            )
+        })
+}

@@ -1,0 +1,341 @@
+//! From a request to a run configuration.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+
+use thv_core::{
+    Dirs, Env, GroupName, IgnoreConfig, Json, MiddlewareConfig, ProxyMode, PublishSpec, RunConfig,
+    SCHEMA_VERSION, TransportType, WorkloadName,
+};
+use thv_runtime::RuntimeKind;
+
+use super::server::Server;
+use super::{Files, RunRequest, env, forward_headers, invalid, labels, permissions, shown};
+use crate::{Error, Result};
+
+/// What a request is read with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sources<'a> {
+    /// The application's environment.
+    pub(crate) env: &'a Env,
+    /// Its directories; a path that begins with `~/` is below `home`.
+    pub(crate) dirs: &'a Dirs,
+    /// The files that the request names.
+    pub(crate) files: &'a dyn Files,
+}
+
+/// Where the instance is to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum RuntimeChoice {
+    /// Nowhere here: the server is remote.
+    Remote,
+    /// The runtime that was asked for.
+    Named(RuntimeKind),
+    /// The local runtime, because nothing else can run it.
+    Local,
+    /// The default engine.
+    DefaultEngine,
+}
+
+/// A configuration that lacks nothing but ports that nobody asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct Built {
+    /// The configuration; its ports are those that were asked for, else 0 until [`set_ports`].
+    pub(crate) config: RunConfig,
+    /// Where it is to run.
+    pub(crate) runtime: RuntimeChoice,
+    /// What the user should know, one line each.
+    pub(crate) notices: Vec<String>,
+}
+
+/// Builds the configuration that `request` asks for. Nothing is touched.
+pub(crate) fn build(request: &RunRequest, sources: &Sources<'_>) -> Result<Built> {
+    let server = Server::parse(&request.server)?;
+    let runtime = choose_runtime(request, &server, sources.env)?;
+    let transport = transport(request, &server)?;
+    refuse_without_effect(request, &server, transport)?;
+    let name = match &request.name {
+        Some(name) => WorkloadName::new(name)?,
+        None => server.derived_name(),
+    };
+    let absolute = |path: &Path| absolute(path, sources);
+    let mut notices = Vec::new();
+
+    let mut config = RunConfig {
+        schema_version: SCHEMA_VERSION.to_owned(),
+        image: server.image(),
+        remote_url: remote_url(&server),
+        cmd_args: arguments(request)?,
+        name: name.to_string(),
+        container_name: name.to_string(),
+        base_name: name.to_string(),
+        transport,
+        host: host(request, &mut notices)?,
+        target_host: target_host(request, &server)?,
+        allowed_origins: request.allowed_origins.clone(),
+        publish: publish(request)?,
+        env_vars: env::merge(request, transport, sources.files, &absolute)?,
+        debug: request.debug,
+        container_labels: labels::all(request, &name, transport)?,
+        secrets: env::secrets(request, transport)?,
+        session_ttl: session_ttl(request)?,
+        proxy_mode: Some(proxy_mode(request, transport, &mut notices)),
+        group: group(request)?,
+        ignore_config: Some(IgnoreConfig {
+            load_global: request.ignore_globally.unwrap_or(true),
+            ..IgnoreConfig::default()
+        }),
+        middleware_configs: middleware(),
+        header_forward: forward_headers::parse(request)?,
+        ..RunConfig::default()
+    };
+    permissions::apply(request, &mut config, sources.files, &absolute, &mut notices)?;
+    let target = request.target_port.filter(|port| *port != 0);
+    set_ports(&mut config, request.proxy_port.unwrap_or(0), target);
+    Ok(Built {
+        config,
+        runtime,
+        notices,
+    })
+}
+
+/// Sets the ports everywhere that they stand in. A stdio server has no port of its own: pass `None`.
+pub(crate) fn set_ports(config: &mut RunConfig, proxy: u16, target: Option<u16>) {
+    config.port = proxy;
+    config.target_port = target.unwrap_or(0);
+    config
+        .container_labels
+        .insert(thv_labels::PORT.to_owned(), proxy.to_string());
+    let mut set = |key: &str, value: String| config.env_vars.insert(key.to_owned(), value);
+    set("MCP_TRANSPORT", config.transport.to_string());
+    if let Some(target) = target {
+        set("MCP_PORT", target.to_string());
+        set("FASTMCP_PORT", target.to_string());
+    }
+}
+
+fn choose_runtime(request: &RunRequest, server: &Server, env: &Env) -> Result<RuntimeChoice> {
+    let local = RuntimeKind::new("local");
+    let from_env = || {
+        env.get("TOOLHIVE_RUNTIME")
+            .map(str::trim)
+            .filter(|name| !name.is_empty())
+            .map(RuntimeKind::from)
+    };
+    let asked = request.runtime.clone().or_else(from_env);
+    match server {
+        Server::Remote { .. } => match &request.runtime {
+            Some(_) => Err(invalid(
+                "--runtime",
+                "a remote server runs elsewhere: leave it out",
+            )),
+            None => Ok(RuntimeChoice::Remote),
+        },
+        Server::Program(_) => match &request.runtime {
+            Some(kind) if *kind != local => {
+                let detail = format!("a program of this host runs with --runtime local only, not {kind}");
+                Err(invalid("--runtime", detail))
+            }
+            _ => Ok(RuntimeChoice::Local),
+        },
+        Server::Package { scheme, package } if asked.as_ref() != Some(&local) => Err(invalid(
+            format!("server \"{scheme}://{package}\""),
+            "images are not built from packages; --runtime local runs it as a process on this host, without a \
+             container: it then has the rights of your user",
+        )),
+        Server::Package { .. } => Ok(RuntimeChoice::Local),
+        Server::Image(reference) if asked.as_ref() == Some(&local) => Err(invalid(
+            format!("server \"{}\"", shown(reference)),
+            "the local runtime runs no images: give exec:///path/of/a/program, uvx://package or npx://package, or \
+             choose an engine with --runtime",
+        )),
+        Server::Image(_) => Ok(asked.map_or(RuntimeChoice::DefaultEngine, RuntimeChoice::Named)),
+    }
+}
+
+fn transport(request: &RunRequest, server: &Server) -> Result<TransportType> {
+    match (request.transport.unwrap_or(TransportType::StreamableHttp), server) {
+        (TransportType::Inspector, _) => Err(invalid(
+            "--transport \"inspector\"",
+            "use stdio, sse or streamable-http",
+        )),
+        (TransportType::Stdio, Server::Remote { .. }) => Err(invalid(
+            "--transport \"stdio\"",
+            "a remote server speaks streamable-http or sse",
+        )),
+        (transport, _) => Ok(transport),
+    }
+}
+
+/// A flag without effect is refused, never swallowed.
+fn refuse_without_effect(request: &RunRequest, server: &Server, transport: TransportType) -> Result<()> {
+    let refuse = |asked: &[(bool, &str)], detail: &str| match asked.iter().find(|(given, _)| *given) {
+        Some((_, flag)) => Err(invalid(*flag, detail)),
+        None => Ok(()),
+    };
+    if let Server::Remote { .. } = server {
+        let instance_only = [
+            (!request.args.is_empty(), "arguments after --"),
+            (!request.env.is_empty(), "--env"),
+            (request.env_file.is_some(), "--env-file"),
+            (request.env_file_dir.is_some(), "--env-file-dir"),
+            (!request.volumes.is_empty(), "--volume"),
+            (!request.publish.is_empty(), "--publish"),
+            (!request.secrets.is_empty(), "--secret"),
+            (request.permission_profile.is_some(), "--permission-profile"),
+            (request.network.is_some(), "--network"),
+            (request.isolate_network == Some(true), "--isolate-network"),
+            (request.target_host.is_some(), "--target-host"),
+            (request.target_port.is_some(), "--target-port"),
+        ];
+        return refuse(&instance_only, "it has no effect on a remote server");
+    }
+    refuse(
+        &[(!request.forward_headers.is_empty(), "--remote-forward-headers")],
+        "only a remote server gets headers",
+    )?;
+    if transport == TransportType::Stdio {
+        let http_only = [
+            (request.target_port.is_some(), "--target-port"),
+            (request.target_host.is_some(), "--target-host"),
+        ];
+        return refuse(&http_only, "a server that speaks stdio has no port");
+    }
+    Ok(())
+}
+
+fn remote_url(server: &Server) -> String {
+    match server {
+        Server::Remote { url, .. } => url.clone(),
+        _ => String::new(),
+    }
+}
+
+fn arguments(request: &RunRequest) -> Result<Vec<String>> {
+    if request.args.iter().any(|argument| argument.contains('\0')) {
+        return Err(invalid("arguments after --", "an argument has no NUL"));
+    }
+    Ok(request.args.clone())
+}
+
+/// Loopback unless something else is asked for.
+fn host(request: &RunRequest, notices: &mut Vec<String>) -> Result<String> {
+    let Some(text) = request.host.as_deref().filter(|host| !host.is_empty()) else {
+        return Ok(Ipv4Addr::LOCALHOST.to_string());
+    };
+    if text.eq_ignore_ascii_case("localhost") {
+        return Ok(Ipv4Addr::LOCALHOST.to_string());
+    }
+    match text.parse::<IpAddr>() {
+        Ok(IpAddr::V4(address)) => {
+            if !address.is_loopback() {
+                notices.push(format!(
+                    "the proxy listens on {address}: other machines may reach it"
+                ));
+            }
+            Ok(address.to_string())
+        }
+        Ok(IpAddr::V6(_)) => Err(invalid(
+            format!("--host \"{text}\""),
+            "IPv6 is not supported: give an IPv4 address",
+        )),
+        Err(_) => Err(invalid(
+            format!("--host \"{}\"", shown(text)),
+            "give an IPv4 address of this machine",
+        )),
+    }
+}
+
+fn target_host(request: &RunRequest, server: &Server) -> Result<String> {
+    if let Server::Remote { authority, .. } = server {
+        return Ok(authority.clone());
+    }
+    let host = request.target_host.as_deref().unwrap_or("127.0.0.1");
+    let allowed = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
+    if host.is_empty() || !host.chars().all(allowed) {
+        return Err(invalid(
+            format!("--target-host \"{}\"", shown(host)),
+            "give a host name or an address",
+        ));
+    }
+    Ok(host.to_owned())
+}
+
+fn publish(request: &RunRequest) -> Result<Vec<String>> {
+    for text in &request.publish {
+        PublishSpec::parse(text).map_err(|error| invalid("--publish", error.to_string()))?;
+    }
+    Ok(request.publish.clone())
+}
+
+fn session_ttl(request: &RunRequest) -> Result<String> {
+    let Some(text) = request.session_ttl.as_deref().filter(|text| !text.is_empty()) else {
+        return Ok(String::new());
+    };
+    let ttl: thv_core::gojson::GoDuration = text
+        .parse()
+        .map_err(|error| invalid("--session-ttl", format!("{error}")))?;
+    match ttl.to_std() {
+        None => Err(invalid(
+            "--session-ttl",
+            "a session does not live for less than no time",
+        )),
+        Some(ttl) if ttl.is_zero() => Ok(String::new()),
+        Some(_) => Ok(ttl.to_string()),
+    }
+}
+
+fn proxy_mode(request: &RunRequest, transport: TransportType, notices: &mut Vec<String>) -> ProxyMode {
+    let config = RunConfig {
+        transport,
+        proxy_mode: request.proxy_mode,
+        ..RunConfig::default()
+    };
+    let mode = config.effective_proxy_mode();
+    if request.proxy_mode.is_some_and(|asked| asked != mode) {
+        notices.push(format!(
+            "the proxy speaks {mode}, as the server does: a proxy mode is for stdio servers"
+        ));
+    }
+    mode
+}
+
+fn group(request: &RunRequest) -> Result<String> {
+    let Some(group) = &request.group else {
+        return Ok(GroupName::default().to_string());
+    };
+    let group = GroupName::new(group.as_str()).map_err(|error| invalid("--group", error.to_string()))?;
+    Ok(group.to_string())
+}
+
+/// What ToolHive stores when its usage metrics are switched off.
+fn middleware() -> Vec<MiddlewareConfig> {
+    let entry = |kind: &str, parameters: Json| MiddlewareConfig {
+        kind: kind.to_owned(),
+        parameters,
+        ..MiddlewareConfig::default()
+    };
+    vec![
+        entry("auth", Json::Object(Vec::new())),
+        entry("mcp-parser", Json::Object(Vec::new())),
+        entry("recovery", Json::Null),
+    ]
+}
+
+fn absolute(path: &Path, sources: &Sources<'_>) -> Result<PathBuf> {
+    let path = match path.strip_prefix("~") {
+        Ok(rest) => sources.dirs.home.join(rest),
+        Err(_) => path.to_owned(),
+    };
+    let absolute = sources.files.absolute(&path).map_err(|source| Error::Io {
+        action: format!("find the absolute path of {}", path.display()),
+        source,
+    })?;
+    if absolute.to_str().is_none() {
+        return Err(invalid(format!("path {}", path.display()), "it is not UTF-8"));
+    }
+    Ok(absolute)
+}
+
+#[cfg(test)]
+mod tests;

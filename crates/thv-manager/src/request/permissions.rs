@@ -1,0 +1,111 @@
+//! The permission profile, the network mode, and what they mean for isolation.
+
+use std::path::{Path, PathBuf};
+
+use thv_core::{IsolationIntent, NetworkPermissions, OutboundPermissions, PermissionProfile, RunConfig};
+
+use super::{Files, RunRequest, invalid, shown, volumes};
+use crate::{Error, Result};
+
+/// Sets profile, volumes and isolation of `config`.
+pub(super) fn apply(
+    request: &RunRequest,
+    config: &mut RunConfig,
+    files: &dyn Files,
+    absolute: &dyn Fn(&Path) -> Result<PathBuf>,
+    notices: &mut Vec<String>,
+) -> Result<()> {
+    let (name_or_path, mut profile) = resolve(request, files, absolute)?;
+    volumes::make_absolute(&mut profile, absolute)?;
+    config.volumes = volumes::apply(request, &mut profile, files, absolute, notices)?;
+    if let Some(mode) = &request.network {
+        set_mode(&mut profile, mode)?;
+    }
+    set_isolation(request, config, &profile, notices)?;
+    config.permission_profile_name_or_path = name_or_path;
+    config.permission_profile = Some(profile);
+    Ok(())
+}
+
+/// A built-in name, else a file; nothing said is `network`.
+fn resolve(
+    request: &RunRequest,
+    files: &dyn Files,
+    absolute: &dyn Fn(&Path) -> Result<PathBuf>,
+) -> Result<(String, PermissionProfile)> {
+    let Some(asked) = request
+        .permission_profile
+        .as_deref()
+        .filter(|asked| !asked.is_empty())
+    else {
+        return Ok((String::new(), PermissionProfile::network()));
+    };
+    if let Some(profile) = PermissionProfile::builtin(asked) {
+        return Ok((asked.to_owned(), profile));
+    }
+    let what = || format!("--permission-profile \"{}\"", shown(asked));
+    let path = absolute(Path::new(asked))?;
+    if !files.exists(&path) {
+        let detail = format!(
+            "use none, network, or the path of a profile: there is no file {}",
+            path.display()
+        );
+        return Err(invalid(what(), detail));
+    }
+    let text = files.read(&path).map_err(|source| Error::Io {
+        action: format!("read the permission profile {}", path.display()),
+        source,
+    })?;
+    let profile =
+        PermissionProfile::from_json(text.as_bytes()).map_err(|error| invalid(what(), error.to_string()))?;
+    Ok((path.display().to_string(), profile))
+}
+
+fn set_mode(profile: &mut PermissionProfile, mode: &str) -> Result<()> {
+    let word = |c: char| c.is_ascii_alphanumeric() || "._-:".contains(c);
+    if mode.is_empty() || !mode.chars().all(word) {
+        let what = format!("--network \"{}\"", shown(mode));
+        return Err(invalid(what, "use bridge, host, none, or the name of a network"));
+    }
+    // A profile without this section limits nothing; with an empty one it would limit everything.
+    let unlimited = || NetworkPermissions {
+        outbound: Some(OutboundPermissions {
+            insecure_allow_all: true,
+            ..OutboundPermissions::default()
+        }),
+        ..NetworkPermissions::default()
+    };
+    mode.clone_into(&mut profile.network.get_or_insert_with(unlimited).mode);
+    Ok(())
+}
+
+fn set_isolation(
+    request: &RunRequest,
+    config: &mut RunConfig,
+    profile: &PermissionProfile,
+    notices: &mut Vec<String>,
+) -> Result<()> {
+    config.isolate_network = request.isolate_network.unwrap_or(true);
+    if profile.has_bridge_mode() {
+        if request.isolate_network == Some(true) {
+            config.thv.isolation = Some(IsolationIntent::Required);
+        }
+        return Ok(());
+    }
+    let mode = profile.network_mode();
+    match request.isolate_network {
+        // Nothing can be reached without a network: there is nothing left to isolate.
+        _ if mode == "none" => {}
+        Some(true) => {
+            let detail =
+                format!("isolation cannot be enforced in network mode \"{mode}\": leave one of them out");
+            return Err(invalid("--isolate-network", detail));
+        }
+        None => notices.push(format!(
+            "the network is not isolated: that cannot be done in network mode \"{mode}\""
+        )),
+        Some(false) => {}
+    }
+    config.isolate_network = false;
+    Ok(())
+}

@@ -1,0 +1,113 @@
+//! What a user asks for.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use thv_core::{ProxyMode, TransportType};
+use thv_runtime::RuntimeKind;
+
+/// What a user asks `run` for. Everything that is not said has the default of the command line.
+///
+/// Values of the environment and of headers are hidden from `Debug`.
+#[derive(Clone, Default)]
+pub struct RunRequest {
+    /// An image reference, an `http(s)://` URL, `exec:///abs/program`, `uvx://package` or `npx://package`.
+    pub server: String,
+    /// Arguments of the server.
+    pub args: Vec<String>,
+    /// The workload's name; derived from `server` when not given.
+    pub name: Option<String>,
+    /// The group; `default` when not given.
+    pub group: Option<String>,
+    /// The runtime; the default engine (or the local runtime for `exec://`) when not given.
+    pub runtime: Option<RuntimeKind>,
+    /// How the server speaks; `streamable-http` when not given.
+    pub transport: Option<TransportType>,
+    /// How the proxy of a stdio server speaks.
+    pub proxy_mode: Option<ProxyMode>,
+    /// The IPv4 address that the proxy binds; loopback when not given.
+    pub host: Option<String>,
+    /// Origins that browsers may come from, besides the proxy's own.
+    pub allowed_origins: Vec<String>,
+    /// The proxy's port; a free one when not given.
+    pub proxy_port: Option<u16>,
+    /// The server's port; a free one when not given.
+    pub target_port: Option<u16>,
+    /// The server's host.
+    pub target_host: Option<String>,
+    /// Further ports: `host:container` or `container`.
+    pub publish: Vec<String>,
+    /// `none`, `network`, or the path of a profile.
+    pub permission_profile: Option<String>,
+    /// The network mode, written into the profile.
+    pub network: Option<String>,
+    /// `None`: the default (isolated where the runtime can). `Some(true)`: refuse to run otherwise.
+    pub isolate_network: Option<bool>,
+    /// `KEY=VALUE`.
+    pub env: Vec<String>,
+    /// A file of `KEY=VALUE` lines.
+    pub env_file: Option<PathBuf>,
+    /// A folder of such files.
+    pub env_file_dir: Option<PathBuf>,
+    /// `host:container[:ro]`.
+    pub volumes: Vec<String>,
+    /// `name,target=ENV`.
+    pub secrets: Vec<String>,
+    /// `key=value`.
+    pub labels: Vec<String>,
+    /// `Name=Value`, sent to a remote server with each request.
+    pub forward_headers: Vec<String>,
+    /// A Go duration such as `30m`.
+    pub session_ttl: Option<String>,
+    /// Whether the global ignore file applies to mounts.
+    pub ignore_globally: Option<bool>,
+    /// Log more.
+    pub debug: bool,
+}
+
+impl RunRequest {
+    /// A request for `server` with nothing else said.
+    pub fn new(server: impl Into<String>) -> Self {
+        Self {
+            server: server.into(),
+            ..Self::default()
+        }
+    }
+}
+
+impl fmt::Debug for RunRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys = |pairs: &[String]| -> Vec<String> {
+            pairs
+                .iter()
+                .map(|pair| pair.split('=').next().unwrap_or_default().to_owned())
+                .collect()
+        };
+        f.debug_struct("RunRequest")
+            .field("server", &self.server)
+            .field("name", &self.name)
+            .field("runtime", &self.runtime)
+            .field("transport", &self.transport)
+            .field("proxy_port", &self.proxy_port)
+            .field("env", &keys(&self.env))
+            .field("forward_headers", &keys(&self.forward_headers))
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_shows_no_values() {
+        let request = RunRequest {
+            env: vec!["TOKEN=s3cret".into()],
+            forward_headers: vec!["X-Key=s3cret".into()],
+            args: vec!["--password=s3cret".into()],
+            ..RunRequest::new("mcp/time")
+        };
+        let text = format!("{request:?}");
+        assert!(!text.contains("s3cret") && text.contains("TOKEN"), "{text}");
+    }
+}

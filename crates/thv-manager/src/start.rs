@@ -1,0 +1,222 @@
+//! `start` and `restart`.
+
+use futures_util::StreamExt;
+use thv_core::{RunConfig, WorkloadName, WorkloadStatus};
+use thv_status::{Authority, ClaimId, Desired, Draft, OpGuard, Operation, OwnerState, Snapshot};
+
+use crate::launch::Launch;
+use crate::owner::find_toolhive_proxy;
+use crate::run::{check_honoured, isolation};
+use crate::stop::OP_WAIT;
+use crate::{Error, Manager, Result, RunOutcome, StartOptions, StopOptions, WaitFor, journal, ports};
+
+impl Manager {
+    /// Starts `name` with its saved configuration, on the same port. What runs already is left alone.
+    ///
+    /// # Errors
+    /// `NotFound`; `PortTaken`; `BelongsElsewhere` for a workload that another application launched;
+    /// `StartFailed` with the last lines of the server.
+    #[tracing::instrument(skip_all, fields(workload = %name))]
+    pub async fn start(&self, name: &WorkloadName, options: StartOptions) -> Result<RunOutcome> {
+        self.launcher.check(&self.parts.env)?;
+        match Box::pin(self.prepare_start(name, &options)).await? {
+            Start::AlreadyRunning(outcome) => self.wait_for_another(outcome, options.wait).await,
+            Start::Launch(launch, notices) => Box::pin(self.launch(*launch, options.wait, notices)).await,
+        }
+    }
+
+    /// Somebody else started it and it may not be ready: waits for what comes of that as for a launch of one's own.
+    async fn wait_for_another(&self, mut outcome: RunOutcome, wait: WaitFor) -> Result<RunOutcome> {
+        let limit = match wait {
+            WaitFor::Owned => return Ok(outcome),
+            WaitFor::Launch(limit) | WaitFor::Ready(limit) => limit,
+        };
+        let name = outcome.name.clone();
+        // Heard from before the first look, so that nothing falls between.
+        let mut changes = self.parts.status.watch().await?;
+        let waiting = async {
+            loop {
+                let snapshot = self.parts.status.read(&name).await?;
+                let file = snapshot.status.as_ref();
+                match file.map(|file| (file.status, file.status_context.clone())) {
+                    Some((WorkloadStatus::Running, _)) => return Ok(true),
+                    Some((WorkloadStatus::Error, reason)) => {
+                        return Err(Error::StartFailed {
+                            name: name.to_string(),
+                            reason,
+                            last_lines: Vec::new(),
+                        });
+                    }
+                    Some((WorkloadStatus::Starting, _)) => {}
+                    _ => return Ok(false),
+                }
+                while changes.next().await.is_some_and(|changed| changed != name) {}
+            }
+        };
+        match (tokio::time::timeout(limit, waiting).await, wait) {
+            (Ok(ready), _) => outcome.ready = ready?,
+            (Err(_), WaitFor::Ready(waited)) => {
+                let detail = "it is still starting, and goes on".into();
+                return Err(Error::NotReady {
+                    name: name.to_string(),
+                    waited,
+                    detail,
+                });
+            }
+            (Err(_), _) => {}
+        }
+        Ok(outcome)
+    }
+
+    /// Stops `name` if it runs, and starts it.
+    pub async fn restart(
+        &self,
+        name: &WorkloadName,
+        stop: StopOptions,
+        start: StartOptions,
+    ) -> Result<RunOutcome> {
+        self.launcher.check(&self.parts.env)?;
+        self.parts.config(name).await?;
+        Box::pin(self.stop(name, stop)).await?;
+        Box::pin(self.start(name, start)).await
+    }
+
+    pub(crate) async fn prepare_start(&self, name: &WorkloadName, options: &StartOptions) -> Result<Start> {
+        let parts = &self.parts;
+        let snapshot = self.known(name).await?;
+        let config = self.startable(name).await?;
+        if let Some(outcome) = self.runs_already(name, &snapshot, &config)? {
+            return Ok(Start::AlreadyRunning(outcome));
+        }
+        self.check_launcher(name, &snapshot, options)?;
+        self.check_secrets(name, &config).await?;
+        let op = parts.status.lock_op(name, Operation::Start, OP_WAIT).await?;
+        if journal::settle(parts, name, &op).await? == journal::Settled::Removed {
+            parts.status.remove(name, op).await?;
+            return Err(Error::NotFound {
+                name: name.to_string(),
+            });
+        }
+        // Another verb may have been faster.
+        let snapshot = parts.status.read(name).await?;
+        let config = self.startable(name).await?;
+        if let Some(outcome) = self.runs_already(name, &snapshot, &config)? {
+            return Ok(Start::AlreadyRunning(outcome));
+        }
+        self.check_launcher(name, &snapshot, options)?;
+        let recorded = snapshot.companion.as_ref().and_then(|c| c.runtime.as_ref());
+        let runtime = parts
+            .runtime_of(name, recorded.map(|runtime| &runtime.kind), Some(&config))
+            .await?;
+        let notice = match &runtime {
+            Some(runtime) => isolation(name, &config, &**runtime)?,
+            None => None,
+        };
+        let owner = parts.status.acquire_owner(name).await?;
+        let listener = ports::bind(&config.host, config.port, &*parts.processes)?;
+        let claim = ClaimId::random();
+        let kind = runtime.map(|runtime| runtime.kind().clone());
+        self.claim(name, &op, &config, claim.clone(), kind).await?;
+        let launch = Launch {
+            name: name.clone(),
+            claim,
+            config,
+            listener,
+            owner,
+            op,
+        };
+        Ok(Start::Launch(Box::new(launch), notice.into_iter().collect()))
+    }
+
+    /// The configuration, if everything it asks for can be honoured.
+    async fn startable(&self, name: &WorkloadName) -> Result<RunConfig> {
+        let config = self.parts.config(name).await?;
+        check_honoured(&config)?;
+        Ok(config)
+    }
+
+    /// Writes the new claim: with it the start is committed.
+    async fn claim(
+        &self,
+        name: &WorkloadName,
+        op: &OpGuard,
+        config: &RunConfig,
+        claim: ClaimId,
+        runtime: Option<thv_runtime::RuntimeKind>,
+    ) -> Result<()> {
+        let pending = self.pending(Operation::Start, Some(config));
+        let launcher = self.parts.launcher_id.clone();
+        let change = Box::new(move |draft: &mut Draft| {
+            draft.companion.claim = claim;
+            draft.companion.desired = Desired::Running;
+            draft.companion.stop_grace_ms = None;
+            draft.companion.launcher = launcher;
+            draft.companion.owner = None;
+            draft.companion.pending = Some(pending);
+            if draft.companion.runtime.is_none() {
+                draft.companion.runtime = runtime.map(Into::into);
+            }
+            draft.status.process_id = 0;
+            draft.set_status(WorkloadStatus::Starting, "");
+        });
+        self.parts
+            .status
+            .update(name, Authority::Verb(op), change)
+            .await?;
+        Ok(())
+    }
+
+    /// The outcome for a workload whose proxy is alive and should be.
+    fn runs_already(
+        &self,
+        name: &WorkloadName,
+        snapshot: &Snapshot,
+        config: &RunConfig,
+    ) -> Result<Option<RunOutcome>> {
+        let ours = snapshot.owner == OwnerState::Alive && snapshot.desired() == Desired::Running;
+        let theirs = || -> Result<bool> {
+            let runs = snapshot.status.as_ref().is_some_and(|status| {
+                matches!(status.status, WorkloadStatus::Running | WorkloadStatus::Starting)
+            });
+            Ok(runs
+                && snapshot.owner != OwnerState::Alive
+                && find_toolhive_proxy(&self.parts, name, snapshot, Some(config))?.is_some())
+        };
+        if !ours && !theirs()? {
+            return Ok(None);
+        }
+        let ready = snapshot
+            .status
+            .as_ref()
+            .is_some_and(|status| status.status == WorkloadStatus::Running);
+        Ok(Some(RunOutcome {
+            name: name.clone(),
+            url: config.client_url("127.0.0.1").unwrap_or_default(),
+            ready,
+            already_running: true,
+            notices: Vec::new(),
+        }))
+    }
+
+    /// Another launcher's workload is started by that launcher, unless it is taken over.
+    fn check_launcher(&self, name: &WorkloadName, snapshot: &Snapshot, options: &StartOptions) -> Result<()> {
+        let Some(companion) = &snapshot.companion else {
+            return Ok(());
+        };
+        let launcher = companion.launcher.as_str();
+        let mine = launcher.is_empty() || launcher == self.parts.launcher_id;
+        if mine || options.take_over {
+            return Ok(());
+        }
+        Err(Error::BelongsElsewhere {
+            name: name.to_string(),
+            launcher: launcher.to_owned(),
+            detail: "start it there, or use --take-over to own it from now on".into(),
+        })
+    }
+}
+
+pub(crate) enum Start {
+    AlreadyRunning(RunOutcome),
+    Launch(Box<Launch>, Vec<String>),
+}

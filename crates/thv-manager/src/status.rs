@@ -1,0 +1,26 @@
+//! `status` and `export`.
+
+use thv_core::{RunConfig, WorkloadName};
+
+use crate::{Manager, Result, WorkloadDetails};
+
+impl Manager {
+    /// Everything that is known of one workload. Nothing is written.
+    pub async fn status(&self, name: &WorkloadName) -> Result<WorkloadDetails> {
+        let view = self.observe_one(name).await?;
+        Ok(WorkloadDetails {
+            runtime: view.runtime,
+            network_isolated: view.isolated,
+            desired_running: view.should_run,
+            launcher: view.launcher,
+            proxy_pid: view.proxy_pid,
+            proxy_log: self.parts.dirs.proxy_logs().join(format!("{name}.log")),
+            workload: view.workload,
+        })
+    }
+
+    /// The saved configuration of a workload; secrets are in it by reference only.
+    pub async fn export(&self, name: &WorkloadName) -> Result<RunConfig> {
+        self.parts.config(name).await
+    }
+}

@@ -1,0 +1,413 @@
+//! One life of a server: deploy, connect, wait for `initialize`, and watch until it ends.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use thv_core::{RunConfig, SecretReference, TransportType};
+use thv_runtime::{
+    Deployment, Endpoint, EventFilter, EventKind, Expect, Instance, InstanceId, InstanceRef, InstanceState,
+    LogOptions, Runtime, RuntimeEvent, StopOptions,
+};
+use thv_secrets::ExposeSecret;
+use thv_status::{Desired, ResolvedImage};
+
+use super::door::Door;
+use super::{Left, Supervisor, with_causes};
+use crate::deploy_spec::{Surroundings, deploy_spec};
+use crate::image;
+use crate::launcher::LaunchState;
+use crate::proxy::{self, Backend};
+use crate::{Error, Result};
+
+/// How long a server may take to answer `initialize`.
+pub(super) const READINESS: Duration = Duration::from_secs(300);
+/// How many of a server's last lines an error shows.
+const LAST_LINES: usize = 10;
+/// How long the last lines may take to arrive.
+const LAST_LINES_WAIT: Duration = Duration::from_secs(2);
+
+pub(super) enum LifeEnd {
+    /// The supervisor was told to end.
+    Told { instance: Left },
+    /// Another claim is recorded.
+    ClaimLost,
+    /// The server ended or never answered.
+    Over {
+        reason: String,
+        last_lines: Vec<String>,
+        instance: Left,
+        may_retry: bool,
+    },
+}
+
+/// Resolves when an instance has ended, with the words for it.
+type Ended = futures_util::future::BoxFuture<'static, String>;
+
+impl Supervisor {
+    pub(super) async fn live(&self, config: &RunConfig, door: &Door) -> Result<LifeEnd> {
+        let hash = crate::journal::config_hash(config);
+        let snapshot = self.parts.status.read(&self.name).await?;
+        let desired = snapshot.desired();
+        let Some(companion) = snapshot
+            .companion
+            .filter(|companion| companion.claim == self.claim)
+        else {
+            return Ok(LifeEnd::ClaimLost);
+        };
+        if desired == Desired::Stopped {
+            return Ok(LifeEnd::Told { instance: None });
+        }
+        let was_ready = companion.ready.as_deref() == Some(hash.as_str());
+        if config.is_remote() {
+            return self.live_remote(config, door, hash, was_ready).await;
+        }
+        let kind = companion.runtime.as_ref().map(|runtime| runtime.kind.clone());
+        let resolved = companion.resolved;
+        let runtime = match self
+            .parts
+            .runtime_of(&self.name, kind.as_ref(), Some(config))
+            .await
+        {
+            Ok(Some(runtime)) => runtime,
+            Ok(None) => {
+                return Err(Error::NotFound {
+                    name: self.name.to_string(),
+                });
+            }
+            Err(error) => return Ok(over(&error, None, was_ready)),
+        };
+        self.live_instance(config, door, runtime, resolved.as_ref(), hash, was_ready)
+            .await
+    }
+
+    async fn live_instance(
+        &self,
+        config: &RunConfig,
+        door: &Door,
+        runtime: Arc<dyn Runtime>,
+        resolved: Option<&ResolvedImage>,
+        hash: String,
+        was_ready: bool,
+    ) -> Result<LifeEnd> {
+        // Subscribed before the deployment, so that no end of it is missed.
+        let events = match self.subscribe(&*runtime).await {
+            Ok(events) => events,
+            Err(error) => return Ok(over(&error, None, was_ready)),
+        };
+        let deployment = match self.deploy(config, &*runtime, resolved).await {
+            Ok(Some(deployment)) => deployment,
+            Ok(None) => return Ok(LifeEnd::ClaimLost),
+            Err(error) => {
+                let left = self.left_by(runtime, &error).await;
+                return Ok(over(&error, left, was_ready));
+            }
+        };
+        let id = deployment.instance.id.clone();
+        let left: Left = Some((runtime.clone(), id.clone()));
+        if !self
+            .write_instance(id.clone(), deployment.instance.network_isolated)
+            .await?
+        {
+            self.undo(&*runtime, &deployment).await?;
+            return Ok(LifeEnd::ClaimLost);
+        }
+        if !self.should_run().await? {
+            return Ok(LifeEnd::Told { instance: left });
+        }
+        let which = InstanceRef::exact(self.name.clone(), id.clone());
+        let backend = match self.connect(config, &*runtime, &which, deployment.endpoint).await {
+            Ok(backend) => backend,
+            Err(error) => {
+                let last_lines = last_lines(&*runtime, &which).await;
+                // A server that ended explains itself better than the connection that could not be made.
+                let reason = match &left {
+                    Some((_, id)) => gone(&*runtime, &self.name, id).await,
+                    None => None,
+                };
+                let reason = reason.unwrap_or_else(|| with_causes(&error));
+                return Ok(LifeEnd::Over {
+                    reason,
+                    last_lines,
+                    instance: left,
+                    may_retry: was_ready,
+                });
+            }
+        };
+        door.open(backend.service());
+        let ended = ended(runtime.clone(), self.name.clone(), id, events);
+        self.watch(door, &backend, ended, left, hash, was_ready).await
+    }
+
+    /// Waits for `initialize`, then until the server ends or the supervisor is told to.
+    async fn watch(
+        &self,
+        door: &Door,
+        backend: &Backend,
+        mut ended: Ended,
+        left: Left,
+        hash: String,
+        was_ready: bool,
+    ) -> Result<LifeEnd> {
+        let probe = tokio::time::timeout(READINESS, backend.ready());
+        tokio::select! {
+            biased;
+            () = self.signal.stop.cancelled() => return Ok(self.told(door, backend, left).await),
+            how = &mut ended => return Ok(self.over(how, left, was_ready).await),
+            answer = probe => {
+                let failure = match answer {
+                    Ok(Ok(_)) => None,
+                    Ok(Err(error)) => Some(error.to_string()),
+                    Err(_) => Some(format!("it did not answer initialize within {} s", READINESS.as_secs())),
+                };
+                if let Some(reason) = failure {
+                    // A server that ended explains itself better than the connection that broke with it.
+                    let reason = tokio::time::timeout(Duration::from_millis(500), &mut ended).await.unwrap_or(reason);
+                    return Ok(self.over(reason, left, was_ready).await);
+                }
+            }
+        }
+        if !self.write_ready(hash).await? {
+            return Ok(LifeEnd::ClaimLost);
+        }
+        self.launch.send_replace(LaunchState::Ready);
+        tracing::info!("the workload is ready");
+        let how = tokio::select! {
+            biased;
+            () = self.signal.stop.cancelled() => return Ok(self.told(door, backend, left).await),
+            how = ended => how,
+            how = backend.closed() => how,
+        };
+        Ok(self.over(how, left, true).await)
+    }
+
+    /// Drains the proxy while the server still answers, then closes the server's input.
+    pub(super) async fn told(&self, door: &Door, backend: &Backend, left: Left) -> LifeEnd {
+        backend.end_streams();
+        door.close().await;
+        backend.shutdown().await;
+        LifeEnd::Told { instance: left }
+    }
+
+    async fn over(&self, reason: String, left: Left, may_retry: bool) -> LifeEnd {
+        let lines = match &left {
+            Some((runtime, id)) => {
+                last_lines(&**runtime, &InstanceRef::exact(self.name.clone(), id.clone())).await
+            }
+            None => Vec::new(),
+        };
+        LifeEnd::Over {
+            reason,
+            last_lines: lines,
+            instance: left,
+            may_retry,
+        }
+    }
+
+    /// What a deployment that failed left all the same, or found and did not replace: its answer may have been lost.
+    async fn left_by(&self, runtime: Arc<dyn Runtime>, error: &Error) -> Left {
+        if matches!(
+            error,
+            Error::Conflict { .. } | Error::Runtime(thv_runtime::Error::Conflict { .. })
+        ) {
+            // Somebody else's.
+            return None;
+        }
+        let instance = runtime.inspect(&self.name).await.ok()??;
+        crate::owner::check(&*self.parts.status, &instance, false)
+            .await
+            .ok()?;
+        Some((runtime, instance.id))
+    }
+
+    /// Brings the instance up, or says that the claim was lost (`None`).
+    async fn deploy(
+        &self,
+        config: &RunConfig,
+        runtime: &dyn Runtime,
+        resolved: Option<&ResolvedImage>,
+    ) -> Result<Option<Deployment>> {
+        let found = runtime.inspect(&self.name).await?;
+        if let Some(instance) = &found {
+            crate::owner::check(&*self.parts.status, instance, false).await?;
+            if config.transport == TransportType::Stdio && instance.state == InstanceState::Running {
+                // It outlived its proxy: what it still has to say belongs to sessions that are gone.
+                if !self.holds_claim().await? {
+                    return Ok(None);
+                }
+                let which = InstanceRef::exact(self.name.clone(), instance.id.clone());
+                runtime.stop(&which, StopOptions::default()).await?;
+            }
+        }
+        let image = match resolved {
+            Some(resolved) => Some(image::to_deploy(runtime.images(), resolved, &config.image).await?),
+            None => None,
+        };
+        let mut spec = deploy_spec(
+            &self.name,
+            config,
+            Surroundings {
+                capabilities: &runtime.capabilities(),
+                image: image.as_deref(),
+                secrets: self.secrets(config).await?,
+                owner: &self.parts.status.owner_id().await?,
+                expect: found.map_or(Expect::Absent, |instance| Expect::Instance(instance.id)),
+            },
+        )?;
+        if !self.holds_claim().await? {
+            return Ok(None);
+        }
+        let deployment = runtime.deploy(&spec).await?;
+        let Some(id) = image::moved(resolved, &deployment.instance) else {
+            return Ok(Some(deployment));
+        };
+        // The tag was moved in between: what was resolved is what runs.
+        spec.image = id;
+        spec.expect = Expect::Instance(deployment.instance.id.clone());
+        Ok(Some(runtime.deploy(&spec).await?))
+    }
+
+    /// The environment variables that carry secrets; only ever in memory.
+    async fn secrets(&self, config: &RunConfig) -> Result<BTreeMap<String, String>> {
+        let mut resolved = BTreeMap::new();
+        for text in &config.secrets {
+            let reference = SecretReference::parse(text).map_err(|e| Error::Invalid {
+                what: "secrets".into(),
+                detail: e.to_string(),
+            })?;
+            let value = self
+                .parts
+                .secrets
+                .get(reference.name())
+                .await
+                .map_err(|source| Error::Secret {
+                    name: self.name.to_string(),
+                    secret: reference.name().to_owned(),
+                    source: source.into(),
+                })?;
+            resolved.insert(reference.target().to_owned(), value.expose_secret().to_owned());
+        }
+        Ok(resolved)
+    }
+
+    async fn connect(
+        &self,
+        config: &RunConfig,
+        runtime: &dyn Runtime,
+        which: &InstanceRef,
+        endpoint: Endpoint,
+    ) -> Result<Backend> {
+        if let Endpoint::Http(address) = endpoint {
+            return proxy::http(config, address);
+        }
+        proxy::stdio(
+            config,
+            self.claim.as_str(),
+            &self.parts.env,
+            runtime.attach(which).await?,
+        )
+    }
+
+    async fn subscribe(
+        &self,
+        runtime: &dyn Runtime,
+    ) -> Result<Option<BoxStream<'static, thv_runtime::Result<RuntimeEvent>>>> {
+        if !runtime.capabilities().events {
+            return Ok(None);
+        }
+        Ok(Some(runtime.events(EventFilter::of(self.name.clone())).await?))
+    }
+}
+
+fn over(error: &Error, instance: Left, was_ready: bool) -> LifeEnd {
+    let last_lines = match error {
+        Error::Runtime(thv_runtime::Error::StartFailed { last_lines, .. }) => last_lines.clone(),
+        _ => Vec::new(),
+    };
+    LifeEnd::Over {
+        reason: with_causes(error),
+        last_lines,
+        instance,
+        may_retry: was_ready || error.is_retryable(),
+    }
+}
+
+/// Resolves when the instance has ended, by the runtime's events.
+fn ended(
+    runtime: Arc<dyn Runtime>,
+    name: thv_core::WorkloadName,
+    id: InstanceId,
+    events: Option<BoxStream<'static, thv_runtime::Result<RuntimeEvent>>>,
+) -> Ended {
+    Box::pin(async move {
+        let Some(mut events) = events else {
+            return std::future::pending().await;
+        };
+        // It may have ended between its deployment and now.
+        let mut look = true;
+        loop {
+            if look && let Some(how) = gone(&*runtime, &name, &id).await {
+                return how;
+            }
+            look = false;
+            match events.next().await {
+                Some(Ok(event)) if event.instance.as_ref().is_none_or(|of| *of == id) => match event.kind {
+                    EventKind::Exited { .. }
+                    | EventKind::Removed
+                    | EventKind::OutOfMemory
+                    | EventKind::Gap => {
+                        look = true;
+                    }
+                    _ => {}
+                },
+                Some(Ok(_)) => {}
+                Some(Err(error)) => tracing::warn!(%error, "an event of the runtime is lost"),
+                None => return std::future::pending().await,
+            }
+        }
+    })
+}
+
+/// How the instance ended, if it did.
+async fn gone(runtime: &dyn Runtime, name: &thv_core::WorkloadName, id: &InstanceId) -> Option<String> {
+    match runtime.inspect(name).await {
+        Ok(Some(Instance {
+            id: there,
+            state,
+            status_text,
+            exit_code,
+            ..
+        })) if there == *id => match state {
+            InstanceState::Stopped | InstanceState::Removing => Some(match exit_code {
+                Some(code) => format!("the server exited with code {code}"),
+                None => format!("the server ended: {status_text}"),
+            }),
+            _ => None,
+        },
+        Ok(_) => Some("the server's instance was removed".into()),
+        Err(_) => None,
+    }
+}
+
+async fn last_lines(runtime: &dyn Runtime, which: &InstanceRef) -> Vec<String> {
+    let read = async {
+        let opts = LogOptions {
+            tail: Some(LAST_LINES),
+            follow: false,
+            ..LogOptions::default()
+        };
+        let Ok(lines) = runtime.logs(which, opts).await else {
+            return Vec::new();
+        };
+        lines
+            .filter_map(|line| async move { line.ok() })
+            .map(|line| String::from_utf8_lossy(&line.line).into_owned())
+            .collect()
+            .await
+    };
+    tokio::time::timeout(LAST_LINES_WAIT, read)
+        .await
+        .unwrap_or_default()
+}

@@ -1,0 +1,317 @@
+//! One workload's supervisor: deploys its server, serves its proxy, restarts what ends, and stops both.
+//!
+//! A supervisor writes only while the companion record names its claim; it re-reads the claim before each effect.
+
+mod backoff;
+mod door;
+mod health;
+mod kept_log;
+mod life;
+mod ownership;
+mod remote;
+
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use thv_core::{RunConfig, WorkloadName, WorkloadStatus};
+use thv_runtime::{InstanceId, InstanceRef, Runtime};
+use thv_status::{ClaimId, OwnerGuard, OwnerKind};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::launcher::{LaunchOrder, LaunchState};
+use crate::parts::Parts;
+use crate::{Error, Result};
+use backoff::{Backoff, MAX_ATTEMPTS};
+use door::Door;
+use life::LifeEnd;
+
+/// How a supervisor is told to end.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct StopSignal {
+    /// End: drain the proxy, stop the instance, write `stopped`.
+    pub(crate) stop: CancellationToken,
+    /// With it: only close the proxy and leave the instance and the status.
+    pub(crate) leave: CancellationToken,
+}
+
+/// One workload's supervisor.
+pub(crate) struct Supervisor {
+    parts: Arc<Parts>,
+    name: WorkloadName,
+    claim: ClaimId,
+    kind: OwnerKind,
+    owner: OwnerGuard,
+    launch: watch::Sender<LaunchState>,
+    signal: StopSignal,
+}
+
+/// Why a supervisor ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// It was told to.
+    Stopped,
+    /// Another claim, or none, is recorded: somebody else goes on.
+    ClaimLost,
+    /// The server failed for good; the status says so.
+    Failed { reason: String, last_lines: Vec<String> },
+}
+
+impl Supervisor {
+    /// A supervisor that begins when its future is awaited, and how far its launch has come.
+    pub(crate) fn begin(
+        parts: Arc<Parts>,
+        order: LaunchOrder,
+        kind: OwnerKind,
+        signal: StopSignal,
+    ) -> (
+        impl Future<Output = Result<End>> + Send + 'static,
+        watch::Receiver<LaunchState>,
+    ) {
+        let (launch, states) = watch::channel(LaunchState::Launching);
+        let supervisor = Self {
+            parts,
+            name: order.name,
+            claim: order.claim,
+            kind,
+            owner: order.owner,
+            launch,
+            signal,
+        };
+        (supervisor.run(order.listener), states)
+    }
+
+    /// Supervises until the end. On return the proxy's port is free, `.owner` is released, and the status is written.
+    #[tracing::instrument(name = "supervise", skip_all, fields(workload = %self.name))]
+    async fn run(self, listener: TcpListener) -> Result<End> {
+        let result = self.supervise(listener).await;
+        if let Err(error) = &result
+            && let Err(error) = self.write_failed(&with_causes(error)).await
+        {
+            tracing::error!(error = %with_causes(&error), "the status could not be written either");
+        }
+        let state = match &result {
+            Ok(End::Failed { reason, last_lines }) => LaunchState::Failed {
+                reason: reason.clone(),
+                last_lines: last_lines.clone(),
+            },
+            Ok(End::Stopped | End::ClaimLost) => LaunchState::Ended,
+            Err(error) => LaunchState::Failed {
+                reason: with_causes(error),
+                last_lines: Vec::new(),
+            },
+        };
+        // Released before anybody hears of the end: who hears it may start again at once.
+        drop(self.owner);
+        self.launch.send_if_modified(|current| {
+            let open = matches!(current, LaunchState::Launching | LaunchState::Owned);
+            if open {
+                *current = state;
+            }
+            open
+        });
+        result
+    }
+
+    async fn supervise(&self, listener: TcpListener) -> Result<End> {
+        if !self.take_ownership().await? {
+            return Ok(End::ClaimLost);
+        }
+        self.launch.send_replace(LaunchState::Owned);
+        let config = match self.parts.config(&self.name).await {
+            Ok(config) => config,
+            Err(error) => return self.fail(with_causes(&error), Vec::new()).await,
+        };
+        let listener = thv_proxy::listener(listener).map_err(|error| Error::Proxy {
+            name: self.name.to_string(),
+            detail: error.to_string(),
+            source: None,
+        })?;
+        let door = Door::default();
+        let lives = async {
+            let end = self.lives(&config, &door).await;
+            door.close().await;
+            end
+        };
+        let ((), end) = tokio::join!(door.serve(listener), lives);
+        self.finish(end).await
+    }
+
+    /// Life after life, with back-off between them, until one ends for good.
+    async fn lives(&self, config: &RunConfig, door: &Door) -> Result<LivesEnd> {
+        let mut backoff = Backoff::new();
+        loop {
+            let began = Instant::now();
+            let life = self.live(config, door).await?;
+            door.shut();
+            let (reason, last_lines, instance, may_retry) = match life {
+                LifeEnd::Told { instance } => return Ok(LivesEnd::Told { instance }),
+                LifeEnd::ClaimLost => return Ok(LivesEnd::ClaimLost),
+                LifeEnd::Over {
+                    reason,
+                    last_lines,
+                    instance,
+                    may_retry,
+                } => (reason, last_lines, instance, may_retry),
+            };
+            // Its end may be somebody's wish, which nobody else told of.
+            if !self.should_run().await? {
+                return Ok(LivesEnd::Told { instance });
+            }
+            if !may_retry {
+                return Ok(LivesEnd::Failed {
+                    reason,
+                    last_lines,
+                    instance,
+                });
+            }
+            let Some(wait) = backoff.after(began.elapsed()) else {
+                let reason =
+                    format!("Failed to restart after container exit: {MAX_ATTEMPTS} attempts; {reason}");
+                return Ok(LivesEnd::Failed {
+                    reason,
+                    last_lines,
+                    instance,
+                });
+            };
+            tracing::warn!(%reason, ?wait, attempt = backoff.attempt(), "the server ended, restarting");
+            let context = format!("Container exited, restarting: {reason}");
+            if !self.write_status(WorkloadStatus::Starting, &context).await? {
+                return Ok(LivesEnd::ClaimLost);
+            }
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.signal.stop.cancelled() => return Ok(LivesEnd::Told { instance }),
+            }
+            if !self.should_run().await? {
+                return Ok(LivesEnd::Told { instance });
+            }
+        }
+    }
+
+    /// After the proxy is closed: instance, then status.
+    async fn finish(&self, end: Result<LivesEnd>) -> Result<End> {
+        match end {
+            Ok(LivesEnd::Told { instance }) => {
+                if self.signal.leave.is_cancelled() {
+                    return Ok(End::Stopped);
+                }
+                if self.is_run_by_toolhive().await?
+                    || !self.write_status(WorkloadStatus::Stopping, "").await?
+                {
+                    return Ok(End::ClaimLost);
+                }
+                if let Some((runtime, id)) = instance {
+                    let which = InstanceRef::exact(self.name.clone(), id);
+                    if let Err(error) = runtime.stop(&which, self.stop_options().await?).await {
+                        tracing::error!(error = %with_causes(&error.into()), "the instance could not be stopped");
+                        return Ok(End::Stopped);
+                    }
+                }
+                if self.is_run_by_toolhive().await? {
+                    return Ok(End::ClaimLost);
+                }
+                let context = if self.should_run().await? {
+                    "the proxy was asked to end"
+                } else {
+                    ""
+                };
+                self.write_stopped(context).await?;
+                Ok(End::Stopped)
+            }
+            Ok(LivesEnd::ClaimLost) => Ok(End::ClaimLost),
+            Ok(LivesEnd::Failed {
+                reason,
+                last_lines,
+                instance,
+            }) => {
+                if !self.holds_claim().await? {
+                    return Ok(End::ClaimLost);
+                }
+                if let Some((runtime, id)) = instance {
+                    self.remove_failed(&*runtime, id).await;
+                }
+                self.fail(reason, last_lines).await
+            }
+            Err(error) => {
+                if let Some((runtime, id)) = self.recorded_instance().await? {
+                    self.remove_failed(&*runtime, id).await;
+                }
+                self.fail(with_causes(&error), Vec::new()).await
+            }
+        }
+    }
+
+    /// The instance that the record names, while it names this claim.
+    async fn recorded_instance(&self) -> Result<Left> {
+        let companion = self.parts.status.read(&self.name).await?.companion;
+        let Some(companion) = companion.filter(|companion| companion.claim == self.claim) else {
+            return Ok(None);
+        };
+        let (Some(runtime), Some(id)) = (companion.runtime, companion.instance) else {
+            return Ok(None);
+        };
+        Ok(Some((self.parts.runtimes.get(&runtime.kind)?, id)))
+    }
+
+    /// Whether ToolHive started the workload meanwhile: then instance and status are its business.
+    async fn is_run_by_toolhive(&self) -> Result<bool> {
+        let snapshot = self.parts.status.read(&self.name).await?;
+        crate::journal::foreign_start(&self.parts, &self.name, &snapshot, None)
+    }
+
+    /// Nothing of a server that failed is left but what it wrote: that is kept where `logs` finds it.
+    async fn remove_failed(&self, runtime: &dyn Runtime, id: InstanceId) {
+        let which = InstanceRef::exact(self.name.clone(), id);
+        let log = kept_log::read(runtime, &which).await;
+        if let Err(error) = runtime.remove(&which).await {
+            tracing::error!(error = %with_causes(&error.into()), "a failed instance could not be removed");
+        }
+        let path = self.parts.dirs.server_logs().join(format!("{}.log", self.name));
+        if let Err(error) = kept_log::write(path, log).await {
+            tracing::warn!(%error, "the log of a failed server could not be kept");
+        }
+    }
+
+    async fn fail(&self, reason: String, last_lines: Vec<String>) -> Result<End> {
+        tracing::error!(%reason, "the workload failed");
+        for line in &last_lines {
+            tracing::error!(target: "server", "{line}");
+        }
+        self.write_failed(&reason).await?;
+        Ok(End::Failed { reason, last_lines })
+    }
+}
+
+/// Something that a life left behind.
+pub(crate) type Left = Option<(Arc<dyn Runtime>, InstanceId)>;
+
+enum LivesEnd {
+    Told {
+        instance: Left,
+    },
+    ClaimLost,
+    Failed {
+        reason: String,
+        last_lines: Vec<String>,
+        instance: Left,
+    },
+}
+
+/// An error with its causes on one line.
+pub(crate) fn with_causes(error: &Error) -> String {
+    causes(error)
+}
+
+/// As [`with_causes`], of any error.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,15 @@
+//! The life of workloads on in-memory implementations: what each verb promises, and what happens when it is cut off.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests, outside of test functions")]
+
+mod mortal;
+mod support;
+
+mod run_and_start;
+mod stop_and_delete;
+
+mod cut_off;
+mod many;
+mod others;
+mod remote;
+mod supervision;

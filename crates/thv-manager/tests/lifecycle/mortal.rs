@@ -1,0 +1,281 @@
+//! A process that dies right before, or right after, its n-th effect: from then on nothing of it goes on.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+use thv_core::WorkloadName;
+use thv_manager::Manager;
+use thv_runtime::{
+    Capabilities, DeploySpec, Deployment, EventFilter, Images, Instance, InstanceRef, LogLine, LogOptions,
+    Runtime, RuntimeEvent, RuntimeKind, Runtimes, Stdio, StopOptions,
+};
+use thv_state::{DocumentKind, DocumentName, NamedDocument, StateStore};
+use thv_status::{
+    Authority, Change, Changes, ClaimId, Companion, OpGuard, Operation, OwnerGuard, Snapshot, StatusManager,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{APP, World};
+
+/// How long a process has to live, in points before and after its effects.
+#[derive(Debug, Clone)]
+pub(crate) struct Life {
+    points: Arc<AtomicUsize>,
+    died: CancellationToken,
+}
+
+impl Life {
+    pub(crate) fn of(points: usize) -> Self {
+        Self {
+            points: Arc::new(AtomicUsize::new(points)),
+            died: CancellationToken::new(),
+        }
+    }
+
+    /// Whether the process came to its end before its verb did.
+    pub(crate) fn is_over(&self) -> bool {
+        self.died.is_cancelled()
+    }
+
+    /// Runs `verb` of a manager of this process until it ends, or the process dies; then the process is dead.
+    pub(crate) async fn live<F, Fut>(&self, world: &World, verb: F)
+    where
+        F: FnOnce(Manager) -> Fut,
+        Fut: Future<Output = ()>,
+    {
+        let manager = self.manager(world);
+        tokio::select! {
+            () = verb(manager.clone()) => {}
+            () = self.died.cancelled() => {}
+        }
+        drop(manager);
+        // The tasks of a process that died are dropped at their next turn.
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn manager(&self, world: &World) -> Manager {
+        let runtime: Arc<dyn Runtime> = Arc::new(world.runtime.clone());
+        world
+            .builder(APP)
+            .runtimes(Runtimes::new().with(Arc::new(Mortal {
+                inner: runtime,
+                life: self.clone(),
+            })))
+            .state(Arc::new(Mortal {
+                inner: world.state.clone() as Arc<dyn StateStore>,
+                life: self.clone(),
+            }))
+            .status(Arc::new(Mortal {
+                inner: Arc::new(world.status.clone()) as Arc<dyn StatusManager>,
+                life: self.clone(),
+            }))
+            .build()
+            .unwrap()
+    }
+
+    async fn alive(&self) {
+        if self.is_over() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    async fn point(&self) {
+        let left = self
+            .points
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        if left.is_err() {
+            self.died.cancel();
+        }
+        self.alive().await;
+    }
+
+    async fn effect<T>(&self, effect: impl Future<Output = T>) -> T {
+        self.point().await;
+        let done = effect.await;
+        self.point().await;
+        done
+    }
+
+    async fn read<T>(&self, read: impl Future<Output = T>) -> T {
+        self.alive().await;
+        read.await
+    }
+}
+
+#[derive(Debug)]
+struct Mortal<T: ?Sized> {
+    inner: Arc<T>,
+    life: Life,
+}
+
+#[async_trait]
+impl StatusManager for Mortal<dyn StatusManager> {
+    async fn read(&self, name: &WorkloadName) -> thv_status::Result<Snapshot> {
+        self.life.read(self.inner.read(name)).await
+    }
+
+    async fn list(&self) -> thv_status::Result<Vec<Snapshot>> {
+        self.life.read(self.inner.list()).await
+    }
+
+    async fn lock_op(
+        &self,
+        name: &WorkloadName,
+        operation: Operation,
+        timeout: Duration,
+    ) -> thv_status::Result<OpGuard> {
+        self.life
+            .effect(self.inner.lock_op(name, operation, timeout))
+            .await
+    }
+
+    async fn acquire_owner(&self, name: &WorkloadName) -> thv_status::Result<OwnerGuard> {
+        self.life.effect(self.inner.acquire_owner(name)).await
+    }
+
+    async fn owner_free(&self, name: &WorkloadName, timeout: Duration) -> thv_status::Result<bool> {
+        self.life.read(self.inner.owner_free(name, timeout)).await
+    }
+
+    async fn update(
+        &self,
+        name: &WorkloadName,
+        authority: Authority<'_>,
+        change: Change,
+    ) -> thv_status::Result<Companion> {
+        self.life.effect(self.inner.update(name, authority, change)).await
+    }
+
+    async fn create(
+        &self,
+        name: &WorkloadName,
+        op: &OpGuard,
+        companion: Companion,
+    ) -> thv_status::Result<()> {
+        self.life.effect(self.inner.create(name, op, companion)).await
+    }
+
+    async fn remove(&self, name: &WorkloadName, op: OpGuard) -> thv_status::Result<()> {
+        self.life.effect(self.inner.remove(name, op)).await
+    }
+
+    async fn claim_is_current(&self, name: &WorkloadName, claim: &ClaimId) -> thv_status::Result<bool> {
+        self.life.read(self.inner.claim_is_current(name, claim)).await
+    }
+
+    async fn owner_id(&self) -> thv_status::Result<String> {
+        self.life.read(self.inner.owner_id()).await
+    }
+
+    async fn write_pid_file(&self, name: &WorkloadName, pid: u32) -> thv_status::Result<()> {
+        self.life.effect(self.inner.write_pid_file(name, pid)).await
+    }
+
+    async fn remove_pid_files(&self, name: &WorkloadName) -> thv_status::Result<()> {
+        self.life.effect(self.inner.remove_pid_files(name)).await
+    }
+
+    async fn watch(&self) -> thv_status::Result<Changes> {
+        self.life.read(self.inner.watch()).await
+    }
+}
+
+#[async_trait]
+impl StateStore for Mortal<dyn StateStore> {
+    async fn read(&self, kind: DocumentKind, name: &DocumentName) -> thv_state::Result<Option<Vec<u8>>> {
+        self.life.read(self.inner.read(kind, name)).await
+    }
+
+    async fn read_all(&self, kind: DocumentKind) -> thv_state::Result<Vec<NamedDocument>> {
+        self.life.read(self.inner.read_all(kind)).await
+    }
+
+    async fn replace(
+        &self,
+        kind: DocumentKind,
+        name: &DocumentName,
+        bytes: Vec<u8>,
+    ) -> thv_state::Result<()> {
+        self.life.effect(self.inner.replace(kind, name, bytes)).await
+    }
+
+    async fn create(&self, kind: DocumentKind, name: &DocumentName, bytes: Vec<u8>) -> thv_state::Result<()> {
+        self.life.effect(self.inner.create(kind, name, bytes)).await
+    }
+
+    async fn delete(&self, kind: DocumentKind, name: &DocumentName) -> thv_state::Result<()> {
+        self.life.effect(self.inner.delete(kind, name)).await
+    }
+
+    async fn list(&self, kind: DocumentKind) -> thv_state::Result<Vec<DocumentName>> {
+        self.life.read(self.inner.list(kind)).await
+    }
+}
+
+#[async_trait]
+impl Runtime for Mortal<dyn Runtime> {
+    fn kind(&self) -> &RuntimeKind {
+        self.inner.kind()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    fn check_name(&self, name: &WorkloadName) -> thv_runtime::Result<()> {
+        self.inner.check_name(name)
+    }
+
+    fn images(&self) -> Option<Arc<dyn Images>> {
+        self.inner.images()
+    }
+
+    async fn ping(&self) -> thv_runtime::Result<()> {
+        self.life.read(self.inner.ping()).await
+    }
+
+    async fn deploy(&self, spec: &DeploySpec) -> thv_runtime::Result<Deployment> {
+        self.life.effect(self.inner.deploy(spec)).await
+    }
+
+    async fn stop(&self, which: &InstanceRef, opts: StopOptions) -> thv_runtime::Result<()> {
+        self.life.effect(self.inner.stop(which, opts)).await
+    }
+
+    async fn remove(&self, which: &InstanceRef) -> thv_runtime::Result<()> {
+        self.life.effect(self.inner.remove(which)).await
+    }
+
+    async fn attach(&self, which: &InstanceRef) -> thv_runtime::Result<Stdio> {
+        self.life.effect(self.inner.attach(which)).await
+    }
+
+    async fn inspect(&self, name: &WorkloadName) -> thv_runtime::Result<Option<Instance>> {
+        self.life.read(self.inner.inspect(name)).await
+    }
+
+    async fn list(&self) -> thv_runtime::Result<Vec<Instance>> {
+        self.life.read(self.inner.list()).await
+    }
+
+    async fn logs(
+        &self,
+        which: &InstanceRef,
+        opts: LogOptions,
+    ) -> thv_runtime::Result<BoxStream<'static, thv_runtime::Result<LogLine>>> {
+        self.life.read(self.inner.logs(which, opts)).await
+    }
+
+    async fn events(
+        &self,
+        filter: EventFilter,
+    ) -> thv_runtime::Result<BoxStream<'static, thv_runtime::Result<RuntimeEvent>>> {
+        self.life.read(self.inner.events(filter)).await
+    }
+}

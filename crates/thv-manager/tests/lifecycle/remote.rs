@@ -1,0 +1,159 @@
+//! Remote workloads: no runtime, and a server that comes and goes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
+use thv_core::WorkloadStatus;
+use thv_manager::{ListOptions, Manager, RunRequest, StopOptions};
+use thv_runtime::Runtimes;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::support::*;
+
+/// An MCP server on loopback that can be switched off: then it answers 503.
+struct Remote {
+    url: String,
+    up: Arc<AtomicBool>,
+}
+
+impl Remote {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+        let up = Arc::new(AtomicBool::new(true));
+        let switch = up.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream, switch.clone()));
+            }
+        });
+        Self { url, up }
+    }
+
+    fn request(&self, name: &str) -> RunRequest {
+        RunRequest {
+            name: Some(name.into()),
+            ..RunRequest::new(&self.url)
+        }
+    }
+
+    fn switch(&self, up: bool) {
+        self.up.store(up, Ordering::Relaxed);
+    }
+}
+
+async fn serve(stream: TcpStream, up: Arc<AtomicBool>) -> Option<()> {
+    let mut stream = BufReader::new(stream);
+    let mut length = 0;
+    let mut line = String::new();
+    loop {
+        line.clear();
+        if stream.read_line(&mut line).await.ok()? == 0 {
+            return None;
+        }
+        let header = line.trim_end().to_ascii_lowercase();
+        if let Some(value) = header.strip_prefix("content-length:") {
+            length = value.trim().parse().ok()?;
+        }
+        if header.is_empty() {
+            break;
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await.ok()?;
+    let answer = answer(&String::from_utf8_lossy(&body)).filter(|_| up.load(Ordering::Relaxed));
+    let response = match answer {
+        Some(answer) => format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{answer}",
+            answer.len()
+        ),
+        None if up.load(Ordering::Relaxed) => {
+            "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".into()
+        }
+        None => "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".into(),
+    };
+    stream.write_all(response.as_bytes()).await.ok()
+}
+
+/// A manager without any runtime.
+fn without_runtime(world: &World) -> Manager {
+    world.builder(APP).runtimes(Runtimes::new()).build().unwrap()
+}
+
+#[tokio::test]
+async fn a_remote_lives_without_a_runtime() {
+    let (world, remote) = (World::new(), Remote::start().await);
+    let manager = without_runtime(&world);
+    let outcome = manager.run(remote.request("far"), until_ready()).await.unwrap();
+    let listed = manager.list(ListOptions::default()).await.unwrap();
+    assert!(listed.workloads[0].remote && listed.workloads[0].status == WorkloadStatus::Running);
+    assert_eq!(listed.warnings, Vec::<String>::new());
+    let response = post(&outcome.url, &initialize()).await.unwrap();
+    let body: Value = serde_json::from_str(response.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+    assert_eq!(body["result"]["serverInfo"]["name"], "memory");
+    manager.stop(&name("far"), StopOptions::default()).await.unwrap();
+    world.assert_stopped(&name("far")).await;
+    let again = manager.start(&name("far"), start_until_ready()).await.unwrap();
+    assert_eq!(again.url, outcome.url);
+    manager
+        .delete(&name("far"), StopOptions::default())
+        .await
+        .unwrap();
+    world.assert_nothing_of(&name("far")).await;
+}
+
+#[tokio::test]
+async fn a_remote_whose_proxy_was_killed_is_told_unhealthy() {
+    let (world, remote) = (World::new(), Remote::start().await);
+    let manager = without_runtime(&world);
+    manager.run(remote.request("far"), until_ready()).await.unwrap();
+    drop(manager);
+    world.until_unowned(&name("far")).await;
+    let workload = without_runtime(&world).get(&name("far")).await.unwrap();
+    assert_eq!(workload.status, WorkloadStatus::Unhealthy);
+    assert!(
+        workload.status_context.contains("proxy"),
+        "{}",
+        workload.status_context
+    );
+}
+
+#[tokio::test]
+async fn a_remote_that_was_ready_once_and_is_down_is_unhealthy_and_recovers() {
+    let (world, remote) = (World::new(), Remote::start().await);
+    let manager = without_runtime(&world);
+    manager.run(remote.request("far"), until_ready()).await.unwrap();
+    manager.stop(&name("far"), StopOptions::default()).await.unwrap();
+    remote.switch(false);
+    manager
+        .start(&name("far"), thv_manager::StartOptions::default())
+        .await
+        .unwrap();
+    world.until(&name("far"), WorkloadStatus::Unhealthy).await;
+    assert_ne!(world.status_of(&name("far")).await.1, "");
+    remote.switch(true);
+    // The next attempt is at the next health interval.
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(10)).await;
+    tokio::time::resume();
+    world.until(&name("far"), WorkloadStatus::Running).await;
+}
+
+#[tokio::test]
+async fn a_remote_that_is_down_can_be_stopped() {
+    let (world, remote) = (World::new(), Remote::start().await);
+    let manager = without_runtime(&world);
+    manager.run(remote.request("far"), until_ready()).await.unwrap();
+    manager.stop(&name("far"), StopOptions::default()).await.unwrap();
+    remote.switch(false);
+    manager
+        .start(&name("far"), thv_manager::StartOptions::default())
+        .await
+        .unwrap();
+    world.until(&name("far"), WorkloadStatus::Unhealthy).await;
+    manager.stop(&name("far"), StopOptions::default()).await.unwrap();
+    world.assert_stopped(&name("far")).await;
+}

@@ -1,0 +1,230 @@
+//! `stop` and `delete`.
+
+use std::time::Duration;
+
+use thv_core::WorkloadStatus;
+use thv_manager::{Error, RunOptions, StopOptions, StopOutcome};
+use thv_runtime::{Call, MemoryRuntime};
+use thv_status::{Desired, OwnerState};
+
+use crate::support::*;
+
+#[tokio::test(start_paused = true)]
+async fn stop_means_stopped() {
+    let world = World::new();
+    let manager = world.manager();
+    run(&manager, "echo").await;
+    let outcome = manager.stop(&name("echo"), StopOptions::default()).await.unwrap();
+    assert_eq!(outcome, StopOutcome::Stopped);
+    world.assert_stopped(&name("echo")).await;
+    let companion = world.companion(&name("echo")).await;
+    assert_eq!(
+        (companion.desired, companion.pending, companion.owner),
+        (Desired::Stopped, None, None)
+    );
+    let again = manager.stop(&name("echo"), StopOptions::default()).await.unwrap();
+    assert_eq!(again, StopOutcome::NotRunning);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_process_stops_what_an_application_runs() {
+    let world = World::new();
+    let manager = world.manager();
+    run(&manager, "echo").await;
+    world
+        .manager_of("thv")
+        .stop(&name("echo"), StopOptions::default())
+        .await
+        .unwrap();
+    world.assert_stopped(&name("echo")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_of_nothing_is_not_found() {
+    let world = World::new();
+    let error = world
+        .manager()
+        .stop(&name("echo"), StopOptions::default())
+        .await
+        .unwrap_err();
+    assert!(matches!(error, Error::NotFound { .. }), "{error}");
+    world.assert_nothing_of(&name("echo")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_ends_the_sleep_between_two_attempts() {
+    let world = World::new();
+    let manager = world.manager();
+    run(&manager, "echo").await;
+    assert!(world.runtime.exit(&name("echo"), 1));
+    world.until(&name("echo"), WorkloadStatus::Starting).await;
+    let began = tokio::time::Instant::now();
+    manager.stop(&name("echo"), StopOptions::default()).await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    world.assert_stopped(&name("echo")).await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    world.assert_stopped(&name("echo")).await;
+    assert_eq!(world.runtime.calls(Call::Deploy), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_while_the_server_is_deployed_wins() {
+    let world = World::new();
+    world.runtime.delay(Call::Deploy, Duration::from_secs(20));
+    let manager = world.manager();
+    let outcome = manager.run(request("echo"), RunOptions::default()).await.unwrap();
+    assert!(!outcome.ready);
+    manager.stop(&name("echo"), StopOptions::default()).await.unwrap();
+    world.assert_stopped(&name("echo")).await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    world.assert_stopped(&name("echo")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_while_the_server_does_not_answer_wins() {
+    let world = World::on(MemoryRuntime::new().with_server(|mut server| async move {
+        while server.next_line().await.is_some() {}
+        0
+    }));
+    let manager = world.manager();
+    manager.run(request("echo"), RunOptions::default()).await.unwrap();
+    manager.stop(&name("echo"), StopOptions::default()).await.unwrap();
+    world.assert_stopped(&name("echo")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_ignores_the_request_to_end_is_killed() {
+    let world = World::on(MemoryRuntime::new().with_server(|mut server| async move {
+        while let Some(line) = server.next_line().await {
+            if let Some(answer) = answer(&line) {
+                server.write_line(&answer).await;
+            }
+        }
+        std::future::pending().await
+    }));
+    let manager = world.manager();
+    run(&manager, "echo").await;
+    manager.stop(&name("echo"), StopOptions::default()).await.unwrap();
+    world.assert_stopped(&name("echo")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_with_the_status_file_deleted_stops() {
+    let world = World::new();
+    let manager = world.manager();
+    run(&manager, "echo").await;
+    world.status.write_status_file(&name("echo"), None);
+    manager.stop(&name("echo"), StopOptions::default()).await.unwrap();
+    world.assert_stopped(&name("echo")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_with_the_instance_removed_by_hand_stops() {
+    let world = World::new();
+    let manager = world.manager();
+    run(&manager, "echo").await;
+    world.runtime.vanish(&name("echo"));
+    manager.stop(&name("echo"), StopOptions::default()).await.unwrap();
+    world.assert_stopped(&name("echo")).await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    world.assert_stopped(&name("echo")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_that_the_engine_refuses_is_an_error_and_the_next_one_works() {
+    let world = World::new();
+    let manager = world.manager();
+    run(&manager, "echo").await;
+    for _ in 0..2 {
+        // The supervisor's own attempt, and the verb's.
+        world.runtime.fail_next(
+            Call::Stop,
+            thv_runtime::Error::Denied {
+                runtime: "memory".into(),
+                detail: "not today".into(),
+            },
+        );
+    }
+    manager
+        .stop(&name("echo"), StopOptions::default())
+        .await
+        .unwrap_err();
+    assert_ne!(
+        world.status_of(&name("echo")).await.0,
+        WorkloadStatus::Stopped,
+        "something still runs"
+    );
+    manager.stop(&name("echo"), StopOptions::default()).await.unwrap();
+    world.assert_stopped(&name("echo")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn delete_leaves_nothing_and_is_repeatable() {
+    let world = World::new();
+    let manager = world.manager();
+    let port = {
+        run(&manager, "echo").await;
+        world.config(&name("echo")).await.unwrap().port
+    };
+    manager
+        .delete(&name("echo"), StopOptions::default())
+        .await
+        .unwrap();
+    world.assert_nothing_of(&name("echo")).await;
+    assert_can_bind(port);
+    manager
+        .delete(&name("echo"), StopOptions::default())
+        .await
+        .unwrap();
+    world.assert_nothing_of(&name("echo")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn delete_of_a_workload_in_error_leaves_nothing() {
+    let world = World::on(MemoryRuntime::new().with_server(|_| async { 1 }));
+    let manager = world.manager();
+    manager.run(request("echo"), until_ready()).await.unwrap_err();
+    manager
+        .delete(&name("echo"), StopOptions::default())
+        .await
+        .unwrap();
+    world.assert_nothing_of(&name("echo")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_deleted_while_it_starts_does_not_come_back() {
+    let world = World::new();
+    world.runtime.delay(Call::Deploy, Duration::from_secs(20));
+    let manager = world.manager();
+    manager.run(request("echo"), RunOptions::default()).await.unwrap();
+    manager
+        .delete(&name("echo"), StopOptions::default())
+        .await
+        .unwrap();
+    world.assert_nothing_of(&name("echo")).await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    world.assert_nothing_of(&name("echo")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delete_with_the_engine_down_keeps_everything_for_the_next_one() {
+    let world = World::new();
+    let manager = world.manager();
+    run(&manager, "echo").await;
+    world.runtime.set_down(true);
+    manager
+        .delete(&name("echo"), StopOptions::default())
+        .await
+        .unwrap_err();
+    assert!(
+        world.config(&name("echo")).await.is_some(),
+        "nothing is forgotten that still runs"
+    );
+    world.runtime.set_down(false);
+    manager
+        .delete(&name("echo"), StopOptions::default())
+        .await
+        .unwrap();
+    world.assert_nothing_of(&name("echo")).await;
+    assert_eq!(world.owner(&name("echo")).await, OwnerState::Dead);
+}

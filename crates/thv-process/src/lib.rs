@@ -1,0 +1,59 @@
+//! Processes that cannot be mistaken for others: identity, signals, detached spawn, port holders.
+//!
+//! A process id alone names nobody: the kernel gives it away again. Here a process is a [`ProcessIdentity`] (pid,
+//! start time, boot id), and a signal goes only through a [`ProcessHandle`], which holds a reference that the
+//! kernel cannot re-use. What the operating system knows is behind the trait [`Processes`]; [`system()`] is the
+//! machine's own (Linux so far), [`MemoryProcesses`] a simulated one for tests. `handover` gives locks and sockets to
+//! a child.
+//!
+//! ```
+//! use std::time::Duration;
+//! use thv_process::{DetachedSpec, Exit, Processes, Signal, TerminateOutcome, terminate};
+//!
+//! # #[cfg(target_os = "linux")]
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> thv_process::Result<()> {
+//! let processes = thv_process::system()?;
+//! let child = processes.spawn_detached(DetachedSpec::new("/bin/sh").args(["-c", "read line"]))?;
+//! let identity = child.identity().clone();
+//! assert_eq!(child.exited().await?, Exit::Code(1)); // its stdin is /dev/null
+//!
+//! // Later, perhaps in another program: the pid may be somebody else's by now.
+//! if let Some(process) = processes.open(&identity)? {
+//!     terminate(&*process, Duration::from_secs(10)).await?;
+//! }
+//! # Ok(())
+//! # }
+//! # #[cfg(not(target_os = "linux"))]
+//! # fn main() {}
+//! ```
+
+mod error;
+mod evidence;
+mod identity;
+mod processes;
+mod spawn;
+mod terminate;
+
+#[cfg(target_os = "linux")]
+pub mod handover;
+
+mod memory_processes;
+
+#[cfg(feature = "contract")]
+pub mod contract;
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "linux")]
+mod watched;
+
+pub use error::{ProcessError, Result};
+pub use evidence::{ToolhiveEvidence, is_toolhive_proxy};
+pub use identity::{Exit, ProcessFacts, ProcessIdentity, Signal};
+#[cfg(target_os = "linux")]
+pub use linux::LinuxProcesses;
+pub use memory_processes::{MemoryProcess, MemoryProcesses};
+pub use processes::{PortHolder, ProcessHandle, Processes, system};
+pub use spawn::DetachedSpec;
+pub use terminate::{TerminateOutcome, terminate};

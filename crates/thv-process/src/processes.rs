@@ -1,0 +1,108 @@
+//! The seam to the operating system's processes.
+
+use std::fmt::{self, Debug};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::{DetachedSpec, Exit, ProcessFacts, ProcessIdentity, Result, Signal};
+
+/// The processes of a machine.
+///
+/// The methods are synchronous: they ask the kernel, which answers within microseconds; those that look at every
+/// process say so and take some milliseconds. Answers are a moment's truth, except a [`ProcessHandle`], which
+/// stays the same process for ever.
+pub trait Processes: Debug + Send + Sync + 'static {
+    /// The id of the current boot; another one means that the machine was restarted in between.
+    fn boot_id(&self) -> String;
+
+    /// The effective user of this process.
+    fn uid(&self) -> u32;
+
+    /// The process that asks.
+    fn current(&self) -> ProcessIdentity;
+
+    /// What is known about the process that has this pid now; `None` when there is none. A zombie is reported, as
+    /// a zombie.
+    fn facts(&self, pid: u32) -> Result<Option<ProcessFacts>>;
+
+    /// A handle on exactly this process; `None` when it is gone, is a zombie, or its pid is another's by now.
+    ///
+    /// The reference is taken before the identity is checked, so there is no moment in between at which the pid
+    /// could change hands.
+    fn open(&self, identity: &ProcessIdentity) -> Result<Option<Box<dyn ProcessHandle>>>;
+
+    /// Who listens on this TCP port, on any address; `None` when nobody does. Looks at every process.
+    fn port_holder(&self, port: u16) -> Result<Option<PortHolder>>;
+
+    /// Starts a program in a session of its own that outlives this process.
+    ///
+    /// It inherits nothing but what `spec` names. While this process lives, the child is collected when the handle
+    /// is awaited ([`ProcessHandle::exited`]) or dropped, so that no zombie stays. Dropping the handle ends nobody.
+    ///
+    /// # Errors
+    /// `NotFound` when the program is not there, `Invalid` when `spec` is unusable or no async runtime is entered.
+    fn spawn_detached(&self, spec: DetachedSpec) -> Result<Box<dyn ProcessHandle>>;
+
+    /// This user's living processes whose environment, as they were started, has exactly `name=value`, by
+    /// ascending start time. Looks at every process.
+    fn find_by_env(&self, name: &str, value: &str) -> Result<Vec<ProcessIdentity>>;
+
+    /// The living children of `pid`, their children and so on, without `pid` itself; parents come first. Looks at
+    /// every process. Who was orphaned on the way is not found.
+    fn descendants(&self, pid: u32) -> Result<Vec<ProcessIdentity>>;
+
+    /// The living members of a session, the leader included. Looks at every process.
+    fn session_members(&self, session: u32) -> Result<Vec<ProcessIdentity>>;
+}
+
+/// A reference to one process that stays that process, also when it is gone and its pid is given away.
+#[async_trait]
+pub trait ProcessHandle: Debug + Send + Sync + 'static {
+    /// Who it is.
+    fn identity(&self) -> &ProcessIdentity;
+
+    /// Sends a signal to it and to nobody else. `false` when it is gone already.
+    fn signal(&self, signal: Signal) -> Result<bool>;
+
+    /// Waits until it has ended (a zombie has). The way it ended is known to its parent only, so it is
+    /// [`Exit::Unknown`] for a handle of [`Processes::open`].
+    ///
+    /// Cancel-safe: dropping the future loses nothing, it can be awaited again, also by several at a time.
+    async fn exited(&self) -> Result<Exit>;
+}
+
+/// Who listens on a TCP port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortHolder {
+    /// The port.
+    pub port: u16,
+    /// The user that opened the socket.
+    pub uid: u32,
+    /// The processes that hold a listening socket and that this user may look at; empty when the holder is
+    /// another user's (or lives where it cannot be seen).
+    pub processes: Vec<ProcessFacts>,
+}
+
+impl fmt::Display for PortHolder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.processes.first() {
+            Some(facts) if facts.argv.is_empty() => write!(f, "process {}", facts.identity.pid),
+            Some(facts) => write!(f, "process {} ({})", facts.identity.pid, facts.command()),
+            None => write!(f, "a process of user {} that cannot be looked at", self.uid),
+        }
+    }
+}
+
+/// The processes of this machine.
+///
+/// # Errors
+/// `Unsupported` where there is no implementation (all but Linux), `Unavailable` when `/proc` cannot be read.
+pub fn system() -> Result<Arc<dyn Processes>> {
+    #[cfg(target_os = "linux")]
+    return Ok(Arc::new(crate::LinuxProcesses::new()?));
+    #[cfg(not(target_os = "linux"))]
+    return Err(crate::ProcessError::Unsupported {
+        os: std::env::consts::OS,
+    });
+}

@@ -1,0 +1,109 @@
+//! The forms of an HTTP answer.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Response, StatusCode};
+
+use crate::body::Body;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+
+/// What every event of this proxy begins with.
+pub(crate) const EVENT_HEAD: &[u8] = b"event: message\ndata: ";
+/// What every event ends with.
+pub(crate) const EVENT_TAIL: &[u8] = b"\n\n";
+
+fn with(status: StatusCode, content_type: HeaderValue, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response
+}
+
+pub(crate) fn empty(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+pub(crate) fn text(status: StatusCode, message: &'static str) -> Response<Body> {
+    with(status, TEXT, Body::full(Bytes::from_static(message.as_bytes())))
+}
+
+pub(crate) fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<Body> {
+    json_body(status, Body::full(body))
+}
+
+pub(crate) fn json_body(status: StatusCode, body: Body) -> Response<Body> {
+    with(status, JSON, body)
+}
+
+/// A JSON-RPC error; `id` is its text as it was sent, empty when there is none.
+pub(crate) fn rpc_error(status: StatusCode, code: i32, message: &str, id: &[u8]) -> Response<Body> {
+    json(status, error_message(code, message, id))
+}
+
+/// An event stream.
+pub(crate) fn events(body: Body) -> Response<Body> {
+    let mut response = with(StatusCode::OK, EVENTS, body);
+    response
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
+}
+
+pub(crate) fn method_not_allowed(allow: &'static str) -> Response<Body> {
+    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
+    response
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static(allow));
+    response
+}
+
+/// The text of a JSON-RPC error message, keys sorted.
+pub(crate) fn error_message(code: i32, message: &str, id: &[u8]) -> Bytes {
+    let mut out = format!(
+        r#"{{"error":{{"code":{code},"message":{}}},"#,
+        crate::jsonrpc::quoted(message)
+    )
+    .into_bytes();
+    if !id.is_empty() {
+        out.extend_from_slice(b"\"id\":");
+        out.extend_from_slice(id);
+        out.push(b',');
+    }
+    out.extend_from_slice(br#""jsonrpc":"2.0"}"#);
+    out.into()
+}
+
+/// `message` as one event.
+pub(crate) fn event(message: &[u8]) -> Bytes {
+    [EVENT_HEAD, message, EVENT_TAIL].concat().into()
+}
+
+pub(crate) fn too_large() -> Response<Body> {
+    text(StatusCode::PAYLOAD_TOO_LARGE, "Request Entity Too Large\n")
+}
+
+pub(crate) fn batch() -> Response<Body> {
+    rpc_error(
+        StatusCode::BAD_REQUEST,
+        -32600,
+        "JSON-RPC batch requests are not supported; send one message",
+        b"",
+    )
+}
+
+pub(crate) fn session_not_found(id: &[u8]) -> Response<Body> {
+    rpc_error(StatusCode::NOT_FOUND, -32001, "Session not found", id)
+}
+
+/// A path that no part of a proxy serves.
+pub(crate) fn not_found(path: &str) -> Response<Body> {
+    if path.starts_with("/.well-known/") {
+        return json(StatusCode::NOT_FOUND, r#"{"error":"not_found"}"#);
+    }
+    text(StatusCode::NOT_FOUND, "404 page not found\n")
+}

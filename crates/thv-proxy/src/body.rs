@@ -1,0 +1,183 @@
+//! One body type for what comes in and what goes out.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_util::Stream;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+
+/// The cause of a broken body.
+pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// An HTTP body.
+pub struct Body(Kind);
+
+enum Kind {
+    /// A few pieces in memory: sent without joining them.
+    Pieces {
+        pieces: [Bytes; 3],
+        next: usize,
+    },
+    Incoming(Incoming),
+    Stream(Pin<Box<dyn Stream<Item = Result<Bytes, BodyError>> + Send>>),
+    Boxed(Pin<Box<dyn HttpBody<Data = Bytes, Error = BodyError> + Send>>),
+}
+
+impl std::fmt::Debug for Body {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self.0 {
+            Kind::Pieces { .. } => "Body(memory)",
+            Kind::Incoming(_) => "Body(incoming)",
+            Kind::Stream(_) => "Body(stream)",
+            Kind::Boxed(_) => "Body(boxed)",
+        })
+    }
+}
+
+impl Body {
+    /// No bytes.
+    pub fn empty() -> Self {
+        Self::full(Bytes::new())
+    }
+
+    /// These bytes.
+    pub fn full(bytes: impl Into<Bytes>) -> Self {
+        Self::pieces([bytes.into(), Bytes::new(), Bytes::new()])
+    }
+
+    /// These bytes, one after the other.
+    pub fn pieces(pieces: [Bytes; 3]) -> Self {
+        Self(Kind::Pieces { pieces, next: 0 })
+    }
+
+    /// Whatever the stream yields, as it comes.
+    pub fn stream(stream: impl Stream<Item = Result<Bytes, BodyError>> + Send + 'static) -> Self {
+        Self(Kind::Stream(Box::pin(stream)))
+    }
+
+    /// Any other body.
+    pub fn boxed<B>(body: B) -> Self
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BodyError>,
+    {
+        use http_body_util::BodyExt;
+        Self(Kind::Boxed(Box::pin(body.map_err(Into::into))))
+    }
+}
+
+impl From<Incoming> for Body {
+    fn from(body: Incoming) -> Self {
+        Self(Kind::Incoming(body))
+    }
+}
+
+impl From<axum::body::Body> for Body {
+    fn from(body: axum::body::Body) -> Self {
+        Self::boxed(body)
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut self.0 {
+            Kind::Pieces { pieces, next } => {
+                while let Some(piece) = pieces.get_mut(*next) {
+                    *next += 1;
+                    if !piece.is_empty() {
+                        return Poll::Ready(Some(Ok(Frame::data(std::mem::take(piece)))));
+                    }
+                }
+                Poll::Ready(None)
+            }
+            Kind::Incoming(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map(|frame| frame.map(|frame| frame.map_err(Into::into))),
+            Kind::Stream(stream) => stream
+                .as_mut()
+                .poll_next(cx)
+                .map(|item| item.map(|item| item.map(Frame::data))),
+            Kind::Boxed(body) => body.as_mut().poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Kind::Pieces { pieces, .. } => pieces.iter().all(Bytes::is_empty),
+            Kind::Incoming(body) => body.is_end_stream(),
+            Kind::Stream(_) => false,
+            Kind::Boxed(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Pieces { pieces, .. } => {
+                SizeHint::with_exact(pieces.iter().map(|piece| piece.len() as u64).sum())
+            }
+            Kind::Incoming(body) => body.size_hint(),
+            Kind::Stream(_) => SizeHint::default(),
+            Kind::Boxed(body) => body.size_hint(),
+        }
+    }
+}
+
+/// Why a request body was not read.
+#[derive(Debug)]
+pub(crate) enum ReadError {
+    TooLarge,
+    TooSlow,
+    Broken,
+}
+
+/// Reads a whole body of at most `limit` bytes. A body in one piece is not copied.
+pub(crate) async fn read_all(
+    mut body: Body,
+    limit: usize,
+    within: std::time::Duration,
+) -> Result<Bytes, ReadError> {
+    use http_body_util::BodyExt;
+    if body.size_hint().lower() > limit as u64 {
+        return Err(ReadError::TooLarge);
+    }
+    let expected = body.size_hint().exact().unwrap_or(0) as usize;
+    let reading = async {
+        let mut first = Bytes::new();
+        let mut whole = bytes::BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(|_| ReadError::Broken)?.into_data() else {
+                continue;
+            };
+            if first.is_empty() && whole.is_empty() {
+                first = data;
+                if first.len() > limit {
+                    return Err(ReadError::TooLarge);
+                }
+                if body.is_end_stream() {
+                    break;
+                }
+                continue;
+            }
+            if whole.is_empty() {
+                whole.reserve(expected.max(first.len() + data.len()));
+                whole.extend_from_slice(&std::mem::take(&mut first));
+            }
+            if whole.len() + data.len() > limit {
+                return Err(ReadError::TooLarge);
+            }
+            whole.extend_from_slice(&data);
+        }
+        Ok(if whole.is_empty() { first } else { whole.freeze() })
+    };
+    tokio::time::timeout(within, reading)
+        .await
+        .unwrap_or(Err(ReadError::TooSlow))
+}

@@ -1,0 +1,154 @@
+//! Calls that wait for the server: who asked, under which id, and where the answer goes.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use http::StatusCode;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::jsonrpc::Span;
+
+/// Why a call has no answer of the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum CallError {
+    /// Too many calls wait already.
+    Busy,
+    /// No server is attached now.
+    Disconnected,
+    /// The server's streams ended during the call.
+    Died,
+    /// No answer in time.
+    Timeout,
+    /// The answer was longer than the limit.
+    TooLong { limit: usize },
+    /// The server refused to initialize.
+    NotReady { reason: String },
+    /// The answer of the server to `initialize` is an error: the text of its `error` member.
+    InitializeError { error: Bytes },
+}
+
+impl CallError {
+    /// Status, JSON-RPC code and message for the client.
+    pub(crate) fn describe(&self) -> (StatusCode, i32, String) {
+        match self {
+            Self::Busy => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                -32000,
+                "too many requests are waiting for the server, try again".into(),
+            ),
+            Self::Disconnected => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                -32000,
+                "the server is not connected, try again".into(),
+            ),
+            Self::Died => (
+                StatusCode::BAD_GATEWAY,
+                -32000,
+                "the server ended during the call".into(),
+            ),
+            Self::Timeout => (
+                StatusCode::GATEWAY_TIMEOUT,
+                -32000,
+                "Timeout: the server did not answer in time".into(),
+            ),
+            Self::TooLong { limit } => (
+                StatusCode::BAD_GATEWAY,
+                -32000,
+                format!("the server's answer is longer than {limit} bytes"),
+            ),
+            Self::NotReady { reason } => (StatusCode::BAD_GATEWAY, -32000, reason.clone()),
+            Self::InitializeError { .. } => (
+                StatusCode::BAD_GATEWAY,
+                -32000,
+                "the server refused to initialize".into(),
+            ),
+        }
+    }
+}
+
+/// A server's answer as it came, and where its id is.
+#[derive(Debug)]
+pub(crate) struct ServerLine {
+    pub(crate) line: Bytes,
+    pub(crate) id: Span,
+}
+
+/// One waiting call.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    pub(crate) session: u128,
+    /// The id as the client wrote it.
+    pub(crate) id: Bytes,
+    /// The progress token as the client wrote it.
+    pub(crate) token: Option<Bytes>,
+    pub(crate) reply: oneshot::Sender<Result<ServerLine, CallError>>,
+    pub(crate) events: Option<mpsc::Sender<Bytes>>,
+}
+
+/// All waiting calls of one bridge. Numbers are never used twice.
+#[derive(Debug)]
+pub(crate) struct Calls {
+    next: AtomicU64,
+    limit: usize,
+    table: Mutex<HashMap<u64, Pending>>,
+}
+
+impl Calls {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self {
+            next: AtomicU64::new(1),
+            limit,
+            table: Mutex::default(),
+        }
+    }
+
+    fn table(&self) -> MutexGuard<'_, HashMap<u64, Pending>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn insert(&self, number: u64, pending: Pending) -> Result<(), CallError> {
+        let mut table = self.table();
+        if table.len() >= self.limit {
+            return Err(CallError::Busy);
+        }
+        table.insert(number, pending);
+        Ok(())
+    }
+
+    pub(crate) fn remove(&self, number: u64) -> Option<Pending> {
+        self.table().remove(&number)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.table().len()
+    }
+
+    /// The number under which `session` waits for the answer to `id`.
+    pub(crate) fn find(&self, session: u128, id: &[u8]) -> Option<u64> {
+        self.table()
+            .iter()
+            .find(|(_, call)| call.session == session && call.id == id)
+            .map(|(number, _)| *number)
+    }
+
+    /// Where the progress of a call goes, and its client's token.
+    pub(crate) fn progress(&self, number: u64) -> Option<(mpsc::Sender<Bytes>, Bytes)> {
+        let table = self.table();
+        let call = table.get(&number)?;
+        Some((call.events.clone()?, call.token.clone()?))
+    }
+
+    /// Everybody who waits is told `error`.
+    pub(crate) fn fail_all(&self, error: &CallError) {
+        let waiting = std::mem::take(&mut *self.table());
+        for pending in waiting.into_values() {
+            let _ = pending.reply.send(Err(error.clone()));
+        }
+    }
+}

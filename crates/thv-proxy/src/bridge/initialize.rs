@@ -1,0 +1,116 @@
+//! `initialize`, made once for each connection to the server and shared by all clients.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+
+use super::calls::CallError;
+use super::core::Core;
+use super::link::Link;
+use crate::jsonrpc::{self, Span};
+use crate::probe::ServerInfo;
+
+/// Revisions of the protocol with a handshake, oldest first.
+pub(crate) const REVISIONS: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
+/// The revision without one.
+pub(crate) const STATELESS_REVISION: &str = "2026-07-28";
+/// A server may have to fetch itself first; clients that wait are told earlier.
+const PATIENCE: Duration = Duration::from_mins(10);
+
+/// What the server answered to `initialize`.
+#[derive(Debug)]
+pub(crate) struct Initialized {
+    /// The text of `result`.
+    result: Bytes,
+    /// Where its `protocolVersion` is, with quotes.
+    version: Option<Span>,
+}
+
+impl Initialized {
+    /// `result` for a client that asked for `wanted` (a JSON string, as sent): the highest revision that both know.
+    pub(super) fn result_for(&self, wanted: Option<&[u8]>) -> Bytes {
+        let Some(span) = self.version else {
+            return self.result.clone();
+        };
+        let known = |text: &[u8]| {
+            REVISIONS
+                .iter()
+                .position(|known| known.as_bytes() == jsonrpc::unquoted(text))
+        };
+        let server = span.of(&self.result);
+        let chosen = match (wanted.and_then(known), known(server)) {
+            (Some(client), Some(server)) if client < server => REVISIONS[client],
+            _ => return self.result.clone(),
+        };
+        let head = &self.result[..span.start];
+        let tail = &self.result[span.end..];
+        [head, b"\"", chosen.as_bytes(), b"\"", tail].concat().into()
+    }
+
+    pub(super) fn info(&self) -> ServerInfo {
+        ServerInfo::from_result(&self.result)
+    }
+}
+
+impl Core {
+    /// Waits until the server on `link` has answered `initialize`; the first who asks makes it happen.
+    pub(super) async fn initialized(
+        self: &Arc<Self>,
+        link: &Arc<Link>,
+    ) -> Result<Arc<Initialized>, CallError> {
+        if let Some(ready) = link.ready.get() {
+            return Ok(Arc::clone(ready));
+        }
+        let flight = link.initialization(|| {
+            let task = self.tasks.spawn(initialize(Arc::clone(self), Arc::clone(link)));
+            async move { task.await.unwrap_or(Err(CallError::Died)) }.boxed()
+        });
+        flight.await
+    }
+}
+
+async fn initialize(core: Arc<Core>, link: Arc<Link>) -> Result<Arc<Initialized>, CallError> {
+    let newest = REVISIONS[REVISIONS.len() - 1];
+    let version = env!("CARGO_PKG_VERSION");
+    let message = Bytes::from(format!(
+        r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{{"protocolVersion":"{newest}","capabilities":{{}},"clientInfo":{{"name":"thv-proxy","version":"{version}"}}}}}}"#
+    ));
+    let envelope = jsonrpc::scan(&message).map_err(|error| CallError::NotReady {
+        reason: error.to_string(),
+    })?;
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let mut call = core
+        .send(&link, 0, message, &envelope, None, None, deadline)
+        .await?;
+    let answer = core
+        .stop
+        .run_until_cancelled(call.reply())
+        .await
+        .unwrap_or(Err(CallError::Died))?;
+    let envelope = jsonrpc::scan(&answer.line).map_err(|error| CallError::NotReady {
+        reason: error.to_string(),
+    })?;
+    if let Some(error) = envelope.error {
+        return Err(CallError::InitializeError {
+            error: answer.line.slice(error.start..error.end),
+        });
+    }
+    let result = envelope
+        .result
+        .map_or_else(Bytes::new, |span| answer.line.slice(span.start..span.end));
+    let version = jsonrpc::member_span(&result, "protocolVersion").filter(|span| result[span.start] == b'"');
+    let ready = Arc::new(Initialized {
+        result: Bytes::copy_from_slice(&result),
+        version,
+    });
+    core.notify(
+        &link,
+        Bytes::from_static(br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#),
+    )
+    .await?;
+    let _ = link.ready.set(Arc::clone(&ready));
+    tracing::debug!(server = %ready.info().name, "the server is initialized");
+    Ok(ready)
+}

@@ -1,0 +1,223 @@
+//! A server that speaks JSON-RPC lines, behind HTTP.
+//!
+//! The way of a call: [`streamable`] or [`sse`] takes the request and finds its session; [`core`] puts it under a
+//! number of its own and queues it; [`link`] writes it, reads the answer, and hands it to whoever waits in [`calls`].
+
+mod backend;
+mod calls;
+mod config;
+mod core;
+mod initialize;
+mod link;
+mod request;
+mod sessions;
+mod sse;
+mod streamable;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use http::Request;
+use thv_core::{ProxyMode, SystemClock, TransportType};
+use tokio_util::sync::DropGuard;
+
+pub use self::backend::{Backend, BackendIo, Once};
+pub use self::config::BridgeConfig;
+use self::core::Core;
+pub(crate) use self::initialize::{REVISIONS, STATELESS_REVISION};
+use crate::answer;
+use crate::body::Body;
+use crate::error::ProxyError;
+use crate::health;
+use crate::middleware::ProxyService;
+use crate::probe::ServerInfo;
+
+/// A stdio server for many clients over HTTP.
+///
+/// A cheap handle: clones, routers and services of it share one connection to the server. When the last one is
+/// dropped, or [`StdioBridge::shutdown`] is called, the connection is closed.
+#[derive(Debug, Clone)]
+pub struct StdioBridge {
+    core: Arc<Core>,
+    _alive: Arc<DropGuard>,
+}
+
+/// Why a bridge ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BridgeEnd {
+    /// The server's streams ended, and it is not to be attached to again.
+    ServerEnded,
+    /// The server could not be attached to again.
+    Unreachable {
+        /// What the last attempt said.
+        reason: String,
+    },
+    /// This side closed it.
+    Closed,
+}
+
+/// Counts of what a bridge holds and what it threw away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct BridgeStats {
+    /// Sessions that are known now.
+    pub sessions: usize,
+    /// Calls that wait for the server now.
+    pub in_flight: usize,
+    /// Answers to nobody's call: unknown, late, repeated, or to an earlier proxy.
+    pub unknown_answers: u64,
+    /// Lines of the server that were no JSON-RPC message or too long.
+    pub unusable_lines: u64,
+    /// Notifications of the server that nobody could be given.
+    pub dropped_messages: u64,
+}
+
+impl StdioBridge {
+    /// Serves the server behind `io`; when its streams end, so does the bridge.
+    ///
+    /// # Errors
+    /// [`ProxyError::Invalid`] names a configuration value that cannot be used.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn new(io: BackendIo, config: BridgeConfig) -> Result<Self, ProxyError> {
+        Self::with_backend(io, Arc::new(Once), config)
+    }
+
+    /// As [`StdioBridge::new`], but when the streams end, `backend` is asked for new ones. Calls under way fail at
+    /// once; sessions stay, and the new connection is initialized for them.
+    ///
+    /// # Errors
+    /// As [`StdioBridge::new`].
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn with_backend(
+        io: BackendIo,
+        backend: Arc<dyn Backend>,
+        config: BridgeConfig,
+    ) -> Result<Self, ProxyError> {
+        config.check()?;
+        let core = Arc::new(Core::new(config));
+        let running = Arc::clone(&core);
+        // The first connection is there before anybody can ask.
+        let first = link::Connection::new(&core, io);
+        let supervisor = link::supervise(Arc::clone(&core), first, backend);
+        core.tasks.spawn(async move {
+            let end = supervisor.await;
+            running.sessions.clear();
+            running.ended.send_replace(Some(end));
+        });
+        Ok(Self {
+            _alive: Arc::new(core.stop.clone().drop_guard()),
+            core,
+        })
+    }
+
+    /// Makes sure that the server is initialized: asks it if nobody has, else tells what it said.
+    ///
+    /// # Errors
+    /// [`ProxyError::Unavailable`] without a connection, [`ProxyError::Refused`] when it answers with an error,
+    /// [`ProxyError::Timeout`] when it does not answer within the request timeout. Cancel-safe.
+    pub async fn initialize(&self) -> Result<ServerInfo, ProxyError> {
+        let limit = self.core.config.request_timeout;
+        let asking = async {
+            let link = self.core.link()?;
+            self.core.initialized(&link).await
+        };
+        match tokio::time::timeout(limit, asking).await {
+            Err(_) => Err(ProxyError::Timeout {
+                what: "initialize",
+                seconds: limit.as_secs(),
+            }),
+            Ok(Ok(ready)) => Ok(ready.info()),
+            Ok(Err(error)) => Err(refused(&error)),
+        }
+    }
+
+    /// Waits for the end of the bridge. Cancel-safe.
+    pub async fn closed(&self) -> BridgeEnd {
+        let mut ended = self.core.ended.subscribe();
+        match ended.wait_for(Option::is_some).await {
+            Ok(end) => end.clone().unwrap_or(BridgeEnd::Closed),
+            Err(_) => BridgeEnd::Closed,
+        }
+    }
+
+    /// Closes the connection and waits until everything of the bridge has ended. Calls under way fail.
+    pub async fn shutdown(&self) {
+        self.core.stop.cancel();
+        self.core.tasks.close();
+        self.core.tasks.wait().await;
+    }
+
+    /// Ends the event streams of all clients, so that a server that drains can finish; calls under way go on.
+    pub fn end_streams(&self) {
+        self.core.sessions.clear();
+    }
+
+    /// What it holds now.
+    pub fn stats(&self) -> BridgeStats {
+        let counters = &self.core.counters;
+        BridgeStats {
+            sessions: self.core.sessions.len(),
+            in_flight: self.core.calls.len(),
+            unknown_answers: counters.unknown_answers.load(Ordering::Relaxed),
+            unusable_lines: counters.unusable_lines.load(Ordering::Relaxed),
+            dropped_messages: counters.dropped_messages.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The bridge as a service: what [`serve`](crate::serve) takes with the least work for each request.
+    pub fn into_service(self) -> ProxyService {
+        let layers = self.core.config.layers.clone();
+        let guard = Arc::new(self.core.config.guard.clone());
+        ProxyService::new(move |request| {
+            let bridge = self.clone();
+            async move { bridge.route(request).await }
+        })
+        .layered(&layers, &guard)
+    }
+
+    /// The bridge as an axum router.
+    pub fn into_router(self) -> axum::Router {
+        self.into_service().into_router()
+    }
+
+    async fn route(&self, request: Request<Body>) -> http::Response<Body> {
+        let path = request.uri().path();
+        match (self.core.config.mode, path) {
+            (ProxyMode::StreamableHttp, "/mcp") => streamable::serve(&self.core, request).await,
+            (ProxyMode::Sse, "/sse") => sse::connect(&self.core, &request),
+            (ProxyMode::Sse, "/messages") => sse::message(&self.core, request).await,
+            (_, "/health") => {
+                let available = self.core.link().is_ok();
+                health::answer(
+                    request.method(),
+                    TransportType::Stdio,
+                    Some(available),
+                    &SystemClock,
+                )
+            }
+            _ => answer::not_found(path),
+        }
+    }
+}
+
+fn refused(error: &calls::CallError) -> ProxyError {
+    match error {
+        calls::CallError::InitializeError { error } => {
+            let reason = format!("initialize answered with {}", String::from_utf8_lossy(error));
+            ProxyError::Refused { reason }
+        }
+        calls::CallError::Timeout => ProxyError::Timeout {
+            what: "initialize",
+            seconds: 0,
+        },
+        other => ProxyError::Unavailable {
+            reason: other.describe().2,
+            source: None,
+        },
+    }
+}

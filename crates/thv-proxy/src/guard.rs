@@ -1,0 +1,249 @@
+//! Who may ask: the `Host` and `Origin` checks that keep web pages from reaching a local server.
+//!
+//! A page that rebinds its own name to the loopback address sends that name as `Host`; a page that calls the loopback
+//! address directly sends its `Origin`. Both are refused before anything else looks at the request.
+
+use http::header::{HOST, ORIGIN};
+use http::request::Parts;
+use http::{HeaderMap, StatusCode, Uri};
+
+/// Which hosts and origins are served besides the machine's own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GuardConfig {
+    /// Host names (without port) that are accepted besides `localhost` and loopback addresses.
+    pub hosts: Vec<String>,
+    /// Accept every `Host`: for a proxy behind another that has checked it.
+    pub any_host: bool,
+    /// Origins (`scheme://host[:port]`) that are accepted besides the proxy's own loopback origin.
+    pub origins: Vec<String>,
+}
+
+/// Why a request is not served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The `Host` header is missing, doubled or of a stranger.
+    Host,
+    /// The `Origin` is doubled or of a stranger.
+    Origin,
+}
+
+impl Refusal {
+    /// The status of the answer.
+    pub fn status(self) -> StatusCode {
+        StatusCode::FORBIDDEN
+    }
+
+    /// The JSON-RPC body of the answer.
+    pub fn body(self) -> &'static str {
+        match self {
+            Self::Host => r#"{"error":{"code":-32600,"message":"Host not allowed"},"jsonrpc":"2.0"}"#,
+            Self::Origin => r#"{"error":{"code":-32600,"message":"Origin not allowed"},"jsonrpc":"2.0"}"#,
+        }
+    }
+}
+
+impl GuardConfig {
+    /// Whether a request with this head is served.
+    pub fn check(&self, head: &Parts) -> Result<(), Refusal> {
+        self.check_head(&head.uri, &head.headers)
+    }
+
+    /// As [`GuardConfig::check`], from the parts that matter.
+    pub fn check_head(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+        let mut hosts = headers.get_all(HOST).iter();
+        let host = match (hosts.next(), hosts.next()) {
+            (Some(host), None) => host.to_str().map_err(|_| Refusal::Host)?,
+            // HTTP/2 has the authority in the target.
+            (None, None) => uri
+                .authority()
+                .map(http::uri::Authority::as_str)
+                .ok_or(Refusal::Host)?,
+            _ => return Err(Refusal::Host),
+        };
+        let (name, port) = split_port(host).ok_or(Refusal::Host)?;
+        if !self.serves(name) {
+            return Err(Refusal::Host);
+        }
+        if let Some(authority) = uri.authority() {
+            let (target, _) = split_port(authority.as_str()).ok_or(Refusal::Host)?;
+            if !self.serves(target) {
+                return Err(Refusal::Host);
+            }
+        }
+        let mut origins = headers.get_all(ORIGIN).iter();
+        match (origins.next(), origins.next()) {
+            (None, _) => Ok(()),
+            (Some(origin), None) => {
+                let origin = origin.to_str().map_err(|_| Refusal::Origin)?;
+                if self.trusts(origin, port) {
+                    Ok(())
+                } else {
+                    Err(Refusal::Origin)
+                }
+            }
+            _ => Err(Refusal::Origin),
+        }
+    }
+
+    fn serves(&self, name: &str) -> bool {
+        self.any_host || is_loopback(name) || self.hosts.iter().any(|host| host.eq_ignore_ascii_case(name))
+    }
+
+    fn trusts(&self, origin: &str, own_port: Option<&str>) -> bool {
+        let Some((scheme, rest)) = origin.split_once("://") else {
+            return false;
+        };
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+        let listed = |known: &String| {
+            known.split_once("://").is_some_and(|(known_scheme, known_rest)| {
+                known_scheme.eq_ignore_ascii_case(scheme)
+                    && known_rest
+                        .split(['/', '?', '#'])
+                        .next()
+                        .is_some_and(|known| known.eq_ignore_ascii_case(authority))
+            })
+        };
+        if self.origins.iter().any(listed) {
+            return true;
+        }
+        split_port(authority).is_some_and(|(name, port)| {
+            scheme.eq_ignore_ascii_case("http") && is_loopback(name) && port == own_port
+        })
+    }
+}
+
+/// `name` and `port` of an authority; none for one that carries more or other than that.
+fn split_port(authority: &str) -> Option<(&str, Option<&str>)> {
+    let is_port = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    if let Some(rest) = authority.strip_prefix('[') {
+        let (name, behind) = rest.split_once(']')?;
+        return match behind.strip_prefix(':') {
+            None => behind.is_empty().then_some((name, None)),
+            Some(port) => is_port(port).then_some((name, Some(port))),
+        };
+    }
+    let (name, port) = match authority.split_once(':') {
+        None => (authority, None),
+        Some((name, port)) => (name, is_port(port).then_some(Some(port))?),
+    };
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    (!name.is_empty() && name.bytes().all(fits)).then_some((name, port))
+}
+
+fn is_loopback(name: &str) -> bool {
+    name.eq_ignore_ascii_case("localhost")
+        || name
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(config: &GuardConfig, host: &[&str], origin: &[&str], expected: Result<(), Refusal>) {
+        let mut headers = HeaderMap::new();
+        for value in host {
+            headers.append(HOST, value.parse().unwrap());
+        }
+        for value in origin {
+            headers.append(ORIGIN, value.parse().unwrap());
+        }
+        assert_eq!(
+            config.check_head(&Uri::from_static("/mcp"), &headers),
+            expected,
+            "{host:?} {origin:?}"
+        );
+    }
+
+    #[test]
+    fn only_the_machine_itself_is_served_by_default() {
+        let own = GuardConfig::default();
+        for host in [
+            "localhost:8080",
+            "LOCALHOST",
+            "127.0.0.1:1",
+            "127.9.9.9",
+            "[::1]:80",
+            "[::1]",
+        ] {
+            check(&own, &[host], &[], Ok(()));
+        }
+        for host in [
+            "evil.example",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "0.0.0.0",
+            "[::]",
+            "",
+            "localhost:",
+            "localhost:80:80",
+            "user@localhost",
+            "[::1",
+            "[::1]x",
+            "localhost:8x",
+            "10.0.0.1",
+            "evil.example#localhost",
+        ] {
+            check(&own, &[host], &[], Err(Refusal::Host));
+        }
+        check(&own, &[], &[], Err(Refusal::Host));
+        check(&own, &["localhost", "evil.example"], &[], Err(Refusal::Host));
+    }
+
+    #[test]
+    fn a_page_of_a_stranger_is_refused() {
+        let own = GuardConfig::default();
+        check(&own, &["localhost:80"], &["http://localhost:80"], Ok(()));
+        check(&own, &["localhost:80"], &["http://127.0.0.1:80"], Ok(()));
+        for origin in [
+            "http://evil.example",
+            "null",
+            "http://localhost:81",
+            "http://localhost",
+            "https://localhost:80",
+            "http://localhost:80@evil.example",
+            "http://localhost.evil.example:80",
+            "",
+        ] {
+            check(&own, &["localhost:80"], &[origin], Err(Refusal::Origin));
+        }
+        check(
+            &own,
+            &["localhost:80"],
+            &["http://localhost:80", "http://localhost:80"],
+            Err(Refusal::Origin),
+        );
+    }
+
+    #[test]
+    fn configured_hosts_and_origins_are_served() {
+        let config = GuardConfig {
+            hosts: vec!["Proxy.internal".into()],
+            origins: vec!["https://App.example:444/x".into()],
+            ..GuardConfig::default()
+        };
+        check(
+            &config,
+            &["proxy.INTERNAL:9"],
+            &["HTTPS://app.example:444"],
+            Ok(()),
+        );
+        check(
+            &config,
+            &["proxy.internal"],
+            &["https://app.example"],
+            Err(Refusal::Origin),
+        );
+        check(&config, &["other.internal"], &[], Err(Refusal::Host));
+        check(
+            &GuardConfig {
+                any_host: true,
+                ..config
+            },
+            &["other.internal"],
+            &[],
+            Ok(()),
+        );
+    }
+}

@@ -1,0 +1,47 @@
+//! MCP over HTTP: a stdio bridge, a reverse proxy and middleware as tower layers.
+//!
+//! A [`StdioBridge`] gives a server that speaks JSON-RPC lines to many clients at once; it knows nothing of where the
+//! server's streams come from. A [`ReverseProxy`] does the same for a server that speaks HTTP. Both are ordinary tower services and axum routers; [`serve`] runs them on a listener.
+//!
+//! ```
+//! use thv_proxy::{BackendIo, BridgeConfig, ServeOptions, StdioBridge, serve};
+//! use tokio_util::sync::CancellationToken;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut child = tokio::process::Command::new("my-mcp-server")
+//!     .stdin(std::process::Stdio::piped())
+//!     .stdout(std::process::Stdio::piped())
+//!     .spawn()?;
+//! let (Some(stdout), Some(stdin)) = (child.stdout.take(), child.stdin.take()) else { return Ok(()) };
+//! let bridge = StdioBridge::new(BackendIo::new(stdout, stdin), BridgeConfig::default())?;
+//! println!("ready: {}", bridge.initialize().await?.name);
+//!
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
+//! let stop = CancellationToken::new();
+//! serve(listener, bridge.into_router(), ServeOptions::default(), stop).await;
+//! # Ok(())
+//! # }
+//! ```
+
+mod answer;
+mod body;
+mod bridge;
+mod error;
+mod framer;
+mod guard;
+mod health;
+pub mod jsonrpc;
+mod middleware;
+pub mod probe;
+mod reverse;
+mod serve;
+
+pub use body::{Body, BodyError};
+pub use bridge::{Backend, BackendIo, BridgeConfig, BridgeEnd, BridgeStats, Once, StdioBridge};
+pub use error::ProxyError;
+pub use framer::{Frame, LineFramer};
+pub use guard::{GuardConfig, Refusal};
+pub use middleware::{MiddlewareKind, ProxyService};
+pub use probe::ServerInfo;
+pub use reverse::{ReverseProxy, ReverseProxyConfig};
+pub use serve::{ServeOptions, listener, serve};

@@ -1,0 +1,118 @@
+//! Layers around a proxy, in an order that is data.
+
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use http::{Request, Response};
+use tower::util::BoxCloneSyncService;
+use tower::{Service, service_fn};
+
+use crate::answer;
+use crate::body::Body;
+use crate::guard::GuardConfig;
+
+/// A layer that this crate can build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum MiddlewareKind {
+    /// A panic becomes an answer with status 500.
+    Recovery,
+    /// [`GuardConfig`] is asked.
+    Guard,
+}
+
+impl MiddlewareKind {
+    /// The layers of every proxy, outermost first.
+    pub fn standard() -> Vec<Self> {
+        vec![Self::Guard, Self::Recovery]
+    }
+}
+
+/// A whole proxy as a tower service: for hyper directly ([`serve`](crate::serve)) or as the fallback of an axum router.
+#[derive(Clone)]
+pub struct ProxyService(BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>);
+
+impl std::fmt::Debug for ProxyService {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ProxyService")
+    }
+}
+
+impl ProxyService {
+    /// A service from what handles one request.
+    pub fn new<F, Fut>(handle: F) -> Self
+    where
+        F: Fn(Request<Body>) -> Fut + Clone + Send + Sync + 'static,
+        Fut: Future<Output = Response<Body>> + Send + 'static,
+    {
+        Self(BoxCloneSyncService::new(service_fn(move |request| {
+            handle(request).map(Ok)
+        })))
+    }
+
+    /// This service inside `layers`, the first of which is the outermost.
+    pub fn layered(self, layers: &[MiddlewareKind], guard: &Arc<GuardConfig>) -> Self {
+        layers.iter().rev().fold(self, |inner, kind| match kind {
+            MiddlewareKind::Recovery => inner.recovering(),
+            MiddlewareKind::Guard => inner.guarded(Arc::clone(guard)),
+        })
+    }
+
+    /// An axum router that serves everything through this service.
+    pub fn into_router(self) -> axum::Router {
+        axum::Router::new().fallback_service(self)
+    }
+
+    fn recovering(self) -> Self {
+        Self::new(move |request| {
+            let mut inner = self.0.clone();
+            AssertUnwindSafe(async move { inner.call(request).await })
+                .catch_unwind()
+                .map(|outcome| match outcome {
+                    Ok(Ok(response)) => response,
+                    Ok(Err(never)) => match never {},
+                    Err(_) => {
+                        tracing::error!("a request handler panicked");
+                        answer::text(http::StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
+                    }
+                })
+        })
+    }
+
+    fn guarded(self, guard: Arc<GuardConfig>) -> Self {
+        Self::new(move |request: Request<Body>| {
+            let verdict = guard.check_head(request.uri(), request.headers());
+            let mut inner = self.0.clone();
+            async move {
+                if let Err(refusal) = verdict {
+                    return answer::json(refusal.status(), refusal.body());
+                }
+                match inner.call(request).await {
+                    Ok(response) => response,
+                    Err(never) => match never {},
+                }
+            }
+        })
+    }
+}
+
+impl<B> Service<Request<B>> for ProxyService
+where
+    Body: From<B>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Service::<Request<Body>>::poll_ready(&mut self.0, cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        Box::pin(self.0.call(request.map(Body::from)))
+    }
+}

@@ -1,0 +1,88 @@
+//! Which headers pass a reverse proxy.
+
+use http::HeaderMap;
+use http::header::{self, HeaderName, HeaderValue};
+
+use super::ReverseProxyConfig;
+
+/// Headers of one connection, not of the message.
+const HOP_BY_HOP: [&str; 9] = [
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Headers that nobody may set besides.
+const RESTRICTED: [&str; 8] = [
+    "host",
+    "http2-settings",
+    "content-length",
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-real-ip",
+];
+
+/// Whether a configured header would break the connection or lie about the client.
+pub(super) fn is_restricted(name: &HeaderName) -> bool {
+    HOP_BY_HOP.contains(&name.as_str()) || RESTRICTED.contains(&name.as_str())
+}
+
+/// Removes what belongs to one connection, the headers that `Connection` names included.
+pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+/// The headers of a client as the server gets them.
+pub(super) fn for_server(mut headers: HeaderMap, config: &ReverseProxyConfig, scheme: &str) -> HeaderMap {
+    let host = headers.remove(header::HOST);
+    strip_hop_by_hop(&mut headers);
+    for name in [
+        "content-length",
+        "expect",
+        "forwarded",
+        "http2-settings",
+        "x-forwarded-for",
+        "x-real-ip",
+        "x-forwarded-host",
+        "x-forwarded-proto",
+    ] {
+        headers.remove(name);
+    }
+    if config.strip_auth {
+        headers.remove(header::AUTHORIZATION);
+        headers.remove(header::COOKIE);
+    }
+    let own_scheme = if config.remote && scheme == "https" {
+        "https"
+    } else {
+        "http"
+    };
+    headers.insert("x-forwarded-proto", HeaderValue::from_static(own_scheme));
+    if let Some(host) = host.filter(|_| !config.remote) {
+        headers.insert("x-forwarded-host", host);
+    }
+    for (name, value) in &config.headers {
+        headers.insert(name.clone(), value.clone());
+    }
+    headers
+}

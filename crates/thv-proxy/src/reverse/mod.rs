@@ -1,0 +1,311 @@
+//! A server that speaks HTTP itself, behind the same address for as long as its workload lives.
+
+mod config;
+mod endpoint;
+mod headers;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use http::header::{ALLOW, CONTENT_TYPE, HeaderMap, LOCATION};
+use http::{Method, Request, Response, StatusCode};
+use thv_core::{SystemClock, TransportType};
+use url::Url;
+
+pub use self::config::ReverseProxyConfig;
+use self::endpoint::EndpointRewriter;
+use crate::answer;
+use crate::body::{self, Body, BodyError, ReadError};
+use crate::bridge::STATELESS_REVISION;
+use crate::error::ProxyError;
+use crate::health;
+use crate::jsonrpc;
+use crate::middleware::ProxyService;
+
+const MOST_REDIRECTS: usize = 10;
+
+/// A proxy in front of an SSE or streamable HTTP server, local or remote. A cheap handle.
+#[derive(Debug, Clone)]
+pub struct ReverseProxy(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    target: Url,
+    config: ReverseProxyConfig,
+    client: reqwest::Client,
+    /// What the last request to the server showed: one of the values below.
+    seen: AtomicU8,
+}
+
+const SEEN_NOTHING: u8 = 0;
+const SEEN_ALIVE: u8 = 1;
+const SEEN_DEAD: u8 = 2;
+
+impl ReverseProxy {
+    /// A proxy for the server at `target`: for a local one only scheme, host and port count.
+    ///
+    /// # Errors
+    /// [`ProxyError::Invalid`] names what cannot be used: the target, the transport, or a header that must not be
+    /// forwarded.
+    pub fn new(target: Url, mut config: ReverseProxyConfig) -> Result<Self, ProxyError> {
+        config.check(&target)?;
+        let mut builder = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            .connect_timeout(config.connect_timeout);
+        if !config.remote || crate::probe::is_loopback(&target) {
+            // What runs on this machine is not reached through the environment's proxy.
+            builder = builder.no_proxy();
+        }
+        let client = builder.build().map_err(|error| ProxyError::Unavailable {
+            reason: "no HTTP client can be built".into(),
+            source: Some(Box::new(error)),
+        })?;
+        Ok(Self(Arc::new(Shared {
+            target,
+            config,
+            client,
+            seen: AtomicU8::new(SEEN_NOTHING),
+        })))
+    }
+
+    /// Whether the last request reached the server; `None` before the first.
+    pub fn available(&self) -> Option<bool> {
+        match self.0.seen.load(Ordering::Relaxed) {
+            SEEN_NOTHING => None,
+            seen => Some(seen == SEEN_ALIVE),
+        }
+    }
+
+    /// The proxy as a service.
+    pub fn into_service(self) -> ProxyService {
+        let layers = self.0.config.layers.clone();
+        let guard = Arc::new(self.0.config.guard.clone());
+        ProxyService::new(move |request| {
+            let proxy = self.clone();
+            async move { proxy.route(request).await }
+        })
+        .layered(&layers, &guard)
+    }
+
+    /// The proxy as an axum router.
+    pub fn into_router(self) -> axum::Router {
+        self.into_service().into_router()
+    }
+
+    async fn route(&self, request: Request<Body>) -> Response<Body> {
+        let path = request.uri().path();
+        if path == "/health" {
+            return health::answer(
+                request.method(),
+                self.0.config.transport,
+                self.available(),
+                &SystemClock,
+            );
+        }
+        if path == "/metrics" || path.starts_with("/.well-known/") {
+            return answer::not_found(path);
+        }
+        self.forward(request).await
+    }
+
+    async fn forward(&self, request: Request<Body>) -> Response<Body> {
+        let (head, body) = request.into_parts();
+        if let Some(refusal) = self.0.gate(&head.method, &head.headers) {
+            return refusal;
+        }
+        let body = match body::read_all(body, self.0.config.body_limit, self.0.config.body_timeout).await {
+            Ok(body) => body,
+            Err(ReadError::TooLarge) => return answer::too_large(),
+            Err(ReadError::TooSlow) => return answer::text(StatusCode::REQUEST_TIMEOUT, "Request Timeout"),
+            Err(ReadError::Broken) => return answer::text(StatusCode::BAD_REQUEST, "Bad Request"),
+        };
+        if head.method == Method::POST && jsonrpc::is_batch(&body) {
+            return answer::batch();
+        }
+        let prefix = self.0.prefix(&head.headers);
+        let url = self.0.url(&head.method, &head.uri);
+        let headers = headers::for_server(head.headers, &self.0.config, self.0.target.scheme());
+        match self.0.send(head.method, url, headers, body.clone()).await {
+            Ok((url, response)) => {
+                self.0.seen.store(SEEN_ALIVE, Ordering::Relaxed);
+                self.0.pass_back(url, prefix, response)
+            }
+            Err(reason) => {
+                if matches!(reason, Failure::Unreachable(_)) {
+                    self.0.seen.store(SEEN_DEAD, Ordering::Relaxed);
+                }
+                tracing::warn!(%reason, "a request did not reach the server");
+                let id = jsonrpc::scan(&body)
+                    .ok()
+                    .and_then(|envelope| envelope.id)
+                    .map_or(&[][..], |id| id.of(&body));
+                answer::rpc_error(StatusCode::BAD_GATEWAY, -32000, reason.message(), id)
+            }
+        }
+    }
+}
+
+/// Why there is no answer of the server.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("{0}")]
+    Unreachable(reqwest::Error),
+    #[error("redirected more than {MOST_REDIRECTS} times")]
+    TooManyRedirects,
+    #[error("redirected to another host or to plain text")]
+    ForeignRedirect,
+}
+
+impl Failure {
+    fn message(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) => "the server is not reachable",
+            Self::TooManyRedirects => "the server redirects in circles",
+            Self::ForeignRedirect => {
+                "the server redirects to another host or to plain text, which is not followed"
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// Methods that are not passed on.
+    fn gate(&self, method: &Method, headers: &HeaderMap) -> Option<Response<Body>> {
+        if matches!(*method, Method::CONNECT | Method::TRACE) {
+            return Some(answer::method_not_allowed("GET, HEAD, POST, DELETE, OPTIONS"));
+        }
+        let modern = headers
+            .get("mcp-protocol-version")
+            .is_some_and(|version| version == STATELESS_REVISION);
+        let gated = matches!(*method, Method::GET | Method::HEAD | Method::DELETE);
+        if !gated || !(self.config.stateless || modern) {
+            return None;
+        }
+        let mut refusal = answer::text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
+        refusal
+            .headers_mut()
+            .insert(ALLOW, http::HeaderValue::from_static("POST, OPTIONS"));
+        Some(refusal)
+    }
+
+    /// Where a request goes.
+    fn url(&self, method: &Method, asked: &http::Uri) -> Url {
+        let mut url = self.target.clone();
+        url.set_fragment(None);
+        // An SSE server names a path of its own for messages; only its stream is where the remote URL says.
+        let replaced = self.config.remote
+            && !matches!(self.target.path(), "" | "/")
+            && (self.config.transport != TransportType::Sse || *method != Method::POST);
+        if !replaced {
+            url.set_path(asked.path());
+        }
+        let own = self.target.query().filter(|_| self.config.remote);
+        let query = match (own.filter(|query| !query.is_empty()), asked.query()) {
+            (Some(own), Some(client)) => Some(format!("{own}&{client}")),
+            (own, client) => own.or(client).map(str::to_owned),
+        };
+        url.set_query(query.as_deref());
+        url
+    }
+
+    fn prefix(&self, headers: &HeaderMap) -> String {
+        let trusted = headers
+            .get("x-forwarded-prefix")
+            .filter(|_| self.config.trust_forwarded);
+        match trusted
+            .and_then(|value| value.to_str().ok())
+            .filter(|value| value.starts_with('/'))
+        {
+            Some(prefix) if self.config.endpoint_prefix.is_empty() => {
+                prefix.trim_end_matches('/').trim_end_matches("/sse").to_owned()
+            }
+            _ => self.config.endpoint_prefix.clone(),
+        }
+    }
+
+    /// Asks the server, following its redirects by the rules: same host, never from TLS to plain text, method and
+    /// body kept.
+    async fn send(
+        &self,
+        method: Method,
+        mut url: Url,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<(Url, reqwest::Response), Failure> {
+        for _ in 0..=MOST_REDIRECTS {
+            let mut request = reqwest::Request::new(method.clone(), url.clone());
+            *request.headers_mut() = headers.clone();
+            if !body.is_empty() || method == Method::POST {
+                *request.body_mut() = Some(body.clone().into());
+            }
+            let response = self
+                .client
+                .execute(request)
+                .await
+                .map_err(|error| Failure::Unreachable(error.without_url()))?;
+            let Some(next) = redirect(&url, &response) else {
+                return Ok((url, response));
+            };
+            if !may_follow(&url, &next) {
+                return Err(Failure::ForeignRedirect);
+            }
+            url = next;
+        }
+        Err(Failure::TooManyRedirects)
+    }
+
+    /// The server's answer for the client: as it comes, without waiting for its end.
+    fn pass_back(&self, url: Url, prefix: String, response: reqwest::Response) -> Response<Body> {
+        let rewriting = self.config.transport == TransportType::Sse && is_event_stream(response.headers());
+        let response: Response<reqwest::Body> = response.into();
+        let (mut head, body) = response.into_parts();
+        headers::strip_hop_by_hop(&mut head.headers);
+        head.version = http::Version::HTTP_11;
+        head.extensions = http::Extensions::new();
+        if !rewriting {
+            return Response::from_parts(head, Body::boxed(body));
+        }
+        head.headers.remove(http::header::CONTENT_LENGTH);
+        let rewriter = EndpointRewriter::new(url, prefix);
+        let chunks = http_body_util::BodyDataStream::new(body);
+        let stream = stream::unfold(Some((chunks, rewriter)), |state| async move {
+            let (mut chunks, mut rewriter) = state?;
+            loop {
+                let outcome: Result<Bytes, BodyError> = match chunks.next().await? {
+                    Ok(chunk) => rewriter.push(chunk).map_err(Into::into),
+                    Err(error) => Err(error.into()),
+                };
+                match outcome {
+                    Ok(chunk) if chunk.is_empty() => {}
+                    Ok(chunk) => return Some((Ok(chunk), Some((chunks, rewriter)))),
+                    Err(error) => return Some((Err(error), None)),
+                }
+            }
+        });
+        Response::from_parts(head, Body::stream(stream))
+    }
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
+}
+
+fn redirect(from: &Url, response: &reqwest::Response) -> Option<Url> {
+    if !matches!(response.status().as_u16(), 301 | 302 | 307 | 308) {
+        return None;
+    }
+    from.join(response.headers().get(LOCATION)?.to_str().ok()?).ok()
+}
+
+fn may_follow(from: &Url, to: &Url) -> bool {
+    let same_port = from.port_or_known_default() == to.port_or_known_default();
+    let upgrade = from.scheme() == "http" && to.scheme() == "https";
+    from.host() == to.host()
+        && ((from.scheme() == to.scheme() && same_port)
+            || (upgrade && from.port().is_none() && to.port().is_none()))
+}

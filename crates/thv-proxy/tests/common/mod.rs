@@ -1,0 +1,252 @@
+//! A server in memory, a served bridge, and an HTTP client.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "helpers of tests; each test binary uses a part"
+)]
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use thv_proxy::{BackendIo, BridgeConfig, ServeOptions, StdioBridge, serve};
+use tokio::io::{
+    AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, ReadHalf, WriteHalf, duplex, split,
+};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// The server's end of the pipe.
+pub struct Wire {
+    pub lines: BufReader<ReadHalf<DuplexStream>>,
+    pub output: WriteHalf<DuplexStream>,
+}
+
+/// A pipe: what the bridge gets, and what the server gets.
+pub fn wire() -> (BackendIo, Wire) {
+    let (near, far) = duplex(64 * 1024);
+    let (reader, writer) = split(near);
+    let (input, output) = split(far);
+    (
+        BackendIo::new(reader, writer),
+        Wire {
+            lines: BufReader::new(input),
+            output,
+        },
+    )
+}
+
+impl Wire {
+    /// The next message as it came, without its line feed; `None` at the end.
+    pub async fn raw(&mut self) -> Option<String> {
+        let mut line = String::new();
+        (self.lines.read_line(&mut line).await.ok()? > 0).then(|| line.trim_end_matches('\n').to_owned())
+    }
+
+    /// The next message.
+    pub async fn next(&mut self) -> Option<Value> {
+        Some(serde_json::from_str(&self.raw().await?).expect("one JSON message on each line"))
+    }
+
+    pub async fn write(&mut self, text: &str) {
+        let _ = self.output.write_all(format!("{text}\n").as_bytes()).await;
+    }
+
+    /// Answers `initialize` and takes `notifications/initialized`.
+    pub async fn handshake(&mut self) {
+        let asked = self.next().await.expect("initialize");
+        assert_eq!(asked["method"], "initialize");
+        self.write(&initialize_answer(&asked["id"])).await;
+        assert_eq!(
+            self.next().await.expect("initialized")["method"],
+            "notifications/initialized"
+        );
+    }
+}
+
+pub fn initialize_answer(id: &Value) -> String {
+    json!({"jsonrpc": "2.0", "id": id, "result": {
+        "protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": {"name": "fake", "version": "1"},
+    }})
+    .to_string()
+}
+
+/// A server: answers `initialize`; `echo` with its params; `slow` never; `quit` by ending; `notify` with a
+/// notification of that method before its answer; `count` with how many `initialize` it has seen.
+pub async fn run_server(mut wire: Wire) {
+    let (sender, mut outgoing) = mpsc::channel::<String>(64);
+    let mut output = wire.output;
+    let writer = tokio::spawn(async move {
+        while let Some(line) = outgoing.recv().await {
+            if output.write_all(format!("{line}\n").as_bytes()).await.is_err() {
+                return;
+            }
+        }
+    });
+    let mut initialized = 0;
+    let mut line = String::new();
+    loop {
+        line.clear();
+        if wire.lines.read_line(&mut line).await.unwrap_or(0) == 0 {
+            break;
+        }
+        let message: Value = serde_json::from_str(&line).expect("one JSON message on each line");
+        let Some(id) = message.get("id") else { continue };
+        let result = match message["method"].as_str().unwrap_or_default() {
+            "initialize" => {
+                initialized += 1;
+                let _ = sender.send(initialize_answer(id)).await;
+                continue;
+            }
+            "slow" => continue,
+            "quit" => break,
+            "count" => json!(initialized),
+            "notify" => {
+                let line = json!({"jsonrpc": "2.0", "method": message["params"]["method"], "params": message["params"]["params"]});
+                let _ = sender.send(line.to_string()).await;
+                json!({})
+            }
+            _ => message["params"].clone(),
+        };
+        let _ = sender
+            .send(json!({"jsonrpc": "2.0", "id": id, "result": result}).to_string())
+            .await;
+    }
+    drop(sender);
+    let _ = writer.await;
+}
+
+/// A served bridge. Its tasks end with it.
+pub struct Served {
+    pub bridge: StdioBridge,
+    pub address: SocketAddr,
+    pub stop: CancellationToken,
+    pub server: JoinHandle<()>,
+    pub client: reqwest::Client,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+pub async fn served(bridge: StdioBridge) -> Served {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    let options = ServeOptions {
+        drain: Duration::from_secs(2),
+        ..ServeOptions::default()
+    };
+    let server = tokio::spawn(serve(
+        listener,
+        bridge.clone().into_router(),
+        options,
+        stop.clone(),
+    ));
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    Served {
+        bridge,
+        address,
+        stop,
+        server,
+        client,
+    }
+}
+
+/// A bridge over [`run_server`].
+pub async fn with_server(config: BridgeConfig) -> Served {
+    let (io, wire) = wire();
+    tokio::spawn(run_server(wire));
+    served(StdioBridge::new(io, config).unwrap()).await
+}
+
+/// A bridge over a server that the test plays itself.
+pub async fn with_wire(config: BridgeConfig) -> (Served, Wire) {
+    let (io, wire) = wire();
+    (served(StdioBridge::new(io, config).unwrap()).await, wire)
+}
+
+pub struct Answer {
+    pub status: u16,
+    pub headers: http::HeaderMap,
+    pub text: String,
+}
+
+impl Served {
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub fn post_request(
+        &self,
+        session: Option<&str>,
+        body: impl Into<reqwest::Body>,
+    ) -> reqwest::RequestBuilder {
+        let mut request = self
+            .client
+            .post(self.url("/mcp"))
+            .header("content-type", "application/json")
+            .body(body);
+        if let Some(session) = session {
+            request = request.header("mcp-session-id", session);
+        }
+        request
+    }
+
+    pub async fn post(&self, session: Option<&str>, body: impl Into<reqwest::Body>) -> Answer {
+        finish(self.post_request(session, body)).await
+    }
+
+    /// A new session's id.
+    pub async fn open(&self) -> String {
+        let answer = self
+            .post(
+                None,
+                r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-06-18"}}"#,
+            )
+            .await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        answer.headers["mcp-session-id"].to_str().unwrap().to_owned()
+    }
+}
+
+pub async fn finish(request: reqwest::RequestBuilder) -> Answer {
+    let response = request.send().await.unwrap();
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    Answer {
+        status,
+        headers,
+        text: response.text().await.unwrap(),
+    }
+}
+
+/// Waits until `done`, checked often, with a deadline that only a broken promise reaches.
+pub async fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    while !done() {
+        assert!(tokio::time::Instant::now() < deadline, "not within 10 s: {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// Reads an event stream until `wanted` was seen.
+pub async fn read_until(response: &mut reqwest::Response, seen: &mut String, wanted: &str) {
+    let reading = async {
+        while !seen.contains(wanted) {
+            let chunk = response
+                .chunk()
+                .await
+                .unwrap()
+                .unwrap_or_else(|| panic!("the stream ended: {seen}"));
+            seen.push_str(std::str::from_utf8(&chunk).unwrap());
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), reading)
+        .await
+        .unwrap_or_else(|_| panic!("no {wanted:?}"));
+}

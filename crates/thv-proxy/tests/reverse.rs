@@ -1,0 +1,349 @@
+//! A server that speaks HTTP, behind the reverse proxy.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod common;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::{any, get};
+use common::{finish, read_until};
+use futures_util::StreamExt;
+use thv_core::TransportType;
+use thv_proxy::{ProxyError, ReverseProxy, ReverseProxyConfig, ServeOptions, probe, serve};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use url::Url;
+
+struct Running {
+    address: SocketAddr,
+    _stop: DropGuard,
+}
+
+impl Running {
+    async fn new(router: Router) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let options = ServeOptions {
+            drain: Duration::ZERO,
+            ..ServeOptions::default()
+        };
+        tokio::spawn(serve(listener, router, options, stop.clone()));
+        Self {
+            address,
+            _stop: stop.drop_guard(),
+        }
+    }
+
+    fn url(&self, path: &str) -> Url {
+        format!("http://{}{path}", self.address).parse().unwrap()
+    }
+}
+
+async fn proxy(target: Url, config: ReverseProxyConfig) -> Running {
+    Running::new(ReverseProxy::new(target, config).unwrap().into_router()).await
+}
+
+fn client() -> reqwest::Client {
+    reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .unwrap()
+}
+
+/// Tells what it was asked.
+async fn mirror(method: Method, uri: Uri, headers: HeaderMap, body: String) -> String {
+    let mut lines: Vec<String> = headers
+        .iter()
+        .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+        .collect();
+    lines.sort();
+    format!("{method} {uri}\n{}\n\n{body}", lines.join("\n"))
+}
+
+#[tokio::test]
+async fn a_request_reaches_a_local_server_as_it_was_sent() {
+    let server = Running::new(Router::new().fallback(mirror)).await;
+    let config = ReverseProxyConfig {
+        headers: vec![("x-api-key".parse().unwrap(), "k".parse().unwrap())],
+        strip_auth: true,
+        ..ReverseProxyConfig::default()
+    };
+    let proxy = proxy(server.url("/ignored"), config).await;
+    let request = client()
+        .post(proxy.url("/a/b?x=1&y=%20"))
+        .header("x-kept", "yes")
+        .header("x-api-key", "client's")
+        .header("authorization", "Bearer of-the-client")
+        .header("x-forwarded-host", "forged")
+        .header("connection", "x-hop")
+        .header("x-hop", "1")
+        .body(r#"{ "id" : 1 }"#);
+    let text = finish(request).await.text;
+    assert!(
+        text.starts_with("POST /a/b?x=1&y=%20\n") && text.ends_with("\n\n{ \"id\" : 1 }"),
+        "{text}"
+    );
+    assert!(text.contains(&format!("host: {}\n", server.address)), "{text}");
+    assert!(
+        text.contains(&format!("x-forwarded-host: {}\n", proxy.address)),
+        "{text}"
+    );
+    assert!(
+        text.contains("x-kept: yes\n")
+            && text.contains("x-api-key: k\n")
+            && text.contains("x-forwarded-proto: http")
+    );
+    assert!(
+        !text.contains("x-hop") && !text.contains("of-the-client") && !text.contains("client's"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn the_path_of_a_remote_replaces_the_clients_and_its_query_comes_first() {
+    let server = Running::new(Router::new().fallback(mirror)).await;
+    let config = ReverseProxyConfig {
+        remote: true,
+        ..ReverseProxyConfig::default()
+    };
+    let proxy = proxy(server.url("/api/mcp?key=1"), config).await;
+    let text = finish(client().post(proxy.url("/mcp?c=2")).body("{}")).await.text;
+    assert!(text.starts_with("POST /api/mcp?key=1&c=2\n"), "{text}");
+    assert!(!text.contains("x-forwarded-host"), "{text}");
+}
+
+#[tokio::test]
+async fn bad_requests_do_not_reach_the_server() {
+    let server = Running::new(Router::new().fallback(mirror)).await;
+    let config = ReverseProxyConfig {
+        body_limit: 100,
+        stateless: true,
+        ..ReverseProxyConfig::default()
+    };
+    let proxy = proxy(server.url("/"), config).await;
+    for (request, status, text) in [
+        (client().post(proxy.url("/mcp")).body(" [{}]"), 400, "-32600"),
+        (
+            client().post(proxy.url("/mcp")).body("x".repeat(101)),
+            413,
+            "Too Large",
+        ),
+        (client().get(proxy.url("/mcp")), 405, ""),
+        (client().get(proxy.url("/metrics")), 404, ""),
+        (client().get(proxy.url("/.well-known/x")), 404, "not_found"),
+        (
+            client()
+                .post(proxy.url("/mcp"))
+                .header("host", "evil.example")
+                .body("{}"),
+            403,
+            "Host not allowed",
+        ),
+        (
+            client()
+                .post(proxy.url("/mcp"))
+                .header("origin", "null")
+                .body("{}"),
+            403,
+            "Origin not allowed",
+        ),
+        (
+            client().get(proxy.url("/health")),
+            200,
+            r#""transport":"streamable-http""#,
+        ),
+    ] {
+        let answer = finish(request).await;
+        assert!(
+            answer.status == status && answer.text.contains(text),
+            "{status}: {}",
+            answer.text
+        );
+    }
+}
+
+#[tokio::test]
+async fn answers_are_passed_on_while_the_server_still_writes() {
+    let (chunks, receiver) = mpsc::channel::<&'static str>(1);
+    let receiver = std::sync::Arc::new(tokio::sync::Mutex::new(Some(receiver)));
+    let handler = move || {
+        let receiver = std::sync::Arc::clone(&receiver);
+        async move {
+            let receiver = receiver.lock().await.take().unwrap();
+            let stream = futures_util::stream::unfold(receiver, |mut receiver| async {
+                Some((
+                    Ok::<_, std::convert::Infallible>(receiver.recv().await?),
+                    receiver,
+                ))
+            });
+            (
+                [("content-type", "text/event-stream")],
+                Body::from_stream(stream.boxed()),
+            )
+                .into_response()
+        }
+    };
+    let server = Running::new(Router::new().route("/sse", get(handler))).await;
+    let config = ReverseProxyConfig {
+        transport: TransportType::Sse,
+        ..ReverseProxyConfig::default()
+    };
+    let proxy = proxy(server.url(""), config).await;
+    let mut stream = client().get(proxy.url("/sse")).send().await.unwrap();
+    let mut seen = String::new();
+    chunks.send("event: endpoint\r\ndata: ").await.unwrap();
+    let absolute: &'static str = format!("{}\r\n\r\n", server.url("/messages?s=1")).leak();
+    chunks.send(absolute).await.unwrap();
+    read_until(&mut stream, &mut seen, "\n\n").await;
+    assert_eq!(seen, "event: endpoint\ndata: /messages?s=1\n\n");
+    chunks.send("data: {}\n\n").await.unwrap();
+    read_until(&mut stream, &mut seen, "data: {}\n\n").await;
+    drop(stream);
+    tokio::time::timeout(Duration::from_secs(10), chunks.closed())
+        .await
+        .expect("the server sees that its client went");
+}
+
+#[tokio::test]
+async fn redirects_stay_on_the_host_and_keep_method_and_body() {
+    let elsewhere = Running::new(Router::new().fallback(mirror)).await;
+    let foreign: String = elsewhere.url("/x").into();
+    let router = Router::new()
+        .route(
+            "/here",
+            any(|| async { (StatusCode::MOVED_PERMANENTLY, [("location", "/there?y=1")]) }),
+        )
+        .route("/away", any(move || async move { Redirect::temporary(&foreign) }))
+        .route("/circle", any(|| async { Redirect::temporary("/circle") }))
+        .fallback(mirror);
+    let server = Running::new(router).await;
+    let proxy = proxy(server.url(""), ReverseProxyConfig::default()).await;
+    let ask = |path| {
+        finish(
+            client()
+                .post(proxy.url(path))
+                .body(r#"{"jsonrpc":"2.0","id":7,"method":"m"}"#),
+        )
+    };
+    let text = ask("/here").await.text;
+    assert!(
+        text.starts_with("POST /there?y=1\n") && text.ends_with(r#""method":"m"}"#),
+        "{text}"
+    );
+    for path in ["/away", "/circle"] {
+        let answer = ask(path).await;
+        assert!(
+            answer.status == 502 && answer.text.contains("redirect"),
+            "{}",
+            answer.text
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_down_is_a_json_rpc_error_and_seen_in_health() {
+    let unused = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target: Url = format!("http://{}", unused.local_addr().unwrap())
+        .parse()
+        .unwrap();
+    drop(unused);
+    let proxy = proxy(target.clone(), ReverseProxyConfig::default()).await;
+    let answer = finish(
+        client()
+            .post(proxy.url("/mcp"))
+            .body(r#"{"jsonrpc":"2.0","id":"a","method":"m"}"#),
+    )
+    .await;
+    assert_eq!(answer.status, 502);
+    assert_eq!(
+        answer.text,
+        r#"{"error":{"code":-32000,"message":"the server is not reachable"},"id":"a","jsonrpc":"2.0"}"#
+    );
+    assert!(
+        finish(client().get(proxy.url("/health")))
+            .await
+            .text
+            .contains(r#""status":"degraded""#)
+    );
+    let error = probe::initialize(&target, TransportType::StreamableHttp, Duration::from_secs(10))
+        .await
+        .unwrap_err();
+    assert!(error.is_retryable(), "{error}");
+}
+
+#[tokio::test]
+async fn the_probe_believes_an_answer_to_initialize_and_nothing_else() {
+    let answer =
+        |kind: &'static str, body: &'static str| move || async move { ([("content-type", kind)], body) };
+    let router = Router::new()
+        .route("/json", any(answer("application/json", r#"{"jsonrpc":"2.0","id":"toolhive-init-check","result":{"protocolVersion":"2025-06-18","serverInfo":{"name":"n","version":"2"}}}"#)))
+        .route("/sse", any(answer("text/event-stream", "event: message\ndata: {\"jsonrpc\":\"2.0\",\"id\":\"toolhive-init-check\",\"result\":{\"serverInfo\":{\"name\":\"s\"}}}\n\n")))
+        .route("/error", any(answer("application/json", r#"{"jsonrpc":"2.0","id":"toolhive-init-check","error":{"code":1,"message":"no"}}"#)))
+        .route("/page", any(answer("text/html", "<html>")))
+        .route("/starting", any(|| async { StatusCode::SERVICE_UNAVAILABLE.into_response() as Response }));
+    let server = Running::new(router).await;
+    let ask = |path: &str| {
+        let url = server.url(path);
+        async move { probe::initialize(&url, TransportType::StreamableHttp, Duration::from_secs(10)).await }
+    };
+    let ready = ask("/json").await.unwrap();
+    assert_eq!(
+        (
+            ready.name.as_str(),
+            ready.version.as_str(),
+            ready.protocol_version.as_str()
+        ),
+        ("n", "2", "2025-06-18")
+    );
+    assert_eq!(ask("/sse").await.unwrap().name, "s");
+    assert!(matches!(ask("/error").await, Err(ProxyError::Refused { .. })));
+    assert!(matches!(ask("/page").await, Err(ProxyError::Refused { .. })));
+    assert!(matches!(ask("/nothing").await, Err(ProxyError::Refused { .. })));
+    assert!(ask("/starting").await.unwrap_err().is_retryable());
+}
+
+#[test]
+fn what_cannot_work_is_refused_when_it_is_built() {
+    let new = |target: &str, config| ReverseProxy::new(target.parse().unwrap(), config);
+    let header = |name: &'static str| ReverseProxyConfig {
+        headers: vec![(
+            http::HeaderName::from_static(name),
+            http::HeaderValue::from_static("x"),
+        )],
+        ..ReverseProxyConfig::default()
+    };
+    for name in [
+        "host",
+        "connection",
+        "transfer-encoding",
+        "content-length",
+        "x-forwarded-for",
+        "x-real-ip",
+        "te",
+    ] {
+        assert!(
+            matches!(
+                new("http://localhost", header(name)),
+                Err(ProxyError::Invalid { .. })
+            ),
+            "{name}"
+        );
+    }
+    assert!(new("http://localhost", header("x-key")).is_ok());
+    assert!(new("ftp://localhost", ReverseProxyConfig::default()).is_err());
+    assert!(new("http://user:pass@localhost", ReverseProxyConfig::default()).is_err());
+    let stdio = ReverseProxyConfig {
+        transport: TransportType::Stdio,
+        ..ReverseProxyConfig::default()
+    };
+    assert!(new("http://localhost", stdio).is_err());
+}

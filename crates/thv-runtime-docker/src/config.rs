@@ -1,0 +1,58 @@
+//! How an engine is found and spoken to.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use thv_core::{Dirs, Env};
+use thv_runtime::RuntimeKind;
+
+/// How a [`DockerRuntime`](crate::DockerRuntime) finds its engine and speaks to it.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct DockerConfig {
+    /// The kind under which records name this runtime; `docker` by default.
+    pub kind: RuntimeKind,
+    /// The engine's socket. If given, nothing else is looked at.
+    pub socket: Option<PathBuf>,
+    /// The environment: `TOOLHIVE_{PODMAN,DOCKER,COLIMA}_SOCKET`, `DOCKER_HOST`.
+    pub env: Env,
+    /// The directories below which engines keep their sockets.
+    pub dirs: Option<Dirs>,
+    /// How long a socket may take to accept, and the engine to say its version. 5 s by default.
+    pub connect_timeout: Duration,
+    /// How long the engine may take to begin its answer to a call; for a stop, beyond its grace. 60 s by default.
+    pub call_timeout: Duration,
+}
+
+impl DockerConfig {
+    /// Looks for the engine as the environment says, then in the usual places.
+    pub fn discover(env: Env, dirs: Dirs) -> Self {
+        Self {
+            kind: RuntimeKind::new("docker"),
+            socket: None,
+            env,
+            dirs: Some(dirs),
+            connect_timeout: Duration::from_secs(5),
+            call_timeout: Duration::from_mins(1),
+        }
+    }
+
+    /// Exactly the engine at this socket.
+    pub fn at(socket: impl Into<PathBuf>) -> Self {
+        Self {
+            kind: RuntimeKind::new("docker"),
+            socket: Some(socket.into()),
+            env: Env::default(),
+            dirs: None,
+            connect_timeout: Duration::from_secs(5),
+            call_timeout: Duration::from_mins(1),
+        }
+    }
+
+    /// Names the runtime otherwise than `docker`.
+    #[must_use]
+    pub fn with_kind(mut self, kind: RuntimeKind) -> Self {
+        self.kind = kind;
+        self
+    }
+}

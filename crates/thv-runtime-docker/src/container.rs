@@ -1,0 +1,283 @@
+//! The container that a deployment asks for, and whether one that is there is the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use thv_core::TransportType;
+use thv_runtime::{DeploySpec, Endpoint, Error, NetworkMode, PortBinding, Result};
+
+use crate::wire::{Binding, Config, Container, Create, HostConfig, Mount, RestartPolicy};
+
+/// The network that all workloads share unless they are isolated.
+pub(crate) const SHARED_NETWORK: &str = "toolhive-external";
+
+/// What is wrong with the request before any engine is asked.
+pub(crate) fn check(spec: &DeploySpec) -> Result<()> {
+    let invalid = |what: &str, detail: String| {
+        Err(Error::Invalid {
+            what: what.to_owned(),
+            detail,
+        })
+    };
+    if spec.image.is_empty() || spec.image.contains("://") {
+        return invalid("image", format!("\"{}\" is not an image reference", spec.image));
+    }
+    match (spec.transport, &spec.target) {
+        (TransportType::Inspector, _) => {
+            return invalid("transport", "the inspector cannot be deployed".to_owned());
+        }
+        (TransportType::Stdio, _) | (_, Some(_)) => {}
+        (transport, None) => return invalid("target port", format!("{transport} needs one")),
+    }
+    if spec.network == NetworkMode::None && spec.transport != TransportType::Stdio {
+        return invalid(
+            "network",
+            "a server without network cannot be reached over HTTP; use stdio".to_owned(),
+        );
+    }
+    for name in spec.env.keys() {
+        if name.is_empty() || name.contains(['=', '\0']) {
+            return invalid("environment variable", format!("the name {name:?}"));
+        }
+    }
+    for mount in &spec.mounts {
+        if !mount.source.is_absolute() || !mount.target.starts_with('/') {
+            return invalid(
+                "mount",
+                format!(
+                    "{} to {}: both must be absolute",
+                    mount.source.display(),
+                    mount.target
+                ),
+            );
+        }
+    }
+    if let Some(cpus) = spec.limits.cpus
+        && !(cpus.is_finite() && cpus >= 0.01)
+    {
+        return invalid("CPU limit", format!("{cpus} is below 0.01"));
+    }
+    if spec
+        .limits
+        .memory
+        .is_some_and(|bytes| bytes < 6 << 20 || i64::try_from(bytes).is_err())
+    {
+        return invalid("memory limit", "the engine needs at least 6 MiB".to_owned());
+    }
+    if spec.limits.pids == Some(0) {
+        return invalid("limit of processes", "0 allows none".to_owned());
+    }
+    Ok(())
+}
+
+/// The container of `spec`, on the network with this id where it joins the shared one.
+pub(crate) fn desired(spec: &DeploySpec, network: &str) -> Create {
+    let stdio = spec.transport == TransportType::Stdio;
+    let mut exposed_ports = BTreeSet::new();
+    let mut port_bindings: BTreeMap<String, Option<Vec<Binding>>> = BTreeMap::new();
+    let target = spec.target.iter().filter(|_| !stdio);
+    for binding in spec.publish.iter().chain(target) {
+        let port = format!("{}/tcp", binding.container_port);
+        exposed_ports.insert(port.clone());
+        port_bindings
+            .entry(port)
+            .or_default()
+            .get_or_insert_default()
+            .push(wire_binding(binding));
+    }
+    Create {
+        config: Config {
+            image: spec.image.clone(),
+            cmd: spec.command.clone(),
+            env: spec
+                .env
+                .iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect(),
+            labels: labels(spec),
+            attach_stdin: stdio,
+            attach_stdout: stdio,
+            attach_stderr: stdio,
+            open_stdin: stdio,
+            // The server's standard input ends with the attachment, so a server never outlives its proxy.
+            stdin_once: stdio,
+            tty: false,
+            exposed_ports,
+        },
+        host_config: HostConfig {
+            network_mode: match &spec.network {
+                NetworkMode::Host => "host".to_owned(),
+                NetworkMode::None => "none".to_owned(),
+                NetworkMode::Named(name) => name.clone(),
+                _ => network.to_owned(),
+            },
+            cap_drop: vec!["ALL".to_owned()],
+            cap_add: Vec::new(),
+            security_opt: vec!["label:disable".to_owned()],
+            privileged: spec.privileged,
+            // One authority restarts, and it is not the engine.
+            restart_policy: RestartPolicy {
+                name: "no".to_owned(),
+            },
+            mounts: spec.mounts.iter().map(wire_mount).collect(),
+            port_bindings,
+            memory: spec.limits.memory.map_or(0, clamped),
+            // Without swap: a limit that swaps is none.
+            memory_swap: spec.limits.memory.map_or(0, clamped),
+            nano_cpus: spec.limits.cpus.map_or(0, nano),
+            pids_limit: spec.limits.pids.map_or(0, i64::from),
+        },
+    }
+}
+
+/// The labels by which it is found again, whatever the caller gave.
+fn labels(spec: &DeploySpec) -> BTreeMap<String, String> {
+    let mut labels = spec.labels.clone();
+    let mut ensure = |key: &str, value: &str| {
+        labels.entry(key.to_owned()).or_insert_with(|| value.to_owned());
+    };
+    ensure(thv_labels::TOOLHIVE, "true");
+    ensure(thv_labels::NAME, &spec.instance_name);
+    ensure(thv_labels::BASE_NAME, spec.name.as_str());
+    ensure(thv_labels::TRANSPORT, spec.transport.as_str());
+    thv_labels::with_isolation(labels, spec.isolate_network)
+}
+
+fn wire_binding(binding: &PortBinding) -> Binding {
+    Binding {
+        host_ip: binding.host_ip.map(|ip| ip.to_string()).unwrap_or_default(),
+        host_port: binding.host_port.to_string(),
+    }
+}
+
+fn wire_mount(mount: &thv_runtime::MountBind) -> Mount {
+    Mount {
+        kind: "bind".to_owned(),
+        source: mount.source.to_string_lossy().into_owned(),
+        target: mount.target.clone(),
+        read_only: mount.read_only,
+    }
+}
+
+fn clamped(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+fn nano(cpus: f64) -> i64 {
+    (cpus * 1e9).round() as i64
+}
+
+/// Whether `found` is what `wanted` describes. Labels and variables may be more, because images bring their own.
+pub(crate) fn is_identical(
+    found: &Container,
+    wanted: &Create,
+    shared_network_name: &str,
+    shared_network_id: &str,
+) -> bool {
+    let (have, want) = (&found.config, &wanted.config);
+    let (have_host, want_host) = (&found.host_config, &wanted.host_config);
+    let same_network = have_host.network_mode == want_host.network_mode
+        || (want_host.network_mode == shared_network_id && have_host.network_mode == shared_network_name);
+    have.image == want.image
+        && (have.cmd == want.cmd || want.cmd.is_empty())
+        && want.env.iter().all(|variable| have.env.contains(variable))
+        && want
+            .labels
+            .iter()
+            .all(|(key, value)| have.labels.get(key) == Some(value))
+        && (have.attach_stdin, have.attach_stdout, have.attach_stderr)
+            == (want.attach_stdin, want.attach_stdout, want.attach_stderr)
+        && (have.open_stdin, have.stdin_once, have.tty) == (want.open_stdin, want.stdin_once, want.tty)
+        && same_network
+        && same_set(&have_host.cap_drop, &want_host.cap_drop, |cap| {
+            cap.trim_start_matches("CAP_").to_owned()
+        })
+        && same_set(&have_host.cap_add, &want_host.cap_add, |cap| {
+            cap.trim_start_matches("CAP_").to_owned()
+        })
+        && same_set(&have_host.security_opt, &want_host.security_opt, |opt| {
+            opt.replace('=', ":")
+        })
+        && have_host.privileged == want_host.privileged
+        && restart_name(&have_host.restart_policy) == restart_name(&want_host.restart_policy)
+        && same_set(&have_host.mounts, &want_host.mounts, Mount::clone)
+        && want
+            .exposed_ports
+            .iter()
+            .all(|port| have.exposed_ports.contains(port))
+        && bindings(have_host) == bindings(want_host)
+        && (
+            have_host.memory,
+            have_host.memory_swap,
+            have_host.nano_cpus,
+            have_host.pids_limit.max(0),
+        ) == (
+            want_host.memory,
+            want_host.memory_swap,
+            want_host.nano_cpus,
+            want_host.pids_limit,
+        )
+}
+
+fn same_set<T, K: Ord>(have: &[T], want: &[T], key: impl Fn(&T) -> K) -> bool {
+    let sorted = |items: &[T]| {
+        let mut keys: Vec<K> = items.iter().map(&key).collect();
+        keys.sort();
+        keys
+    };
+    sorted(have) == sorted(want)
+}
+
+/// Engines write "no policy" in two ways.
+fn restart_name(policy: &RestartPolicy) -> &str {
+    if policy.name.is_empty() {
+        "no"
+    } else {
+        &policy.name
+    }
+}
+
+fn bindings(host: &HostConfig) -> BTreeMap<&str, Vec<Binding>> {
+    let normal = |binding: &Binding| Binding {
+        host_port: if binding.host_port.is_empty() {
+            "0".to_owned()
+        } else {
+            binding.host_port.clone()
+        },
+        ..binding.clone()
+    };
+    host.port_bindings
+        .iter()
+        .map(|(port, list)| (port.as_str(), list.iter().flatten().map(normal).collect()))
+        .collect()
+}
+
+/// Where the server of a running container is reached.
+pub(crate) fn endpoint(spec: &DeploySpec, ports: &[PortBinding]) -> Option<Endpoint> {
+    if spec.transport == TransportType::Stdio {
+        return Some(Endpoint::Stdio);
+    }
+    let target = spec.target.as_ref()?;
+    if spec.network == NetworkMode::Host {
+        return Some(Endpoint::Http(SocketAddr::new(
+            Ipv4Addr::LOCALHOST.into(),
+            target.container_port,
+        )));
+    }
+    let of_target = || {
+        ports
+            .iter()
+            .filter(|port| port.container_port == target.container_port)
+    };
+    let wished = of_target().find(|port| {
+        port.host_ip == target.host_ip && (target.host_port == 0 || port.host_port == target.host_port)
+    });
+    let port = wished.or_else(|| of_target().next())?;
+    let ip = match port.host_ip {
+        None => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        Some(IpAddr::V4(ip)) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        Some(IpAddr::V6(ip)) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        Some(ip) => ip,
+    };
+    Some(Endpoint::Http(SocketAddr::new(ip, port.host_port)))
+}

@@ -1,0 +1,292 @@
+//! Where an engine may be: a pure decision over environment, directories and what exists.
+
+use std::path::{Path, PathBuf};
+
+use crate::DockerConfig;
+
+/// What kind of engine a place belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Flavour {
+    /// Docker, Docker Desktop, Rancher Desktop, OrbStack.
+    Docker,
+    /// Podman.
+    Podman,
+    /// Colima.
+    Colima,
+    /// The place does not tell.
+    Unknown,
+}
+
+/// One socket that is worth a try.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Candidate {
+    pub(crate) socket: PathBuf,
+    pub(crate) flavour: Flavour,
+    /// Who said so, for messages.
+    pub(crate) from: &'static str,
+}
+
+/// A place that was looked at and is not tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub(crate) place: String,
+    pub(crate) reason: String,
+}
+
+/// What a search found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) candidates: Vec<Candidate>,
+    pub(crate) refused: Vec<Refused>,
+}
+
+/// What exists. A trait, so that tests need no files.
+pub(crate) trait Probe {
+    fn exists(&self, path: &Path) -> bool;
+    fn entries(&self, folder: &Path) -> Vec<PathBuf>;
+}
+
+/// The file system.
+pub(crate) struct Disk;
+
+impl Probe for Disk {
+    fn exists(&self, path: &Path) -> bool {
+        // A place that may not be looked into exists: the connection attempt gives the reason.
+        !matches!(std::fs::metadata(path), Err(e) if e.kind() == std::io::ErrorKind::NotFound)
+    }
+
+    fn entries(&self, folder: &Path) -> Vec<PathBuf> {
+        let Ok(entries) = std::fs::read_dir(folder) else {
+            return Vec::new();
+        };
+        let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+        paths.sort();
+        paths
+    }
+}
+
+/// Decides which sockets to try, in order. A place that the user named is the only one: another engine would
+/// hold other workloads.
+pub(crate) fn discover(config: &DockerConfig, probe: &dyn Probe) -> Found {
+    let mut found = Found::default();
+    if let Some(socket) = &config.socket {
+        found.consider(probe, socket.clone(), Flavour::Unknown, "the configured socket");
+        return found;
+    }
+    for (variable, flavour) in [
+        ("TOOLHIVE_PODMAN_SOCKET", Flavour::Podman),
+        ("TOOLHIVE_DOCKER_SOCKET", Flavour::Docker),
+        ("TOOLHIVE_COLIMA_SOCKET", Flavour::Colima),
+    ] {
+        if let Some(path) = config.env.non_empty(variable) {
+            found.consider(probe, PathBuf::from(path), flavour, variable);
+            return found;
+        }
+    }
+    if let Some(host) = config.env.non_empty("DOCKER_HOST") {
+        found.consider_docker_host(probe, host);
+        return found;
+    }
+    for (socket, flavour) in usual_places(config, probe) {
+        found.consider(probe, socket, flavour, "the usual places");
+    }
+    found
+}
+
+impl Found {
+    fn consider(&mut self, probe: &dyn Probe, socket: PathBuf, flavour: Flavour, from: &'static str) {
+        if !socket.is_absolute() {
+            self.refuse(&socket, format!("{from} is not an absolute path"));
+        } else if !probe.exists(&socket) {
+            self.refuse(&socket, "no such file".to_owned());
+        } else if !self.candidates.iter().any(|c| c.socket == socket) {
+            self.candidates.push(Candidate {
+                socket,
+                flavour,
+                from,
+            });
+        }
+    }
+
+    fn refuse(&mut self, place: &Path, reason: String) {
+        self.refused.push(Refused {
+            place: place.display().to_string(),
+            reason,
+        });
+    }
+
+    fn consider_docker_host(&mut self, probe: &dyn Probe, host: &str) {
+        match host.split_once("://") {
+            Some(("unix", path)) => {
+                self.consider(probe, PathBuf::from(path), Flavour::Unknown, "DOCKER_HOST");
+            }
+            Some((scheme, _)) => self.refused.push(Refused {
+                // Only the scheme: the rest may hold a password.
+                place: format!("DOCKER_HOST={scheme}://…"),
+                reason: format!("engines over {scheme} are not supported yet, only unix://"),
+            }),
+            None => self.refused.push(Refused {
+                place: "DOCKER_HOST".to_owned(),
+                reason: "not of the form unix:///path".to_owned(),
+            }),
+        }
+    }
+}
+
+fn usual_places(config: &DockerConfig, probe: &dyn Probe) -> Vec<(PathBuf, Flavour)> {
+    let mut places = vec![(PathBuf::from("/var/run/podman/podman.sock"), Flavour::Podman)];
+    if let Some(dirs) = &config.dirs {
+        places.extend(
+            dirs.runtime
+                .iter()
+                .map(|run| (run.join("podman/podman.sock"), Flavour::Podman)),
+        );
+        places.push((
+            dirs.home
+                .join(".local/share/containers/podman/machine/podman.sock"),
+            Flavour::Podman,
+        ));
+        places.extend(
+            probe
+                .entries(&dirs.temp.join("podman"))
+                .into_iter()
+                .filter(|path| {
+                    path.file_name()
+                        .is_some_and(|name| name.to_string_lossy().ends_with("-api.sock"))
+                })
+                .map(|path| (path, Flavour::Podman)),
+        );
+    }
+    places.push((PathBuf::from("/var/run/docker.sock"), Flavour::Docker));
+    if let Some(dirs) = &config.dirs {
+        for below_home in [
+            ".docker/run/docker.sock",
+            ".docker/desktop/docker.sock",
+            ".rd/docker.sock",
+            ".orbstack/run/docker.sock",
+        ] {
+            places.push((dirs.home.join(below_home), Flavour::Docker));
+        }
+        places.push((dirs.home.join(".colima/default/docker.sock"), Flavour::Colima));
+    }
+    places
+}
+
+#[cfg(test)]
+mod tests {
+    use thv_core::{Dirs, Env};
+
+    use super::*;
+
+    struct Files(Vec<&'static str>);
+
+    impl Probe for Files {
+        fn exists(&self, path: &Path) -> bool {
+            self.0.iter().any(|file| Path::new(file) == path)
+        }
+        fn entries(&self, folder: &Path) -> Vec<PathBuf> {
+            self.0
+                .iter()
+                .map(PathBuf::from)
+                .filter(|file| file.parent() == Some(folder))
+                .collect()
+        }
+    }
+
+    fn check(vars: &[(&str, &str)], files: &[&'static str], tried: &[&str], refused: &[(&str, &str)]) {
+        let env = Env::from_vars(vars.iter().copied());
+        let config = DockerConfig::discover(env, Dirs::under("/r"));
+        let found = discover(&config, &Files(files.to_vec()));
+        let paths: Vec<_> = found
+            .candidates
+            .iter()
+            .map(|c| c.socket.to_str().unwrap())
+            .collect();
+        assert_eq!(paths, tried, "{vars:?} {files:?}");
+        for (place, reason) in refused {
+            assert!(
+                found
+                    .refused
+                    .iter()
+                    .any(|r| r.place == *place && r.reason.contains(reason)),
+                "{place} is not refused with {reason:?}: {:?}",
+                found.refused
+            );
+        }
+    }
+
+    #[test]
+    fn the_search_follows_the_documented_order() {
+        let all = [
+            "/r/home/.colima/default/docker.sock",
+            "/r/home/.orbstack/run/docker.sock",
+            "/var/run/docker.sock",
+            "/r/tmp/podman/x-api.sock",
+            "/r/tmp/podman/other.sock",
+            "/r/run/podman/podman.sock",
+        ];
+        let in_order = [
+            "/r/run/podman/podman.sock",
+            "/r/tmp/podman/x-api.sock",
+            "/var/run/docker.sock",
+            "/r/home/.orbstack/run/docker.sock",
+            "/r/home/.colima/default/docker.sock",
+        ];
+        check(
+            &[],
+            &all,
+            &in_order,
+            &[("/r/home/.rd/docker.sock", "no such file")],
+        );
+        check(&[], &[], &[], &[("/var/run/docker.sock", "no such file")]);
+    }
+
+    #[test]
+    fn a_place_that_the_user_names_is_the_only_one() {
+        let files = ["/var/run/docker.sock", "/p", "/d", "/c", "/h"];
+        check(
+            &[("TOOLHIVE_COLIMA_SOCKET", "/c"), ("DOCKER_HOST", "unix:///h")],
+            &files,
+            &["/c"],
+            &[],
+        );
+        check(
+            &[("TOOLHIVE_COLIMA_SOCKET", "/c"), ("TOOLHIVE_PODMAN_SOCKET", "/p")],
+            &files,
+            &["/p"],
+            &[],
+        );
+        check(&[("DOCKER_HOST", "unix:///h")], &files, &["/h"], &[]);
+        check(&[("DOCKER_HOST", "")], &files, &["/var/run/docker.sock"], &[]);
+        check(
+            &[("TOOLHIVE_DOCKER_SOCKET", "/gone")],
+            &files,
+            &[],
+            &[("/gone", "no such file")],
+        );
+        check(
+            &[("TOOLHIVE_DOCKER_SOCKET", "d")],
+            &files,
+            &[],
+            &[("d", "absolute")],
+        );
+        let far = [("DOCKER_HOST", "tcp://user:hunter2@far:2376")];
+        check(&far, &files, &[], &[("DOCKER_HOST=tcp://…", "only unix://")]);
+        check(
+            &[("DOCKER_HOST", "ssh://far")],
+            &files,
+            &[],
+            &[("DOCKER_HOST=ssh://…", "only unix://")],
+        );
+    }
+
+    #[test]
+    fn a_configured_socket_wins_over_everything() {
+        let mut config = DockerConfig::at("/mine");
+        config.env = Env::from_vars([("DOCKER_HOST", "unix:///h")]);
+        let found = discover(&config, &Files(vec!["/mine", "/h"]));
+        assert_eq!(found.candidates[0].socket, Path::new("/mine"));
+        assert_eq!(found.candidates.len(), 1);
+    }
+}

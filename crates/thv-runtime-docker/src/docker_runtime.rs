@@ -1,0 +1,226 @@
+//! The runtime.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+use thv_core::WorkloadName;
+use thv_runtime::{
+    Capabilities, DeploySpec, Deployment, Error, EventFilter, Images, Instance, InstanceRef, LogLine,
+    LogOptions, Result, Runtime, RuntimeEvent, RuntimeKind, Stdio, StopOptions,
+};
+
+use crate::attach::Attachments;
+use crate::engine::Engine;
+use crate::images::EngineImages;
+use crate::turns::Turns;
+use crate::{DockerConfig, Flavour, lookup};
+
+/// Instances that are containers of Docker, Podman or a compatible engine.
+///
+/// Making one touches nothing: the engine is looked for at the first call, and again after it was out of reach. The
+/// socket that answered once is kept; another engine would hold other workloads.
+///
+/// # Cancel-safety
+///
+/// A dropped `deploy` goes on in the background and removes what it made; the next `deploy` or `remove` of the same
+/// workload waits for that. A dropped `stop` or `remove` goes on in the engine. Dropped streams close their connection.
+#[derive(Debug, Clone)]
+pub struct DockerRuntime {
+    engine: Engine,
+    attachments: Attachments,
+    turns: Turns,
+}
+
+/// What an engine says about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EngineInfo {
+    /// Its socket.
+    pub socket: PathBuf,
+    /// What it is.
+    pub flavour: Flavour,
+    /// Its version.
+    pub version: String,
+    /// The version of the API that is spoken with it.
+    pub api_version: String,
+}
+
+impl DockerRuntime {
+    /// A runtime that connects when it is first used; the engine need not be up.
+    pub fn new(config: DockerConfig) -> Self {
+        Self {
+            engine: Engine::new(config),
+            attachments: Attachments::default(),
+            turns: Turns::default(),
+        }
+    }
+
+    /// A runtime whose engine answers.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] with every place that was tried and why; [`Error::Denied`] if one refused access.
+    pub async fn connect(config: DockerConfig) -> Result<Self> {
+        let runtime = Self::new(config);
+        runtime.engine_info().await?;
+        Ok(runtime)
+    }
+
+    /// Which engine this is.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub async fn engine_info(&self) -> Result<EngineInfo> {
+        let info = self
+            .engine
+            .info()
+            .await
+            .map_err(|e| self.engine.error(e, "find the engine"))?;
+        Ok((*info).clone())
+    }
+}
+
+#[async_trait]
+impl Runtime for DockerRuntime {
+    fn kind(&self) -> &RuntimeKind {
+        self.engine.kind()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        let mut can = Capabilities::default();
+        can.attach = true;
+        can.http = true;
+        can.network_isolation = false;
+        can.memory_limit = true;
+        can.cpu_limit = true;
+        can.pids_limit = true;
+        can.mounts = true;
+        can.publish = true;
+        can.privileged = true;
+        can.events = true;
+        can.logs = true;
+        can.images = true;
+        // Standard input ends with its attachment, and the server with it.
+        can.reattach = false;
+        can
+    }
+
+    fn check_name(&self, name: &WorkloadName) -> Result<()> {
+        check_container_name(name.as_str()).map_err(|rule| self.invalid_name(name, rule))
+    }
+
+    fn images(&self) -> Option<Arc<dyn Images>> {
+        Some(Arc::new(EngineImages(self.engine.clone())))
+    }
+
+    async fn ping(&self) -> Result<()> {
+        let pinged = async {
+            let answer = self.engine.call(|| Ok(crate::http::Call::get("/_ping"))).await?;
+            answer.bytes().await
+        };
+        pinged
+            .await
+            .map(drop)
+            .map_err(|e| self.engine.error(e, "ask whether it is there"))
+    }
+
+    async fn deploy(&self, spec: &DeploySpec) -> Result<Deployment> {
+        self.check_name(&spec.name)?;
+        check_container_name(&spec.instance_name).map_err(|rule| self.invalid_name(&spec.name, rule))?;
+        self.capabilities().check(self.kind(), spec)?;
+        crate::deploy::deploy(&self.engine, &self.turns, spec).await
+    }
+
+    async fn stop(&self, which: &InstanceRef, opts: StopOptions) -> Result<()> {
+        crate::stop::stop(&self.engine, which, opts).await
+    }
+
+    async fn remove(&self, which: &InstanceRef) -> Result<()> {
+        let _turn = self.turns.take(&which.name).await;
+        crate::remove::remove(&self.engine, which).await
+    }
+
+    async fn attach(&self, which: &InstanceRef) -> Result<Stdio> {
+        crate::attach::attach(&self.engine, &self.attachments, which).await
+    }
+
+    async fn inspect(&self, name: &WorkloadName) -> Result<Option<Instance>> {
+        let found = async {
+            match lookup::of_workload(&self.engine, name).await? {
+                Some(row) => lookup::details(&self.engine, &row.id).await,
+                None => Ok(None),
+            }
+        };
+        let found = found
+            .await
+            .map_err(|e| self.engine.error(e, format!("inspect workload \"{name}\"")))?;
+        Ok(found.map(|container| container.into_instance(&self.engine)))
+    }
+
+    async fn list(&self) -> Result<Vec<Instance>> {
+        let rows = lookup::all(&self.engine)
+            .await
+            .map_err(|e| self.engine.error(e, "list containers"))?;
+        let workloads = rows
+            .into_iter()
+            .filter(|row| !thv_labels::is_auxiliary(&row.labels));
+        Ok(workloads.map(|row| row.into_instance(&self.engine)).collect())
+    }
+
+    async fn logs(
+        &self,
+        which: &InstanceRef,
+        opts: LogOptions,
+    ) -> Result<BoxStream<'static, Result<LogLine>>> {
+        crate::logs::logs(&self.engine, which, opts).await
+    }
+
+    async fn events(&self, filter: EventFilter) -> Result<BoxStream<'static, Result<RuntimeEvent>>> {
+        crate::events::events(&self.engine, filter).await
+    }
+}
+
+impl DockerRuntime {
+    fn invalid_name(&self, name: &WorkloadName, rule: &str) -> Error {
+        Error::InvalidName {
+            name: name.clone(),
+            runtime: self.kind().clone(),
+            rule: rule.to_owned(),
+        }
+    }
+}
+
+/// Docker's rule, `[a-zA-Z0-9][a-zA-Z0-9_.-]+`.
+fn check_container_name(name: &str) -> Result<(), &'static str> {
+    if name.len() < 2 {
+        Err("a container's name has at least two characters")
+    } else if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+        Err("a container's name starts with a letter or a digit")
+    } else if !name
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
+    {
+        Err("a container's name has only letters, digits, '_', '.' and '-'")
+    } else {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_dockers_rule() {
+        for (name, good) in [
+            ("ab", true),
+            ("a", false),
+            ("_ab", false),
+            ("a_b.c-1", true),
+            ("a/b", false),
+        ] {
+            assert_eq!(check_container_name(name).is_ok(), good, "{name}");
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! One engine: found lazily, remembered, asked for its version.
+
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use thv_runtime::{Error, Result, RuntimeKind};
+use tokio::sync::Mutex;
+
+use crate::discovery::{Candidate, Disk, discover};
+use crate::error::EngineError;
+use crate::http::{Answer, Call, send};
+use crate::wire::Version;
+use crate::{DockerConfig, EngineInfo, Flavour};
+
+/// The versions of the API that this crate was tried with.
+const OLDEST: (u32, u32) = (1, 40);
+const NEWEST: (u32, u32) = (1, 47);
+
+/// The way to one engine. Cheap to clone; clones share what was found.
+#[derive(Debug, Clone)]
+pub(crate) struct Engine(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    config: DockerConfig,
+    known: RwLock<Option<Arc<EngineInfo>>>,
+    /// The socket that answered once: from then on no other engine is looked for, it would hold other workloads.
+    pinned: RwLock<Option<Candidate>>,
+    /// Held while the engine is looked for, so that callers look once.
+    search: Mutex<()>,
+}
+
+impl Engine {
+    pub(crate) fn new(config: DockerConfig) -> Self {
+        Self(Arc::new(Inner {
+            config,
+            known: RwLock::new(None),
+            pinned: RwLock::new(None),
+            search: Mutex::new(()),
+        }))
+    }
+
+    pub(crate) fn kind(&self) -> &RuntimeKind {
+        &self.0.config.kind
+    }
+
+    /// An engine's failure as the public error.
+    pub(crate) fn error(&self, cause: EngineError, action: impl Into<String>) -> Error {
+        cause.during(self.kind(), action).into()
+    }
+
+    /// The engine, asking it if nobody did since it was last out of reach.
+    pub(crate) async fn info(&self) -> Result<Arc<EngineInfo>, EngineError> {
+        if let Some(info) = self.known() {
+            return Ok(info);
+        }
+        let _one_search = self.0.search.lock().await;
+        if let Some(info) = self.known() {
+            return Ok(info);
+        }
+        let info = Arc::new(self.search().await?);
+        tracing::debug!(socket = %info.socket.display(), version = %info.version, api = %info.api_version, "engine found");
+        *write(&self.0.known) = Some(Arc::clone(&info));
+        Ok(info)
+    }
+
+    fn known(&self) -> Option<Arc<EngineInfo>> {
+        read(&self.0.known).clone()
+    }
+
+    fn forget(&self) {
+        *write(&self.0.known) = None;
+    }
+
+    async fn search(&self) -> Result<EngineInfo, EngineError> {
+        let pinned = read(&self.0.pinned).clone();
+        if let Some(candidate) = pinned {
+            return match self.ask_version(&candidate).await {
+                Err(cause) => Err(no_engine(vec![(candidate, cause)], Vec::new())),
+                answer => answer,
+            };
+        }
+        let found = discover(&self.0.config, &Disk);
+        let mut failed = Vec::new();
+        for candidate in found.candidates {
+            match self.ask_version(&candidate).await {
+                Ok(info) => {
+                    *write(&self.0.pinned) = Some(candidate);
+                    return Ok(info);
+                }
+                Err(cause @ EngineError::Version { .. }) => return Err(cause),
+                Err(cause) => failed.push((candidate, cause)),
+            }
+        }
+        let refused = found.refused.into_iter().map(|r| (r.place, r.reason)).collect();
+        Err(no_engine(failed, refused))
+    }
+
+    async fn ask_version(&self, candidate: &Candidate) -> Result<EngineInfo, EngineError> {
+        let limit = self.0.config.connect_timeout;
+        let call = Call::get("/version");
+        let answer = send(&candidate.socket, "", call, limit, Some(limit)).await?;
+        let version: Version = answer.json().await?;
+        let api = parse_api(&version.api_version)
+            .ok_or_else(|| EngineError::Nonsense(format!("API version {:?}", version.api_version)))?;
+        let least = parse_api(&version.min_api_version).unwrap_or((1, 0));
+        let spoken = api.min(NEWEST);
+        if api < OLDEST || least > NEWEST {
+            return Err(EngineError::Version {
+                engine: format!("{} to {}", version.min_api_version, version.api_version),
+                needed: "1.40 to 1.47",
+            });
+        }
+        let is_podman = version
+            .components
+            .iter()
+            .flatten()
+            .any(|c| c.name.to_lowercase().contains("podman"));
+        Ok(EngineInfo {
+            socket: candidate.socket.clone(),
+            flavour: match candidate.flavour {
+                _ if is_podman => Flavour::Podman,
+                Flavour::Unknown => Flavour::Docker,
+                told => told,
+            },
+            version: version.version,
+            api_version: format!("{}.{}", spoken.0, spoken.1),
+        })
+    }
+
+    /// Sends a call; the engine may take the configured time to begin its answer.
+    pub(crate) async fn call(
+        &self,
+        make: impl Fn() -> Result<Call, EngineError>,
+    ) -> Result<Answer, EngineError> {
+        self.call_within(Some(self.0.config.call_timeout), make).await
+    }
+
+    /// Sends a call that the engine answers after `work`.
+    pub(crate) async fn long_call(
+        &self,
+        work: Duration,
+        make: impl Fn() -> Result<Call, EngineError>,
+    ) -> Result<Answer, EngineError> {
+        self.call_within(Some(self.0.config.call_timeout.saturating_add(work)), make)
+            .await
+    }
+
+    /// Sends a call, `None`: however long the answer takes. A socket that does not accept is looked at once more from the beginning: nothing
+    /// was sent yet.
+    pub(crate) async fn call_within(
+        &self,
+        limit: Option<Duration>,
+        make: impl Fn() -> Result<Call, EngineError>,
+    ) -> Result<Answer, EngineError> {
+        let mut asked_anew = self.known().is_none();
+        loop {
+            let info = self.info().await?;
+            let prefix = format!("/v{}", info.api_version);
+            match send(
+                &info.socket,
+                &prefix,
+                make()?,
+                self.0.config.connect_timeout,
+                limit,
+            )
+            .await
+            {
+                Err(cause @ EngineError::Connect { .. }) => {
+                    self.forget();
+                    if asked_anew {
+                        return Err(cause);
+                    }
+                    asked_anew = true;
+                }
+                Err(cause @ EngineError::Broken(_)) => {
+                    // It may come back as another version.
+                    self.forget();
+                    return Err(cause);
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    /// GET, as JSON.
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, EngineError> {
+        self.call(|| Ok(Call::get(path))).await?.json().await
+    }
+
+    /// GET, as JSON; `None` where the engine knows no such thing.
+    pub(crate) async fn find<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, EngineError> {
+        match self.get(path).await {
+            Ok(found) => Ok(Some(found)),
+            Err(cause) if cause.is_not_found() => Ok(None),
+            Err(cause) => Err(cause),
+        }
+    }
+
+    /// POST without a body, for its effect.
+    pub(crate) async fn post(&self, path: &str) -> Result<(), EngineError> {
+        self.call(|| Ok(Call::post(path))).await?.bytes().await.map(drop)
+    }
+}
+
+fn no_engine(failed: Vec<(Candidate, EngineError)>, refused: Vec<(String, String)>) -> EngineError {
+    let is_denial = |cause: &EngineError| matches!(cause, EngineError::Connect { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied);
+    let denied = failed.iter().any(|(_, cause)| is_denial(cause));
+    let mut tried: Vec<_> = failed
+        .into_iter()
+        .map(|(candidate, cause)| {
+            let why = match cause {
+                EngineError::Connect { source, .. } => source.to_string(),
+                other => other.to_string(),
+            };
+            (
+                format!("{} from {}", candidate.socket.display(), candidate.from),
+                why,
+            )
+        })
+        .collect();
+    tried.extend(refused);
+    EngineError::NoEngine { tried, denied }
+}
+
+fn parse_api(text: &str) -> Option<(u32, u32)> {
+    let (major, minor) = text.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+// A poisoned lock guards plain values that are replaced whole: they are never half-written.
+fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use thv_runtime::Error;
+
+    use super::*;
+
+    fn failed_with(kind: std::io::ErrorKind) -> Error {
+        let socket = std::path::PathBuf::from("/run/engine.sock");
+        let candidate = Candidate {
+            socket: socket.clone(),
+            flavour: Flavour::Docker,
+            from: "DOCKER_HOST",
+        };
+        let cause = EngineError::Connect {
+            socket,
+            source: kind.into(),
+        };
+        let refused = vec![("/elsewhere".to_owned(), "no such file".to_owned())];
+        no_engine(vec![(candidate, cause)], refused)
+            .during(&"docker".into(), "ping")
+            .into()
+    }
+
+    #[test]
+    fn each_place_that_was_tried_is_named_with_its_reason() {
+        let error = failed_with(std::io::ErrorKind::ConnectionRefused);
+        assert!(error.is_retryable());
+        let text = error.to_string();
+        for part in [
+            "/run/engine.sock from DOCKER_HOST (connection refused)",
+            "/elsewhere (no such file)",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_refused_access_names_the_group() {
+        let error = failed_with(std::io::ErrorKind::PermissionDenied);
+        assert_eq!(error.code(), "denied");
+        assert!(error.to_string().contains("usermod -aG docker"), "{error}");
+    }
+}

@@ -1,0 +1,126 @@
+//! What can go wrong with an engine, finer than callers care.
+
+use std::path::PathBuf;
+
+use thv_runtime::{Error, RuntimeKind};
+
+/// What can go wrong in one exchange with an engine.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EngineError {
+    /// No socket that was found leads to an engine.
+    #[error("no engine answers")]
+    NoEngine {
+        tried: Vec<(String, String)>,
+        denied: bool,
+    },
+    /// The socket does not accept.
+    #[error("connect to {}", socket.display())]
+    Connect { socket: PathBuf, source: std::io::Error },
+    /// The connection broke.
+    #[error("the connection to the engine broke")]
+    Broken(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// No answer in time.
+    #[error("no answer within {0:?}")]
+    Timeout(std::time::Duration),
+    /// The engine refused or failed.
+    #[error("the engine answered {status}: {message}")]
+    Status { status: u16, message: String },
+    /// The answer is not what the API says.
+    #[error("the engine's answer makes no sense: {0}")]
+    Nonsense(String),
+    /// The engine speaks no version of the API that we speak.
+    #[error("the engine speaks API {engine}, this needs {needed}")]
+    Version { engine: String, needed: &'static str },
+}
+
+impl EngineError {
+    /// The status, if the engine answered with one.
+    pub(crate) fn status(&self) -> Option<u16> {
+        match self {
+            Self::Status { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn is_not_found(&self) -> bool {
+        self.status() == Some(404)
+    }
+
+    /// The engine's own words, lower case.
+    pub(crate) fn message(&self) -> String {
+        match self {
+            Self::Status { message, .. } => message.to_lowercase(),
+            _ => String::new(),
+        }
+    }
+
+    /// Says what was tried, and where.
+    pub(crate) fn during(self, kind: &RuntimeKind, action: impl Into<String>) -> Failure {
+        Failure {
+            runtime: kind.clone(),
+            action: action.into(),
+            cause: self,
+        }
+    }
+}
+
+/// A failed exchange with what it was for: the one way from here to the public error.
+pub(crate) struct Failure {
+    runtime: RuntimeKind,
+    action: String,
+    cause: EngineError,
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        let Failure {
+            runtime,
+            action,
+            cause,
+        } = failure;
+        match cause {
+            EngineError::NoEngine { tried, denied } => {
+                let places: Vec<_> = tried
+                    .iter()
+                    .map(|(place, why)| format!("{place} ({why})"))
+                    .collect();
+                let places = places.join(", ");
+                if denied {
+                    return Self::Denied {
+                        runtime,
+                        detail: format!(
+                            "tried {places}; add your user to the group that owns the socket (usermod -aG docker \
+                             $USER, then log in again), or use a rootless engine"
+                        ),
+                    };
+                }
+                Self::Unavailable {
+                    runtime,
+                    detail: format!(
+                        "tried {places}; start the engine, or name its socket with DOCKER_HOST=unix:///path"
+                    ),
+                    source: None,
+                }
+            }
+            EngineError::Status {
+                status: 401 | 403,
+                message,
+            } => Self::Denied {
+                runtime,
+                detail: format!("{action}: {message}"),
+            },
+            EngineError::Connect { .. } | EngineError::Broken(_) | EngineError::Timeout(_) => {
+                Self::Unavailable {
+                    runtime,
+                    detail: format!("tried to {action}; see whether the engine runs"),
+                    source: Some(Box::new(cause)),
+                }
+            }
+            cause => Self::Failed {
+                runtime,
+                action,
+                source: Box::new(cause),
+            },
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! What happens to containers.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
+use thv_runtime::{EventFilter, EventKind, InstanceId, Result, RuntimeEvent};
+
+use crate::engine::Engine;
+use crate::error::EngineError;
+use crate::http::{Call, quoted};
+use crate::lines::JsonLines;
+use crate::wire::Event;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// The events of all workloads. When the engine goes away the stream waits for it, with back-off, and then says `Gap`.
+pub(crate) async fn events(
+    engine: &Engine,
+    filter: EventFilter,
+) -> Result<BoxStream<'static, Result<RuntimeEvent>>> {
+    let feed = of_workloads(engine)
+        .await
+        .map_err(|e| engine.error(e, "subscribe to events"))?;
+    let subscription = Subscription {
+        engine: engine.clone(),
+        filter,
+        feed: Some(feed),
+        synced: false,
+    };
+    Ok(stream::unfold(subscription, |mut subscription| async move {
+        let event = subscription.next().await;
+        Some((Ok(event), subscription))
+    })
+    .boxed())
+}
+
+struct Subscription {
+    engine: Engine,
+    filter: EventFilter,
+    feed: Option<Feed>,
+    synced: bool,
+}
+
+impl Subscription {
+    async fn next(&mut self) -> RuntimeEvent {
+        if !std::mem::replace(&mut self.synced, true) {
+            return RuntimeEvent::of_stream(EventKind::Synced);
+        }
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let Some(feed) = &mut self.feed else {
+                match of_workloads(&self.engine).await {
+                    Ok(feed) => {
+                        self.feed = Some(feed);
+                        return RuntimeEvent::of_stream(EventKind::Gap);
+                    }
+                    Err(cause) => {
+                        tracing::debug!(error = %cause, "the engine is away");
+                        tokio::time::sleep(pause).await;
+                        pause = (pause * 2).min(LONGEST_PAUSE);
+                    }
+                }
+                continue;
+            };
+            match feed.next().await {
+                Ok(Some(event)) => {
+                    if let Some(event) = self.told(event) {
+                        return event;
+                    }
+                }
+                Ok(None) => self.feed = None,
+                Err(cause) => {
+                    tracing::debug!(error = %cause, "the engine's events broke off");
+                    self.feed = None;
+                }
+            }
+        }
+    }
+
+    /// What an engine's event means here, if it is asked for.
+    fn told(&self, event: Event) -> Option<RuntimeEvent> {
+        let actor = event.actor?;
+        let labels = &actor.attributes;
+        if thv_labels::is_auxiliary(labels) {
+            return None;
+        }
+        let name = labels.get("name").map_or("", String::as_str);
+        let workload = thv_labels::base_name(labels).unwrap_or(name).to_owned();
+        if !self.filter.accepts(&workload) {
+            return None;
+        }
+        let kind = kind_of(&event.action, labels)?;
+        Some(RuntimeEvent {
+            workload,
+            instance: Some(InstanceId::new(actor.id)),
+            kind,
+        })
+    }
+}
+
+fn kind_of(action: &str, attributes: &BTreeMap<String, String>) -> Option<EventKind> {
+    Some(match action {
+        "create" => EventKind::Created,
+        "start" => EventKind::Started,
+        // Podman says `died`.
+        "die" | "died" => {
+            let code = attributes
+                .get("exitCode")
+                .or_else(|| attributes.get("containerExitCode"));
+            EventKind::Exited {
+                code: code.and_then(|code| code.parse().ok()),
+            }
+        }
+        "oom" => EventKind::OutOfMemory,
+        // Podman says `remove`.
+        "destroy" | "remove" => EventKind::Removed,
+        _ => return None,
+    })
+}
+
+/// The engine's events as they come.
+pub(crate) struct Feed {
+    body: BoxStream<'static, Result<Bytes, EngineError>>,
+    lines: JsonLines,
+}
+
+impl Feed {
+    /// The next event; `None` when the engine ended the stream. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> Result<Option<Event>, EngineError> {
+        loop {
+            if let Some(line) = self.lines.next_line() {
+                return serde_json::from_slice(&line)
+                    .map(Some)
+                    .map_err(|e| EngineError::Nonsense(e.to_string()));
+            }
+            match self.body.next().await {
+                Some(chunk) => self.lines.feed(&chunk?)?,
+                None => return Ok(None),
+            }
+        }
+    }
+}
+
+async fn of_workloads(engine: &Engine) -> Result<Feed, EngineError> {
+    let label = format!("{}=true", thv_labels::TOOLHIVE);
+    subscribe(
+        engine,
+        &serde_json::json!({ "type": ["container"], "label": [label] }),
+    )
+    .await
+}
+
+/// The events of one container.
+pub(crate) async fn of_container(engine: &Engine, id: &str) -> Result<Feed, EngineError> {
+    subscribe(
+        engine,
+        &serde_json::json!({ "type": ["container"], "container": [id] }),
+    )
+    .await
+}
+
+/// The engine begins its answer when the subscription stands.
+async fn subscribe(engine: &Engine, filters: &serde_json::Value) -> Result<Feed, EngineError> {
+    let path = format!("/events?filters={}", quoted(&filters.to_string()));
+    let body = engine.call(|| Ok(Call::get(path.as_str()))).await?.stream();
+    Ok(Feed {
+        body,
+        lines: JsonLines::default(),
+    })
+}

@@ -1,0 +1,231 @@
+//! HTTP over the engine's socket: one connection for each call, closed when the answer is dropped, so that a dropped
+//! future ends its call on the engine's side too. Bodies are never logged; they carry secrets.
+
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+use futures_util::{Stream, StreamExt};
+use http::{HeaderValue, Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Either, Full, Limited, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::error::EngineError;
+
+/// No answer that is read whole is longer.
+const MAX_ANSWER: usize = 64 << 20;
+
+pub(crate) type Body = Either<Full<Bytes>, StreamBody<BoxStream<'static, std::io::Result<Frame<Bytes>>>>>;
+
+/// No body.
+pub(crate) fn empty() -> Body {
+    Either::Left(Full::new(Bytes::new()))
+}
+
+/// A stream of bytes as a body.
+pub(crate) fn streamed(bytes: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static) -> Body {
+    Either::Right(StreamBody::new(bytes.map(|chunk| chunk.map(Frame::data)).boxed()))
+}
+
+/// A call before it is sent.
+pub(crate) struct Call {
+    method: Method,
+    path: String,
+    body: Body,
+    content_type: Option<&'static str>,
+    upgrade: bool,
+}
+
+impl Call {
+    fn new(method: Method, path: impl Into<String>) -> Self {
+        Self {
+            method,
+            path: path.into(),
+            body: empty(),
+            content_type: None,
+            upgrade: false,
+        }
+    }
+
+    pub(crate) fn get(path: impl Into<String>) -> Self {
+        Self::new(Method::GET, path)
+    }
+
+    pub(crate) fn post(path: impl Into<String>) -> Self {
+        Self::new(Method::POST, path)
+    }
+
+    pub(crate) fn delete(path: impl Into<String>) -> Self {
+        Self::new(Method::DELETE, path)
+    }
+
+    pub(crate) fn json(mut self, body: &impl Serialize) -> Result<Self, EngineError> {
+        let text = serde_json::to_vec(body).map_err(|e| EngineError::Nonsense(e.to_string()))?;
+        self.body = Either::Left(Full::new(Bytes::from(text)));
+        self.content_type = Some("application/json");
+        Ok(self)
+    }
+
+    pub(crate) fn tar(mut self, body: Body) -> Self {
+        self.body = body;
+        self.content_type = Some("application/x-tar");
+        self
+    }
+
+    pub(crate) fn upgrade(mut self) -> Self {
+        self.upgrade = true;
+        self
+    }
+
+    fn into_request(self, prefix: &str) -> Result<Request<Body>, EngineError> {
+        let mut request = Request::builder()
+            .method(self.method)
+            .uri(format!("{prefix}{}", self.path))
+            .header(header::HOST, "localhost")
+            .header(
+                header::USER_AGENT,
+                concat!("thv-runtime-docker/", env!("CARGO_PKG_VERSION")),
+            );
+        if let Some(kind) = self.content_type {
+            request = request.header(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        }
+        if self.upgrade {
+            request = request
+                .header(header::CONNECTION, "Upgrade")
+                .header(header::UPGRADE, "tcp");
+        }
+        request
+            .body(self.body)
+            .map_err(|e| EngineError::Nonsense(e.to_string()))
+    }
+}
+
+/// An answer whose body was not read yet. Dropping it closes the connection.
+pub(crate) struct Answer {
+    response: http::Response<Incoming>,
+    connection: AbortOnDropHandle<()>,
+}
+
+/// Sends `call` to the engine at `socket`; an answer that says failure is an error.
+pub(crate) async fn send(
+    socket: &Path,
+    prefix: &str,
+    call: Call,
+    connect_timeout: Duration,
+    answer_timeout: Option<Duration>,
+) -> Result<Answer, EngineError> {
+    let request = call.into_request(prefix)?;
+    let stream = within(Some(connect_timeout), async {
+        UnixStream::connect(socket)
+            .await
+            .map_err(|source| EngineError::Connect {
+                socket: socket.to_owned(),
+                source,
+            })
+    })
+    .await?;
+    let answer = async {
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(broken)?;
+        let connection = AbortOnDropHandle::new(tokio::spawn(async move {
+            // A broken connection is reported by whoever reads from it.
+            let _ = connection.with_upgrades().await;
+        }));
+        let response = sender.send_request(request).await.map_err(broken)?;
+        Answer { response, connection }.checked().await
+    };
+    within(answer_timeout, answer).await
+}
+
+async fn within<T>(
+    limit: Option<Duration>,
+    work: impl Future<Output = Result<T, EngineError>>,
+) -> Result<T, EngineError> {
+    match limit {
+        None => work.await,
+        Some(limit) => tokio::time::timeout(limit, work)
+            .await
+            .unwrap_or(Err(EngineError::Timeout(limit))),
+    }
+}
+
+fn broken(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> EngineError {
+    EngineError::Broken(cause.into())
+}
+
+impl Answer {
+    async fn checked(self) -> Result<Self, EngineError> {
+        let status = self.response.status();
+        if status.is_success() || matches!(status, StatusCode::NOT_MODIFIED | StatusCode::SWITCHING_PROTOCOLS)
+        {
+            return Ok(self);
+        }
+        let body = self.bytes().await?;
+        #[derive(serde::Deserialize)]
+        struct Words {
+            message: String,
+        }
+        let message = serde_json::from_slice::<Words>(&body).map_or_else(
+            |_| String::from_utf8_lossy(&body).trim().to_owned(),
+            |words| words.message,
+        );
+        let message = message.chars().take(2000).collect();
+        Err(EngineError::Status {
+            status: status.as_u16(),
+            message,
+        })
+    }
+
+    /// The whole body.
+    pub(crate) async fn bytes(self) -> Result<Bytes, EngineError> {
+        let Self { response, connection } = self;
+        let body = Limited::new(response.into_body(), MAX_ANSWER)
+            .collect()
+            .await
+            .map_err(broken)?;
+        drop(connection);
+        Ok(body.to_bytes())
+    }
+
+    /// The whole body as JSON.
+    pub(crate) async fn json<T: DeserializeOwned>(self) -> Result<T, EngineError> {
+        let body = self.bytes().await?;
+        serde_json::from_slice(&body).map_err(|e| EngineError::Nonsense(e.to_string()))
+    }
+
+    /// The body as it comes.
+    pub(crate) fn stream(self) -> BoxStream<'static, Result<Bytes, EngineError>> {
+        let Self { response, connection } = self;
+        response
+            .into_body()
+            .into_data_stream()
+            .map(move |chunk| {
+                let _keep_open = &connection;
+                chunk.map_err(broken)
+            })
+            .boxed()
+    }
+
+    /// The bare connection after an upgrade, and what was read from it already.
+    pub(crate) async fn upgraded(self) -> Result<(UnixStream, Bytes), EngineError> {
+        let Self { response, connection } = self;
+        let upgraded = hyper::upgrade::on(response).await.map_err(broken)?;
+        drop(connection);
+        let parts = upgraded
+            .downcast::<TokioIo<UnixStream>>()
+            .map_err(|_| EngineError::Nonsense("the connection is of another type".to_owned()))?;
+        Ok((parts.io.into_inner(), parts.read_buf))
+    }
+}
+
+/// Text as a part of a query.
+pub(crate) fn quoted(text: &str) -> String {
+    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
+}

@@ -1,0 +1,277 @@
+//! The images of the engine.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
+use std::sync::Mutex;
+use std::time::Duration;
+use thv_runtime::{Error, Images, LocalImage, PullProgress, Result};
+
+use crate::engine::Engine;
+use crate::error::EngineError;
+use crate::http::{Call, quoted, streamed};
+use crate::lines::JsonLines;
+use crate::wire::{Image, Progress};
+
+/// Loading reads the whole archive before the engine answers.
+const LOAD_TIME: Duration = Duration::from_mins(30);
+
+#[derive(Debug)]
+pub(crate) struct EngineImages(pub(crate) Engine);
+
+#[async_trait]
+impl Images for EngineImages {
+    async fn present(&self, reference: &str) -> Result<bool> {
+        Ok(self.resolve_local(reference).await?.is_some())
+    }
+
+    async fn resolve_local(&self, reference: &str) -> Result<Option<LocalImage>> {
+        check(reference)?;
+        let found: Option<Image> = self
+            .0
+            .find(&format!("/images/{reference}/json"))
+            .await
+            .map_err(|e| self.0.error(e, format!("look for image {reference}")))?;
+        Ok(found.map(|image| LocalImage {
+            id: image.id,
+            repo_digests: image.repo_digests,
+            repo_tags: image.repo_tags,
+        }))
+    }
+
+    async fn pull(
+        &self,
+        reference: &str,
+        platform: Option<&str>,
+    ) -> Result<BoxStream<'static, Result<PullProgress>>> {
+        check(reference)?;
+        let (name, tag) = name_and_tag(reference);
+        let platform = platform
+            .map(|p| format!("&platform={}", quoted(p)))
+            .unwrap_or_default();
+        let path = format!(
+            "/images/create?fromImage={}&tag={}{platform}",
+            quoted(name),
+            quoted(tag)
+        );
+        // The engine answers after its first word with the registry, however far that is.
+        let answer = self.0.call_within(None, || Ok(Call::post(path.as_str()))).await;
+        let body = answer.map_err(|e| pull_failed(&self.0, reference, e))?.stream();
+        let (engine, reference) = (self.0.clone(), reference.to_owned());
+        Ok(progress(body)
+            .map(move |step| match step {
+                Err(cause) => Err(pull_failed(&engine, &reference, cause)),
+                Ok(Progress {
+                    error: Some(message), ..
+                }) => Err(pull_failed(
+                    &engine,
+                    &reference,
+                    EngineError::Status { status: 500, message },
+                )),
+                Ok(step) => Ok(PullProgress {
+                    layer: step.id,
+                    status: step.status.or(step.stream).unwrap_or_default(),
+                    current: step.detail.as_ref().and_then(|d| d.current),
+                    total: step.detail.as_ref().and_then(|d| d.total),
+                }),
+            })
+            .boxed())
+    }
+
+    async fn load(&self, archive: BoxStream<'static, std::io::Result<Bytes>>) -> Result<Vec<String>> {
+        let failed = |e| self.0.error(e, "load images");
+        // Finds the engine before the archive, which is there only once, is given away.
+        self.0.info().await.map_err(failed)?;
+        let archive = Mutex::new(Some(archive));
+        let once = || {
+            let body = archive
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .take();
+            let body = body.ok_or_else(|| EngineError::Broken("the engine went away".into()))?;
+            Ok(Call::post("/images/load?quiet=true").tar(streamed(body)))
+        };
+        let answer = self.0.long_call(LOAD_TIME, once).await.map_err(failed)?;
+        let mut steps = progress(answer.stream());
+        let mut loaded = Vec::new();
+        while let Some(step) = steps.next().await {
+            let step = step.map_err(failed)?;
+            if let Some(error) = step.error {
+                return Err(Error::Invalid {
+                    what: "image archive".to_owned(),
+                    detail: error,
+                });
+            }
+            let line = step.stream.unwrap_or_default();
+            for prefix in ["Loaded image: ", "Loaded image ID: ", "Loaded image(s): "] {
+                if let Some(references) = line.strip_prefix(prefix) {
+                    loaded.extend(references.trim().split(',').map(str::to_owned));
+                }
+            }
+        }
+        Ok(loaded)
+    }
+}
+
+/// A reference becomes a path: what could lead to another one is no reference.
+fn check(reference: &str) -> Result<()> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-/:@+".contains(&b);
+    let bad = reference.is_empty()
+        || reference.len() > 512
+        || reference.contains("..")
+        || reference.starts_with('/')
+        || !reference.bytes().all(plain);
+    if bad {
+        let shown: String = reference.chars().take(80).flat_map(char::escape_debug).collect();
+        return Err(Error::Invalid {
+            what: "image".to_owned(),
+            detail: format!("\"{shown}\" is not a reference"),
+        });
+    }
+    Ok(())
+}
+
+/// A pull without a tag would fetch all of them.
+fn name_and_tag(reference: &str) -> (&str, &str) {
+    if let Some((name, digest)) = reference.split_once('@') {
+        // A tag beside a digest says nothing to the engine.
+        return (without_tag(name), digest);
+    }
+    let name = without_tag(reference);
+    (
+        name,
+        reference[name.len()..].strip_prefix(':').unwrap_or("latest"),
+    )
+}
+
+fn without_tag(reference: &str) -> &str {
+    let after_slash = reference.rfind('/').map_or(0, |at| at + 1);
+    reference[after_slash..]
+        .find(':')
+        .map_or(reference, |colon| &reference[..after_slash + colon])
+}
+
+/// The engine passes on what the registry said; its words tell the cases apart.
+fn pull_failed(engine: &Engine, reference: &str, cause: EngineError) -> Error {
+    let runtime = || engine.kind().clone();
+    let words = cause.message();
+    let says = |phrases: &[&str]| phrases.iter().any(|phrase| words.contains(phrase));
+    let EngineError::Status { status, message } = &cause else {
+        return engine.error(cause, format!("pull {reference}"));
+    };
+    if says(&[
+        "unauthorized",
+        "denied",
+        "authentication required",
+        "no basic auth",
+    ]) || matches!(status, 401 | 403)
+    {
+        return Error::Denied {
+            runtime: runtime(),
+            detail: format!("pull {reference}: {message}; log in to its registry, or check the name"),
+        };
+    }
+    let away = [
+        "no such host",
+        "connection refused",
+        "i/o timeout",
+        "dial tcp",
+        "no route to host",
+        "deadline exceeded",
+    ];
+    if says(&away)
+        || says(&[
+            "network is unreachable",
+            "client.timeout",
+            "server misbehaving",
+            "unexpected eof",
+        ])
+    {
+        return Error::PullFailed {
+            image: reference.to_owned(),
+            runtime: runtime(),
+            source: Box::new(cause),
+        };
+    }
+    if *status == 404
+        || says(&[
+            "not found",
+            "manifest unknown",
+            "does not exist",
+            "no matching manifest",
+        ])
+    {
+        return Error::ImageNotFound {
+            image: reference.to_owned(),
+            runtime: runtime(),
+            detail: message.clone(),
+        };
+    }
+    engine.error(cause, format!("pull {reference}"))
+}
+
+/// The engine's JSON lines.
+fn progress(
+    body: BoxStream<'static, Result<Bytes, EngineError>>,
+) -> BoxStream<'static, Result<Progress, EngineError>> {
+    let parse = |line: Bytes| {
+        serde_json::from_slice(&line).map_err(|e| EngineError::Nonsense(format!("progress: {e}")))
+    };
+    stream::try_unfold(
+        (Some(body), JsonLines::default()),
+        move |(mut body, mut lines)| async move {
+            loop {
+                if let Some(line) = lines.next_line() {
+                    return Ok(Some((parse(line)?, (body, lines))));
+                }
+                let Some(open) = &mut body else { return Ok(None) };
+                if let Some(chunk) = open.next().await {
+                    lines.feed(&chunk?)?;
+                } else {
+                    let Some(line) = lines.rest() else { return Ok(None) };
+                    return Ok(Some((parse(line)?, (None, lines))));
+                }
+            }
+        },
+    )
+    .boxed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pull_names_one_tag_or_digest() {
+        for (reference, expected) in [
+            ("fetch", ("fetch", "latest")),
+            ("host.test:5000/a/fetch", ("host.test:5000/a/fetch", "latest")),
+            ("host.test:5000/a/fetch:1.2", ("host.test:5000/a/fetch", "1.2")),
+            ("a/fetch@sha256:00ff", ("a/fetch", "sha256:00ff")),
+            ("a/fetch:1@sha256:00ff", ("a/fetch", "sha256:00ff")),
+        ] {
+            assert_eq!(name_and_tag(reference), expected, "{reference}");
+        }
+    }
+
+    #[test]
+    fn a_reference_cannot_lead_to_another_path() {
+        for good in ["fetch", "h:5/a/b:1", "a@sha256:00", "sha256:00ff"] {
+            assert!(check(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "../containers",
+            "a/../b",
+            "/a",
+            "a?x=1",
+            "a#b",
+            "a b",
+            "a%2e",
+            "a\0",
+        ] {
+            assert!(check(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Runs MCP workloads as containers of Docker, Podman and compatible engines.
+//!
+//! ```no_run
+//! use thv_core::{Dirs, Env};
+//! use thv_runtime::{DeploySpec, InstanceRef, Runtime};
+//! use thv_runtime_docker::{DockerConfig, DockerRuntime};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let env = Env::from_vars(std::env::vars_os());
+//! let dirs = Dirs::from_env(&env)?;
+//! let docker = DockerRuntime::connect(DockerConfig::discover(env, dirs)).await?;
+//! let spec = DeploySpec::new("fetch".parse()?, "example.test/fetch:1");
+//! let deployment = docker.deploy(&spec).await?;
+//! let stdio = docker.attach(&InstanceRef::exact(spec.name, deployment.instance.id)).await?;
+//! # drop(stdio);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Where the engine is
+//!
+//! The first of these that is set is the only place that is tried: the configured socket, `TOOLHIVE_PODMAN_SOCKET`,
+//! `TOOLHIVE_DOCKER_SOCKET`, `TOOLHIVE_COLIMA_SOCKET`, `DOCKER_HOST` (`unix://` only). Otherwise the usual sockets of
+//! Podman, Docker, Docker Desktop, Rancher Desktop, OrbStack and Colima, in this order; the first that answers is kept.
+//!
+//! # What a container looks like
+//!
+//! As ToolHive makes it (labels, the network `toolhive-external`, all capabilities dropped), except that the restart policy
+//! is `no` and that standard input ends with its attachment. Deploying never pulls. The API is spoken directly, with
+//! hyper: bodies carry secrets, and a general client logs them.
+
+mod config;
+mod discovery;
+mod docker_runtime;
+
+mod deploy;
+mod stop;
+
+mod remove;
+
+mod attach;
+mod events;
+mod logs;
+
+mod images;
+mod lookup;
+mod network;
+mod turns;
+
+mod container;
+mod engine;
+mod error;
+mod http;
+mod lines;
+mod wire;
+
+pub use config::DockerConfig;
+pub use discovery::Flavour;
+pub use docker_runtime::{DockerRuntime, EngineInfo};

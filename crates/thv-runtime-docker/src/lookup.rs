@@ -1,0 +1,240 @@
+//! Which container is a workload's, and what is told about it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use thv_core::WorkloadName;
+use thv_runtime::{Error, Instance, InstanceId, InstanceRef, InstanceState, PortBinding, Result};
+
+use crate::engine::Engine;
+use crate::error::EngineError;
+use crate::http::quoted;
+use crate::wire::{Binding, Container, Summary};
+
+/// The path of a container, and of what can be done to it.
+pub(crate) fn container(id: &str, what: &str) -> String {
+    format!("/containers/{id}{what}")
+}
+
+/// The path of a list of containers with all of `labels` and, if given, a name.
+fn listing(labels: &[String], name: Option<&str>) -> String {
+    let mut filters = BTreeMap::from([("label", labels.to_vec())]);
+    if let Some(name) = name {
+        filters.insert("name", vec![format!("^/?{}$", name.replace('.', "\\."))]);
+    }
+    let filters = serde_json::json!(filters).to_string();
+    format!("/containers/json?all=true&filters={}", quoted(&filters))
+}
+
+/// Everything that carries the label, helpers included. One call.
+pub(crate) async fn all(engine: &Engine) -> Result<Vec<Summary>, EngineError> {
+    engine
+        .get(&listing(&[format!("{}=true", thv_labels::TOOLHIVE)], None))
+        .await
+}
+
+/// The container of a workload: by its labels, a running one first; else by its exact name.
+pub(crate) async fn of_workload(
+    engine: &Engine,
+    name: &WorkloadName,
+) -> Result<Option<Summary>, EngineError> {
+    let toolhive = format!("{}=true", thv_labels::TOOLHIVE);
+    let labels = [toolhive.clone(), format!("{}={name}", thv_labels::BASE_NAME)];
+    let mut rows: Vec<Summary> = engine.get(&listing(&labels, None)).await?;
+    rows.retain(|row| !thv_labels::is_auxiliary(&row.labels));
+    let running = rows.iter().position(|row| row.state == "running").unwrap_or(0);
+    if running < rows.len() {
+        return Ok(Some(rows.swap_remove(running)));
+    }
+    let mut rows: Vec<Summary> = engine.get(&listing(&[toolhive], Some(name.as_str()))).await?;
+    rows.retain(|row| row.name() == name.as_str() && !thv_labels::is_auxiliary(&row.labels));
+    Ok(rows.into_iter().next())
+}
+
+/// The container that `which` means: `None` when there is none, `Conflict` when it is another one.
+pub(crate) async fn exactly(engine: &Engine, which: &InstanceRef) -> Result<Option<Summary>> {
+    let found = of_workload(engine, &which.name)
+        .await
+        .map_err(|e| engine.error(e, format!("look for workload \"{}\"", which.name)))?;
+    match (&found, &which.id) {
+        (Some(row), Some(id)) if row.id != id.as_str() => Err(Error::Conflict {
+            name: which.name.clone(),
+            runtime: engine.kind().clone(),
+            found: Some(InstanceId::new(&row.id)),
+        }),
+        _ => Ok(found),
+    }
+}
+
+/// As [`exactly`], where nothing can be done without one.
+pub(crate) async fn required(engine: &Engine, which: &InstanceRef) -> Result<Summary> {
+    exactly(engine, which).await?.ok_or_else(|| Error::NotFound {
+        name: which.name.clone(),
+        runtime: engine.kind().clone(),
+    })
+}
+
+/// Everything about a container; `None` if it went away.
+pub(crate) async fn details(engine: &Engine, id: &str) -> Result<Option<Container>, EngineError> {
+    engine.find(&container(id, "/json")).await
+}
+
+impl Summary {
+    /// Its name, without the engine's slash.
+    pub(crate) fn name(&self) -> &str {
+        self.names.first().map_or("", |name| name.trim_start_matches('/'))
+    }
+
+    /// What a list tells.
+    pub(crate) fn into_instance(self, engine: &Engine) -> Instance {
+        let state = state_of(&self.state);
+        let ports = self.ports.iter().filter_map(|port| {
+            let tcp = port.protocol.as_deref().is_none_or(|p| p == "tcp");
+            let host_port = port.public_port.filter(|_| tcp)?;
+            let host_ip = port.ip.as_deref().and_then(|ip| ip.parse().ok());
+            Some(PortBinding {
+                container_port: port.private_port,
+                host_ip,
+                host_port,
+            })
+        });
+        Instance {
+            workload: workload_of(&self.labels, self.name()),
+            instance_name: self.name().to_owned(),
+            runtime: engine.kind().clone(),
+            image_id: self.image_id.clone(),
+            state,
+            exit_code: (state == InstanceState::Stopped)
+                .then(|| exit_code_in(&self.status))
+                .flatten(),
+            created: self
+                .created
+                .and_then(|seconds| Timestamp::from_second(seconds).ok()),
+            started: None,
+            ports: ports.collect(),
+            network_isolated: thv_labels::is_isolated(&self.labels),
+            id: InstanceId::new(self.id),
+            image: self.image,
+            status_text: self.status,
+            labels: self.labels,
+        }
+    }
+}
+
+impl Container {
+    pub(crate) fn name(&self) -> &str {
+        self.name.trim_start_matches('/')
+    }
+
+    /// What an inspection tells.
+    pub(crate) fn into_instance(self, engine: &Engine) -> Instance {
+        let state = state_of(&self.state.status);
+        let ended = self.state.status == "exited" || self.state.status == "dead";
+        let exit_code = self.state.exit_code.filter(|_| ended);
+        let status_text = match exit_code {
+            Some(_) if self.state.oom_killed => match u64::try_from(self.host_config.memory) {
+                Ok(bytes) if bytes > 0 => format!("out of memory (limit {})", readable(bytes)),
+                _ => "out of memory".to_owned(),
+            },
+            Some(code) if self.state.error.is_empty() => format!("exited with code {code}"),
+            Some(code) => format!("exited with code {code}: {}", self.state.error),
+            None => self.state.status.clone(),
+        };
+        let time = |text: &Option<String>| {
+            text.as_deref()
+                .filter(|text| !text.starts_with("0001-"))
+                .and_then(|text| text.parse().ok())
+        };
+        Instance {
+            workload: workload_of(&self.config.labels, self.name()),
+            id: InstanceId::new(&self.id),
+            instance_name: self.name().to_owned(),
+            runtime: engine.kind().clone(),
+            image: self.config.image.clone(),
+            image_id: self.image.clone(),
+            state,
+            status_text,
+            exit_code,
+            created: time(&self.created),
+            started: time(&self.state.started_at),
+            network_isolated: thv_labels::is_isolated(&self.config.labels),
+            ports: self.ports(),
+            labels: self.config.labels,
+        }
+    }
+
+    /// The TCP ports that are reachable from the host.
+    pub(crate) fn ports(&self) -> Vec<PortBinding> {
+        let bound = self.network_settings.iter().flat_map(|settings| &settings.ports);
+        bound
+            .filter_map(|(port, bindings)| Some((port.strip_suffix("/tcp")?.parse().ok()?, bindings)))
+            .flat_map(|(container_port, bindings)| {
+                bindings
+                    .iter()
+                    .flatten()
+                    .filter_map(move |b| b.reached(container_port))
+            })
+            .collect()
+    }
+}
+
+impl Binding {
+    fn reached(&self, container_port: u16) -> Option<PortBinding> {
+        let host_port = self.host_port.parse().ok()?;
+        Some(PortBinding {
+            container_port,
+            host_ip: self.host_ip.parse::<IpAddr>().ok(),
+            host_port,
+        })
+    }
+}
+
+fn workload_of(labels: &BTreeMap<String, String>, name: &str) -> String {
+    thv_labels::base_name(labels).unwrap_or(name).to_owned()
+}
+
+fn state_of(word: &str) -> InstanceState {
+    match word {
+        "running" => InstanceState::Running,
+        "created" | "restarting" | "configured" | "initialized" => InstanceState::Starting,
+        "paused" | "exited" | "dead" | "stopped" => InstanceState::Stopped,
+        "removing" => InstanceState::Removing,
+        _ => InstanceState::Unknown,
+    }
+}
+
+/// `Exited (137) 3 seconds ago`.
+fn exit_code_in(status: &str) -> Option<i64> {
+    let (code, _) = status.strip_prefix("Exited (")?.split_once(')')?;
+    code.parse().ok()
+}
+
+fn readable(bytes: u64) -> String {
+    [("GiB", 30), ("MiB", 20), ("KiB", 10)]
+        .into_iter()
+        .find(|(_, shift)| bytes >= 1 << shift && bytes.is_multiple_of(1 << shift))
+        .map_or_else(
+            || format!("{bytes} bytes"),
+            |(unit, shift)| format!("{} {unit}", bytes >> shift),
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exit_code_is_read_from_the_status_of_a_list() {
+        assert_eq!(exit_code_in("Exited (137) 3 seconds ago"), Some(137));
+        assert_eq!(exit_code_in("Up 3 minutes"), None);
+        assert_eq!(exit_code_in("Exited (x"), None);
+    }
+
+    #[test]
+    fn sizes_are_shown_in_the_largest_whole_unit() {
+        assert_eq!(readable(64 << 20), "64 MiB");
+        assert_eq!(readable(1 << 30), "1 GiB");
+        assert_eq!(readable((64 << 20) + 1), "67108865 bytes");
+    }
+}

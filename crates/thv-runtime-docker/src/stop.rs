@@ -1,0 +1,48 @@
+//! Ending a container.
+
+use std::time::Duration;
+
+use thv_runtime::{Error, InstanceRef, Result, StopOptions};
+
+use crate::engine::Engine;
+use crate::error::EngineError;
+use crate::http::Call;
+use crate::lookup::{self, container};
+use crate::remove::helpers;
+
+pub(crate) async fn stop(engine: &Engine, which: &InstanceRef, opts: StopOptions) -> Result<()> {
+    let Some(row) = lookup::exactly(engine, which).await? else {
+        return Ok(());
+    };
+    let failed = |e: EngineError| -> Error {
+        engine.error(e, format!("stop the container of workload \"{}\"", which.name))
+    };
+    // A restart policy of ToolHive's is disarmed only by a stop, also while it waits to restart.
+    if !matches!(row.state.as_str(), "exited" | "created" | "dead" | "removing") {
+        stop_container(engine, &row.id, opts.grace)
+            .await
+            .map_err(failed)?;
+    }
+    if thv_labels::is_isolated(&row.labels) {
+        for helper in helpers(engine, row.name()).await.map_err(failed)? {
+            if let Err(cause) = stop_container(engine, &helper.id, opts.grace).await {
+                tracing::warn!(helper = helper.name(), error = %cause, "a helper container was not stopped");
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn stop_container(engine: &Engine, id: &str, grace: Duration) -> Result<(), EngineError> {
+    // Whole seconds, rounded up: the engine knows no less.
+    let seconds = (grace.as_secs() + u64::from(grace.subsec_nanos() > 0)).min(24 * 3600);
+    let path = container(id, &format!("/stop?t={seconds}"));
+    match engine
+        .long_call(Duration::from_secs(seconds), || Ok(Call::post(path.as_str())))
+        .await
+    {
+        Ok(answer) => answer.bytes().await.map(drop),
+        Err(cause) if cause.is_not_found() => Ok(()),
+        Err(cause) => Err(cause),
+    }
+}

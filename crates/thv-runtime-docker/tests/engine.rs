@@ -1,0 +1,363 @@
+//! What Docker promises beyond the contract of a runtime, on a real engine.
+
+mod support;
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use serde_json::{Value, json};
+use support::raw::{Front, api, start_container};
+use support::{TestEngine, soon, unique_name, until};
+use thv_core::TransportType;
+use thv_runtime::{
+    DeployOutcome, Endpoint, Error, EventFilter, EventKind, Expect, InstanceRef, InstanceState, LogOptions,
+    MountBind, NetworkMode, PortBinding, Runtime, StopOptions,
+};
+use thv_runtime_docker::{DockerConfig, DockerRuntime};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+
+const SHORT: StopOptions = StopOptions {
+    grace: Duration::from_secs(2),
+};
+
+fn http_on(port: u16) -> PortBinding {
+    PortBinding {
+        container_port: 8080,
+        host_ip: Some([127, 0, 0, 1].into()),
+        host_port: port,
+    }
+}
+
+fn labels(name: &str, helper: bool) -> Value {
+    let mut labels = json!({
+        "toolhive": "true", "toolhive-name": name, "toolhive-basename": name, "toolhive-transport": "stdio",
+        "toolhive-port": "34127", "toolhive-network-isolation": "true"
+    });
+    if helper {
+        labels["toolhive-auxiliary-workload"] = json!("true");
+    }
+    labels
+}
+
+#[tokio::test]
+async fn what_toolhive_made_is_listed_stopped_replaced_and_removed_with_its_helpers() {
+    let Some(engine) = TestEngine::get().await else {
+        return;
+    };
+    let name = unique_name();
+    let body = |name: &str, helper: bool| {
+        json!({
+            "Image": engine.image, "Cmd": ["echo"], "Labels": labels(name, helper),
+            "AttachStdin": true, "AttachStdout": true, "AttachStderr": true, "OpenStdin": true,
+            "HostConfig": {
+                "CapDrop": ["ALL"], "SecurityOpt": ["label:disable"], "RestartPolicy": {"Name": "unless-stopped"}
+            },
+        })
+    };
+    let socket = engine.socket();
+    let id = start_container(socket, name.as_str(), &body(name.as_str(), false)).await;
+    let helper = format!("{name}-egress");
+    start_container(socket, &helper, &body(&helper, true)).await;
+    let network = format!("toolhive-{name}-internal");
+    let (status, answer) = api(
+        socket,
+        "POST",
+        "/v1.41/networks/create",
+        &json!({"Name": network, "Internal": true, "Labels": {"toolhive": "true"}}),
+    )
+    .await;
+    assert_eq!(status, 201, "{answer}");
+
+    let listed = engine.runtime.list().await.unwrap();
+    let ours: Vec<_> = listed
+        .iter()
+        .filter(|i| i.instance_name.starts_with(name.as_str()))
+        .collect();
+    assert_eq!(ours.len(), 1, "the helper is hidden: {ours:?}");
+    assert_eq!(
+        (ours[0].id.as_str(), ours[0].state),
+        (id.as_str(), InstanceState::Running)
+    );
+    assert!(ours[0].network_isolated);
+
+    engine
+        .runtime
+        .stop(&InstanceRef::named(name.clone()), SHORT)
+        .await
+        .unwrap();
+    let stopped = engine.runtime.inspect(&name).await.unwrap().unwrap();
+    assert_eq!(stopped.state, InstanceState::Stopped, "{}", stopped.status_text);
+
+    let mut spec = engine.spec_named(name.clone(), &["echo"]);
+    spec.expect = Expect::Instance(stopped.id);
+    let deployed = engine.runtime.deploy(&spec).await.unwrap();
+    assert_eq!(
+        deployed.outcome,
+        DeployOutcome::Replaced,
+        "its restart policy is not ours"
+    );
+
+    engine.remove(&name).await;
+    for (kind, gone) in [
+        ("containers", name.as_str()),
+        ("containers", &helper),
+        ("networks", &network),
+    ] {
+        let path = if kind == "containers" {
+            format!("/v1.41/{kind}/{gone}/json")
+        } else {
+            format!("/v1.41/{kind}/{gone}")
+        };
+        assert_eq!(
+            api(socket, "GET", &path, &Value::Null).await.0,
+            404,
+            "{gone} is left"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_identical_container_is_reused_whatever_it_asks_for() {
+    let Some(engine) = TestEngine::get().await else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let mut spec = engine.spec(&["http"]);
+    spec.transport = TransportType::StreamableHttp;
+    spec.target = Some(http_on(0));
+    spec.publish.push(PortBinding {
+        container_port: 9000,
+        host_ip: None,
+        host_port: 0,
+    });
+    spec.env.insert("GREETING".to_owned(), "hello = world".to_owned());
+    spec.mounts.push(MountBind {
+        source: folder.path().into(),
+        target: "/data".to_owned(),
+        read_only: true,
+    });
+    spec.limits.memory = Some(64 << 20);
+    spec.limits.cpus = Some(0.5);
+    spec.limits.pids = Some(20);
+    let first = engine.runtime.deploy(&spec).await.unwrap();
+    let Endpoint::Http(address) = first.endpoint else {
+        panic!("{:?}", first.endpoint)
+    };
+    assert!(address.ip().is_loopback() && address.port() != 0);
+    spec.expect = Expect::Instance(first.instance.id.clone());
+    assert_eq!(
+        engine.runtime.deploy(&spec).await.unwrap().outcome,
+        DeployOutcome::AlreadyRunning
+    );
+    engine
+        .runtime
+        .stop(&InstanceRef::named(spec.name.clone()), SHORT)
+        .await
+        .unwrap();
+    assert_eq!(
+        engine.runtime.deploy(&spec).await.unwrap().outcome,
+        DeployOutcome::Started
+    );
+    spec.limits.pids = Some(21);
+    assert_eq!(
+        engine.runtime.deploy(&spec).await.unwrap().outcome,
+        DeployOutcome::Replaced
+    );
+    engine.remove(&spec.name).await;
+}
+
+#[tokio::test]
+async fn each_network_mode_is_what_it_says() {
+    let Some(engine) = TestEngine::get().await else {
+        return;
+    };
+    for mode in [
+        NetworkMode::Host,
+        NetworkMode::None,
+        NetworkMode::Named("bridge".to_owned()),
+    ] {
+        let mut spec = engine.spec(&["echo"]);
+        spec.network = mode.clone();
+        let id = engine.runtime.deploy(&spec).await.unwrap().instance.id;
+        spec.expect = Expect::Instance(id);
+        assert_eq!(
+            engine.runtime.deploy(&spec).await.unwrap().outcome,
+            DeployOutcome::AlreadyRunning,
+            "{mode:?}"
+        );
+        engine.remove(&spec.name).await;
+    }
+}
+
+#[tokio::test]
+async fn a_busy_port_is_named_and_nothing_is_left() {
+    let Some(engine) = TestEngine::get().await else {
+        return;
+    };
+    let busy = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = busy.local_addr().unwrap().port();
+    let mut spec = engine.spec(&["http"]);
+    spec.transport = TransportType::StreamableHttp;
+    spec.target = Some(http_on(port));
+    match engine.runtime.deploy(&spec).await {
+        Err(Error::PortTaken { port: named, .. }) => assert_eq!(named, port),
+        other => panic!("{other:?}"),
+    }
+    assert!(engine.runtime.inspect(&spec.name).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_container_that_ran_out_of_memory_says_so() {
+    let Some(engine) = TestEngine::get().await else {
+        return;
+    };
+    let mut spec = engine.spec(&["eat"]);
+    spec.limits.memory = Some(32 << 20);
+    // It may be gone before the deployment looks.
+    match engine.runtime.deploy(&spec).await {
+        Ok(_) => {
+            let ended = until("the end", async || {
+                let seen = engine.runtime.inspect(&spec.name).await.unwrap().unwrap();
+                (seen.state == InstanceState::Stopped).then_some(seen)
+            })
+            .await;
+            assert_eq!(ended.status_text, "out of memory (limit 32 MiB)");
+        }
+        Err(Error::StartFailed { detail, .. }) => assert_eq!(detail, "out of memory (limit 32 MiB)"),
+        Err(other) => panic!("{other:?}"),
+    }
+    engine.remove(&spec.name).await;
+}
+
+#[tokio::test]
+async fn a_long_line_is_one_line_in_the_log() {
+    let Some(engine) = TestEngine::get().await else {
+        return;
+    };
+    let spec = engine.spec(&["echo"]);
+    engine.runtime.deploy(&spec).await.unwrap();
+    let which = InstanceRef::named(spec.name.clone());
+    let mut stdio = engine.runtime.attach(&which).await.unwrap();
+    let line = "0123456789".repeat(20_000);
+    stdio
+        .stdin
+        .write_all(format!("{line}\n").as_bytes())
+        .await
+        .unwrap();
+    let mut answers = BufReader::new(&mut stdio.stdout).lines();
+    assert_eq!(
+        soon("the answer", answers.next_line()).await.unwrap().as_deref(),
+        Some(line.as_str())
+    );
+    until("the line in the log", async || {
+        let logs = engine.runtime.logs(&which, LogOptions::default()).await.unwrap();
+        let lines: Vec<_> = logs.map(|line| line.unwrap()).collect().await;
+        lines
+            .iter()
+            .any(|logged| logged.line == line.as_bytes() && logged.time.is_some())
+            .then_some(())
+    })
+    .await;
+    engine.remove(&spec.name).await;
+}
+
+#[tokio::test]
+async fn a_followed_log_goes_on_when_the_container_starts_again() {
+    let Some(engine) = TestEngine::get().await else {
+        return;
+    };
+    let mut spec = engine.spec(&["echo"]);
+    spec.expect = Expect::Instance(engine.runtime.deploy(&spec).await.unwrap().instance.id);
+    let which = InstanceRef::named(spec.name.clone());
+    let mut logs = engine
+        .runtime
+        .logs(
+            &which,
+            LogOptions {
+                tail: None,
+                follow: true,
+                ..LogOptions::default()
+            },
+        )
+        .await
+        .unwrap();
+    for _ in 0..3 {
+        let line = soon("the server's first line", logs.next())
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(line.line, b"thv-contract ready"[..]);
+        engine.runtime.stop(&which, SHORT).await.unwrap();
+        assert_eq!(
+            engine.runtime.deploy(&spec).await.unwrap().outcome,
+            DeployOutcome::Started
+        );
+    }
+    engine.remove(&spec.name).await;
+}
+
+#[tokio::test]
+async fn pulling_from_a_registry_that_is_away_is_told_apart() {
+    let Some(engine) = TestEngine::get().await else {
+        return;
+    };
+    let images = engine.runtime.images().unwrap();
+    assert!(images.present(&engine.image).await.unwrap());
+    let local = images.resolve_local(&engine.image).await.unwrap().unwrap();
+    assert!(local.repo_tags.contains(&engine.image) && local.id.starts_with("sha256:"));
+    assert!(images.resolve_local(&local.id).await.unwrap().is_some());
+    let error = match images.pull("127.0.0.1:1/nobody/nothing:1", None).await {
+        Ok(steps) => steps
+            .filter_map(async |step| step.err())
+            .boxed()
+            .next()
+            .await
+            .expect("it fails"),
+        Err(error) => error,
+    };
+    assert_eq!(error.code(), "pull_failed", "{error:?}");
+}
+
+#[tokio::test]
+async fn an_engine_that_is_down_says_what_was_tried_and_is_found_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("engine.sock");
+    let runtime = DockerRuntime::new(DockerConfig::at(&socket));
+    let error = runtime.ping().await.unwrap_err();
+    assert!(error.is_retryable(), "{error:?}");
+    assert!(error.to_string().contains(socket.to_str().unwrap()), "{error}");
+    assert!(error.to_string().contains("no such file"), "{error}");
+
+    let Some(engine) = TestEngine::get().await else {
+        return;
+    };
+    let front = Front::open(&socket, engine.socket());
+    runtime.ping().await.unwrap();
+    drop(front);
+    assert_eq!(runtime.list().await.unwrap_err().code(), "unavailable");
+    let _front = Front::open(&socket, engine.socket());
+    runtime.list().await.unwrap();
+}
+
+#[tokio::test]
+async fn events_say_gap_after_the_engine_was_away() {
+    let Some(engine) = TestEngine::get().await else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("engine.sock");
+    let front = Front::open(&socket, engine.socket());
+    let runtime = DockerRuntime::new(DockerConfig::at(&socket));
+    let spec = engine.spec(&["echo"]);
+    let mut events = runtime.events(EventFilter::of(spec.name.clone())).await.unwrap();
+    let mut next = async || soon("an event", events.next()).await.unwrap().unwrap().kind;
+    assert_eq!(next().await, EventKind::Synced);
+    drop(front);
+    let _front = Front::open(&socket, engine.socket());
+    assert_eq!(next().await, EventKind::Gap);
+    engine.runtime.deploy(&spec).await.unwrap();
+    assert_eq!(next().await, EventKind::Created);
+    assert_eq!(next().await, EventKind::Started);
+    engine.remove(&spec.name).await;
+}

@@ -1,0 +1,47 @@
+//! The server that the tests run in containers: a single static file, made of `std` only.
+//!
+//! `server echo [--ignore-term]`, `server exit TEXT CODE`, `server http`.
+
+use std::io::{Read, Write};
+
+unsafe extern "C" {
+    fn signal(number: i32, handler: usize) -> usize;
+    fn _exit(code: i32) -> !;
+}
+
+extern "C" fn terminate(_: i32) {
+    unsafe { _exit(0) }
+}
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let mode = args.first().map_or("echo", String::as_str);
+    if mode == "exit" {
+        eprintln!("{}", args[1]);
+        std::process::exit(args[2].parse().unwrap());
+    }
+    // As process 1 it would ignore the signal without a handler.
+    if !args.iter().any(|arg| arg == "--ignore-term") {
+        unsafe { signal(15, terminate as *const () as usize) };
+    }
+    eprintln!("thv-contract ready");
+    match mode {
+        "http" => loop {
+            std::thread::park();
+        },
+        "eat" => {
+            let mut eaten: Vec<Vec<u8>> = Vec::new();
+            loop {
+                eaten.push(vec![1; 1 << 20]);
+            }
+        }
+        _ => {
+            let (mut input, mut output) = (std::io::stdin().lock(), std::io::stdout().lock());
+            let mut buffer = vec![0; 65536];
+            while let Ok(read @ 1..) = input.read(&mut buffer) {
+                output.write_all(&buffer[..read]).unwrap();
+                output.flush().unwrap();
+            }
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! What a local runtime is made of.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use thv_core::{Dirs, Env};
+use thv_process::Processes;
+
+/// Where a [`LocalRuntime`](crate::LocalRuntime) keeps its records, and what its servers start from.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct LocalConfig {
+    /// Records, logs and private folders are below [`Dirs::lifecycle`], caches below [`Dirs::cache`].
+    pub dirs: Dirs,
+    /// Where `PATH` and `LANG` of the servers come from. Nothing else of it reaches them.
+    pub env: Env,
+    /// The processes of the machine.
+    pub processes: Arc<dyn Processes>,
+}
+
+impl LocalConfig {
+    /// A configuration of these parts.
+    pub fn new(dirs: Dirs, env: Env, processes: Arc<dyn Processes>) -> Self {
+        Self { dirs, env, processes }
+    }
+
+    pub(crate) fn instances(&self) -> PathBuf {
+        self.dirs.lifecycle().join("instances")
+    }
+
+    pub(crate) fn home(&self, name: &str) -> PathBuf {
+        self.dirs.lifecycle().join("homes").join(name)
+    }
+
+    pub(crate) fn log(&self, name: &str) -> PathBuf {
+        self.dirs.server_logs().join(format!("{name}.log"))
+    }
+}

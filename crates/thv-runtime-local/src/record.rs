@@ -1,0 +1,220 @@
+//! Instances as records on disk.
+//!
+//! One JSON file for each, `instances/<name>.json` (0600), replaced by an atomic rename. Whoever changes one holds
+//! the flock of `instances/<name>.lock`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use thv_core::{TransportType, WorkloadName};
+use thv_process::ProcessIdentity;
+use thv_runtime::{InstanceId, Result};
+
+use crate::error::{failed, file};
+
+const VERSION: u32 = 1;
+/// A record is some kilobytes; what is far larger is not one.
+const MAX_RECORD: u64 = 4 << 20;
+
+/// An instance. No values of its environment: they are secrets.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) version: u32,
+    pub(crate) workload: WorkloadName,
+    pub(crate) instance_name: String,
+    pub(crate) id: InstanceId,
+    /// What `TOOLHIVE_INSTANCE` is in the environment of its processes.
+    pub(crate) token: String,
+    pub(crate) image: String,
+    pub(crate) command: Vec<String>,
+    pub(crate) env_names: BTreeSet<String>,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) transport: TransportType,
+    pub(crate) port: Option<u16>,
+    pub(crate) log: PathBuf,
+    pub(crate) created: Timestamp,
+    pub(crate) boot_id: String,
+    /// `None` until the start was confirmed.
+    pub(crate) process: Option<ProcessIdentity>,
+    /// How it ended, where its parent lived to learn it.
+    pub(crate) exit_code: Option<i64>,
+}
+
+impl Record {
+    pub(crate) const VERSION: u32 = VERSION;
+}
+
+/// The folder of records.
+#[derive(Debug, Clone)]
+pub(crate) struct Records(PathBuf);
+
+/// The right to change the record of one workload, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Locked {
+    _flock: File,
+    lock: PathBuf,
+    path: PathBuf,
+}
+
+impl Records {
+    pub(crate) fn new(dir: PathBuf) -> Self {
+        Self(dir)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(format!("{name}.json"))
+    }
+
+    /// Waits for the lock on a thread of its own: a dropped wait lets the lock go as soon as it has it.
+    pub(crate) async fn lock(&self, name: &WorkloadName) -> Result<Locked> {
+        private_dir(&self.0)?;
+        self.wait_for_lock(name, true)
+            .await?
+            .ok_or_else(|| crate::error::not_found(name))
+    }
+
+    /// As [`lock`](Self::lock), but an instance that is gone stays gone: no file is made for it.
+    pub(crate) async fn lock_existing(&self, name: &WorkloadName) -> Result<Option<Locked>> {
+        self.wait_for_lock(name, false).await
+    }
+
+    async fn wait_for_lock(&self, name: &WorkloadName, create: bool) -> Result<Option<Locked>> {
+        let path = self.path(name.as_str());
+        let lock = self.0.join(format!("{name}.lock"));
+        let waiting = tokio::task::spawn_blocking(move || match acquire(&lock, create) {
+            Ok(flock) => Ok(Some(Locked {
+                _flock: flock,
+                lock,
+                path,
+            })),
+            Err(error) if !create && error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(file("lock", &lock, error)),
+        });
+        waiting.await.map_err(|e| failed("wait for a lock", e))?
+    }
+
+    pub(crate) fn read(&self, name: &WorkloadName) -> Result<Option<Record>> {
+        read(&self.path(name.as_str()))
+    }
+
+    /// All records that can be read; a damaged one is left out and said in the log.
+    pub(crate) fn all(&self) -> Result<Vec<Record>> {
+        let entries = match fs::read_dir(&self.0) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(file("list", &self.0, error)),
+        };
+        let mut records = Vec::new();
+        for entry in entries {
+            let path = entry.map_err(|e| file("list", &self.0, e))?.path();
+            if path.extension().is_none_or(|end| end != "json") {
+                continue;
+            }
+            match read(&path) {
+                Ok(record) => records.extend(record),
+                Err(error) => tracing::warn!(path = %path.display(), %error, "damaged instance record"),
+            }
+        }
+        records.sort_by(|a, b| a.workload.cmp(&b.workload));
+        Ok(records)
+    }
+}
+
+impl Locked {
+    pub(crate) fn read(&self) -> Result<Option<Record>> {
+        read(&self.path)
+    }
+
+    pub(crate) fn write(&self, record: &Record) -> Result<()> {
+        let text = serde_json::to_vec_pretty(record).map_err(|e| failed("encode an instance record", e))?;
+        let dir = self.path.parent().unwrap_or(Path::new("/"));
+        let write = || -> io::Result<()> {
+            // Temporary files are made with mode 0600.
+            let mut temporary = tempfile::Builder::new().prefix(".record-").tempfile_in(dir)?;
+            temporary.write_all(&text)?;
+            temporary.as_file().sync_all()?;
+            temporary.persist(&self.path).map_err(|e| e.error)?;
+            File::open(dir)?.sync_all()
+        };
+        write().map_err(|e| file("write", &self.path, e))
+    }
+
+    /// Removes the record.
+    pub(crate) fn delete(&self) -> Result<()> {
+        gone(fs::remove_file(&self.path)).map_err(|e| file("remove", &self.path, e))
+    }
+
+    /// Removes the lock's file too, as the last act; who waits for it takes a new one.
+    pub(crate) fn discard(self) -> Result<()> {
+        gone(fs::remove_file(&self.lock)).map_err(|e| file("remove", &self.lock, e))
+    }
+}
+
+pub(crate) fn private_dir(path: &Path) -> Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|e| file("make", path, e))
+}
+
+/// Absence is what removal wants.
+pub(crate) fn gone(result: io::Result<()>) -> io::Result<()> {
+    result.or_else(|error| {
+        if error.kind() == io::ErrorKind::NotFound {
+            Ok(())
+        } else {
+            Err(error)
+        }
+    })
+}
+
+fn acquire(path: &Path, create: bool) -> io::Result<File> {
+    loop {
+        let lock = OpenOptions::new()
+            .create(create)
+            .append(true)
+            .mode(0o600)
+            .open(path)?;
+        lock.lock()?;
+        // The one who had it may have unlinked it as his last act.
+        match fs::metadata(path) {
+            Ok(now) if now.ino() == lock.metadata()?.ino() => return Ok(lock),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Option<Record>> {
+    let opened = match File::open(path) {
+        Ok(opened) => opened,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(file("read", path, error)),
+    };
+    let mut text = Vec::new();
+    opened
+        .take(MAX_RECORD)
+        .read_to_end(&mut text)
+        .map_err(|e| file("read", path, e))?;
+    let record: Record = serde_json::from_slice(&text).map_err(|e| {
+        failed(
+            &format!(
+                "understand {} (remove the workload to be rid of it)",
+                path.display()
+            ),
+            e,
+        )
+    })?;
+    if record.version > VERSION {
+        let newer = format!("it has version {}, this program knows {VERSION}", record.version);
+        return Err(failed(&format!("understand {}", path.display()), newer));
+    }
+    Ok(Some(record))
+}

@@ -1,0 +1,392 @@
+//! What the local runtime promises beyond the contract.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use thv_core::{Dirs, Env, TransportType, WorkloadName};
+use thv_process::{LinuxProcesses, Processes};
+use thv_runtime::{
+    DeploySpec, EventFilter, EventKind, Expect, InstanceRef, InstanceState, LogOptions, PortBinding, Runtime,
+    StopOptions,
+};
+use thv_runtime_local::{LocalConfig, LocalRuntime};
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+fn runtime_with(root: &Path, processes: Arc<dyn Processes>) -> LocalRuntime {
+    let env = Env::from_vars([("PATH", "/usr/bin:/bin"), ("SHOULD_NOT_LEAK", "leaked")]);
+    LocalRuntime::new(LocalConfig::new(Dirs::under(root), env, processes))
+}
+
+fn runtime(root: &Path) -> LocalRuntime {
+    runtime_with(root, thv_process::system().unwrap())
+}
+
+fn shell(name: &str, script: &str) -> DeploySpec {
+    let mut spec = DeploySpec::new(name.parse().unwrap(), "exec:///bin/sh");
+    spec.command = vec!["-c".to_owned(), script.to_owned()];
+    spec
+}
+
+fn named(name: &WorkloadName) -> InstanceRef {
+    InstanceRef::named(name.clone())
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+}
+
+fn over_http(mut spec: DeploySpec, port: u16) -> DeploySpec {
+    spec.transport = TransportType::StreamableHttp;
+    spec.target = Some(PortBinding {
+        container_port: port,
+        host_ip: None,
+        host_port: port,
+    });
+    spec
+}
+
+/// Follows the log until the server said that line.
+async fn said(runtime: &LocalRuntime, name: &WorkloadName, wanted: &str) {
+    let opts = LogOptions {
+        tail: None,
+        follow: true,
+        ..LogOptions::default()
+    };
+    let mut logs = runtime.logs(&named(name), opts).await.unwrap();
+    let found = async { while logs.next().await.unwrap().unwrap().line != wanted {} };
+    tokio::time::timeout(Duration::from_secs(20), found)
+        .await
+        .unwrap();
+}
+
+fn record(root: &Path, name: &str) -> serde_json::Value {
+    let path = Dirs::under(root)
+        .lifecycle()
+        .join(format!("instances/{name}.json"));
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+fn token(root: &Path, name: &str) -> String {
+    record(root, name)["token"].as_str().unwrap().to_owned()
+}
+
+/// Everything below `root` that contains `text`.
+fn files_with(root: &Path, text: &str) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(root).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files_with(&path, text));
+        } else if String::from_utf8_lossy(&std::fs::read(&path).unwrap()).contains(text) {
+            found.push(path);
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn stop_ends_the_whole_tree_also_what_left_the_session_and_ignores_sigterm() {
+    let root = tempfile::tempdir().unwrap();
+    let runtime = runtime(root.path());
+    let script = "trap '' TERM
+        (setsid sh -c 'trap \"\" TERM; sleep 1000 & echo grandchild >&2; wait; sleep 1000' &) &
+        wait; echo leader >&2; while :; do sleep 1000; done";
+    let spec = shell("tree", script);
+    runtime.deploy(&spec).await.unwrap();
+    said(&runtime, &spec.name, "grandchild").await;
+    said(&runtime, &spec.name, "leader").await;
+    let processes = thv_process::system().unwrap();
+    let token = token(root.path(), "tree");
+    assert!(processes.find_by_env("TOOLHIVE_INSTANCE", &token).unwrap().len() >= 4);
+    let opts = StopOptions {
+        grace: Duration::from_millis(200),
+    };
+    runtime.stop(&named(&spec.name), opts).await.unwrap();
+    assert!(
+        processes
+            .find_by_env("TOOLHIVE_INSTANCE", &token)
+            .unwrap()
+            .is_empty()
+    );
+    assert_eq!(
+        runtime.inspect(&spec.name).await.unwrap().unwrap().state,
+        InstanceState::Stopped
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_ignores_sigterm_stops_at_once_because_its_stdin_is_closed() {
+    let root = tempfile::tempdir().unwrap();
+    let runtime = runtime(root.path());
+    let spec = shell("stubborn", "trap '' TERM; echo ready >&2; exec cat");
+    runtime.deploy(&spec).await.unwrap();
+    said(&runtime, &spec.name, "ready").await;
+    let start = Instant::now();
+    runtime
+        .stop(&named(&spec.name), StopOptions::default())
+        .await
+        .unwrap();
+    // Ten times what is promised; without the closed stdin it takes the grace of 30 s.
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn a_server_gets_the_documented_environment_and_nothing_else() {
+    let root = tempfile::tempdir().unwrap();
+    let runtime = runtime(root.path());
+    let mut spec = DeploySpec::new("env".parse().unwrap(), "exec:///usr/bin/env");
+    spec.env.insert("GIVEN".to_owned(), "yes".to_owned());
+    runtime.deploy(&spec).await.unwrap();
+    let stdio = runtime.attach(&named(&spec.name)).await.unwrap();
+    let mut lines = BufReader::new(stdio.stdout).lines();
+    let mut names = Vec::new();
+    while let Some(line) = lines.next_line().await.unwrap() {
+        names.push(line.split_once('=').unwrap().0.to_owned());
+    }
+    names.sort();
+    let documented = [
+        "GIVEN",
+        "HOME",
+        "LANG",
+        "PATH",
+        "TMPDIR",
+        "TOOLHIVE_INSTANCE",
+        "UV_CACHE_DIR",
+        "UV_PYTHON_INSTALL_DIR",
+        "UV_TOOL_DIR",
+        "npm_config_cache",
+    ];
+    assert_eq!(names, documented);
+}
+
+#[tokio::test]
+async fn values_of_the_environment_are_nowhere_on_disk_and_folders_are_private() {
+    use std::os::unix::fs::PermissionsExt;
+    let root = tempfile::tempdir().unwrap();
+    let runtime = runtime(root.path());
+    let mut spec = shell("secret", "echo ready >&2; exec cat");
+    spec.env.insert("API_KEY".to_owned(), "hunter2-9f31".to_owned());
+    runtime.deploy(&spec).await.unwrap();
+    said(&runtime, &spec.name, "ready").await;
+    assert_eq!(
+        files_with(root.path(), "hunter2-9f31"),
+        Vec::<std::path::PathBuf>::new()
+    );
+    let lifecycle = Dirs::under(root.path()).lifecycle();
+    let mode = |path: &str| {
+        std::fs::metadata(lifecycle.join(path))
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o777
+    };
+    assert_eq!(
+        (mode("instances"), mode("homes/secret"), mode("logs")),
+        (0o700, 0o700, 0o700)
+    );
+    assert_eq!(
+        (mode("instances/secret.json"), mode("logs/secret.log")),
+        (0o600, 0o600)
+    );
+    runtime.remove(&named(&spec.name)).await.unwrap();
+    for folder in ["instances", "homes", "logs"] {
+        assert_eq!(
+            std::fs::read_dir(lifecycle.join(folder)).unwrap().count(),
+            0,
+            "{folder} is empty"
+        );
+    }
+}
+
+#[tokio::test]
+async fn another_value_cannot_attach_and_hears_the_end() {
+    let root = tempfile::tempdir().unwrap();
+    let (first, second) = (runtime(root.path()), runtime(root.path()));
+    let spec = shell("other", "exec cat");
+    first.deploy(&spec).await.unwrap();
+    assert_eq!(
+        second.attach(&named(&spec.name)).await.unwrap_err().code(),
+        "unsupported"
+    );
+    let mut events = second.events(EventFilter::of(spec.name.clone())).await.unwrap();
+    assert_eq!(events.next().await.unwrap().unwrap().kind, EventKind::Synced);
+    drop(first.attach(&named(&spec.name)).await.unwrap());
+    let event = tokio::time::timeout(Duration::from_secs(20), events.next())
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
+    assert!(matches!(event.kind, EventKind::Exited { .. }), "{event:?}");
+}
+
+#[tokio::test]
+async fn what_was_started_and_not_confirmed_is_found_and_ended() {
+    let root = tempfile::tempdir().unwrap();
+    let processes = thv_process::system().unwrap();
+    let first = runtime(root.path());
+    let mut spec = shell("orphan", "trap '' TERM; echo ready >&2; sleep 1000");
+    let deployed = first.deploy(&spec).await.unwrap();
+    said(&first, &spec.name, "ready").await;
+    // As a crash between exec and confirmation leaves it.
+    let mut unconfirmed = record(root.path(), "orphan");
+    unconfirmed["process"] = serde_json::Value::Null;
+    let path = Dirs::under(root.path()).lifecycle().join("instances/orphan.json");
+    std::fs::write(path, unconfirmed.to_string()).unwrap();
+    let token = token(root.path(), "orphan");
+
+    let second = runtime(root.path());
+    assert_eq!(
+        second.inspect(&spec.name).await.unwrap().unwrap().state,
+        InstanceState::Starting
+    );
+    spec.expect = Expect::Instance(deployed.instance.id);
+    spec.command = vec!["-c".to_owned(), "exec cat".to_owned()];
+    second.deploy(&spec).await.unwrap();
+    assert!(
+        processes
+            .find_by_env("TOOLHIVE_INSTANCE", &token)
+            .unwrap()
+            .is_empty(),
+        "the orphan is gone"
+    );
+    second.remove(&named(&spec.name)).await.unwrap();
+}
+
+#[tokio::test]
+async fn after_a_restart_of_the_machine_it_is_stopped_and_nobody_is_signalled() {
+    let root = tempfile::tempdir().unwrap();
+    let first = runtime(root.path());
+    let spec = shell("rebooted", "exec cat");
+    first.deploy(&spec).await.unwrap();
+    let rebooted = runtime_with(
+        root.path(),
+        Arc::new(LinuxProcesses::with_boot_id("another").unwrap()),
+    );
+    let seen = rebooted.inspect(&spec.name).await.unwrap().unwrap();
+    assert_eq!(
+        (seen.state, seen.status_text.as_str()),
+        (InstanceState::Stopped, "machine restarted")
+    );
+    rebooted
+        .stop(&named(&spec.name), StopOptions::default())
+        .await
+        .unwrap();
+    assert_eq!(
+        first.inspect(&spec.name).await.unwrap().unwrap().state,
+        InstanceState::Running
+    );
+    first.remove(&named(&spec.name)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_pid_that_is_anothers_by_now_is_stopped_and_the_other_lives() {
+    let root = tempfile::tempdir().unwrap();
+    let first = runtime(root.path());
+    let spec = shell("recycled", "exec cat");
+    first.deploy(&spec).await.unwrap();
+    first
+        .stop(&named(&spec.name), StopOptions::default())
+        .await
+        .unwrap();
+    let stranger = thv_process::system().unwrap();
+    let stranger = stranger
+        .spawn_detached(thv_process::DetachedSpec::new("/bin/sleep").args(["1000"]))
+        .unwrap();
+    let mut forged = record(root.path(), "recycled");
+    forged["process"]["pid"] = stranger.identity().pid.into();
+    let path = Dirs::under(root.path())
+        .lifecycle()
+        .join("instances/recycled.json");
+    std::fs::write(path, forged.to_string()).unwrap();
+    let second = runtime(root.path());
+    assert_eq!(
+        second.inspect(&spec.name).await.unwrap().unwrap().state,
+        InstanceState::Stopped
+    );
+    second.remove(&named(&spec.name)).await.unwrap();
+    assert!(
+        stranger.signal(thv_process::Signal::Kill).unwrap(),
+        "the stranger lived"
+    );
+}
+
+#[tokio::test]
+async fn what_cannot_be_executed_is_named_and_leaves_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let runtime = runtime(root.path());
+    let plain = root.path().join("plain");
+    std::fs::write(&plain, "no program").unwrap();
+    for (image, code) in [
+        ("exec:///no/such/program".to_owned(), "image_not_found"),
+        (format!("exec://{}", plain.display()), "denied"),
+        ("exec:///tmp".to_owned(), "invalid"),
+        ("exec://relative".to_owned(), "invalid"),
+        ("docker.example/image:1".to_owned(), "invalid"),
+        (
+            "uvx://".to_owned(),
+            if Path::new("/usr/bin/uvx").exists() {
+                "invalid"
+            } else {
+                "image_not_found"
+            },
+        ),
+    ] {
+        let spec = DeploySpec::new("bad".parse().unwrap(), &image);
+        let error = runtime.deploy(&spec).await.unwrap_err();
+        assert_eq!(error.code(), code, "{image}: {error}");
+        assert!(runtime.inspect(&spec.name).await.unwrap().is_none());
+    }
+}
+
+#[tokio::test]
+async fn a_changed_secret_replaces_a_server_and_an_equal_one_does_not() {
+    let root = tempfile::tempdir().unwrap();
+    let runtime = runtime(root.path());
+    let mut spec = over_http(shell("reused", "exec sleep 1000"), free_port());
+    spec.env.insert("API_KEY".to_owned(), "one".to_owned());
+    let first = runtime.deploy(&spec).await.unwrap();
+    spec.expect = Expect::Instance(first.instance.id.clone());
+    let same = runtime.deploy(&spec).await.unwrap();
+    assert_eq!(same.instance.id, first.instance.id);
+    spec.env.insert("API_KEY".to_owned(), "two".to_owned());
+    let changed = runtime.deploy(&spec).await.unwrap();
+    assert_ne!(changed.instance.id, first.instance.id);
+    runtime.remove(&named(&spec.name)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_busy_port_is_an_error_that_leaves_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let runtime = runtime(root.path());
+    let busy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let spec = over_http(
+        shell("busy", "exec sleep 1000"),
+        busy.local_addr().unwrap().port(),
+    );
+    assert_eq!(runtime.deploy(&spec).await.unwrap_err().code(), "port_taken");
+    assert!(runtime.inspect(&spec.name).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_damaged_record_hides_no_other_and_can_be_removed() {
+    let root = tempfile::tempdir().unwrap();
+    let runtime = runtime(root.path());
+    let spec = shell("whole", "exec cat");
+    runtime.deploy(&spec).await.unwrap();
+    let folder = Dirs::under(root.path()).lifecycle().join("instances");
+    std::fs::write(folder.join("damaged.json"), "{").unwrap();
+    assert_eq!(runtime.list().await.unwrap().len(), 1);
+    let damaged: WorkloadName = "damaged".parse().unwrap();
+    assert_eq!(runtime.inspect(&damaged).await.unwrap_err().code(), "failed");
+    runtime.remove(&named(&damaged)).await.unwrap();
+    assert!(runtime.inspect(&damaged).await.unwrap().is_none());
+    runtime.remove(&named(&spec.name)).await.unwrap();
+}

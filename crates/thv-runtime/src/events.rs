@@ -1,0 +1,73 @@
+//! What happens to instances.
+
+use std::collections::BTreeSet;
+
+use thv_core::WorkloadName;
+
+use crate::InstanceId;
+
+/// Which events are wanted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EventFilter {
+    /// Only those of these workloads; empty is all.
+    pub names: BTreeSet<WorkloadName>,
+}
+
+impl EventFilter {
+    /// The events of one workload.
+    pub fn of(name: WorkloadName) -> Self {
+        Self {
+            names: BTreeSet::from([name]),
+        }
+    }
+
+    /// Whether an event of `workload` passes.
+    pub fn accepts(&self, workload: &str) -> bool {
+        self.names.is_empty() || self.names.contains(workload)
+    }
+}
+
+/// One event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuntimeEvent {
+    /// The workload, as the labels name it; empty for events of the subscription itself.
+    pub workload: String,
+    /// The instance, where the event is about one.
+    pub instance: Option<InstanceId>,
+    /// What happened.
+    pub kind: EventKind,
+}
+
+impl RuntimeEvent {
+    /// An event of the subscription itself.
+    pub fn of_stream(kind: EventKind) -> Self {
+        Self {
+            workload: String::new(),
+            instance: None,
+            kind,
+        }
+    }
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EventKind {
+    /// The subscription stands: what happens from now on is delivered.
+    Synced,
+    /// The subscription was interrupted: look for yourself, then go on.
+    Gap,
+    /// An instance was made.
+    Created,
+    /// An instance was started.
+    Started,
+    /// An instance ended.
+    Exited {
+        /// Its exit code, where known.
+        code: Option<i64>,
+    },
+    /// An instance ran out of its memory limit.
+    OutOfMemory,
+    /// An instance was removed.
+    Removed,
+}

@@ -1,0 +1,53 @@
+//! Images of an engine.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+
+use crate::Result;
+
+/// The images that an engine holds. Which image is wanted, and whether it may run, is decided elsewhere.
+#[async_trait]
+pub trait Images: fmt::Debug + Send + Sync + 'static {
+    /// Whether the engine has `reference` (tag, digest or image id).
+    async fn present(&self, reference: &str) -> Result<bool>;
+
+    /// What `reference` is on this engine, without asking any registry.
+    async fn resolve_local(&self, reference: &str) -> Result<Option<LocalImage>>;
+
+    /// Has the engine pull `reference` (`name@sha256:…` or `name:tag`) for `platform` (`linux/amd64`; `None`: the
+    /// engine's). Progress is a stream that ends with the pull; dropping it abandons the pull.
+    async fn pull(
+        &self,
+        reference: &str,
+        platform: Option<&str>,
+    ) -> Result<BoxStream<'static, Result<PullProgress>>>;
+
+    /// Loads images from a tar archive (`docker save` form); returns their references.
+    async fn load(&self, archive: BoxStream<'static, std::io::Result<bytes::Bytes>>) -> Result<Vec<String>>;
+}
+
+/// An image on an engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalImage {
+    /// The engine's id of it (`sha256:…`, of the configuration).
+    pub id: String,
+    /// The manifests under which it was pulled (`name@sha256:…`).
+    pub repo_digests: Vec<String>,
+    /// Its tags.
+    pub repo_tags: Vec<String>,
+}
+
+/// A step of a pull.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PullProgress {
+    /// The layer, where the step is about one.
+    pub layer: Option<String>,
+    /// What happens.
+    pub status: String,
+    /// Bytes done.
+    pub current: Option<u64>,
+    /// Bytes in all.
+    pub total: Option<u64>,
+}

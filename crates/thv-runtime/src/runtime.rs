@@ -1,0 +1,139 @@
+//! The trait that every runtime implements.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+use serde::{Deserialize, Serialize};
+use thv_core::WorkloadName;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::{
+    Capabilities, DeploySpec, Deployment, EventFilter, Images, Instance, InstanceRef, LogLine, LogOptions,
+    Result, RuntimeEvent,
+};
+
+/// The kind of a runtime: an open string, so that embedders bring their own (`docker`, `podman`, `local`, …).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RuntimeKind(String);
+
+impl RuntimeKind {
+    /// A kind by its name.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self(name.into())
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for RuntimeKind {
+    fn from(name: &str) -> Self {
+        Self::new(name)
+    }
+}
+
+impl fmt::Display for RuntimeKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The three streams of an attached instance. Dropping `stdin` closes the server's standard input.
+pub struct Stdio {
+    /// The server's standard input.
+    pub stdin: Box<dyn AsyncWrite + Send + Unpin>,
+    /// The server's standard output.
+    pub stdout: Box<dyn AsyncRead + Send + Unpin>,
+    /// The server's standard error, where the runtime does not keep it elsewhere.
+    pub stderr: Option<Box<dyn AsyncRead + Send + Unpin>>,
+}
+
+impl fmt::Debug for Stdio {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stdio")
+            .field("stderr", &self.stderr.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+/// How an instance is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StopOptions {
+    /// How long the server may take after it was asked to end, before it is killed.
+    pub grace: Duration,
+}
+
+impl Default for StopOptions {
+    /// 30 seconds, as ToolHive gives.
+    fn default() -> Self {
+        Self {
+            grace: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Something that runs instances of MCP servers.
+///
+/// # Contract
+///
+/// - A workload has at most one instance in a runtime; `inspect` finds it by the workload's name, whoever made it.
+/// - Every method is safe to repeat. A method that was dropped half-way leaves a state that a second call of the
+///   same method, or `remove`, heals.
+/// - `deploy` honours [`DeploySpec::expect`](DeploySpec): anything else under that name is a `Conflict`, and nothing was done.
+/// - An [`InstanceRef`] with an id that is not the one there is a `Conflict`, and nothing was done.
+/// - `stop` of something stopped, and `stop` and `remove` of something absent, are `Ok`.
+/// - Nothing falls back in silence: what a runtime cannot enforce it refuses with `Unsupported`.
+#[async_trait]
+pub trait Runtime: fmt::Debug + Send + Sync + 'static {
+    /// Which kind this is; the key under which records name it.
+    fn kind(&self) -> &RuntimeKind;
+
+    /// What this runtime can do, so that callers ask instead of discovering.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Whether the runtime can take this name, asked before anything is touched.
+    fn check_name(&self, name: &WorkloadName) -> Result<()>;
+
+    /// Its images; `None` where instances are not made of images.
+    fn images(&self) -> Option<Arc<dyn Images>>;
+
+    /// Whether the engine answers.
+    async fn ping(&self) -> Result<()>;
+
+    /// Brings an instance of `spec` up: creates it, replaces what differs, or reuses what is identical.
+    /// On return it runs. A failure leaves nothing of what this call made.
+    async fn deploy(&self, spec: &DeploySpec) -> Result<Deployment>;
+
+    /// Ends the instance: asks, waits `opts.grace`, kills. Returns when it is down.
+    async fn stop(&self, which: &InstanceRef, opts: StopOptions) -> Result<()>;
+
+    /// Removes the instance and its helpers by force. Returns when they are gone.
+    async fn remove(&self, which: &InstanceRef) -> Result<()>;
+
+    /// Connects to the streams of a running stdio instance. One attachment at a time.
+    async fn attach(&self, which: &InstanceRef) -> Result<Stdio>;
+
+    /// The instance of a workload, or `None`.
+    async fn inspect(&self, name: &WorkloadName) -> Result<Option<Instance>>;
+
+    /// All instances of workloads, running or not, helpers left out.
+    async fn list(&self) -> Result<Vec<Instance>>;
+
+    /// What the server wrote: a bounded tail, then, with `follow`, what comes until it is removed or the stream
+    /// is dropped.
+    async fn logs(
+        &self,
+        which: &InstanceRef,
+        opts: LogOptions,
+    ) -> Result<BoxStream<'static, Result<LogLine>>>;
+
+    /// What happens to instances: first [`EventKind::Synced`](crate::EventKind::Synced) once the subscription
+    /// stands, then events; [`EventKind::Gap`](crate::EventKind::Gap) after a reconnect, when some may be missed.
+    async fn events(&self, filter: EventFilter) -> Result<BoxStream<'static, Result<RuntimeEvent>>>;
+}

@@ -1,0 +1,114 @@
+//! The seam to a store of secrets.
+
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+use secrecy::SecretString;
+
+use crate::{Result, SecretError};
+
+/// The longest name, in bytes.
+const MAX_NAME: usize = 1024;
+
+/// A store of secrets by name.
+///
+/// Contract:
+/// - names are compared as they are, nothing is trimmed or folded; the empty name, one with control characters and
+///   one beyond 1024 bytes are refused as `Invalid` when they are set, and found by nobody
+/// - a secret with an empty value cannot be told from none: it is not set
+/// - what [`capabilities`](Self::capabilities) denies answers `Unsupported`, and changes nothing
+/// - no value appears in `Debug`, in an error or in a log
+/// - dropping a future leaves a secret as it was or as it should be, never in between
+#[async_trait]
+pub trait SecretProvider: Debug + Send + Sync + 'static {
+    /// The provider's name in messages.
+    fn name(&self) -> &'static str;
+
+    /// What it can do besides reading.
+    fn capabilities(&self) -> Capabilities;
+
+    /// The value of a secret.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none.
+    async fn get(&self, name: &str) -> Result<SecretString>;
+
+    /// Sets or replaces a secret.
+    async fn set(&self, name: &str, value: SecretString) -> Result<()>;
+
+    /// Deletes a secret.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none.
+    async fn delete(&self, name: &str) -> Result<()>;
+
+    /// All secrets, without their values, by name.
+    async fn list(&self) -> Result<Vec<SecretEntry>>;
+}
+
+/// What a provider can do besides reading.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Capabilities {
+    /// It can set and replace.
+    pub set: bool,
+    /// It can delete.
+    pub delete: bool,
+    /// It can tell what it has.
+    pub list: bool,
+}
+
+impl Capabilities {
+    /// Everything.
+    pub const ALL: Self = Self {
+        set: true,
+        delete: true,
+        list: true,
+    };
+
+    /// Reading only.
+    pub const READ_ONLY: Self = Self {
+        set: false,
+        delete: false,
+        list: false,
+    };
+}
+
+/// A secret in a listing.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub struct SecretEntry {
+    /// The name to ask for.
+    pub name: String,
+    /// What the provider says about it, or nothing.
+    pub description: Option<String>,
+}
+
+impl SecretEntry {
+    /// A secret that its provider says nothing about.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            description: None,
+        }
+    }
+}
+
+/// The rule for names, and for values, that are set.
+pub(crate) fn check(name: &str, value: &SecretString) -> Result<()> {
+    let rule = if name.is_empty() {
+        "a name has at least one character"
+    } else if name.len() > MAX_NAME {
+        "a name has at most 1024 bytes"
+    } else if name.chars().any(char::is_control) {
+        "a name has no control characters"
+    } else if secrecy::ExposeSecret::expose_secret(value).is_empty() {
+        "an empty value is no secret: delete it instead"
+    } else {
+        return Ok(());
+    };
+    Err(SecretError::Invalid {
+        name: name.to_owned(),
+        rule,
+    })
+}

@@ -1,0 +1,105 @@
+//! Files that are there whole or not at all.
+//!
+//! Written to a temporary file beside the target, synced, then renamed (or linked) to its name, and the folder is synced:
+//! a reader sees the old bytes or the new ones, also after a crash. Files are 0600.
+
+use std::fs::{DirBuilder, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+use tempfile::NamedTempFile;
+
+/// Most records and configurations are smaller.
+const FIRST_READ: usize = 8 * 1024;
+
+/// Creates `folder` and what is missing above it, with `mode`.
+pub fn create_folder(folder: &Path, mode: u32) -> io::Result<()> {
+    match DirBuilder::new().recursive(true).mode(mode).create(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
+        other => other,
+    }
+}
+
+/// Replaces the file at `path`, or creates it. `prefix` begins the temporary file's name.
+pub fn replace(path: &Path, prefix: &str, bytes: &[u8]) -> io::Result<()> {
+    let (folder, file) = written(path, prefix, bytes)?;
+    file.persist(path).map_err(|error| error.error)?;
+    sync(folder)
+}
+
+/// Creates the file at `path`; `AlreadyExists` when there is one.
+pub fn create(path: &Path, prefix: &str, bytes: &[u8]) -> io::Result<()> {
+    let (folder, file) = written(path, prefix, bytes)?;
+    file.persist_noclobber(path).map_err(|error| error.error)?;
+    sync(folder)
+}
+
+/// Removes the file at `path`; `false` when there was none.
+pub fn remove(path: &Path) -> io::Result<bool> {
+    match std::fs::remove_file(path) {
+        Ok(()) => sync(folder_of(path)).map(|()| true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The bytes of the file at `path`; `None` when there is none.
+///
+/// # Errors
+/// `FileTooLarge` beyond `limit` bytes; whatever opening and reading say.
+pub fn read(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
+    // Not blocking: a pipe under a file's name must not hold a reader up.
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let mut file = match std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(flags)
+        .open(path)
+    {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    // Of a file, a read that fills less than it might is the last one: small files take a single call.
+    let most = usize::try_from(limit)
+        .map_err(io::Error::other)?
+        .saturating_add(1);
+    let mut bytes = vec![0; FIRST_READ.min(most)];
+    let mut filled = 0;
+    loop {
+        let room = bytes.len() - filled;
+        match file.read(&mut bytes[filled..]) {
+            Ok(read) => {
+                filled += read;
+                if read < room {
+                    break;
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        }
+        if bytes.len() == most {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        bytes.resize((bytes.len() * 4).min(most), 0);
+    }
+    bytes.truncate(filled);
+    Ok(Some(bytes))
+}
+
+fn written<'p>(path: &'p Path, prefix: &str, bytes: &[u8]) -> io::Result<(&'p Path, NamedTempFile)> {
+    let folder = folder_of(path);
+    // tempfile creates with mode 0600.
+    let mut file = tempfile::Builder::new().prefix(prefix).tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    Ok((folder, file))
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("."))
+}
+
+fn sync(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}

@@ -1,0 +1,96 @@
+//! What can go wrong with documents.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::{DocumentKind, DocumentName};
+
+/// The result of store calls.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong with documents, keyed by what a caller does about it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A document of that name is there already.
+    #[error("{} \"{name}\" already exists", kind.noun())]
+    Exists {
+        /// Its kind.
+        kind: DocumentKind,
+        /// Its name.
+        name: DocumentName,
+    },
+    /// What is stored is not such a document. It is left as it is.
+    #[error("{} \"{name}\" cannot be used: {detail}", kind.noun())]
+    Invalid {
+        /// Its kind.
+        kind: DocumentKind,
+        /// Its name.
+        name: DocumentName,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The operating system refuses for lack of permission.
+    #[error("not allowed to {action} {}", path.display())]
+    Denied {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// The disk is full. What was there before is unchanged.
+    #[error("no space left to {action} {}", path.display())]
+    Full {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// The operating system failed.
+    #[error("could not {action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// Sorts an answer of the operating system.
+    pub fn from_io(action: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
+        let path = path.into();
+        match source.kind() {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                Self::Denied { action, path, source }
+            }
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { action, path, source },
+            _ => Self::Io { action, path, source },
+        }
+    }
+
+    /// Whether the same call may succeed later without a change by anybody.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Io { .. })
+    }
+
+    /// A stable name for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Exists { .. } => "already_exists",
+            Self::Invalid { .. } => "invalid_document",
+            Self::Denied { .. } => "denied",
+            Self::Full { .. } => "disk_full",
+            Self::Io { .. } => "io",
+        }
+    }
+}

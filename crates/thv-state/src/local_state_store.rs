@@ -1,0 +1,165 @@
+//! Documents as ToolHive's files.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use thv_core::Dirs;
+
+use crate::{DocumentKind, DocumentName, Error, MAX_DOCUMENT, NamedDocument, Result, StateStore, atomic};
+
+const FOLDER_MODE: u32 = 0o750;
+
+/// Documents in `$XDG_STATE_HOME/toolhive/{runconfigs,groups}`: files of mode 0600 in folders of mode 0750.
+///
+/// What does not end in `.json` is no document: temporary files are `.<name>.json.tmp-…`.
+#[derive(Debug, Clone)]
+pub struct LocalStateStore {
+    folders: Arc<Folders>,
+}
+
+#[derive(Debug)]
+struct Folders {
+    run_configs: PathBuf,
+    groups: PathBuf,
+}
+
+impl LocalStateStore {
+    /// The store of `dirs`; nothing is touched yet.
+    pub fn new(dirs: &Dirs) -> Self {
+        Self {
+            folders: Arc::new(Folders {
+                run_configs: dirs.runconfigs(),
+                groups: dirs.groups(),
+            }),
+        }
+    }
+
+    /// Runs file operations off the async threads.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Folders) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let folders = Arc::clone(&self.folders);
+        match tokio::task::spawn_blocking(move || work(&folders)).await {
+            Ok(result) => result,
+            Err(error) => Err(Error::from_io("work on", "documents", io::Error::other(error))),
+        }
+    }
+}
+
+impl Folders {
+    fn of(&self, kind: DocumentKind) -> &Path {
+        match kind {
+            DocumentKind::RunConfig => &self.run_configs,
+            DocumentKind::Group => &self.groups,
+        }
+    }
+
+    fn path(&self, kind: DocumentKind, name: &DocumentName) -> PathBuf {
+        self.of(kind).join(format!("{name}.json"))
+    }
+
+    fn prepared(&self, kind: DocumentKind, name: &DocumentName) -> Result<(PathBuf, String)> {
+        let folder = self.of(kind);
+        atomic::create_folder(folder, FOLDER_MODE)
+            .map_err(|e| Error::from_io("create the folder", folder, e))?;
+        Ok((self.path(kind, name), format!(".{name}.json.tmp-")))
+    }
+
+    fn names(&self, kind: DocumentKind) -> Result<Vec<DocumentName>> {
+        let folder = self.of(kind);
+        let failed = |error| Error::from_io("list", folder, error);
+        let entries = match std::fs::read_dir(folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(failed(error)),
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(failed)?;
+            let file = entry.file_name();
+            let name = file.to_str().and_then(|file| file.strip_suffix(".json"));
+            if let Some(name) = name.and_then(|name| DocumentName::new(name).ok())
+                && entry.file_type().is_ok_and(|kind| !kind.is_dir())
+            {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+}
+
+fn read(kind: DocumentKind, name: &DocumentName, path: &Path) -> Result<Option<Vec<u8>>> {
+    atomic::read(path, MAX_DOCUMENT).map_err(|error| match error.kind() {
+        io::ErrorKind::FileTooLarge => Error::Invalid {
+            kind,
+            name: name.clone(),
+            detail: format!("it is larger than {} MiB", MAX_DOCUMENT >> 20),
+        },
+        _ => Error::from_io("read", path, error),
+    })
+}
+
+#[async_trait]
+impl StateStore for LocalStateStore {
+    async fn read(&self, kind: DocumentKind, name: &DocumentName) -> Result<Option<Vec<u8>>> {
+        let name = name.clone();
+        self.blocking(move |folders| read(kind, &name, &folders.path(kind, &name)))
+            .await
+    }
+
+    async fn read_all(&self, kind: DocumentKind) -> Result<Vec<NamedDocument>> {
+        self.blocking(move |folders| {
+            let mut all = Vec::new();
+            for name in folders.names(kind)? {
+                match read(kind, &name, &folders.path(kind, &name)) {
+                    // It was deleted meanwhile.
+                    Ok(None) => {}
+                    Ok(Some(bytes)) => all.push((name, Ok(bytes))),
+                    Err(error) => all.push((name, Err(error))),
+                }
+            }
+            Ok(all)
+        })
+        .await
+    }
+
+    async fn replace(&self, kind: DocumentKind, name: &DocumentName, bytes: Vec<u8>) -> Result<()> {
+        let name = name.clone();
+        self.blocking(move |folders| {
+            let (path, prefix) = folders.prepared(kind, &name)?;
+            atomic::replace(&path, &prefix, &bytes).map_err(|e| Error::from_io("write", path, e))
+        })
+        .await
+    }
+
+    async fn create(&self, kind: DocumentKind, name: &DocumentName, bytes: Vec<u8>) -> Result<()> {
+        let name = name.clone();
+        self.blocking(move |folders| {
+            let (path, prefix) = folders.prepared(kind, &name)?;
+            atomic::create(&path, &prefix, &bytes).map_err(|error| match error.kind() {
+                io::ErrorKind::AlreadyExists => Error::Exists { kind, name },
+                _ => Error::from_io("create", path, error),
+            })
+        })
+        .await
+    }
+
+    async fn delete(&self, kind: DocumentKind, name: &DocumentName) -> Result<()> {
+        let name = name.clone();
+        self.blocking(move |folders| {
+            let path = folders.path(kind, &name);
+            atomic::remove(&path)
+                .map(drop)
+                .map_err(|e| Error::from_io("delete", path, e))
+        })
+        .await
+    }
+
+    async fn list(&self, kind: DocumentKind) -> Result<Vec<DocumentName>> {
+        self.blocking(move |folders| folders.names(kind)).await
+    }
+}

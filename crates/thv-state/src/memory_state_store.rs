@@ -1,0 +1,71 @@
+//! Documents in memory.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+
+use crate::{DocumentKind, DocumentName, Error, NamedDocument, Result, StateStore};
+
+/// Documents that live as long as the value.
+#[derive(Debug, Default)]
+pub struct MemoryStateStore {
+    documents: Mutex<BTreeMap<(DocumentKind, DocumentName), Vec<u8>>>,
+}
+
+impl MemoryStateStore {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn documents(&self) -> MutexGuard<'_, BTreeMap<(DocumentKind, DocumentName), Vec<u8>>> {
+        self.documents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl StateStore for MemoryStateStore {
+    async fn read(&self, kind: DocumentKind, name: &DocumentName) -> Result<Option<Vec<u8>>> {
+        Ok(self.documents().get(&(kind, name.clone())).cloned())
+    }
+
+    async fn read_all(&self, kind: DocumentKind) -> Result<Vec<NamedDocument>> {
+        let documents = self.documents();
+        let of_kind = documents.iter().filter(|((of, _), _)| *of == kind);
+        Ok(of_kind
+            .map(|((_, name), bytes)| (name.clone(), Ok(bytes.clone())))
+            .collect())
+    }
+
+    async fn replace(&self, kind: DocumentKind, name: &DocumentName, bytes: Vec<u8>) -> Result<()> {
+        self.documents().insert((kind, name.clone()), bytes);
+        Ok(())
+    }
+
+    async fn create(&self, kind: DocumentKind, name: &DocumentName, bytes: Vec<u8>) -> Result<()> {
+        let mut documents = self.documents();
+        if documents.contains_key(&(kind, name.clone())) {
+            return Err(Error::Exists {
+                kind,
+                name: name.clone(),
+            });
+        }
+        documents.insert((kind, name.clone()), bytes);
+        Ok(())
+    }
+
+    async fn delete(&self, kind: DocumentKind, name: &DocumentName) -> Result<()> {
+        self.documents().remove(&(kind, name.clone()));
+        Ok(())
+    }
+
+    async fn list(&self, kind: DocumentKind) -> Result<Vec<DocumentName>> {
+        let documents = self.documents();
+        Ok(documents
+            .keys()
+            .filter(|(of, _)| *of == kind)
+            .map(|(_, name)| name.clone())
+            .collect())
+    }
+}

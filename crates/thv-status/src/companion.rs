@@ -1,0 +1,283 @@
+//! The companion record: what we know besides ToolHive's five keys.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use thv_core::{RunConfig, WorkloadStatus};
+use thv_process::ProcessIdentity;
+use thv_runtime::{InstanceId, RuntimeKind};
+
+/// The version that is written; older ones are read.
+const VERSION: u32 = 1;
+
+/// A claim: random, new each time, never used again. It is the fence.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ClaimId(String);
+
+impl ClaimId {
+    /// 128 random bits.
+    ///
+    /// # Panics
+    /// When the operating system has no randomness to give.
+    pub fn random() -> Self {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes).expect("the operating system gives randomness");
+        Self(bytes.iter().fold(String::with_capacity(32), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        }))
+    }
+
+    /// 32 hexadecimal digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ClaimId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What we know of a workload besides its status file.
+///
+/// Keys that we do not know are kept, so that an older program does not lose what a newer one wrote.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Companion {
+    /// The format's version.
+    pub version: u32,
+    /// Who may write: the supervisor with this claim.
+    pub claim: ClaimId,
+    /// Counts changes.
+    pub revision: u64,
+    /// The process that supervises, once it has said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Owner>,
+    /// Who launched it: `thv`, or an application's id. Empty: ToolHive made it.
+    #[serde(default)]
+    pub launcher: String,
+    /// What the user wants.
+    pub desired: Desired,
+    /// How long the server may take to end before it is killed, in milliseconds, as the last `stop` said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_grace_ms: Option<u64>,
+    /// The hash of the run configuration that was ready once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready: Option<String>,
+    /// The journal entry of the verb under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending: Option<Pending>,
+    /// The runtime that it belongs to; none for remote workloads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<RuntimeRecord>,
+    /// The instance that a supervisor deployed last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<InstanceId>,
+    /// What the image was when the configuration was saved: what each start deploys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolved: Option<ResolvedImage>,
+    /// Whether the instance's network is isolated in effect.
+    #[serde(default)]
+    pub isolated: bool,
+    /// A copy of our keys of the run configuration, which ToolHive drops when it saves the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thv: Option<Value>,
+    /// How often each secret had changed when the instance was started.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secret_revisions: BTreeMap<String, u64>,
+    /// The status file as it was found and as it was written at the last change.
+    #[serde(default)]
+    pub status_file: StatusFileHashes,
+    /// The status fields of that write.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<LastStatus>,
+    /// Keys of a newer version.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+impl Companion {
+    /// The record of a workload that `launcher` should keep running.
+    pub fn new(claim: ClaimId, launcher: &str) -> Self {
+        Self {
+            version: VERSION,
+            claim,
+            revision: 0,
+            owner: None,
+            launcher: launcher.to_owned(),
+            desired: Desired::Running,
+            stop_grace_ms: None,
+            ready: None,
+            pending: None,
+            runtime: None,
+            instance: None,
+            resolved: None,
+            isolated: false,
+            thv: None,
+            secret_revisions: BTreeMap::new(),
+            status_file: StatusFileHashes::default(),
+            last: None,
+            extra: Map::new(),
+        }
+    }
+
+    /// Keeps a copy of `config`'s keys that are ours.
+    pub fn set_thv_section(&mut self, config: &RunConfig) {
+        let document: Option<Value> = serde_json::from_str(&config.to_json()).ok();
+        self.thv = document.and_then(|mut document| document.get_mut("thv").map(Value::take));
+    }
+}
+
+/// Who supervises.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// In what kind of process.
+    pub kind: OwnerKind,
+    /// Which one.
+    #[serde(flatten)]
+    pub identity: ProcessIdentity,
+}
+
+/// In what kind of process a supervisor lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OwnerKind {
+    /// One of its own, launched for it: it may be signalled.
+    Detached,
+    /// A command in the foreground of a terminal: it may be signalled.
+    Foreground,
+    /// An application that embeds the manager: it is never signalled.
+    Application,
+}
+
+/// What the user wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Desired {
+    /// It should run.
+    Running,
+    /// It should not.
+    Stopped,
+}
+
+/// A changing verb.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Operation {
+    /// `run`.
+    Run,
+    /// `start`, `restart`.
+    Start,
+    /// `stop`.
+    Stop,
+    /// `rm`.
+    Remove,
+    /// An upgrade or an edit.
+    Update,
+    /// To another group.
+    Move,
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Run => "run",
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Remove => "rm",
+            Self::Update => "update",
+            Self::Move => "group move",
+        })
+    }
+}
+
+/// The journal entry of a verb under way, or of one that was cut off.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pending {
+    /// The verb.
+    pub operation: Operation,
+    /// The process that works on it.
+    pub pid: u32,
+    /// Since when, for people.
+    pub since: String,
+    /// The hash of the run configuration as the last step left it; none: there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_hash: Option<String>,
+    /// The run configuration before, as text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old_config: Option<String>,
+    /// The run configuration after, as text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_config: Option<String>,
+}
+
+impl Pending {
+    /// An entry of `operation`, worked on by `pid` since `since`.
+    pub fn new(operation: Operation, pid: u32, since: &str) -> Self {
+        let since = since.to_owned();
+        Self {
+            operation,
+            pid,
+            since,
+            config_hash: None,
+            old_config: None,
+            new_config: None,
+        }
+    }
+}
+
+/// The runtime that a workload belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuntimeRecord {
+    /// Its kind.
+    pub kind: RuntimeKind,
+    /// Which one of that kind, where there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+}
+
+impl From<RuntimeKind> for RuntimeRecord {
+    fn from(kind: RuntimeKind) -> Self {
+        Self { kind, endpoint: None }
+    }
+}
+
+/// What an image reference was resolved to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResolvedImage {
+    /// A manifest (`sha256:…`): it can be pulled again.
+    Manifest(String),
+    /// The engine's id of an image that was built there: it cannot.
+    Local(String),
+}
+
+/// Hashes of the status file, by which foreign writes are told from ours.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct StatusFileHashes {
+    /// As it was found at the last change; none: there was none.
+    #[serde(default)]
+    pub before: Option<String>,
+    /// As it was written.
+    #[serde(default)]
+    pub after: Option<String>,
+}
+
+/// The status fields of our last write.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastStatus {
+    /// The status.
+    pub status: WorkloadStatus,
+    /// Why.
+    #[serde(default)]
+    pub context: String,
+    /// The proxy's process in the file.
+    #[serde(default)]
+    pub process_id: i64,
+}

@@ -1,0 +1,455 @@
+//! What a workload is, from what was recorded and what is seen. Pure.
+
+use thv_core::WorkloadStatus;
+use thv_runtime::{Instance, InstanceState};
+
+use crate::{Desired, Reading, Snapshot};
+
+/// Whether the proxy lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ProxyState {
+    /// It is not on this machine, and nobody's business here.
+    NotHere,
+    /// It cannot be found out.
+    Unknown,
+    /// It lives: `.owner` is held, or a process is proved to be ToolHive's proxy.
+    Alive,
+    /// It does not.
+    Dead,
+}
+
+/// What is seen of the instance.
+#[derive(Debug, Clone)]
+pub enum InstanceView<'a> {
+    /// There is none to be: the server is remote.
+    NotApplicable,
+    /// It cannot be found out, for this reason.
+    Unknown(String),
+    /// There is none.
+    Absent,
+    /// It is there.
+    Present(&'a Instance),
+}
+
+/// What a workload is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observation {
+    /// Its status.
+    pub status: WorkloadStatus,
+    /// Why.
+    pub context: String,
+}
+
+/// Says what a workload is.
+///
+/// With the recorded status `running` (and `unhealthy`, `unauthenticated`, `auth_retrying`, whose own context is kept while
+/// both live):
+///
+/// | proxy | instance | observed |
+/// |---|---|---|
+/// | alive | running, or remote | as recorded |
+/// | alive | not running | `unhealthy`, the mismatch in ToolHive's words |
+/// | alive | absent | `unhealthy`, not found in the runtime |
+/// | alive | unknown | `unknown`, the runtime's reason |
+/// | dead, other boot | any but running | `stopped`, "machine restarted" |
+/// | dead | running, or remote | `unhealthy`, ToolHive's words for a dead proxy |
+/// | dead | not running or absent | `stopped` if that is desired, else `unhealthy`, both gone |
+/// | dead | unknown | `unhealthy`, a dead proxy, and the runtime's reason |
+/// | unknown, elsewhere | any | the instance's state |
+///
+/// `starting` and `stopping` are believed while the proxy lives; without it they ended half-way, and the same table says
+/// what is left. `stopped`, `error`, `removing` and `policy_stopped` are shown as recorded; an instance that runs all the
+/// same is said in the context.
+pub fn observe(
+    snapshot: &Snapshot,
+    instance: &InstanceView<'_>,
+    proxy: ProxyState,
+    boot_id: &str,
+) -> Observation {
+    use WorkloadStatus as S;
+    let Some(file) = &snapshot.status else {
+        return without_status(snapshot, instance);
+    };
+    let recorded = Observation {
+        status: file.status,
+        context: file.status_context.clone(),
+    };
+    match file.status {
+        S::Error | S::Removing | S::PolicyStopped => recorded,
+        S::Stopped => stopped(recorded, instance),
+        S::Unknown => from_instance(instance).unwrap_or(recorded),
+        S::Starting | S::Stopping if proxy == ProxyState::Alive => recorded,
+        S::Starting | S::Stopping if launching(snapshot) => recorded,
+        _ => match proxy {
+            ProxyState::Alive => with_proxy(snapshot, recorded, instance),
+            ProxyState::Dead => without_proxy(snapshot, instance, boot_id),
+            ProxyState::NotHere | ProxyState::Unknown => from_instance(instance).unwrap_or(recorded),
+        },
+    }
+}
+
+/// A verb is at work, or was cut off: its entry says so, and the next verb finishes it.
+fn launching(snapshot: &Snapshot) -> bool {
+    snapshot
+        .companion
+        .as_ref()
+        .is_some_and(|companion| companion.pending.is_some())
+}
+
+fn with_proxy(snapshot: &Snapshot, recorded: Observation, instance: &InstanceView<'_>) -> Observation {
+    match instance {
+        InstanceView::Present(instance) if instance.state == InstanceState::Running => {
+            healthy(snapshot, recorded)
+        }
+        InstanceView::NotApplicable => healthy(snapshot, recorded),
+        InstanceView::Present(instance) => unhealthy(format!(
+            "workload status mismatch: file indicates running, but runtime shows {}",
+            WorkloadStatus::from(instance.state)
+        )),
+        InstanceView::Absent => unhealthy(not_found(snapshot)),
+        InstanceView::Unknown(reason) => Observation {
+            status: WorkloadStatus::Unknown,
+            context: reason.clone(),
+        },
+    }
+}
+
+/// Both are seen alive: an observation of somebody else's is out of date.
+fn healthy(snapshot: &Snapshot, recorded: Observation) -> Observation {
+    let stale = recorded.status == WorkloadStatus::Unhealthy
+        && matches!(snapshot.reading, Reading::Foreign(_) | Reading::ToolHive);
+    if stale {
+        return Observation {
+            status: WorkloadStatus::Running,
+            context: String::new(),
+        };
+    }
+    recorded
+}
+
+fn without_proxy(snapshot: &Snapshot, instance: &InstanceView<'_>, boot_id: &str) -> Observation {
+    let runs =
+        matches!(instance, InstanceView::Present(instance) if instance.state == InstanceState::Running);
+    let owner = snapshot
+        .companion
+        .as_ref()
+        .and_then(|companion| companion.owner.as_ref());
+    if !runs && owner.is_some_and(|owner| owner.identity.boot_id != boot_id) {
+        return Observation {
+            status: WorkloadStatus::Stopped,
+            context: "machine restarted".into(),
+        };
+    }
+    if !runs && snapshot.desired() == Desired::Stopped {
+        return Observation {
+            status: WorkloadStatus::Stopped,
+            context: String::new(),
+        };
+    }
+    match instance {
+        InstanceView::Present(_) if runs => unhealthy(dead_proxy(snapshot)),
+        InstanceView::NotApplicable => unhealthy(dead_proxy(snapshot)),
+        InstanceView::Unknown(reason) => unhealthy(format!("{}; {reason}", dead_proxy(snapshot))),
+        InstanceView::Present(_) | InstanceView::Absent => {
+            let since = snapshot
+                .status
+                .as_ref()
+                .map_or_else(String::new, |file| file.updated_at.to_string());
+            unhealthy(format!("proxy and container gone since {since}"))
+        }
+    }
+}
+
+fn stopped(recorded: Observation, instance: &InstanceView<'_>) -> Observation {
+    match instance {
+        InstanceView::Present(instance) if instance.state == InstanceState::Running => Observation {
+            context: "stopped, but its instance runs: stop it again".into(),
+            ..recorded
+        },
+        _ => recorded,
+    }
+}
+
+fn without_status(snapshot: &Snapshot, instance: &InstanceView<'_>) -> Observation {
+    if let Some(damage) = &snapshot.damage {
+        return Observation {
+            status: WorkloadStatus::Unknown,
+            context: format!("its status file is damaged: {damage}"),
+        };
+    }
+    from_instance(instance).unwrap_or_else(|| Observation {
+        status: WorkloadStatus::Stopped,
+        context: String::new(),
+    })
+}
+
+fn from_instance(instance: &InstanceView<'_>) -> Option<Observation> {
+    match instance {
+        InstanceView::Present(instance) => Some(Observation {
+            status: instance.state.into(),
+            context: instance.status_text.clone(),
+        }),
+        InstanceView::Unknown(reason) => Some(Observation {
+            status: WorkloadStatus::Unknown,
+            context: reason.clone(),
+        }),
+        InstanceView::NotApplicable | InstanceView::Absent => None,
+    }
+}
+
+fn unhealthy(context: String) -> Observation {
+    Observation {
+        status: WorkloadStatus::Unhealthy,
+        context,
+    }
+}
+
+fn dead_proxy(snapshot: &Snapshot) -> String {
+    format!(
+        "proxy process not running: workload shows running but proxy process for {} is not active",
+        snapshot.raw_name
+    )
+}
+
+fn not_found(snapshot: &Snapshot) -> String {
+    format!(
+        "workload {} not found in runtime, marking as unhealthy",
+        snapshot.raw_name
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use thv_core::gojson::GoTime;
+    use thv_process::ProcessIdentity;
+    use thv_runtime::InstanceId;
+
+    use super::*;
+    use crate::{ClaimId, Companion, Owner, OwnerKind, OwnerState, StatusFile};
+
+    fn instance(state: InstanceState) -> Instance {
+        Instance {
+            workload: "fetch".into(),
+            id: InstanceId::new("1"),
+            instance_name: "fetch".into(),
+            runtime: "memory".into(),
+            image: "fetch:1".into(),
+            image_id: None,
+            state,
+            status_text: "text".into(),
+            exit_code: None,
+            created: None,
+            started: None,
+            labels: BTreeMap::new(),
+            ports: Vec::new(),
+            network_isolated: false,
+        }
+    }
+
+    fn snapshot(status: WorkloadStatus, desired: Desired, reading: Reading) -> Snapshot {
+        let mut companion = Companion::new(ClaimId::random(), "thv");
+        companion.desired = desired;
+        let identity = ProcessIdentity {
+            pid: 7,
+            start_time: 1,
+            boot_id: "boot".into(),
+        };
+        companion.owner = Some(Owner {
+            kind: OwnerKind::Detached,
+            identity,
+        });
+        Snapshot {
+            raw_name: "fetch".into(),
+            name: "fetch".parse().ok(),
+            status: Some(StatusFile::new(status, GoTime::default())),
+            damage: None,
+            companion: Some(companion),
+            reading,
+            owner: OwnerState::Dead,
+            pid_file: None,
+        }
+    }
+
+    #[test]
+    fn the_table() {
+        use InstanceState as I;
+        use ProxyState as P;
+        use WorkloadStatus as S;
+        let (running, down) = (instance(I::Running), instance(I::Stopped));
+        let up = InstanceView::Present(&running);
+        let gone = InstanceView::Present(&down);
+        let unknown = InstanceView::Unknown("engine is down".into());
+        let check = |recorded, proxy, instance: &InstanceView<'_>, desired, boot, expected, part: &str| {
+            let seen = observe(&snapshot(recorded, desired, Reading::Ours), instance, proxy, boot);
+            assert_eq!(
+                seen.status, expected,
+                "{recorded} {proxy:?} {instance:?} {desired:?} {boot}: {seen:?}"
+            );
+            assert!(seen.context.contains(part), "{seen:?} has not {part:?}");
+        };
+        let run = Desired::Running;
+        check(S::Running, P::Alive, &up, run, "boot", S::Running, "");
+        check(
+            S::Running,
+            P::Alive,
+            &InstanceView::NotApplicable,
+            run,
+            "boot",
+            S::Running,
+            "",
+        );
+        check(
+            S::Running,
+            P::Alive,
+            &gone,
+            run,
+            "boot",
+            S::Unhealthy,
+            "but runtime shows stopped",
+        );
+        check(
+            S::Running,
+            P::Alive,
+            &InstanceView::Absent,
+            run,
+            "boot",
+            S::Unhealthy,
+            "not found in runtime",
+        );
+        check(
+            S::Running,
+            P::Alive,
+            &unknown,
+            run,
+            "boot",
+            S::Unknown,
+            "engine is down",
+        );
+        check(
+            S::Running,
+            P::Dead,
+            &up,
+            run,
+            "boot",
+            S::Unhealthy,
+            "proxy process for fetch is not active",
+        );
+        check(
+            S::Running,
+            P::Dead,
+            &up,
+            run,
+            "other",
+            S::Unhealthy,
+            "proxy process for fetch",
+        );
+        check(
+            S::Running,
+            P::Dead,
+            &InstanceView::NotApplicable,
+            run,
+            "boot",
+            S::Unhealthy,
+            "proxy process",
+        );
+        check(
+            S::Running,
+            P::Dead,
+            &gone,
+            run,
+            "boot",
+            S::Unhealthy,
+            "proxy and container gone since",
+        );
+        check(
+            S::Running,
+            P::Dead,
+            &InstanceView::Absent,
+            run,
+            "other",
+            S::Stopped,
+            "machine restarted",
+        );
+        check(
+            S::Running,
+            P::Dead,
+            &gone,
+            Desired::Stopped,
+            "boot",
+            S::Stopped,
+            "",
+        );
+        check(
+            S::Running,
+            P::Dead,
+            &unknown,
+            run,
+            "boot",
+            S::Unhealthy,
+            "engine is down",
+        );
+        check(S::Running, P::NotHere, &up, run, "boot", S::Running, "");
+        check(
+            S::Starting,
+            P::Alive,
+            &InstanceView::Absent,
+            run,
+            "boot",
+            S::Starting,
+            "",
+        );
+        check(
+            S::Starting,
+            P::Dead,
+            &gone,
+            run,
+            "boot",
+            S::Unhealthy,
+            "gone since",
+        );
+        check(
+            S::Stopping,
+            P::Dead,
+            &gone,
+            Desired::Stopped,
+            "boot",
+            S::Stopped,
+            "",
+        );
+        check(
+            S::Stopped,
+            P::Dead,
+            &up,
+            Desired::Stopped,
+            "boot",
+            S::Stopped,
+            "its instance runs",
+        );
+        check(
+            S::Error,
+            P::Dead,
+            &InstanceView::Absent,
+            run,
+            "boot",
+            S::Error,
+            "",
+        );
+        check(S::Unhealthy, P::Alive, &up, run, "boot", S::Unhealthy, "");
+    }
+
+    #[test]
+    fn a_foreign_unhealthy_is_ignored_while_both_live() {
+        let running = instance(InstanceState::Running);
+        let foreign = Reading::Foreign(crate::ForeignMeaning::Observation);
+        let snapshot = snapshot(WorkloadStatus::Unhealthy, Desired::Running, foreign);
+        let seen = observe(
+            &snapshot,
+            &InstanceView::Present(&running),
+            ProxyState::Alive,
+            "boot",
+        );
+        assert_eq!(seen.status, WorkloadStatus::Running);
+    }
+}

@@ -1,0 +1,57 @@
+//! What a read finds of one workload.
+
+use jiff::Timestamp;
+use thv_core::WorkloadName;
+
+use crate::foreign::desired_of;
+use crate::{Companion, Desired, Reading, StatusFile};
+
+/// What a read finds of one workload. Nothing was written for it.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// The name as its files spell it.
+    pub raw_name: String,
+    /// The name, if it is one that a workload can have today.
+    pub name: Option<WorkloadName>,
+    /// The status that counts: the file's, or the record's where a crash came between the two.
+    pub status: Option<StatusFile>,
+    /// Why the status file or the record cannot be used, if it cannot.
+    pub damage: Option<String>,
+    /// The companion record.
+    pub companion: Option<Companion>,
+    /// Whose write the status file is.
+    pub reading: Reading,
+    /// Whether somebody supervises it now.
+    pub owner: OwnerState,
+    /// A PID file of ToolHive's, never believed by itself.
+    pub pid_file: Option<PidFile>,
+}
+
+/// Whether `.owner` is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OwnerState {
+    /// It is held.
+    Alive,
+    /// Nobody holds it.
+    Dead,
+}
+
+/// A PID file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PidFile {
+    /// The pid in it.
+    pub pid: u32,
+    /// When it was written.
+    pub modified: Timestamp,
+}
+
+impl Snapshot {
+    /// What the user wants, foreign writes taken in.
+    pub fn desired(&self) -> Desired {
+        match &self.companion {
+            Some(companion) => self.reading.desired(companion.desired),
+            None => desired_of(self.status.as_ref()),
+        }
+    }
+}

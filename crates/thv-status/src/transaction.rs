@@ -1,0 +1,288 @@
+//! One change of a record and its status file. Pure: bytes in, bytes out.
+
+use sha2::{Digest, Sha256};
+use std::fmt::Write as _;
+
+use thv_core::gojson::GoTime;
+use thv_core::{WorkloadName, WorkloadStatus};
+
+use crate::foreign::desired_of;
+use crate::{
+    Authority, Change, ClaimId, Companion, Error, LastStatus, Reading, Result, StatusFile, StatusFileHashes,
+    interpret,
+};
+
+/// What a change works on.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Draft {
+    /// The record. Claim, desired and journal are set here; revision and hashes are not the change's business.
+    pub companion: Companion,
+    /// The status file. Its times are not the change's business.
+    pub status: StatusFile,
+}
+
+impl Draft {
+    /// Sets the status, if the status machine allows it from the one that is there; otherwise the file keeps it. So a
+    /// supervisor that ends writes no `stopped` over `removing`.
+    pub fn set_status(&mut self, status: WorkloadStatus, context: &str) {
+        if !self.status.status.can_become(status) {
+            tracing::debug!(from = %self.status.status, to = %status, "the status machine does not allow it");
+            return;
+        }
+        self.force_status(status, context);
+    }
+
+    /// Sets the status whatever it is: for a workload that begins anew.
+    pub fn force_status(&mut self, status: WorkloadStatus, context: &str) {
+        self.status.status = status;
+        context.clone_into(&mut self.status.status_context);
+    }
+}
+
+/// The two files as they are.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Stored {
+    pub(crate) companion: Option<Companion>,
+    pub(crate) status: Option<Vec<u8>>,
+}
+
+/// What a read makes of the two files.
+pub(crate) struct Read {
+    pub(crate) status: Option<StatusFile>,
+    pub(crate) damage: Option<String>,
+    pub(crate) reading: Reading,
+}
+
+impl Stored {
+    pub(crate) fn read(&self) -> Read {
+        let parsed = self.status.as_deref().map(StatusFile::parse);
+        let (file, damage) = match parsed {
+            Some(Ok(file)) => (Some(file), None),
+            Some(Err(error)) => (None, Some(error.to_string())),
+            None => (None, None),
+        };
+        let hash = self.status.as_deref().map(hash);
+        let reading = interpret(self.companion.as_ref(), hash.as_deref(), file.as_ref());
+        let last = self
+            .companion
+            .as_ref()
+            .and_then(|companion| companion.last.as_ref());
+        let status = match (reading, last) {
+            (Reading::Interrupted, Some(last)) => Some(StatusFile {
+                status: last.status,
+                status_context: last.context.clone(),
+                process_id: last.process_id,
+                ..file.unwrap_or_else(|| StatusFile::new(last.status, GoTime::default()))
+            }),
+            _ => file,
+        };
+        Read {
+            status,
+            damage,
+            reading,
+        }
+    }
+
+    /// The files after `change`; the second is none when only the record changes.
+    pub(crate) fn apply(
+        &self,
+        name: &WorkloadName,
+        authority: Authority<'_>,
+        change: Change,
+        now: GoTime,
+    ) -> Result<(Companion, Option<Vec<u8>>)> {
+        let read = self.read();
+        let companion = self.authorised(name, authority, &read)?;
+        let desired = read.reading.desired(companion.desired);
+        let mut draft = Draft {
+            companion: Companion { desired, ..companion },
+            status: read
+                .status
+                .unwrap_or_else(|| StatusFile::new(WorkloadStatus::Unknown, now)),
+        };
+        if matches!(authority, Authority::StopRequest) {
+            let mut companion = draft.companion.clone();
+            change(&mut draft);
+            companion.desired = draft.companion.desired;
+            companion.stop_grace_ms = draft.companion.stop_grace_ms;
+            companion.revision += 1;
+            return Ok((companion, None));
+        }
+        let revision = draft.companion.revision;
+        change(&mut draft);
+        let Draft {
+            mut companion,
+            mut status,
+        } = draft;
+        if status.created_at.is_zero() {
+            status.created_at = now;
+        }
+        status.updated_at = now;
+        let bytes = status.to_bytes();
+        companion.revision = revision + 1;
+        companion.status_file = StatusFileHashes {
+            before: self.status.as_deref().map(hash),
+            after: Some(hash(&bytes)),
+        };
+        companion.last = Some(LastStatus {
+            status: status.status,
+            context: status.status_context,
+            process_id: status.process_id,
+        });
+        Ok((companion, Some(bytes)))
+    }
+
+    fn authorised(&self, name: &WorkloadName, authority: Authority<'_>, read: &Read) -> Result<Companion> {
+        match (authority, &self.companion) {
+            (Authority::Supervisor(claim), Some(companion)) if companion.claim == *claim => {
+                Ok(companion.clone())
+            }
+            (Authority::Supervisor(_), _) => Err(Error::ClaimLost { name: name.clone() }),
+            (Authority::StopRequest, None) => Err(Error::NotFound { name: name.clone() }),
+            (Authority::Verb(op), _) if op.name() != name => Err(Error::Conflict {
+                name: name.clone(),
+                detail: format!("the lock that is held is that of \"{}\"", op.name()),
+            }),
+            (Authority::Verb(_) | Authority::StopRequest, Some(companion)) => Ok(companion.clone()),
+            (Authority::Verb(_), None) => {
+                let mut companion = Companion::new(ClaimId::random(), "");
+                companion.desired = desired_of(read.status.as_ref());
+                Ok(companion)
+            }
+        }
+    }
+}
+
+/// SHA-256 in hexadecimal.
+pub(crate) fn hash(bytes: &[u8]) -> String {
+    Sha256::digest(bytes)
+        .iter()
+        .fold(String::with_capacity(64), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Desired, ForeignMeaning, OpGuard, Operation, Pending};
+
+    fn name() -> WorkloadName {
+        WorkloadName::new("fetch").unwrap()
+    }
+
+    fn now(second: u8) -> GoTime {
+        format!("2026-08-21T10:12:{second:02}Z").parse().unwrap()
+    }
+
+    fn verb(stored: &mut Stored, change: impl FnOnce(&mut Draft) + Send + 'static) {
+        let op = OpGuard::new(name(), ());
+        let (companion, status) = stored
+            .apply(&name(), Authority::Verb(&op), Box::new(change), now(1))
+            .unwrap();
+        *stored = Stored {
+            companion: Some(companion),
+            status,
+        };
+    }
+
+    #[test]
+    fn a_crash_between_record_and_status_file_is_healed_by_the_record() {
+        let mut stored = Stored::default();
+        verb(&mut stored, |draft| {
+            draft.force_status(WorkloadStatus::Starting, "");
+        });
+        let before = stored.status.clone();
+        verb(&mut stored, |draft| {
+            draft.set_status(WorkloadStatus::Running, "x");
+        });
+        stored.status = before;
+        let read = stored.read();
+        assert_eq!(read.reading, Reading::Interrupted);
+        assert_eq!(
+            read.status.map(|file| (file.status, file.status_context)),
+            Some((WorkloadStatus::Running, "x".into()))
+        );
+    }
+
+    #[test]
+    fn an_old_claim_changes_nothing() {
+        let mut stored = Stored::default();
+        verb(&mut stored, |draft| {
+            draft.force_status(WorkloadStatus::Running, "");
+        });
+        let old = ClaimId::random();
+        let change: Change = Box::new(|draft| draft.companion.desired = Desired::Running);
+        let result = stored.apply(&name(), Authority::Supervisor(&old), change, now(2));
+        assert!(matches!(result, Err(Error::ClaimLost { .. })));
+    }
+
+    #[test]
+    fn a_stop_request_changes_nothing_but_what_is_desired() {
+        let mut stored = Stored::default();
+        verb(&mut stored, |draft| {
+            draft.companion.desired = Desired::Running;
+            draft.force_status(WorkloadStatus::Running, "");
+        });
+        let change: Change = Box::new(|draft| {
+            draft.companion.desired = Desired::Stopped;
+            draft.companion.pending = Some(Pending::new(Operation::Stop, 1, ""));
+            draft.set_status(WorkloadStatus::Stopping, "");
+        });
+        let (companion, status) = stored
+            .apply(&name(), Authority::StopRequest, change, now(2))
+            .unwrap();
+        assert_eq!(
+            (companion.desired, companion.pending, companion.revision),
+            (Desired::Stopped, None, 2)
+        );
+        assert_eq!(status, None);
+    }
+
+    #[test]
+    fn a_foreign_stop_is_taken_in_by_the_next_change() {
+        let mut stored = Stored::default();
+        verb(&mut stored, |draft| {
+            draft.companion.desired = Desired::Running;
+            draft.force_status(WorkloadStatus::Running, "");
+        });
+        stored.status = Some(StatusFile::new(WorkloadStatus::Stopped, now(3)).to_bytes());
+        assert_eq!(stored.read().reading, Reading::Foreign(ForeignMeaning::Stopped));
+        verb(&mut stored, |_| {});
+        assert_eq!(
+            stored.companion.as_ref().map(|companion| companion.desired),
+            Some(Desired::Stopped)
+        );
+        assert_eq!(stored.read().reading, Reading::Ours);
+    }
+
+    #[test]
+    fn adoption_derives_what_is_desired() {
+        for (status, desired) in [
+            (WorkloadStatus::Running, Desired::Running),
+            (WorkloadStatus::Stopped, Desired::Stopped),
+        ] {
+            let mut stored = Stored {
+                companion: None,
+                status: Some(StatusFile::new(status, now(0)).to_bytes()),
+            };
+            verb(&mut stored, |_| {});
+            assert_eq!(stored.companion.map(|companion| companion.desired), Some(desired));
+        }
+    }
+
+    #[test]
+    fn an_ending_supervisor_does_not_write_over_a_removal() {
+        let mut stored = Stored::default();
+        verb(&mut stored, |draft| {
+            draft.force_status(WorkloadStatus::Removing, "");
+        });
+        verb(&mut stored, |draft| draft.set_status(WorkloadStatus::Stopped, ""));
+        assert_eq!(
+            stored.read().status.map(|file| file.status),
+            Some(WorkloadStatus::Removing)
+        );
+    }
+}

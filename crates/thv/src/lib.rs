@@ -1,0 +1,43 @@
+//! Everything that manages the life of MCP workloads, under one roof, and the usual wiring.
+//!
+//! The modules are the crates of the project; [`manager_from_env`] puts a [`manager::Manager`] together as the command
+//! line has it: files where ToolHive keeps them, a container engine found on first use, programs of this host, and
+//! secrets of the environment. Each part can be replaced before `build`.
+//!
+//! ```
+//! use thv::core::{Dirs, Env};
+//! use thv::manager::ListOptions;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # let home = folder.path();
+//! let manager = thv::manager_in(Dirs::under(home), Env::default())?.launcher_id("com.example.app").build()?;
+//! let all = ListOptions { all: true, ..ListOptions::default() };
+//! for workload in manager.list(all).await?.workloads {
+//!     println!("{} {}", workload.name, workload.status);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Features
+//! - `docker` (default): containers of Docker, Podman and compatible engines.
+//! - `local` (default): processes of this host, without an engine.
+
+mod wiring;
+
+pub use thv_core as core;
+pub use thv_labels as labels;
+pub use thv_manager as manager;
+pub use thv_process as process;
+pub use thv_proxy as proxy;
+pub use thv_runtime as runtime;
+#[cfg(feature = "docker")]
+pub use thv_runtime_docker as runtime_docker;
+#[cfg(feature = "local")]
+pub use thv_runtime_local as runtime_local;
+pub use thv_secrets as secrets;
+pub use thv_state as state;
+pub use thv_status as status;
+pub use wiring::{manager_from_env, manager_in};

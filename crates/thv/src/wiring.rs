@@ -1,0 +1,85 @@
+//! The parts that a machine usually has.
+
+use std::sync::Arc;
+
+use thv_core::{Dirs, Env};
+use thv_manager::{Error, InProcess, ManagerBuilder, Result};
+use thv_process::Processes;
+use thv_runtime::{RuntimeKind, Runtimes};
+use thv_secrets::{Configured, EnvironmentSecrets, PROVIDER_VARIABLE, SecretProvider};
+use thv_state::LocalStateStore;
+use thv_status::FileStatusManager;
+
+/// The environment variable that chooses the default runtime.
+const RUNTIME_VARIABLE: &str = "TOOLHIVE_RUNTIME";
+
+/// A manager's usual parts, with files in the base directories that `env` names. Nothing is touched, and no engine is
+/// looked for, before a verb needs it.
+///
+/// What remains to be said is [`launcher_id`](ManagerBuilder::launcher_id); any part can be replaced.
+///
+/// # Errors
+/// `Invalid` when the environment names no home directory, or a provider of secrets that is not there.
+pub fn manager_from_env(env: Env) -> Result<ManagerBuilder> {
+    let dirs = Dirs::from_env(&env).map_err(|error| Error::Invalid {
+        what: "environment".into(),
+        detail: error.to_string(),
+    })?;
+    manager_in(dirs, env)
+}
+
+/// The same with files in `dirs`: for applications that keep their workloads to themselves.
+///
+/// # Errors
+/// As [`manager_from_env`].
+pub fn manager_in(dirs: Dirs, env: Env) -> Result<ManagerBuilder> {
+    let processes = thv_process::system()?;
+    Ok(thv_manager::Manager::builder()
+        .runtimes(runtimes(&dirs, &env, &processes))
+        .state(Arc::new(LocalStateStore::new(&dirs)))
+        .status(Arc::new(FileStatusManager::new(&dirs)))
+        .processes(processes)
+        .secrets(secrets(&env)?)
+        .launcher(Arc::new(InProcess))
+        .dirs(dirs)
+        .env(env))
+}
+
+/// A container engine, else the local runtime, unless the environment says which is the default.
+fn runtimes(dirs: &Dirs, env: &Env, processes: &Arc<dyn Processes>) -> Runtimes {
+    let mut runtimes = Runtimes::new();
+    #[cfg(feature = "docker")]
+    {
+        use thv_runtime_docker::{DockerConfig, DockerRuntime};
+        let config = DockerConfig::discover(env.clone(), dirs.clone());
+        runtimes = runtimes.with(Arc::new(DockerRuntime::new(config)));
+    }
+    #[cfg(feature = "local")]
+    {
+        use thv_runtime_local::{LocalConfig, LocalRuntime};
+        let config = LocalConfig::new(dirs.clone(), env.clone(), processes.clone());
+        runtimes = runtimes.with(Arc::new(LocalRuntime::new(config)));
+    }
+    let _ = (dirs, processes);
+    match env
+        .get(RUNTIME_VARIABLE)
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
+    {
+        Some(name) => runtimes.with_default(RuntimeKind::new(name)),
+        None => runtimes,
+    }
+}
+
+/// Secrets of the environment, unless another provider is asked for.
+fn secrets(env: &Env) -> Result<Arc<dyn SecretProvider>> {
+    if env.non_empty(PROVIDER_VARIABLE).is_none() {
+        return Ok(Arc::new(EnvironmentSecrets::new(env)));
+    }
+    thv_secrets::choose(env, &Configured::default())
+        .and_then(|kind| thv_secrets::open(kind, env))
+        .map_err(|error| Error::Invalid {
+            what: PROVIDER_VARIABLE.into(),
+            detail: error.to_string(),
+        })
+}

@@ -1,0 +1,391 @@
+//! What the command line accepts: names, flags and defaults are ToolHive's where it has them.
+
+mod durations;
+mod not_built;
+mod run_args;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+pub(crate) use run_args::RunArgs;
+
+/// Run and manage MCP servers.
+#[derive(Debug, Parser)]
+#[command(name = "thv", disable_version_flag = true, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// Log more, to standard error
+    #[arg(long, global = true, env = "TOOLHIVE_DEBUG", hide_env = true, value_parser = clap::builder::FalseyValueParser::new())]
+    pub(crate) debug: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run an MCP server: an image, a URL, a program of this host, or a package
+    Run(Box<RunArgs>),
+    /// List MCP servers
+    #[command(alias = "ls")]
+    List(ListArgs),
+    /// Show everything that is known of one MCP server
+    Status(StatusArgs),
+    /// Stop MCP servers
+    Stop(StopArgs),
+    /// Start an MCP server that is stopped; one that runs is left alone
+    Start(StartArgs),
+    /// Stop an MCP server if it runs, and start it
+    Restart(StartArgs),
+    /// Stop and remove MCP servers
+    Rm(RmArgs),
+    /// Show the log of an MCP server or of its proxy
+    Logs(LogsArgs),
+    /// Write the configuration of an MCP server to a file
+    Export(ExportArgs),
+    /// Bring back what should run and does not: after a reboot, or when a proxy was killed
+    Reconcile(ReconcileArgs),
+    /// Ask about container runtimes
+    #[command(subcommand)]
+    Runtime(RuntimeCommand),
+    /// Show the version
+    Version(VersionArgs),
+    /// Write a completion script for a shell
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// Also those that do not run
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// How to write
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: ListFormat,
+    /// Only those with this label (key=value); all that are given must match
+    #[arg(short, long, value_name = "SELECTOR")]
+    pub(crate) label: Vec<String>,
+    /// Only those of this group
+    #[arg(long)]
+    pub(crate) group: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// The MCP server
+    pub(crate) name: String,
+    /// How to write
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+/// Some names, all, or those of a group.
+#[derive(Debug, Args)]
+#[group(skip)]
+pub(crate) struct StopArgs {
+    /// The MCP servers
+    #[arg(required_unless_present_any = ["all", "group"], conflicts_with_all = ["all", "group"])]
+    pub(crate) names: Vec<String>,
+    /// All
+    #[arg(short, long, conflicts_with = "group")]
+    pub(crate) all: bool,
+    /// All of this group
+    #[arg(short, long)]
+    pub(crate) group: Option<String>,
+    /// Seconds that a server may take after it was asked to end, before it is killed
+    #[arg(long, default_value_t = 30)]
+    pub(crate) timeout: u64,
+    /// Also a container that another installation made
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// How to write
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+#[group(skip)]
+pub(crate) struct RmArgs {
+    /// The MCP servers
+    #[arg(required_unless_present_any = ["all", "group"], conflicts_with_all = ["all", "group"])]
+    pub(crate) names: Vec<String>,
+    /// All
+    #[arg(long, conflicts_with = "group")]
+    pub(crate) all: bool,
+    /// All of this group
+    #[arg(short, long)]
+    pub(crate) group: Option<String>,
+    /// Also a container that another installation made
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// How to write
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+#[group(skip)]
+pub(crate) struct StartArgs {
+    /// The MCP server
+    #[arg(required_unless_present_any = ["all", "group"], conflicts_with_all = ["all", "group"])]
+    pub(crate) name: Option<String>,
+    /// All
+    #[arg(short, long, conflicts_with = "group")]
+    pub(crate) all: bool,
+    /// All of this group
+    #[arg(short, long)]
+    pub(crate) group: Option<String>,
+    /// Stay in the foreground; Ctrl-C stops it
+    #[arg(short, long, conflicts_with_all = ["all", "group"])]
+    pub(crate) foreground: bool,
+    /// Also one that another application launched: it is ours from now on
+    #[arg(long)]
+    pub(crate) take_over: bool,
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
+    /// How to write
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+/// When `run` and `start` return.
+#[derive(Debug, Args)]
+#[group(skip)]
+pub(crate) struct WaitArgs {
+    /// Wait until it is ready; not in time is a failure
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "5m",
+        value_parser = durations::parse, conflicts_with_all = ["no_wait", "launch_timeout"])]
+    pub(crate) wait: Option<Duration>,
+    /// Do not wait at all
+    #[arg(long, conflicts_with = "launch_timeout")]
+    pub(crate) no_wait: bool,
+    /// How long to look whether it comes up; still starting after that is no failure
+    #[arg(long, value_name = "DURATION", default_value = "3s", value_parser = durations::parse)]
+    pub(crate) launch_timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogsArgs {
+    /// The MCP server
+    pub(crate) name: String,
+    /// Go on with what comes
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// The log of the proxy
+    #[arg(short, long)]
+    pub(crate) proxy: bool,
+    /// Only the last lines
+    #[arg(long, value_name = "N")]
+    pub(crate) tail: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// The MCP server
+    pub(crate) name: String,
+    /// The file to write
+    pub(crate) path: PathBuf,
+    /// The format
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: ExportFormat,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReconcileArgs {
+    /// Also those that another application launched: they are ours from now on
+    #[arg(long)]
+    pub(crate) take_over: bool,
+    /// How to write
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RuntimeCommand {
+    /// Ask whether a runtime answers
+    Check {
+        /// Seconds to wait for an answer
+        #[arg(long, default_value_t = 30)]
+        timeout: u64,
+        /// The runtime; by default the one that images run on
+        #[arg(long)]
+        runtime: Option<String>,
+        /// How to write
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VersionArgs {
+    /// How to write
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+    /// The same as --format json
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    #[default]
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ListFormat {
+    #[default]
+    Text,
+    Json,
+    Mcpservers,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportFormat {
+    #[default]
+    Json,
+    K8s,
+}
+
+/// Why a command line is not carried out.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// The usage is wrong, or help was asked for.
+    Usage(clap::Error),
+    /// Something is asked for that would have no effect.
+    NoEffect(String),
+}
+
+impl Cli {
+    /// The whole command, flags included that are known and not built.
+    pub(crate) fn full_command() -> clap::Command {
+        Self::command()
+            .mut_subcommand("run", not_built::add_to_run)
+            .mut_subcommand("list", not_built::add_to_list)
+    }
+
+    /// Reads a command line.
+    pub(crate) fn read(args: impl IntoIterator<Item = OsString>) -> Result<Self, Refused> {
+        let mut command = Self::full_command();
+        let matches = command.try_get_matches_from_mut(args).map_err(Refused::Usage)?;
+        if let Some(text) =
+            not_built::first_asked(&matches).or_else(|| run_args::beside_from_config(&matches))
+        {
+            return Err(Refused::NoEffect(text));
+        }
+        Self::from_arg_matches(&matches).map_err(|error| Refused::Usage(error.format(&mut command)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(args: &[&str]) -> Result<Cli, Refused> {
+        Cli::read(["thv"].iter().chain(args).map(OsString::from))
+    }
+
+    #[test]
+    fn the_command_is_consistent() {
+        Cli::full_command().debug_assert();
+    }
+
+    #[test]
+    fn a_flag_whose_effect_is_not_built_is_refused_by_name() {
+        for (flag, name) in [
+            ("--audit-config=a.json", "--audit-config"),
+            ("--enable-audit", "--enable-audit"),
+            ("--tools=a", "--tools"),
+            ("--image-verification=enabled", "--image-verification"),
+            ("--otel-tracing-enabled=false", "--otel-tracing-enabled"),
+            ("--remote-auth-callback-port=9", "--remote-auth-callback-port"),
+            ("--k8s-pod-patch={}", "--k8s-pod-patch"),
+        ] {
+            let Err(Refused::NoEffect(text)) = read(&["run", flag, "mcp/time"]) else {
+                panic!("{flag}")
+            };
+            assert_eq!(text, format!("{name} is not built yet: leave it out"), "{flag}");
+        }
+    }
+
+    #[test]
+    fn a_flag_that_says_the_default_is_fine() {
+        for flag in [
+            "--audit-config=",
+            "--enable-audit=false",
+            "--image-verification=warn",
+            "--otel-sampling-rate=0.1",
+            "--otel-tracing-enabled",
+            "--remote-auth-timeout=30s",
+            "--isolate-network=false",
+        ] {
+            assert!(read(&["run", flag, "mcp/time"]).is_ok(), "{flag}");
+        }
+    }
+
+    #[test]
+    fn what_follows_two_dashes_is_the_servers() {
+        let Ok(Cli {
+            command: Command::Run(args),
+            ..
+        }) = read(&["run", "mcp/time", "--", "--name", "x", "--"])
+        else {
+            panic!()
+        };
+        assert_eq!(args.args, ["--name", "x", "--"]);
+        assert_eq!(args.name, None);
+    }
+
+    #[test]
+    fn a_configuration_file_stands_alone() {
+        let Err(Refused::NoEffect(text)) = read(&["run", "--from-config=a.json", "--name=x"]) else {
+            panic!()
+        };
+        assert_eq!(
+            text,
+            "--name has no effect beside --from-config: leave one of them out"
+        );
+        assert!(matches!(
+            read(&["run", "--from-config=a.json", "mcp/time"]),
+            Err(Refused::NoEffect(_))
+        ));
+        assert!(
+            read(&[
+                "run",
+                "--from-config=a.json",
+                "--runtime=local",
+                "--no-wait",
+                "--debug"
+            ])
+            .is_ok()
+        );
+    }
+
+    #[test]
+    fn waiting_has_a_default_and_contradictions_are_refused() {
+        let Ok(Cli {
+            command: Command::Start(args),
+            ..
+        }) = read(&["start", "x", "--wait"])
+        else {
+            panic!()
+        };
+        assert_eq!(args.wait.wait, Some(Duration::from_mins(5)));
+        for args in [
+            &["start", "x", "--wait=1m", "--no-wait"][..],
+            &["start"],
+            &["start", "a", "b"],
+            &["start", "a", "--all"],
+            &["stop", "a", "--group", "g"],
+            &["run"],
+            &["nonsense"],
+        ] {
+            assert!(matches!(read(args), Err(Refused::Usage(_))), "{args:?}");
+        }
+    }
+}

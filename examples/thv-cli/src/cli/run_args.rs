@@ -1,0 +1,189 @@
+//! The flags of `run` that have an effect.
+
+use std::path::PathBuf;
+
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args};
+use thv::core::{ProxyMode, TransportType};
+use thv::manager::RunRequest;
+
+use super::{Format, WaitArgs};
+
+#[derive(Debug, Args)]
+#[group(skip)]
+pub(crate) struct RunArgs {
+    /// An image, an http(s) URL, exec:///path/of/a/program, uvx://package or npx://package
+    #[arg(required_unless_present = "from_config")]
+    pub(crate) server: Option<String>,
+    /// Arguments of the server
+    #[arg(last = true)]
+    pub(crate) args: Vec<String>,
+
+    /// The name; derived from the server when not given
+    #[arg(long, help_heading = "Workload")]
+    pub(crate) name: Option<String>,
+    /// The group
+    #[arg(long, default_value = "default", help_heading = "Workload")]
+    pub(crate) group: String,
+    /// The runtime: local runs programs on this host without a container
+    #[arg(long, help_heading = "Workload")]
+    pub(crate) runtime: Option<String>,
+    /// A label of the instance (key=value)
+    #[arg(short, long, value_name = "KEY=VALUE", help_heading = "Workload")]
+    pub(crate) label: Vec<String>,
+    /// Run from a configuration that export wrote
+    #[arg(long, value_name = "FILE", help_heading = "Workload")]
+    pub(crate) from_config: Option<PathBuf>,
+    /// Replace a workload of that name even if it was ready once
+    #[arg(long, help_heading = "Workload")]
+    pub(crate) replace: bool,
+
+    /// Stay in the foreground; Ctrl-C removes it
+    #[arg(short, long, help_heading = "Launch")]
+    pub(crate) foreground: bool,
+    /// With --foreground: Ctrl-C stops it and keeps it
+    #[arg(long, requires = "foreground", help_heading = "Launch")]
+    pub(crate) keep: bool,
+    #[command(flatten, next_help_heading = "Launch")]
+    pub(crate) wait: WaitArgs,
+    /// How to write
+    #[arg(long, value_enum, default_value_t, help_heading = "Launch")]
+    pub(crate) format: Format,
+
+    /// How the server speaks: stdio, sse or streamable-http [default: streamable-http]
+    #[arg(long, help_heading = "Proxy")]
+    pub(crate) transport: Option<TransportType>,
+    /// How the proxy of a stdio server speaks: sse or streamable-http [default: streamable-http]
+    #[arg(long, help_heading = "Proxy")]
+    pub(crate) proxy_mode: Option<ProxyMode>,
+    /// The address that the proxy binds
+    #[arg(long, default_value = "127.0.0.1", help_heading = "Proxy")]
+    pub(crate) host: String,
+    /// The port of the proxy; 0 is a free one
+    #[arg(long, default_value_t = 0, help_heading = "Proxy")]
+    pub(crate) proxy_port: u16,
+    /// An Origin that browsers may come from
+    #[arg(long, value_name = "ORIGIN", help_heading = "Proxy")]
+    pub(crate) allowed_origins: Vec<String>,
+    /// How long an unused session lives; 0 is two hours
+    #[arg(long, value_name = "DURATION", default_value = "0s", help_heading = "Proxy")]
+    pub(crate) session_ttl: String,
+    /// A header that the proxy adds towards a remote server
+    #[arg(long, value_name = "NAME=VALUE", help_heading = "Proxy")]
+    pub(crate) remote_forward_headers: Vec<String>,
+
+    /// The port of the server; 0 is a free one
+    #[arg(long, default_value_t = 0, help_heading = "Server")]
+    pub(crate) target_port: u16,
+    /// The host of the server [default: 127.0.0.1]
+    #[arg(long, help_heading = "Server")]
+    pub(crate) target_host: Option<String>,
+    /// A further port to publish ([host:]container)
+    #[arg(short, long, value_name = "PORT", help_heading = "Server")]
+    pub(crate) publish: Vec<String>,
+    /// A variable of the server's environment
+    #[arg(short, long, value_name = "KEY=VALUE", help_heading = "Server")]
+    pub(crate) env: Vec<String>,
+    /// A file of such variables
+    #[arg(long, value_name = "FILE", help_heading = "Server")]
+    pub(crate) env_file: Option<PathBuf>,
+    /// A folder of such files
+    #[arg(long, value_name = "FOLDER", help_heading = "Server")]
+    pub(crate) env_file_dir: Option<PathBuf>,
+    /// A secret for the server's environment (name,target=VARIABLE)
+    #[arg(long, value_name = "SECRET", help_heading = "Server")]
+    pub(crate) secret: Vec<String>,
+    /// A folder or file of this host (host:container[:ro])
+    #[arg(short, long, value_name = "VOLUME", help_heading = "Server")]
+    pub(crate) volume: Vec<String>,
+
+    /// What the server may do: none, network, or the path of a profile
+    #[arg(long, value_name = "PROFILE", help_heading = "Permissions")]
+    pub(crate) permission_profile: Option<String>,
+    /// The network mode
+    #[arg(long, value_name = "MODE", help_heading = "Permissions")]
+    pub(crate) network: Option<String>,
+    /// Limit the network to what the profile allows. Said explicitly: do not run where that cannot be done
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        help_heading = "Permissions")]
+    pub(crate) isolate_network: Option<bool>,
+    /// Whether the user's ignore file hides paths inside volumes
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        default_value_t = true, action = clap::ArgAction::Set, help_heading = "Permissions")]
+    pub(crate) ignore_globally: bool,
+}
+
+/// A configuration file says everything about the workload; what may stand beside it is how it is launched.
+pub(super) fn beside_from_config(matches: &ArgMatches) -> Option<String> {
+    const LAUNCH: [&str; 9] = [
+        "from_config",
+        "foreground",
+        "debug",
+        "runtime",
+        "replace",
+        "wait",
+        "no_wait",
+        "launch_timeout",
+        "format",
+    ];
+    let Some(("run", matches)) = matches.subcommand() else {
+        return None;
+    };
+    if matches.value_source("from_config") != Some(ValueSource::CommandLine) {
+        return None;
+    }
+    let beside =
+        |id: &&str| !LAUNCH.contains(id) && matches.value_source(id) == Some(ValueSource::CommandLine);
+    let id = matches.ids().map(clap::Id::as_str).find(beside)?;
+    let shown = match id {
+        "server" | "args" => id.to_uppercase(),
+        _ => format!("--{}", id.replace('_', "-")),
+    };
+    Some(format!(
+        "{shown} has no effect beside --from-config: leave one of them out"
+    ))
+}
+
+impl RunArgs {
+    /// What is asked of the manager.
+    pub(crate) fn request(&self, debug: bool) -> RunRequest {
+        let given = |text: &String| (!text.is_empty()).then(|| text.clone());
+        let given_option = |text: &Option<String>| text.as_ref().and_then(given);
+        let port = |port: u16| (port != 0).then_some(port);
+        let mut request = RunRequest::new(self.server.clone().unwrap_or_default());
+        request.args.clone_from(&self.args);
+        request.name.clone_from(&self.name);
+        request.group = given(&self.group);
+        request.runtime = self.explicit_runtime();
+        request.transport = self.transport;
+        request.proxy_mode = self.proxy_mode;
+        request.host = given(&self.host);
+        request.allowed_origins.clone_from(&self.allowed_origins);
+        request.proxy_port = port(self.proxy_port);
+        request.target_port = port(self.target_port);
+        request.target_host = given_option(&self.target_host);
+        request.publish.clone_from(&self.publish);
+        request.permission_profile = given_option(&self.permission_profile);
+        request.network = given_option(&self.network);
+        request.isolate_network = self.isolate_network;
+        request.env.clone_from(&self.env);
+        request.env_file.clone_from(&self.env_file);
+        request.env_file_dir.clone_from(&self.env_file_dir);
+        request.volumes.clone_from(&self.volume);
+        request.secrets.clone_from(&self.secret);
+        request.labels.clone_from(&self.label);
+        request.forward_headers.clone_from(&self.remote_forward_headers);
+        request.session_ttl = given(&self.session_ttl);
+        request.ignore_globally = Some(self.ignore_globally);
+        request.debug = debug;
+        request
+    }
+
+    /// The runtime that the flag names.
+    pub(crate) fn explicit_runtime(&self) -> Option<thv::runtime::RuntimeKind> {
+        self.runtime
+            .as_deref()
+            .filter(|kind| !kind.is_empty())
+            .map(thv::runtime::RuntimeKind::from)
+    }
+}

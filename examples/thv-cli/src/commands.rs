@@ -1,0 +1,112 @@
+//! One file for each verb.
+
+mod completion;
+mod export;
+mod list;
+mod logs;
+mod reconcile;
+mod rm;
+mod run;
+mod runtime;
+mod start;
+mod status;
+mod stop;
+mod version;
+
+mod foreground;
+mod names;
+mod outcome;
+mod results;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use thv::core::Env;
+use thv::manager::{Detached, Manager};
+
+use crate::cli::{Cli, Command};
+use crate::output::error;
+
+/// What a command failed with, ready to be shown.
+#[derive(Debug)]
+pub(crate) struct Failure(String);
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Failure {
+    fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+impl From<thv::manager::Error> for Failure {
+    fn from(error: thv::manager::Error) -> Self {
+        Self(error::report(&error))
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self(format!("cannot write: {error}"))
+    }
+}
+
+impl From<thv::core::InvalidName> for Failure {
+    fn from(error: thv::core::InvalidName) -> Self {
+        Self(error.to_string())
+    }
+}
+
+type Done = Result<ExitCode, Failure>;
+
+/// Carries a command out. Ctrl-C drops a verb, which releases what it holds; one in the foreground ends in order.
+pub(crate) async fn run(cli: &Cli) -> Done {
+    match &cli.command {
+        Command::Run(args) if args.foreground => run::foreground(args, cli.debug).await,
+        Command::Start(args) | Command::Restart(args) if args.foreground => {
+            let restart = matches!(cli.command, Command::Restart(_));
+            start::foreground(args, restart).await
+        }
+        _ => tokio::select! {
+            done = dispatch(cli) => done,
+            signal = foreground::signal() => Ok(ExitCode::from(128_u8.saturating_add(signal))),
+        },
+    }
+}
+
+async fn dispatch(cli: &Cli) -> Done {
+    match &cli.command {
+        Command::Run(args) => run::run(args, cli.debug).await,
+        Command::List(args) => list::run(args).await,
+        Command::Status(args) => status::run(args).await,
+        Command::Stop(args) => stop::run(args).await,
+        Command::Start(args) => start::run(args, false).await,
+        Command::Restart(args) => start::run(args, true).await,
+        Command::Rm(args) => rm::run(args).await,
+        Command::Logs(args) => logs::run(args).await,
+        Command::Export(args) => export::run(args).await,
+        Command::Reconcile(args) => reconcile::run(args).await,
+        Command::Runtime(command) => runtime::run(command).await,
+        Command::Version(args) => version::run(args),
+        Command::Completion { shell } => completion::run(*shell),
+    }
+}
+
+/// Whether this process is a detached proxy.
+pub(crate) fn is_detached() -> bool {
+    std::env::var_os("TOOLHIVE_DETACHED").is_some_and(|value| value == "1")
+}
+
+/// The manager of the command line: its supervisors are processes of their own, this program again.
+fn manager() -> Result<Manager, Failure> {
+    let program = std::env::current_exe()
+        .map_err(|error| Failure::new(format!("cannot find the path of this program: {error}")))?;
+    let builder = thv::manager_from_env(Env::from_vars(std::env::vars_os()))?
+        .launcher_id("thv")
+        .launcher(Arc::new(Detached::new(program, [])));
+    Ok(builder.build()?)
+}

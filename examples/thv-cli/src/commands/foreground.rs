@@ -1,0 +1,65 @@
+//! Signals, and workloads that live as long as their command.
+
+use std::process::ExitCode;
+
+use thv::manager::ForegroundEnd;
+use tokio::signal::unix::{SignalKind, signal as listen};
+use tokio_util::sync::CancellationToken;
+
+use crate::output::note;
+
+const SIGTERM: u8 = 15;
+
+/// Waits for SIGINT, SIGTERM or SIGQUIT, and says which came.
+pub(super) async fn signal() -> u8 {
+    let kinds = [
+        (SignalKind::interrupt(), 2),
+        (SignalKind::terminate(), SIGTERM),
+        (SignalKind::quit(), 3),
+    ];
+    let waits = kinds.into_iter().map(|(kind, number)| {
+        Box::pin(async move {
+            match listen(kind) {
+                Ok(mut signals) => {
+                    signals.recv().await;
+                }
+                // Without a handler the signal ends the process by itself.
+                Err(_) => std::future::pending::<()>().await,
+            }
+            number
+        })
+    });
+    futures_util::future::select_all(waits).await.0
+}
+
+/// Gives `work` a token that the first signal cancels. A second Ctrl-C ends the process; SIGTERM may come again, from each
+/// command that wants the same end, and must not cut it short.
+pub(super) async fn until_signal<T, F: Future<Output = T>>(work: impl FnOnce(CancellationToken) -> F) -> T {
+    let cancel = CancellationToken::new();
+    let signals = async {
+        signal().await;
+        cancel.cancel();
+        loop {
+            match signal().await {
+                SIGTERM => {}
+                number => std::process::exit(i32::from(128 + number)),
+            }
+        }
+    };
+    tokio::select! {
+        done = work(cancel.clone()) => done,
+        () = signals => unreachable!("signals are waited for without end"),
+    }
+}
+
+/// What became of the workload.
+pub(super) fn write(name: &str, end: ForegroundEnd) -> ExitCode {
+    match end {
+        ForegroundEnd::Deleted => note(&format!("\"{name}\" is stopped and removed")),
+        ForegroundEnd::Stopped => note(&format!("\"{name}\" is stopped")),
+        ForegroundEnd::AlreadyRunning => note(&format!("\"{name}\" is running already")),
+        ForegroundEnd::TakenOver => note(&format!("\"{name}\" belongs to another process now")),
+        _ => {}
+    }
+    ExitCode::SUCCESS
+}

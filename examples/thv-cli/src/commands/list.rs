@@ -1,0 +1,132 @@
+//! `thv list`.
+
+use std::process::ExitCode;
+
+use thv::core::{Json, ProxyMode, Workload, WorkloadStatus};
+use thv::labels::Selector;
+use thv::manager::ListOptions;
+
+use super::{Done, Failure, manager};
+use crate::cli::{ListArgs, ListFormat};
+use crate::output::table::{Cell, Colour, layout};
+use crate::output::{has_colours, json, note, print, progress, times};
+
+pub(super) async fn run(args: &ListArgs) -> Done {
+    let mut options = ListOptions {
+        all: args.all,
+        group: args.group.clone(),
+        selector: None,
+    };
+    if !args.label.is_empty() {
+        let selector = args.label.join(",").parse::<Selector>();
+        options.selector = Some(selector.map_err(|error| Failure::new(error.to_string()))?);
+    }
+    let listed = progress::during("listing", manager()?.list(options)).await?;
+    for warning in &listed.warnings {
+        note(&format!("Warning: {warning}"));
+    }
+    let text = match args.format {
+        ListFormat::Json => {
+            thv::core::gojson::to_string_pretty(&listed.workloads)
+                .map_err(|error| Failure::new(error.to_string()))?
+                + "\n"
+        }
+        ListFormat::Mcpservers => json::text(&mcp_servers(&listed.workloads))? + "\n",
+        ListFormat::Text if listed.workloads.is_empty() => "No MCP servers found\n".to_owned(),
+        ListFormat::Text => table(&listed.workloads, has_colours()),
+    };
+    print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn table(workloads: &[Workload], colours: bool) -> String {
+    let heads = ["NAME", "PACKAGE", "STATUS", "URL", "PORT", "GROUP", "CREATED"];
+    let mut rows = vec![heads.map(Cell::from).to_vec()];
+    rows.extend(workloads.iter().map(|workload| {
+        vec![
+            workload.name.clone().into(),
+            workload.package.clone().into(),
+            status(workload.status),
+            workload.url.clone().into(),
+            workload.port.to_string().into(),
+            workload.group.clone().into(),
+            times::go_text(&workload.created_at).into(),
+        ]
+    }));
+    layout(&rows, colours)
+}
+
+/// The status with ToolHive's decorations.
+pub(super) fn status(status: WorkloadStatus) -> Cell {
+    let decoration = match status {
+        WorkloadStatus::Unauthenticated => "⚠️  ",
+        WorkloadStatus::AuthRetrying => "🔄 ",
+        WorkloadStatus::PolicyStopped => "🚫 ",
+        _ => "",
+    };
+    let colour = match status {
+        WorkloadStatus::Running => Colour::Green,
+        WorkloadStatus::Error | WorkloadStatus::Unhealthy | WorkloadStatus::Unauthenticated => Colour::Red,
+        WorkloadStatus::Stopped | WorkloadStatus::Unknown => Colour::Grey,
+        _ => Colour::Yellow,
+    };
+    Cell::coloured(format!("{decoration}{status}"), colour)
+}
+
+/// What clients put into their configuration.
+fn mcp_servers(workloads: &[Workload]) -> Json {
+    let servers = workloads.iter().map(|workload| {
+        let kind = workload.proxy_mode.map_or_else(
+            || {
+                workload
+                    .transport_type
+                    .map_or("", thv::core::TransportType::as_str)
+            },
+            ProxyMode::as_str,
+        );
+        let entry = json::Object::default()
+            .with("type", kind)
+            .with_text("url", &workload.url);
+        (workload.name.clone(), Json::from(entry))
+    });
+    json::Object::default()
+        .with("mcpServers", servers.collect::<Json>())
+        .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use thv::core::TransportType;
+
+    use super::*;
+
+    fn workloads() -> Vec<Workload> {
+        let mut fetch = Workload::new("fetch", WorkloadStatus::Running);
+        fetch.package = "ghcr.io/stackloklabs/gofetch/server:1.0.5".into();
+        fetch.url = "http://127.0.0.1:28733/mcp".into();
+        fetch.port = 28733;
+        fetch.transport_type = Some(TransportType::StreamableHttp);
+        fetch.proxy_mode = Some(ProxyMode::StreamableHttp);
+        fetch.group = "default".into();
+        fetch.created_at = "2026-08-21T10:12:13.123456789+05:45".parse().unwrap();
+        let mut remote = Workload::new("remote", WorkloadStatus::Unauthenticated);
+        remote.package = "remote".into();
+        remote.status_context = "token expired".into();
+        vec![fetch, remote]
+    }
+
+    #[test]
+    fn the_table_has_toolhives_columns() {
+        insta::assert_snapshot!(table(&workloads(), false));
+    }
+
+    #[test]
+    fn json_has_toolhives_keys() {
+        insta::assert_snapshot!(thv::core::gojson::to_string_pretty(&workloads()).unwrap());
+    }
+
+    #[test]
+    fn client_entries_have_type_and_url() {
+        insta::assert_snapshot!(json::text(&mcp_servers(&workloads())).unwrap());
+    }
+}

@@ -1,0 +1,112 @@
+//! `thv start` and `thv restart`.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::process::ExitCode;
+
+use thv::core::WorkloadName;
+use thv::manager::{BatchResult, Manager, RunOutcome, StartOptions, StopOptions};
+
+use super::{Done, Failure, foreground, is_detached, manager, names, outcome, results};
+use crate::cli::{Format, StartArgs};
+use crate::output::{note, progress};
+
+pub(super) async fn run(args: &StartArgs, restart: bool) -> Done {
+    let manager = manager()?;
+    let options = options(args);
+    let Some(name) = &args.name else {
+        return several(&manager, args, restart).await;
+    };
+    let name = WorkloadName::new(name.as_str())?;
+    let done = if restart {
+        progress::during(
+            "restarting",
+            Box::pin(manager.restart(&name, StopOptions::default(), options)),
+        )
+        .await?
+    } else {
+        progress::during("starting", Box::pin(manager.start(&name, options))).await?
+    };
+    outcome::write(&done, args.format)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn several(manager: &Manager, args: &StartArgs, restart: bool) -> Done {
+    let names = names::chosen(manager, &[], args.group.as_ref()).await?;
+    let verb = if restart { "Restarting" } else { "Starting" };
+    if args.format == Format::Text {
+        for name in &names {
+            note(&format!("{verb} {name}..."));
+        }
+    }
+    let results = if restart {
+        progress::during("restarting", restart_all(manager, names, &options(args))).await
+    } else {
+        progress::during("starting", manager.start_all(names, options(args)).into_future()).await
+    };
+    let code = results::write(&results, args.format, outcome::object)?;
+    if args.format == Format::Text {
+        let failed = results.iter().filter(|one| one.result.is_err()).count();
+        let verb = if restart { "Restart" } else { "Start" };
+        note(&format!(
+            "{verb} summary: {} succeeded, {failed} failed",
+            results.len() - failed
+        ));
+    }
+    Ok(code)
+}
+
+async fn restart_all(
+    manager: &Manager,
+    names: Vec<String>,
+    options: &StartOptions,
+) -> Vec<BatchResult<RunOutcome>> {
+    let restarts = names.into_iter().map(|name| async move {
+        let result = match WorkloadName::new(name.as_str()) {
+            Ok(valid) => {
+                manager
+                    .restart(&valid, StopOptions::default(), options.clone())
+                    .await
+            }
+            Err(error) => Err(error.into()),
+        };
+        BatchResult { name, result }
+    });
+    futures_util::future::join_all(restarts).await
+}
+
+/// In the foreground: for a user, or as the detached proxy that a launcher started with a socket on standard input.
+pub(super) async fn foreground(args: &StartArgs, restart: bool) -> Done {
+    let text = args.name.as_deref().unwrap_or_default();
+    let name = WorkloadName::new(text)?;
+    let manager = manager()?;
+    if is_detached() {
+        let socket = handover()?;
+        foreground::until_signal(|cancel| manager.run_detached_child(&name, socket, cancel)).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if restart {
+        manager.stop(&name, StopOptions::default()).await?;
+    }
+    let end = foreground::until_signal(|cancel| {
+        Box::pin(manager.start_foreground(&name, options(args), cancel, |up| {
+            // What cannot be written to a closed terminal is not worth ending the server for.
+            let _ = outcome::write(&up, args.format);
+        }))
+    })
+    .await?;
+    Ok(foreground::write(text, end))
+}
+
+fn handover() -> Result<OwnedFd, Failure> {
+    std::io::stdin()
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(|error| Failure::new(format!("cannot take the hand-over from standard input: {error}")))
+}
+
+fn options(args: &StartArgs) -> StartOptions {
+    StartOptions {
+        wait: outcome::wait_for(&args.wait),
+        take_over: args.take_over,
+    }
+}

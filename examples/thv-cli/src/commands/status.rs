@@ -1,0 +1,138 @@
+//! `thv status`.
+
+use std::process::ExitCode;
+
+use jiff::Timestamp;
+use thv::core::{Json, ProxyMode, TransportType, WorkloadName, WorkloadStatus};
+use thv::manager::WorkloadDetails;
+
+use super::{Done, list, manager};
+use crate::cli::{Format, StatusArgs};
+use crate::output::table::{Cell, layout};
+use crate::output::{has_colours, json, print, progress, times};
+
+pub(super) async fn run(args: &StatusArgs) -> Done {
+    let name = WorkloadName::new(args.name.as_str())?;
+    let details = progress::during("looking", manager()?.status(&name)).await?;
+    let uptime = uptime(&details, Timestamp::now());
+    match args.format {
+        Format::Text => print(&text(&details, &uptime, has_colours()))?,
+        Format::Json => json::print(&object(&details, &uptime))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn text(details: &WorkloadDetails, uptime: &str, colours: bool) -> String {
+    let workload = &details.workload;
+    let yes = |yes: bool| if yes { "yes" } else { "no" };
+    let lines: Vec<(&str, Cell)> = vec![
+        ("Name:", workload.name.clone().into()),
+        ("Status:", list::status(workload.status)),
+        ("Reason:", workload.status_context.clone().into()),
+        ("Health:", health(workload.status).into()),
+        ("Package:", workload.package.clone().into()),
+        ("URL:", workload.url.clone().into()),
+        ("Port:", workload.port.to_string().into()),
+        (
+            "Transport:",
+            workload.transport_type.map_or("", TransportType::as_str).into(),
+        ),
+        (
+            "Proxy Mode:",
+            workload.proxy_mode.map_or("", ProxyMode::as_str).into(),
+        ),
+        ("Group:", workload.group.clone().into()),
+        ("Created:", times::short(&workload.created_at).into()),
+        ("Remote:", if workload.remote { "true" } else { "" }.into()),
+        ("Uptime:", uptime.into()),
+        ("Should run:", yes(details.desired_running).into()),
+        (
+            "Runtime:",
+            details.runtime.as_ref().map_or("", |kind| kind.as_str()).into(),
+        ),
+        ("Network:", network(details).into()),
+        (
+            "Launched by:",
+            details.launcher.clone().unwrap_or_default().into(),
+        ),
+        (
+            "Proxy process:",
+            details
+                .proxy_pid
+                .map(|pid| pid.to_string())
+                .unwrap_or_default()
+                .into(),
+        ),
+        ("Proxy log:", details.proxy_log.display().to_string().into()),
+    ];
+    let rows: Vec<_> = lines
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(label, value)| vec![Cell::from(label), value])
+        .collect();
+    layout(&rows, colours)
+}
+
+/// Nothing is said of a remote server: its network is elsewhere.
+fn network(details: &WorkloadDetails) -> &'static str {
+    match (details.workload.remote, details.network_isolated) {
+        (true, _) => "",
+        (false, true) => "isolated",
+        (false, false) => "not isolated",
+    }
+}
+
+/// ToolHive's keys in its order, then ours.
+fn object(details: &WorkloadDetails, uptime: &str) -> Json {
+    let workload = &details.workload;
+    let thv = json::Object::default()
+        .with("desired_running", details.desired_running)
+        .with("network_isolated", details.network_isolated)
+        .with_text(
+            "runtime",
+            details.runtime.as_ref().map_or("", |kind| kind.as_str()),
+        )
+        .with_text("launcher", details.launcher.as_deref().unwrap_or_default())
+        .with("proxy_pid", i64::from(details.proxy_pid.unwrap_or(0)))
+        .with("proxy_log", details.proxy_log.display().to_string());
+    json::Object::default()
+        .with("name", workload.name.as_str())
+        .with("status", workload.status.as_str())
+        .with_text("health", health(workload.status))
+        .with("package", workload.package.as_str())
+        .with("url", workload.url.as_str())
+        .with("port", i64::from(workload.port))
+        .with(
+            "transport",
+            workload.transport_type.map_or("", TransportType::as_str),
+        )
+        .with_text("proxy_mode", workload.proxy_mode.map_or("", ProxyMode::as_str))
+        .with_text("group", &workload.group)
+        .with_text("uptime", uptime)
+        .with_text("status_context", &workload.status_context)
+        .with("thv", thv)
+        .into()
+}
+
+fn health(status: WorkloadStatus) -> &'static str {
+    match status {
+        WorkloadStatus::Running => "healthy",
+        WorkloadStatus::Starting | WorkloadStatus::Unknown => "unknown",
+        WorkloadStatus::Unauthenticated => "unauthenticated",
+        WorkloadStatus::AuthRetrying => "degraded",
+        WorkloadStatus::Unhealthy
+        | WorkloadStatus::Stopped
+        | WorkloadStatus::Error
+        | WorkloadStatus::Stopping
+        | WorkloadStatus::Removing
+        | WorkloadStatus::PolicyStopped => "unhealthy",
+    }
+}
+
+fn uptime(details: &WorkloadDetails, now: Timestamp) -> String {
+    let workload = &details.workload;
+    if workload.status != WorkloadStatus::Running || workload.started_at.is_zero() {
+        return String::new();
+    }
+    times::uptime(&workload.started_at, now)
+}

@@ -1,0 +1,70 @@
+//! `thv`: run and manage MCP servers from the command line.
+//!
+//! A thin layer: it reads a command line, calls one verb of the manager, and writes what came of it.
+
+mod cli;
+mod commands;
+mod output;
+
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+
+use cli::{Cli, Refused};
+
+/// All failures, usage included, end with 1, as ToolHive's do.
+fn main() -> ExitCode {
+    match Cli::read(std::env::args_os()) {
+        Ok(cli) => run(&cli),
+        Err(Refused::NoEffect(text)) => fail(&text),
+        Err(Refused::Usage(error)) => {
+            // Help goes to standard output, the rest to standard error; a closed stream is nobody's failure.
+            let _ = error.print();
+            match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                    ExitCode::SUCCESS
+                }
+                _ => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+fn run(cli: &Cli) -> ExitCode {
+    start_logging(cli.debug);
+    // One thread is enough to wait, and a detached proxy stays small.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("cannot start the async runtime: {error}")),
+    };
+    let done = runtime.block_on(commands::run(cli));
+    // A reader of standard input or a log that is still followed must not hold the end up.
+    runtime.shutdown_background();
+    match done {
+        Ok(code) => code,
+        Err(error) => fail(&error.to_string()),
+    }
+}
+
+fn fail(text: &str) -> ExitCode {
+    output::note(&format!("Error: {text}"));
+    ExitCode::FAILURE
+}
+
+fn start_logging(debug: bool) {
+    use tracing_subscriber::EnvFilter;
+    let detached = commands::is_detached();
+    let level = match (debug, detached) {
+        (true, _) => {
+            "info,thv_manager=debug,thv_proxy=debug,thv_runtime_docker=debug,thv_runtime_local=debug"
+        }
+        (false, true) => "info",
+        (false, false) => "warn",
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(level))
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_target(debug)
+        .init();
+}

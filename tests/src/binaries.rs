@@ -1,0 +1,74 @@
+//! The programs under test, built with the profile of the tests.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The command line.
+///
+/// # Panics
+/// When it does not build.
+pub fn thv() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| folder().join("thv"))
+}
+
+/// The echo server as a program of this host.
+///
+/// # Panics
+/// When it does not build.
+pub fn echo_server() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| folder().join("echo-server"))
+}
+
+/// The workspace.
+pub(crate) fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the package is a folder of the workspace")
+}
+
+/// Cargo, as it runs here.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
+    command.current_dir(workspace());
+    command
+}
+
+/// Where the programs are, once they are up to date. A test executable is at `<target>/<profile>/deps/<name>`.
+fn folder() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let test = std::env::current_exe().expect("a test knows its path");
+        let folder = test
+            .parent()
+            .and_then(Path::parent)
+            .expect("a test is below the target folder");
+        let profile = match folder.file_name().and_then(|name| name.to_str()) {
+            Some("debug") | None => "dev",
+            Some(profile) => profile,
+        };
+        let target = folder
+            .parent()
+            .expect("a profile is a folder of the target folder");
+        let status = cargo()
+            .args([
+                "build",
+                "--quiet",
+                "--package",
+                "thv-cli",
+                "--package",
+                "echo-server",
+                "--profile",
+                profile,
+            ])
+            .arg("--target-dir")
+            .arg(target)
+            .status()
+            .expect("cargo runs");
+        assert!(status.success(), "the programs under test do not build");
+        folder.to_owned()
+    })
+}

@@ -1,0 +1,173 @@
+//! A real engine, and the echo server as images that come from no registry.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+use thv::core::WorkloadName;
+use thv::labels::OWNER;
+use thv::runtime::{Instance, InstanceRef, Runtime as _};
+use thv::runtime_docker::{DockerConfig, DockerRuntime};
+use tokio::sync::OnceCell;
+
+use crate::image::Image;
+use crate::requirements::{missing, static_echo};
+
+/// A Docker engine.
+#[derive(Debug, Clone)]
+pub struct Docker {
+    socket: PathBuf,
+    image: String,
+    passing: Arc<Passing>,
+}
+
+/// Images that go with the test.
+#[derive(Debug)]
+struct Passing {
+    socket: PathBuf,
+    images: Mutex<Vec<String>>,
+}
+
+impl Drop for Passing {
+    fn drop(&mut self) {
+        for image in self
+            .images
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .drain(..)
+        {
+            // Not worth failing for: it is in nobody's way.
+            let _ = delete(&self.socket, &format!("/images/{image}?force=true"));
+        }
+    }
+}
+
+/// The engine at `THV_TEST_SOCKET`, by default `/var/run/docker.sock`, with an image of the echo server. `None`: skip.
+///
+/// # Panics
+/// When something is missing that `THV_REQUIRE` names (`docker`, `static-echo`).
+pub async fn docker() -> Option<Docker> {
+    static IMAGE: OnceCell<String> = OnceCell::const_new();
+    let socket =
+        std::env::var_os("THV_TEST_SOCKET").map_or_else(|| "/var/run/docker.sock".into(), PathBuf::from);
+    if let Err(error) = DockerRuntime::connect(DockerConfig::at(&socket)).await {
+        missing("docker", &error.to_string());
+        return None;
+    }
+    static_echo()?;
+    let passing = Arc::new(Passing {
+        socket: socket.clone(),
+        images: Mutex::default(),
+    });
+    let mut docker = Docker {
+        socket,
+        image: String::new(),
+        passing,
+    };
+    docker.image = IMAGE
+        .get_or_init(async || docker.build("localhost/thv-test/echo", "1").await)
+        .await
+        .clone();
+    Some(docker)
+}
+
+impl Docker {
+    /// What `DOCKER_HOST` is for it.
+    pub fn host(&self) -> String {
+        format!("unix://{}", self.socket.display())
+    }
+
+    /// An image of the echo server alone, that speaks as `MCP_TRANSPORT` says.
+    pub fn image(&self) -> &str {
+        &self.image
+    }
+
+    /// The engine through our own adapter.
+    pub fn runtime(&self) -> DockerRuntime {
+        DockerRuntime::new(DockerConfig::at(&self.socket))
+    }
+
+    /// What the engine has for a workload.
+    ///
+    /// # Panics
+    /// When the engine does not answer.
+    pub async fn instance(&self, name: &str) -> Option<Instance> {
+        let name: WorkloadName = name.parse().expect("a workload's name");
+        self.runtime().inspect(&name).await.expect("the engine answers")
+    }
+
+    /// Builds an image of the echo server whose tool `version` answers `version`. Gives `repository:TAG` with a tag made
+    /// of the content, so that the same image is built once and no test changes what another uses.
+    ///
+    /// # Panics
+    /// When the engine does not take it.
+    pub async fn build(&self, repository: &str, version: &str) -> String {
+        let image = Image::new(version);
+        let reference = format!("{repository}:{}", image.tag());
+        self.load(&image, &reference).await;
+        reference
+    }
+
+    /// The same under a reference that the test chooses; it goes with the test.
+    ///
+    /// # Panics
+    /// As [`build`](Self::build).
+    pub async fn build_as(&self, reference: &str, version: &str) {
+        self.passes(reference);
+        self.load(&Image::new(version), reference).await;
+    }
+
+    /// This image goes with the test.
+    pub fn passes(&self, reference: &str) {
+        let mut images = self.passing.images.lock().unwrap_or_else(PoisonError::into_inner);
+        images.push(reference.to_owned());
+    }
+
+    async fn load(&self, image: &Image, reference: &str) {
+        let tar = image.saved_as(reference);
+        let chunks: Vec<_> = tar
+            .chunks(64 << 10)
+            .map(|chunk| Ok(Bytes::copy_from_slice(chunk)))
+            .collect();
+        let images = self.runtime().images().expect("an engine has images");
+        let loaded = images
+            .load(stream::iter(chunks).boxed())
+            .await
+            .expect("the engine takes the image");
+        assert!(
+            loaded.iter().any(|known| known == reference),
+            "loaded {loaded:?}, not {reference}"
+        );
+    }
+
+    /// Removes all containers of an installation: at the end of a test, whatever became of it.
+    pub(crate) fn remove_all_of(&self, owner: &str) {
+        let (docker, owner) = (self.clone(), owner.to_owned());
+        // A thread: the test's own async runtime may be the one that is dropping the machine.
+        let cleaning = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("an async runtime").block_on(async {
+                let engine = docker.runtime();
+                for instance in engine.list().await.unwrap_or_default() {
+                    let ours = instance.labels.get(OWNER).is_some_and(|other| *other == owner);
+                    if let (true, Ok(name)) = (ours, instance.workload.parse()) {
+                        let _ = engine.remove(&InstanceRef::named(name)).await;
+                    }
+                }
+            });
+        });
+        // A panic in there must not become one while another is under way.
+        let _ = cleaning.join();
+    }
+}
+
+/// One request to the engine, without an async runtime.
+fn delete(socket: &Path, path: &str) -> std::io::Result<()> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.write_all(format!("DELETE {path} HTTP/1.0\r\nhost: engine\r\n\r\n").as_bytes())?;
+    stream.read_to_end(&mut Vec::new()).map(drop)
+}

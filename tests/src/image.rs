@@ -1,0 +1,82 @@
+//! The echo server as an image `FROM scratch`.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::requirements::static_echo;
+
+/// An image with one layer, which holds the echo server alone.
+#[derive(Debug, Clone)]
+pub(crate) struct Image {
+    pub(crate) config: Vec<u8>,
+    pub(crate) layer: Vec<u8>,
+}
+
+impl Image {
+    /// An image whose tool `version` answers `version`.
+    pub(crate) fn new(version: &str) -> Self {
+        let binary = static_echo().expect("asked for before");
+        let program = std::fs::read(binary).expect("the static echo server can be read");
+        let layer = archive([("echo-server", program.as_slice(), 0o755)]);
+        let config = json!({
+            "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
+            "os": "linux",
+            "config": { "Entrypoint": ["/echo-server"], "Env": [format!("ECHO_VERSION={version}")] },
+            "rootfs": { "type": "layers", "diff_ids": [digest(&layer)] },
+        });
+        let config = config.to_string().into_bytes();
+        Self { config, layer }
+    }
+
+    /// A tag of its own: the same content has the same.
+    pub(crate) fn tag(&self) -> String {
+        let digest = digest(&self.config);
+        digest.trim_start_matches("sha256:")[..12].to_owned()
+    }
+
+    /// What `docker save` would write.
+    pub(crate) fn saved_as(&self, reference: &str) -> Vec<u8> {
+        let manifest = json!([{ "Config": "config.json", "RepoTags": [reference], "Layers": ["layer.tar"] }]);
+        archive([
+            ("manifest.json", manifest.to_string().as_bytes(), 0o644),
+            ("config.json", &self.config, 0o644),
+            ("layer.tar", &self.layer, 0o644),
+        ])
+    }
+
+    /// What a registry gives for it.
+    pub(crate) fn manifest(&self) -> Value {
+        let part = |kind: &str, content: &[u8]| json!({ "mediaType": kind, "digest": digest(content), "size": content.len() });
+        json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": part("application/vnd.oci.image.config.v1+json", &self.config),
+            "layers": [part("application/vnd.oci.image.layer.v1.tar", &self.layer)],
+        })
+    }
+}
+
+/// `sha256:…`.
+pub(crate) fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes)
+        .iter()
+        .fold("sha256:".to_owned(), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+}
+
+fn archive<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8], u32)>) -> Vec<u8> {
+    let mut archive = tar::Builder::new(Vec::new());
+    for (name, content, mode) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(mode);
+        archive
+            .append_data(&mut header, name, content)
+            .expect("memory takes it");
+    }
+    archive.into_inner().expect("memory takes it")
+}

@@ -1,0 +1,49 @@
+//! Fixtures of the end-to-end tests: a machine of one's own, real servers, real clients.
+//!
+//! A test makes a [`Machine`], runs the command line on it and talks to what it started:
+//!
+//! ```no_run
+//! use serde_json::json;
+//! use thv_tests::{Client, Machine, echo_server};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! let machine = Machine::new();
+//! let name = machine.name("echo");
+//! let server = format!("exec://{}", echo_server().display());
+//! machine.thv(["run", &server, "--name", &name, "--transport", "stdio"]).await.ok();
+//! let client = Client::connect(&machine.workload(&name).await.url).await;
+//! assert_eq!(client.call("echo", json!({ "text": "hello" })).await, "hello");
+//! # }
+//! ```
+//!
+//! What a machine started ends with it, also when the test fails. A test that needs what this host lacks asks for it
+//! ([`docker`], [`python`], [`node`]) and returns when there is none; `THV_REQUIRE` turns that into a failure.
+
+mod machine;
+mod output;
+
+mod binaries;
+mod docker;
+mod image;
+mod registry;
+mod requirements;
+
+mod client;
+mod events;
+mod http;
+mod upstream;
+
+mod eventually;
+
+pub use binaries::{echo_server, thv};
+pub use client::Client;
+pub use docker::{Docker, docker};
+pub use events::SseSession;
+pub use eventually::{WAIT, eventually};
+pub use http::{Response, exchange, post, request};
+pub use machine::Machine;
+pub use output::Output;
+pub use registry::{Registry, RegistryAnswer};
+pub use requirements::{node, python};
+pub use upstream::Upstream;

@@ -1,0 +1,107 @@
+//! Clients nobody here wrote, through the proxy.
+
+use std::path::Path;
+
+use serde_json::json;
+use thv_tests::{Client, Machine, Output, echo_server, python};
+
+async fn run_echo(machine: &Machine, name: &str, flags: &[&str]) -> String {
+    let server = format!("exec://{}", echo_server().display());
+    machine
+        .thv(["run", &server, "--name", name].iter().chain(flags))
+        .await
+        .ok();
+    machine.workload(name).await.url
+}
+
+async fn python_client(machine: &Machine, venv: &Path, args: &[&str]) -> Output {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/client.py");
+    let mut command = machine.program(venv.join("bin/python"));
+    command.arg(script).args(args);
+    machine.finish(command).await
+}
+
+/// Two sessions whose calls overlap, then one that goes on after `thv restart`.
+async fn rmcp_works_with(flags: &[&str]) {
+    let machine = Machine::new();
+    let name = machine.name("rmcp");
+    let url = run_echo(&machine, &name, flags).await;
+    let (first, second) = (Client::connect(&url).await, Client::connect(&url).await);
+    assert!(first.server().contains("echo"), "{}", first.server());
+    for client in [&first, &second] {
+        assert!(client.tools().await.contains(&"slow".to_owned()));
+        client.ping().await;
+    }
+    let slow = first.call("slow", json!({ "ms": 500 }));
+    let quick = async {
+        let mut answers = Vec::new();
+        for i in 0..20 {
+            answers.push(second.call("echo", json!({ "text": format!("{i}") })).await);
+        }
+        answers
+    };
+    let (slow, quick) = tokio::join!(slow, quick);
+    assert_eq!(slow, "slept 500 ms");
+    assert_eq!(quick, (0..20).map(|i| i.to_string()).collect::<Vec<_>>());
+    let before = first.call("whoami", json!({})).await;
+    assert_eq!(
+        second.call("whoami", json!({})).await,
+        before,
+        "one server for all"
+    );
+    second.close().await;
+
+    machine.thv(["restart", &name]).await.ok();
+    assert_eq!(machine.workload(&name).await.url, url);
+    let again = Client::connect(&url).await;
+    assert_ne!(again.call("whoami", json!({})).await, before, "another process");
+    assert_eq!(
+        first.call("echo", json!({ "text": "still here" })).await,
+        "still here",
+        "an old session goes on"
+    );
+    again.close().await;
+    first.close().await;
+}
+
+#[tokio::test]
+async fn rmcp_speaks_with_a_stdio_server() {
+    Box::pin(rmcp_works_with(&["--transport", "stdio"])).await;
+}
+
+#[tokio::test]
+async fn rmcp_speaks_with_a_streamable_http_server() {
+    Box::pin(rmcp_works_with(&["--transport", "streamable-http"])).await;
+}
+
+#[tokio::test]
+async fn the_official_python_client_speaks_with_stdio_and_streamable_http_servers() {
+    let Some(venv) = python() else { return };
+    let machine = Machine::new();
+    for transport in ["stdio", "streamable-http"] {
+        let name = machine.name(transport);
+        let url = run_echo(&machine, &name, &["--transport", transport]).await;
+        let found = python_client(&machine, &venv, &[&url]).await.ok();
+        assert!(
+            found.stdout.contains("echo") && found.stdout.contains("negotiated"),
+            "{found}"
+        );
+        machine.thv(["restart", &name]).await.ok();
+        python_client(&machine, &venv, &[&url]).await.ok();
+    }
+}
+
+#[tokio::test]
+async fn the_official_python_client_speaks_with_sse() {
+    let Some(venv) = python() else { return };
+    let machine = Machine::new();
+    for flags in [
+        ["--transport", "sse", "--host", "127.0.0.1"],
+        ["--transport", "stdio", "--proxy-mode", "sse"],
+    ] {
+        let name = machine.name("sse");
+        let url = run_echo(&machine, &name, &flags).await;
+        let found = python_client(&machine, &venv, &["--sse", &url]).await.ok();
+        assert!(found.stdout.contains("sse"), "{found}");
+    }
+}

@@ -1,0 +1,217 @@
+//! Images as workloads on a real engine.
+
+use serde_json::json;
+use thv::core::WorkloadStatus;
+use thv::runtime::InstanceState;
+use thv_tests::{Client, Docker, Machine, Registry, RegistryAnswer, docker};
+
+async fn version(machine: &Machine, name: &str) -> String {
+    let client = Client::connect(&machine.workload(name).await.url).await;
+    let version = client.call("version", json!({})).await;
+    client.close().await;
+    version
+}
+
+async fn assert_gone(docker: &Docker, name: &str) {
+    let left = docker.instance(name).await;
+    assert!(left.is_none(), "a container is left: {left:?}");
+}
+
+async fn lives_its_whole_life(docker: &Docker, transport: &str) {
+    let machine = Machine::with_docker(docker);
+    let name = machine.name(transport);
+    let run = ["run", docker.image(), "--name", &name, "--transport", transport];
+    machine
+        .thv(run.iter().chain(&["--env", "GIVEN=1", "--label", "team=a"]))
+        .await
+        .ok();
+    let workload = machine.workload(&name).await;
+    assert_eq!(workload.status, WorkloadStatus::Running, "{workload:?}");
+    assert_eq!(workload.package, docker.image());
+    assert_eq!(workload.thv.runtime.as_deref(), Some("docker"));
+    let instance = docker.instance(&name).await.expect("a container");
+    assert_eq!(instance.state, InstanceState::Running);
+    assert_eq!(instance.labels["team"], "a");
+    assert_eq!(instance.labels["toolhive-transport"], transport);
+
+    let client = Client::connect(&workload.url).await;
+    assert!(client.tools().await.contains(&"echo".to_owned()));
+    assert_eq!(client.call("env", json!({ "name": "GIVEN" })).await, "1");
+    assert_eq!(
+        client.call("stderr", json!({ "text": "for the log" })).await,
+        "written"
+    );
+    client.ping().await;
+    client.close().await;
+    let log = machine.thv(["logs", &name]).await.ok();
+    assert!(log.stdout.contains("for the log"), "{log}");
+
+    machine.thv(["stop", &name]).await.ok();
+    machine.assert_nothing_lives(&[workload.port]);
+    assert_eq!(machine.workload(&name).await.status, WorkloadStatus::Stopped);
+    assert_ne!(
+        docker.instance(&name).await.map(|it| it.state),
+        Some(InstanceState::Running)
+    );
+
+    machine.thv(["start", &name]).await.ok();
+    let again = machine.workload(&name).await;
+    assert_eq!(
+        (again.status, again.port),
+        (WorkloadStatus::Running, workload.port)
+    );
+    assert_eq!(version(&machine, &name).await, "1");
+
+    machine.thv(["rm", &name]).await.ok();
+    machine.assert_nothing_lives(&[workload.port]);
+    assert_gone(docker, &name).await;
+    assert_eq!(machine.find(&name).await, None);
+}
+
+#[tokio::test]
+async fn a_stdio_image_lives_its_whole_life() {
+    let Some(docker) = docker().await else { return };
+    lives_its_whole_life(&docker, "stdio").await;
+}
+
+#[tokio::test]
+async fn a_streamable_http_image_lives_its_whole_life() {
+    let Some(docker) = docker().await else { return };
+    lives_its_whole_life(&docker, "streamable-http").await;
+}
+
+#[tokio::test]
+async fn an_sse_image_is_proxied() {
+    let Some(docker) = docker().await else { return };
+    let machine = Machine::with_docker(&docker);
+    let name = machine.name("sse");
+    machine
+        .thv(["run", docker.image(), "--name", &name, "--transport", "sse"])
+        .await
+        .ok();
+    let mut session = thv_tests::SseSession::open(machine.workload(&name).await.port).await;
+    let hello = json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+        "protocolVersion": "2024-11-05", "capabilities": {}, "clientInfo": { "name": "test", "version": "1" } } });
+    assert!(session.ask(&hello).await["result"]["serverInfo"].is_object());
+    machine.thv(["rm", &name]).await.ok();
+    assert_gone(&docker, &name).await;
+}
+
+#[tokio::test]
+async fn a_container_that_ends_at_once_fails_run_and_is_not_left() {
+    let Some(docker) = docker().await else { return };
+    let machine = Machine::with_docker(&docker);
+    for transport in ["stdio", "streamable-http"] {
+        let name = machine.name("exits");
+        let run = ["run", docker.image(), "--name", &name, "--transport", transport];
+        let fault = [
+            "--",
+            "--stderr-at-start",
+            "the key is missing",
+            "--exit-at-start",
+            "3",
+        ];
+        let output = machine.thv(run.iter().chain(&fault)).await.failed();
+        output.says([name.as_str(), "code 3", "the key is missing"]);
+        let workload = machine.workload(&name).await;
+        assert_eq!(workload.status, WorkloadStatus::Error, "{workload:?}");
+        assert!(workload.status_context.contains("code 3"), "{workload:?}");
+        machine.assert_nothing_lives(&[workload.port]);
+        assert_gone(&docker, &name).await;
+    }
+}
+
+#[tokio::test]
+async fn an_image_that_does_not_exist_leaves_nothing() {
+    let Some(docker) = docker().await else { return };
+    let registry = Registry::start(RegistryAnswer::NotFound).await;
+    let machine = Machine::with_docker(&docker);
+    let name = machine.name("missing");
+    let image = format!("{}:1", registry.repository("no/such"));
+    machine
+        .thv(["run", &image, "--name", &name])
+        .await
+        .failed()
+        .says([image.as_str()]);
+    assert_eq!(machine.find(&name).await, None);
+    assert_gone(&docker, &name).await;
+    machine.assert_nothing_lives(&[]);
+    for folder in [machine.dirs().runconfigs(), machine.dirs().statuses()] {
+        let left: Vec<_> = std::fs::read_dir(&folder)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|it| it.path())
+            .collect();
+        assert!(left.is_empty(), "left behind: {left:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_the_engine_cannot_take_is_refused_before_anything_is_touched() {
+    let Some(docker) = docker().await else { return };
+    let machine = Machine::with_docker(&docker);
+    for name in ["x", "_under"] {
+        machine
+            .thv(["run", docker.image(), "--name", name])
+            .await
+            .failed()
+            .says([name, "name"]);
+        assert_eq!(machine.find(name).await, None);
+        machine.assert_nothing_lives(&[]);
+    }
+    let state = machine.dirs().runconfigs();
+    assert!(
+        !state.exists() || state.read_dir().is_ok_and(|mut it| it.next().is_none()),
+        "{state:?} has files"
+    );
+}
+
+#[tokio::test]
+async fn an_image_built_here_wins_whatever_its_registry_says() {
+    let Some(docker) = docker().await else { return };
+    for answer in [
+        RegistryAnswer::NotFound,
+        RegistryAnswer::Unauthorized,
+        RegistryAnswer::Echo("from the registry"),
+    ] {
+        let registry = Registry::start(answer).await;
+        let image = format!("{}:dev", registry.repository("me/tool"));
+        docker.build_as(&image, "built here").await;
+        let machine = Machine::with_docker(&docker);
+        let name = machine.name("mine");
+        machine
+            .thv(["run", &image, "--name", &name, "--transport", "stdio"])
+            .await
+            .ok();
+        assert_eq!(version(&machine, &name).await, "built here", "{answer:?}");
+        assert_eq!(registry.requests(), [""; 0], "nobody was asked");
+        machine.thv(["restart", &name]).await.ok();
+        assert_eq!(version(&machine, &name).await, "built here", "{answer:?}");
+        machine.thv(["rm", &name]).await.ok();
+    }
+}
+
+#[tokio::test]
+async fn an_image_that_is_not_here_is_pulled() {
+    let Some(docker) = docker().await else { return };
+    let registry = Registry::start(RegistryAnswer::Echo("pulled")).await;
+    let machine = Machine::with_docker(&docker);
+    let name = machine.name("pulled");
+    let image = format!("{}:1", registry.repository("their/tool"));
+    docker.passes(&image);
+    machine
+        .thv([
+            "run",
+            &image,
+            "--name",
+            &name,
+            "--transport",
+            "stdio",
+            "--wait=1m",
+        ])
+        .await
+        .ok();
+    assert_eq!(version(&machine, &name).await, "pulled");
+    machine.thv(["rm", &name]).await.ok();
+}

@@ -1,0 +1,145 @@
+//! Drill: an application with the manager in its own process, and the command line beside it.
+
+mod drill;
+
+use std::time::{Duration, Instant};
+
+use drill::{answers, exec, kill_9, lives};
+use thv::core::WorkloadStatus;
+use thv_tests::{Machine, WAIT};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout};
+
+/// Far from the grace after which `stop` helps itself.
+const QUICK: Duration = Duration::from_secs(10);
+
+/// The application, and what it says.
+struct Application {
+    process: Child,
+    input: ChildStdin,
+    says: Lines<BufReader<ChildStdout>>,
+}
+
+impl Application {
+    /// Starts it, and waits until its workload is ready. The other lines that it said until then are given.
+    async fn up(machine: &Machine, name: &str) -> (Self, Vec<String>) {
+        let mut command = machine.program(env!("CARGO_BIN_EXE_embedding"));
+        command.args([name, &exec()]).stdin(std::process::Stdio::piped());
+        command.stderr(std::process::Stdio::inherit());
+        let mut process = command.spawn().expect("it starts");
+        let input = process.stdin.take().expect("it is piped");
+        let says = BufReader::new(process.stdout.take().expect("it is piped")).lines();
+        let mut application = Self { process, input, says };
+        let said = application.says("up").await;
+        (application, said)
+    }
+
+    /// Waits until it says `line`, and gives what it said before.
+    async fn says(&mut self, line: &str) -> Vec<String> {
+        let mut before = Vec::new();
+        loop {
+            let said = tokio::time::timeout(WAIT, self.says.next_line()).await;
+            let said = said.unwrap_or_else(|_| panic!("it does not say {line:?}, only {before:?}"));
+            match said.expect("a pipe") {
+                Some(said) if said == line => return before,
+                Some(said) => before.push(said),
+                None => panic!("it ended before it said {line:?}, after {before:?}"),
+            }
+        }
+    }
+
+    fn pid(&self) -> u32 {
+        self.process.id().expect("it was not awaited")
+    }
+
+    /// Ends its async runtime; the process lives on.
+    async fn close(&mut self) {
+        self.input.write_all(b"close\n").await.expect("it listens");
+        self.says("closed").await;
+        assert!(lives(self.pid()));
+    }
+}
+
+#[tokio::test]
+async fn a_stop_by_another_process_stops_the_workload_and_the_application_hears_of_it() {
+    let machine = Machine::new();
+    let name = machine.name("embedded");
+    let (mut application, _) = Application::up(&machine, &name).await;
+    let workload = machine.workload(&name).await;
+    assert_eq!(workload.status, WorkloadStatus::Running, "{workload:?}");
+    answers(&workload).await;
+
+    let begun = Instant::now();
+    machine.thv(["stop", &name]).await.ok();
+    assert!(
+        begun.elapsed() < QUICK,
+        "it did not hear of it: {:?}",
+        begun.elapsed()
+    );
+    application.says(&format!("event {name} stopped")).await;
+    assert!(
+        lives(application.pid()),
+        "it is not ToolHive's, nor ours, to kill"
+    );
+    assert_eq!(machine.processes(), [application.pid()], "its server is gone");
+    let port = std::net::TcpListener::bind(("127.0.0.1", workload.port));
+    assert!(port.is_ok(), "{port:?}");
+    drop(port);
+    assert_eq!(machine.workload(&name).await.status, WorkloadStatus::Stopped);
+    application.close().await;
+}
+
+#[tokio::test]
+async fn an_application_whose_async_runtime_ended_serves_nothing_and_can_be_taken_over() {
+    let machine = Machine::new();
+    let name = machine.name("closed");
+    let (mut application, _) = Application::up(&machine, &name).await;
+    let before = machine.workload(&name).await;
+    application.close().await;
+    let dead = machine.workload(&name).await;
+    assert_ne!(dead.status, WorkloadStatus::Running, "{dead:?}");
+    assert!(!dead.status_context.is_empty(), "no reason: {dead:?}");
+
+    let refused = machine.thv(["start", &name]).await.failed();
+    refused.says(["com.example.drill", "--take-over"]);
+    machine
+        .thv(["start", &name, "--take-over", "--wait=1m"])
+        .await
+        .ok();
+    let after = machine.workload(&name).await;
+    assert_eq!((after.status, after.port), (WorkloadStatus::Running, before.port));
+    answers(&after).await;
+    assert!(lives(application.pid()));
+    machine.thv(["rm", &name]).await.ok();
+    assert_eq!(machine.processes(), [application.pid()]);
+}
+
+#[tokio::test]
+async fn a_killed_application_brings_its_workload_back_itself() {
+    let machine = Machine::new();
+    let name = machine.name("killed");
+    let (mut application, said) = Application::up(&machine, &name).await;
+    assert!(
+        !said.iter().any(|line| line.starts_with("reconciled")),
+        "{said:?}"
+    );
+    let before = machine.workload(&name).await;
+    kill_9(application.pid());
+    application.process.wait().await.expect("it is a child");
+    assert_ne!(machine.workload(&name).await.status, WorkloadStatus::Running);
+
+    let reconciled = machine.thv(["reconcile"]).await.ok();
+    reconciled.says([&*name, "com.example.drill"]);
+    let left = machine.workload(&name).await;
+    assert_ne!(
+        left.status,
+        WorkloadStatus::Running,
+        "it is not ours to start: {left:?}"
+    );
+
+    let (_application, said) = Application::up(&machine, &name).await;
+    assert!(said.contains(&format!("reconciled {name} Started")), "{said:?}");
+    let after = machine.workload(&name).await;
+    assert_eq!((after.status, after.port), (WorkloadStatus::Running, before.port));
+    answers(&after).await;
+}

@@ -1,0 +1,171 @@
+//! Drill: stopped means stopped. After exit 0 nothing lives and the port can be bound.
+
+mod drill;
+
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use drill::{exec, run, signal};
+use rustix::process::Signal;
+use serde_json::json;
+use thv::core::WorkloadStatus;
+use thv_tests::{Client, Machine, WAIT, docker, eventually};
+use tokio::process::Child;
+
+/// Far from the 30 seconds after which a server is killed. What it takes is a benchmark.
+const QUICK: Duration = Duration::from_secs(5);
+
+/// The processes whose environment names an instance of the local runtime.
+fn with_token(token: &str) -> Vec<u32> {
+    let wanted = format!("TOOLHIVE_INSTANCE={token}");
+    let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment
+            .split(|byte| *byte == 0)
+            .any(|variable| variable == wanted.as_bytes())
+    })
+    .collect()
+}
+
+#[tokio::test]
+async fn a_local_server_that_ignores_sigterm_ends_with_its_stdin() {
+    let machine = Machine::new();
+    let name = machine.name("deaf");
+    let workload = run(
+        &machine,
+        &name,
+        &exec(),
+        &["--transport", "stdio", "--", "--ignore-sigterm"],
+    )
+    .await;
+    let client = Client::connect(&workload.url).await;
+    let token = client.call("env", json!({ "name": "TOOLHIVE_INSTANCE" })).await;
+    client.close().await;
+    assert_eq!(with_token(&token).len(), 1);
+
+    let begun = Instant::now();
+    machine.thv(["stop", &name]).await.ok();
+    assert!(begun.elapsed() < QUICK, "{:?}", begun.elapsed());
+    assert_eq!(with_token(&token), [0; 0]);
+    machine.assert_nothing_lives(&[workload.port]);
+    assert_eq!(machine.workload(&name).await.status, WorkloadStatus::Stopped);
+    machine.thv(["stop", &name]).await.ok();
+}
+
+#[tokio::test]
+async fn a_container_that_ignores_sigterm_ends_with_its_stdin() {
+    let Some(docker) = docker().await else { return };
+    let machine = Machine::with_docker(&docker);
+    let name = machine.name("deaf");
+    let args = ["--transport", "stdio", "--", "--ignore-sigterm"];
+    let workload = run(&machine, &name, docker.image(), &args).await;
+    let begun = Instant::now();
+    machine.thv(["stop", &name]).await.ok();
+    assert!(begun.elapsed() < QUICK, "{:?}", begun.elapsed());
+    let instance = docker.instance(&name).await.expect("it is kept");
+    assert_eq!(instance.state, thv::runtime::InstanceState::Stopped);
+    machine.assert_nothing_lives(&[workload.port]);
+}
+
+#[tokio::test]
+async fn a_server_that_ignores_everything_is_killed_after_its_grace() {
+    let machine = Machine::new();
+    let name = machine.name("stubborn");
+    let args = ["--transport", "stdio", "--", "--ignore-sigterm", "--ignore-eof"];
+    let workload = run(&machine, &name, &exec(), &args).await;
+    machine.thv(["stop", &name, "--timeout", "1"]).await.ok();
+    machine.assert_nothing_lives(&[workload.port]);
+    assert_eq!(machine.workload(&name).await.status, WorkloadStatus::Stopped);
+}
+
+/// `thv run --foreground`, ready.
+async fn foreground(machine: &Machine, name: &str, args: &[&str]) -> (Child, u16) {
+    let server = exec();
+    let run = [
+        "run",
+        &server,
+        "--name",
+        name,
+        "--transport",
+        "stdio",
+        "--foreground",
+    ];
+    let child = machine
+        .command(run.iter().chain(args))
+        .spawn()
+        .expect("it starts");
+    let port = eventually(WAIT, "it runs", async || {
+        let all = machine.workloads().await;
+        let found = all.into_iter().find(|workload| workload.name == name)?;
+        (found.status == WorkloadStatus::Running).then_some(found.port)
+    });
+    (child, port.await)
+}
+
+async fn ends(child: &mut Child) -> ExitStatus {
+    let ended = tokio::time::timeout(WAIT, child.wait()).await;
+    ended.expect("it ends").expect("it was there")
+}
+
+#[tokio::test]
+async fn a_signal_ends_and_deletes_what_runs_in_the_foreground() {
+    for end in [Signal::INT, Signal::TERM] {
+        let machine = Machine::new();
+        let name = machine.name("foreground");
+        let (mut child, port) = foreground(&machine, &name, &[]).await;
+        signal(child.id().expect("it runs"), end);
+        assert!(ends(&mut child).await.success());
+        assert_eq!(machine.workloads().await, [], "{end:?}");
+        machine.assert_nothing_lives(&[port]);
+    }
+}
+
+#[tokio::test]
+async fn a_signal_stops_and_keeps_what_is_to_be_kept() {
+    let machine = Machine::new();
+    let name = machine.name("kept");
+    let (mut child, port) = foreground(&machine, &name, &["--keep"]).await;
+    signal(child.id().expect("it runs"), Signal::INT);
+    assert!(ends(&mut child).await.success());
+    machine.assert_nothing_lives(&[port]);
+    assert_eq!(machine.workload(&name).await.status, WorkloadStatus::Stopped);
+    machine.thv(["start", &name, "--wait=1m"]).await.ok();
+    assert_eq!(machine.workload(&name).await.port, port);
+}
+
+#[tokio::test]
+async fn a_stop_from_another_terminal_keeps_what_runs_in_the_foreground() {
+    let machine = Machine::new();
+    let name = machine.name("elsewhere");
+    let (mut child, port) = foreground(&machine, &name, &[]).await;
+    machine.thv(["stop", &name]).await.ok();
+    let status = ends(&mut child).await;
+    assert!(status.success(), "{status:?}");
+    machine.assert_nothing_lives(&[port]);
+    assert_eq!(machine.workload(&name).await.status, WorkloadStatus::Stopped);
+    machine.thv(["start", &name, "--wait=1m"]).await.ok();
+    assert_eq!(machine.workload(&name).await.port, port);
+}
+
+#[tokio::test]
+async fn a_signal_to_a_start_in_the_foreground_deletes_nothing() {
+    let machine = Machine::new();
+    let name = machine.name("started");
+    let (mut child, port) = foreground(&machine, &name, &["--keep"]).await;
+    machine.thv(["stop", &name]).await.ok();
+    ends(&mut child).await;
+    let mut child = machine
+        .command(["start", &name, "--foreground"])
+        .spawn()
+        .expect("it starts");
+    eventually(WAIT, "it runs", async || {
+        (machine.workload(&name).await.status == WorkloadStatus::Running).then_some(())
+    })
+    .await;
+    signal(child.id().expect("it runs"), Signal::INT);
+    assert!(ends(&mut child).await.success());
+    assert_eq!(machine.workload(&name).await.status, WorkloadStatus::Stopped);
+    machine.assert_nothing_lives(&[port]);
+}

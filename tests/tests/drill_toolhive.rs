@@ -1,0 +1,334 @@
+//! Drill: a writer shaped like ToolHive between our writes, and what ToolHive left behind.
+
+mod drill;
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::net::UnixStream;
+
+use drill::{answers, kill_9, proxy_pid, run_echo, signal, status, status_file, toolhive_writes};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use thv::core::WorkloadStatus;
+use thv_tests::{Docker, Machine, WAIT, docker, eventually};
+
+async fn should_run(machine: &Machine, name: &str) -> bool {
+    let status = status(machine, name).await;
+    status["thv"]["desired_running"].as_bool().expect("it is said")
+}
+
+async fn starts_where_it_was(machine: &Machine, name: &str, port: u16) {
+    machine.thv(["start", name, "--wait=1m"]).await.ok();
+    let workload = machine.workload(name).await;
+    assert_eq!((workload.status, workload.port), (WorkloadStatus::Running, port));
+    answers(&workload).await;
+    assert!(should_run(machine, name).await);
+}
+
+#[tokio::test]
+async fn what_toolhive_stopped_is_stopped() {
+    for state in ["stopping", "stopped"] {
+        let machine = Machine::new();
+        let name = machine.name("stopped");
+        let port = run_echo(&machine, &name).await.port;
+        let pid = proxy_pid(&machine, &name).await;
+        // Its `stop`: a signal to the recorded process, and the status.
+        toolhive_writes(&machine, &name, state, pid);
+        assert!(!should_run(&machine, &name).await, "{state}");
+        signal(pid, Signal::TERM);
+        toolhive_writes(&machine, &name, "stopped", 0);
+        eventually(WAIT, "the proxy ends, and its server", async || {
+            machine.processes().is_empty().then_some(())
+        })
+        .await;
+        machine.assert_nothing_lives(&[port]);
+        assert_eq!(machine.workload(&name).await.status, WorkloadStatus::Stopped);
+        machine.thv(["reconcile"]).await.ok();
+        machine.assert_nothing_lives(&[port]);
+        starts_where_it_was(&machine, &name, port).await;
+    }
+}
+
+#[tokio::test]
+async fn what_toolhive_stopped_after_our_proxy_was_killed_is_stopped() {
+    let machine = Machine::new();
+    let name = machine.name("stopped");
+    let port = run_echo(&machine, &name).await.port;
+    kill_9(proxy_pid(&machine, &name).await);
+    toolhive_writes(&machine, &name, "stopped", 0);
+    assert!(!should_run(&machine, &name).await);
+    machine.thv(["reconcile"]).await.ok();
+    assert_ne!(
+        machine.workload(&name).await.status,
+        WorkloadStatus::Running,
+        "nothing resurrects it"
+    );
+    starts_where_it_was(&machine, &name, port).await;
+}
+
+#[tokio::test]
+async fn a_status_file_that_is_gone_means_stopped() {
+    let machine = Machine::new();
+    let name = machine.name("gone");
+    let port = run_echo(&machine, &name).await.port;
+    fs::remove_file(status_file(&machine, &name)).expect("it was there");
+    assert!(!should_run(&machine, &name).await);
+    machine.thv(["stop", &name]).await.ok();
+    machine.assert_nothing_lives(&[port]);
+    assert_eq!(machine.workload(&name).await.status, WorkloadStatus::Stopped);
+    fs::remove_file(status_file(&machine, &name)).expect("it was there");
+    machine.thv(["reconcile"]).await.ok();
+    machine.assert_nothing_lives(&[port]);
+    starts_where_it_was(&machine, &name, port).await;
+    machine.thv(["rm", &name]).await.ok();
+    assert_eq!(machine.workloads().await, []);
+}
+
+#[tokio::test]
+async fn running_with_a_pid_that_is_not_its_proxy_is_ignored() {
+    let machine = Machine::new();
+    let name = machine.name("bogus");
+    let port = run_echo(&machine, &name).await.port;
+    // While ours runs: it still does, and is stopped as ever.
+    toolhive_writes(&machine, &name, "running", std::process::id());
+    assert_eq!(machine.workload(&name).await.status, WorkloadStatus::Running);
+    answers(&machine.workload(&name).await).await;
+    machine.thv(["stop", &name]).await.ok();
+    machine.assert_nothing_lives(&[port]);
+    // While nothing runs: nothing does.
+    toolhive_writes(&machine, &name, "running", std::process::id());
+    assert_ne!(machine.workload(&name).await.status, WorkloadStatus::Running);
+    assert!(
+        !should_run(&machine, &name).await,
+        "it was stopped, and this is no proof of a start"
+    );
+    machine.thv(["reconcile"]).await.ok();
+    machine.assert_nothing_lives(&[port]);
+    starts_where_it_was(&machine, &name, port).await;
+}
+
+#[tokio::test]
+async fn unhealthy_is_ignored_while_both_are_alive() {
+    let machine = Machine::new();
+    let name = machine.name("healthy");
+    let port = run_echo(&machine, &name).await.port;
+    let pid = proxy_pid(&machine, &name).await;
+    // ToolHive writes it into each workload of a runtime that it does not know, whenever it lists.
+    toolhive_writes(&machine, &name, "unhealthy", pid);
+    let workload = machine.workload(&name).await;
+    assert_eq!(workload.status, WorkloadStatus::Running, "{workload:?}");
+    assert!(should_run(&machine, &name).await);
+    answers(&workload).await;
+    machine.thv(["start", &name]).await.ok();
+    assert_eq!(proxy_pid(&machine, &name).await, pid, "it runs already");
+    // Not while one of them is dead.
+    kill_9(pid);
+    toolhive_writes(&machine, &name, "unhealthy", pid);
+    assert_eq!(machine.workload(&name).await.status, WorkloadStatus::Unhealthy);
+    starts_where_it_was(&machine, &name, port).await;
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_proved_to_be_toolhives_is_believed_and_stopped() {
+    let machine = Machine::new();
+    let name = machine.name("proved");
+    let port = run_echo(&machine, &name).await.port;
+    machine.thv(["stop", &name]).await.ok();
+    // `<program> start <name>` with TOOLHIVE_DETACHED=1, of the same user, named by the status file.
+    fs::write(machine.folder().join("start"), "while :; do sleep 0.05; done\n").expect("written");
+    let mut proxy = machine.program("sh");
+    proxy
+        .args(["start", &name])
+        .current_dir(machine.folder())
+        .env("TOOLHIVE_DETACHED", "1");
+    let mut proxy = proxy.spawn().expect("a shell");
+    let pid = proxy.id().expect("it runs");
+    toolhive_writes(&machine, &name, "running", pid);
+
+    machine.thv(["start", &name]).await.ok().says(["already"]);
+    machine.thv(["stop", &name]).await.ok();
+    let ended = tokio::time::timeout(WAIT, proxy.wait()).await;
+    ended.expect("it was signalled").expect("it is a child");
+    assert_eq!(machine.workload(&name).await.status, WorkloadStatus::Stopped);
+    starts_where_it_was(&machine, &name, port).await;
+}
+
+/// Asks the engine itself; what ToolHive did goes past our adapter.
+fn engine(docker: &Docker, method: &str, path: &str, body: &Value) -> (u16, Value) {
+    let socket = docker.host();
+    let socket = socket.strip_prefix("unix://").expect("a socket of this host");
+    let mut stream = UnixStream::connect(socket).expect("the engine is there");
+    let body = body.to_string();
+    let length = body.len();
+    let head = format!("{method} {path} HTTP/1.0\r\nHost: engine\r\nContent-Type: application/json");
+    let request = format!("{head}\r\nContent-Length: {length}\r\n\r\n{body}");
+    stream.write_all(request.as_bytes()).expect("it listens");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
+    (
+        status.expect("a status"),
+        serde_json::from_str(body).unwrap_or(Value::Null),
+    )
+}
+
+/// A container that carries no owner's id, so that no machine cleans it up.
+struct Container<'a> {
+    docker: &'a Docker,
+    name: String,
+}
+
+impl Drop for Container<'_> {
+    fn drop(&mut self) {
+        let path = format!("/containers/{}?force=1", self.name);
+        engine(self.docker, "DELETE", &path, &Value::Null);
+    }
+}
+
+/// The container, files and lock of a workload that ToolHive ran, and whose proxy is dead.
+fn left_behind<'a>(
+    machine: &Machine,
+    docker: &'a Docker,
+    name: &str,
+    transport: &str,
+) -> (u16, Container<'a>) {
+    let free = || {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        listener.local_addr().expect("a port").port()
+    };
+    let (port, target) = (free(), free());
+    let stdio = transport == "stdio";
+    let labels = json!({
+        "toolhive": "true", "toolhive-basename": name, "toolhive-name": name, "toolhive-port": port.to_string(),
+        "toolhive-transport": transport, "toolhive-network-isolation": "false",
+    });
+    let exposed = format!("{target}/tcp");
+    let (exposes, bindings, env) = if stdio {
+        (json!({}), json!({}), json!(["MCP_TRANSPORT=stdio"]))
+    } else {
+        let bound = json!({ &exposed: [{ "HostIp": "127.0.0.1", "HostPort": target.to_string() }] });
+        let env = json!([
+            format!("MCP_TRANSPORT={transport}"),
+            format!("MCP_PORT={target}"),
+            format!("FASTMCP_PORT={target}"),
+            "MCP_HOST=0.0.0.0",
+        ]);
+        (json!({ &exposed: {} }), bound, env)
+    };
+    let container = json!({
+        "Image": docker.image(), "Env": env, "Labels": labels, "ExposedPorts": exposes,
+        "AttachStdin": stdio, "AttachStdout": stdio, "AttachStderr": stdio, "OpenStdin": stdio,
+        "HostConfig": {
+            "CapDrop": ["ALL"], "SecurityOpt": ["label:disable"], "PortBindings": bindings,
+            "RestartPolicy": { "Name": "unless-stopped" },
+        },
+    });
+    let created = engine(
+        docker,
+        "POST",
+        &format!("/containers/create?name={name}"),
+        &container,
+    );
+    assert_eq!(created.0, 201, "{created:?}");
+    let container = Container {
+        docker,
+        name: name.to_owned(),
+    };
+    let started = engine(docker, "POST", &format!("/containers/{name}/start"), &Value::Null);
+    assert_eq!(started.0, 204, "{started:?}");
+
+    let mut config = json!({
+        "schema_version": "v0.1.0", "image": docker.image(), "name": name, "container_name": name, "base_name": name,
+        "transport": transport, "host": "127.0.0.1", "port": port, "target_host": "127.0.0.1",
+        "permission_profile": {
+            "name": "network", "network": { "outbound": { "insecure_allow_all": true }, "inbound": {} }
+        },
+        "env_vars": { "MCP_TRANSPORT": transport }, "container_labels": labels, "isolate_network": false,
+        "proxy_mode": "streamable-http", "group": "default",
+        "middleware_configs": [{ "type": "auth", "parameters": {} }, { "type": "mcp-parser", "parameters": {} }],
+    });
+    if !stdio {
+        config["target_port"] = json!(target);
+    }
+    fs::create_dir_all(machine.dirs().runconfigs()).expect("a folder");
+    let text = serde_json::to_string_pretty(&config).expect("JSON");
+    fs::write(machine.dirs().runconfigs().join(format!("{name}.json")), text).expect("written");
+    // A process that is long gone, as its proxy is.
+    toolhive_writes(machine, name, "running", 999_999_999);
+    fs::write(machine.dirs().statuses().join(format!("{name}.lock")), "").expect("written");
+    (port, container)
+}
+
+/// Another test's container may be listed too: it carries no owner's id, as ToolHive's do not.
+async fn is_listed(machine: &Machine, name: &str) -> bool {
+    machine
+        .workloads()
+        .await
+        .iter()
+        .any(|workload| workload.name == name)
+}
+
+async fn goes_on_with_us(docker: &Docker, transport: &str) {
+    let machine = Machine::with_docker(docker);
+    let name = machine.name("theirs");
+    let (port, _container) = left_behind(&machine, docker, &name, transport);
+
+    let found = machine.workload(&name).await;
+    assert_eq!(
+        (found.port, found.status),
+        (port, WorkloadStatus::Unhealthy),
+        "{found:?}"
+    );
+    assert!(found.status_context.contains("proxy"), "{found:?}");
+    assert!(
+        !machine.dirs().lifecycle().exists(),
+        "nothing is adopted by looking"
+    );
+
+    machine.thv(["stop", &name]).await.ok();
+    let stopped = docker.instance(&name).await.expect("it is kept");
+    assert_eq!(stopped.state, thv::runtime::InstanceState::Stopped);
+    assert_eq!(machine.workload(&name).await.status, WorkloadStatus::Stopped);
+
+    starts_where_it_was(&machine, &name, port).await;
+    let (_, inspected) = engine(docker, "GET", &format!("/containers/{name}/json"), &Value::Null);
+    let policy = &inspected["HostConfig"]["RestartPolicy"]["Name"];
+    assert_eq!(*policy, "no", "there is one authority that restarts");
+
+    machine.thv(["rm", &name]).await.ok();
+    assert!(docker.instance(&name).await.is_none());
+    assert!(!is_listed(&machine, &name).await);
+    machine.assert_nothing_lives(&[port]);
+    let left = drill::files_of(&machine);
+    let left: Vec<_> = left
+        .keys()
+        .filter(|path| path.to_string_lossy().contains(&name))
+        .filter(|path| !path.starts_with(machine.dirs().proxy_logs()))
+        .collect();
+    assert!(left.is_empty(), "left: {left:?}");
+}
+
+#[tokio::test]
+async fn what_toolhive_left_behind_is_listed_stopped_started_and_removed() {
+    let Some(docker) = docker().await else { return };
+    for transport in ["stdio", "streamable-http"] {
+        goes_on_with_us(&docker, transport).await;
+    }
+}
+
+#[tokio::test]
+async fn what_toolhive_left_running_is_started_and_removed_at_once() {
+    let Some(docker) = docker().await else { return };
+    let machine = Machine::with_docker(&docker);
+    let [started, removed] = ["started", "removed"].map(|stem| machine.name(stem));
+    let (port, _one) = left_behind(&machine, &docker, &started, "stdio");
+    let (_, _other) = left_behind(&machine, &docker, &removed, "stdio");
+    starts_where_it_was(&machine, &started, port).await;
+    machine.thv(["rm", &started, &removed]).await.ok();
+    for name in [&started, &removed] {
+        assert!(docker.instance(name).await.is_none());
+        assert!(!is_listed(&machine, name).await);
+    }
+}

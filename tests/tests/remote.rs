@@ -1,0 +1,156 @@
+//! Servers elsewhere as workloads, by URL, on a machine without an engine.
+
+use serde_json::json;
+use thv::core::{Workload, WorkloadStatus};
+use thv_tests::{Client, Machine, Upstream, WAIT, echo_server, eventually, node};
+
+async fn lives_its_whole_life(
+    machine: &Machine,
+    upstream: &Upstream,
+    arguments: serde_json::Value,
+    expected: &str,
+) {
+    let name = machine.name("remote");
+    machine.thv(["run", &upstream.url(), "--name", &name]).await.ok();
+    let workload = machine.workload(&name).await;
+    assert_eq!(workload.status, WorkloadStatus::Running, "{workload:?}");
+    assert!(workload.remote);
+    assert_eq!(workload.package, "remote");
+    assert_ne!(workload.port, upstream.port());
+
+    let client = Client::connect(&workload.url).await;
+    assert!(client.tools().await.contains(&"echo".to_owned()));
+    assert_eq!(client.call("echo", arguments.clone()).await, expected);
+    client.ping().await;
+    client.close().await;
+
+    machine.thv(["stop", &name]).await.ok();
+    assert_eq!(machine.workload(&name).await.status, WorkloadStatus::Stopped);
+    assert!(
+        std::net::TcpListener::bind(("127.0.0.1", workload.port)).is_ok(),
+        "the proxy's port is free"
+    );
+    assert!(upstream.answers().await, "the server is somebody else's");
+
+    machine.thv(["start", &name]).await.ok();
+    let again = machine.workload(&name).await;
+    assert_eq!(
+        (again.status, again.port),
+        (WorkloadStatus::Running, workload.port)
+    );
+    let client = Client::connect(&again.url).await;
+    assert_eq!(client.call("echo", arguments).await, expected);
+    client.close().await;
+
+    machine.thv(["rm", &name]).await.ok();
+    assert_eq!(machine.find(&name).await, None);
+    assert!(upstream.answers().await, "the server is somebody else's");
+}
+
+#[tokio::test]
+async fn a_remote_server_needs_no_engine() {
+    let machine = Machine::new();
+    let upstream = Upstream::echo(&machine).await;
+    lives_its_whole_life(&machine, &upstream, json!({ "text": "hello" }), "hello").await;
+}
+
+#[tokio::test]
+async fn server_everything_is_proxied_as_a_remote_server() {
+    let Some(node) = node() else { return };
+    let machine = Machine::new();
+    let upstream = Upstream::everything(&machine, &node).await;
+    lives_its_whole_life(&machine, &upstream, json!({ "message": "hello" }), "Echo: hello").await;
+}
+
+#[tokio::test]
+async fn list_mixes_remote_and_local_workloads() {
+    let machine = Machine::new();
+    let upstream = Upstream::echo(&machine).await;
+    let (far, near) = (machine.name("far"), machine.name("near"));
+    machine.thv(["run", &upstream.url(), "--name", &far]).await.ok();
+    let server = format!("exec://{}", echo_server().display());
+    machine
+        .thv(["run", &server, "--name", &near, "--transport", "stdio"])
+        .await
+        .ok();
+    let listed = machine.thv(["list"]).await.ok();
+    assert!(
+        listed.stdout.contains(&far) && listed.stdout.contains(&near),
+        "{listed}"
+    );
+    let kinds: Vec<_> = machine
+        .workloads()
+        .await
+        .iter()
+        .map(|it| (it.name.clone(), it.remote))
+        .collect();
+    assert_eq!(kinds, [(far.clone(), true), (near.clone(), false)]);
+    machine.thv(["rm", &far, &near]).await.ok();
+    assert_eq!(machine.workloads().await, []);
+}
+
+#[tokio::test]
+async fn a_remote_server_that_is_not_there_fails_run() {
+    let machine = Machine::new();
+    let free = std::net::TcpListener::bind(("127.0.0.1", 0))
+        .and_then(|it| it.local_addr())
+        .expect("a free port");
+    let name = machine.name("nobody");
+    let url = format!("http://{free}/mcp");
+    machine
+        .thv(["run", &url, "--name", &name, "--wait=3s"])
+        .await
+        .failed()
+        .says([name.as_str()]);
+    let workload = machine.workload(&name).await;
+    assert_ne!(workload.status, WorkloadStatus::Running);
+    assert_ne!(workload.status_context, "", "it says why");
+    machine.thv(["rm", &name]).await.ok();
+    machine.assert_nothing_lives(&[workload.port]);
+}
+
+async fn shows(machine: &Machine, name: &str, status: WorkloadStatus) -> Workload {
+    let what = format!("{name} is {status}");
+    eventually(WAIT, &what, async || {
+        Some(machine.workload(name).await).filter(|it| it.status == status)
+    })
+    .await
+}
+
+/// It goes while its proxy runs, or, with `restart`, while the proxy is restarted. Then it comes back.
+async fn goes_and_comes_back(restart: bool) {
+    let mut machine = Machine::new();
+    machine
+        .set("TOOLHIVE_HEALTH_CHECK_INTERVAL", "100ms")
+        .set("TOOLHIVE_HEALTH_CHECK_RETRY_DELAY", "50ms");
+    let upstream = Upstream::echo(&machine).await;
+    let port = upstream.port();
+    let name = machine.name("flaky");
+    machine
+        .thv(["run", &upstream.url(), "--name", &name, "--wait=1m"])
+        .await
+        .ok();
+    let url = machine.workload(&name).await.url;
+    upstream.kill().await;
+    if restart {
+        machine.thv(["restart", &name, "--no-wait"]).await.ok();
+    }
+    let gone = shows(&machine, &name, WorkloadStatus::Unhealthy).await;
+    assert_ne!(gone.status_context, "", "it says why");
+
+    let _upstream = Upstream::echo_at(&machine, port).await;
+    shows(&machine, &name, WorkloadStatus::Running).await;
+    let client = Client::connect(&url).await;
+    assert_eq!(client.call("echo", json!({ "text": "again" })).await, "again");
+    client.close().await;
+}
+
+#[tokio::test]
+async fn a_remote_server_that_goes_is_unhealthy_and_one_that_comes_back_runs() {
+    goes_and_comes_back(false).await;
+}
+
+#[tokio::test]
+async fn a_remote_server_that_was_ready_once_is_awaited_after_a_restart() {
+    goes_and_comes_back(true).await;
+}

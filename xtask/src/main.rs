@@ -1,0 +1,62 @@
+//! Tasks of the workspace: `cargo xtask --help`.
+
+mod cargo;
+mod echo;
+mod features;
+mod package;
+mod tidy;
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+const HELP: &str = "\
+Usage: cargo xtask TASK
+
+  tidy            the checks no other tool makes: arrows between crates, files without a target, manifests,
+                  docs that name what does not exist, words that have no place here
+  features        `cargo check` of each crate alone, with its default features, without and with all of them
+  package         `cargo package` of each crate that is published
+  static-echo     builds the echo server as a static binary and prints its path
+  echo-image TAG  imports it as an image through `docker` (which honours DOCKER_HOST) and prints the image's id
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let root = workspace_root();
+    let result = match args[..] {
+        ["tidy"] => tidy::run(&root),
+        ["features"] => features::run(&root),
+        ["package"] => package::run(&root),
+        ["static-echo"] => echo::build(&root).map(|path| say(&path.display().to_string())),
+        ["echo-image", tag] => echo::import(&root, tag).map(|id| say(&id)),
+        ["-h" | "--help" | "help"] => {
+            say(HELP.trim_end());
+            Ok(())
+        }
+        _ => Err(HELP.trim_end().to_owned()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            warn(&message);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn workspace_root() -> PathBuf {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    manifest.parent().unwrap_or(manifest).to_owned()
+}
+
+/// A result, on stdout.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// What a person should see, on stderr.
+fn warn(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}

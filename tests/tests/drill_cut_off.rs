@@ -94,3 +94,22 @@ async fn a_removal_that_was_cut_off_is_finished_by_the_next() {
         );
     }
 }
+
+/// The very end of a removal, which no moment hits for certain: record and configuration are gone, the locks are not.
+#[tokio::test]
+async fn locks_that_a_removal_left_are_removed_by_the_next() {
+    let machine = Machine::new();
+    let name = machine.name("rm-locks");
+    let lifecycle = machine.dirs().lifecycle();
+    std::fs::create_dir_all(&lifecycle).expect("a folder of the test");
+    for which in ["op", "owner", "guard"] {
+        std::fs::write(lifecycle.join(format!("{name}.{which}")), "").expect("a file of the test");
+    }
+    machine.thv(["rm", &name]).await.ok();
+    let left = drill::files_of(&machine);
+    let left: Vec<_> = left
+        .keys()
+        .filter(|path| path.to_string_lossy().contains(&name))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}

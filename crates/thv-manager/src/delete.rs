@@ -1,5 +1,7 @@
 //! `delete`: proxy, then instance, then state; the record goes last.
 
+use std::time::Duration;
+
 use thv_core::WorkloadName;
 use thv_runtime::InstanceRef;
 use thv_state::StateStoreExt;
@@ -16,16 +18,19 @@ impl Manager {
     #[tracing::instrument(skip_all, fields(workload = %name))]
     pub async fn delete(&self, name: &WorkloadName, options: StopOptions) -> Result<()> {
         let parts = &self.parts;
-        match self.known(name).await {
-            // What another program removed may have left its record.
-            Err(Error::NotFound { .. }) if parts.status.read(name).await?.companion.is_none() => {
-                return Ok(());
-            }
-            Err(Error::NotFound { .. }) | Ok(_) => {}
-            Err(error) => return Err(error),
-        }
+        let unknown = self.is_unknown(name).await?;
         self.request_stop(name, options.grace).await?;
-        let op = parts.status.lock_op(name, Operation::Remove, OP_WAIT).await?;
+        // Of what is unknown there may be lock files that a `delete` left which was cut off at its very end. If somebody
+        // holds one, the workload is just being made.
+        let wait = if unknown { Duration::ZERO } else { OP_WAIT };
+        let op = match parts.status.lock_op(name, Operation::Remove, wait).await {
+            Err(thv_status::Error::Conflict { .. }) if unknown => return Ok(()),
+            other => other?,
+        };
+        if unknown && self.is_unknown(name).await? {
+            parts.status.remove(name, op).await?;
+            return Ok(());
+        }
         if journal::settle(parts, name, &op).await? == journal::Settled::Removed {
             parts.status.remove(name, op).await?;
             return Ok(());
@@ -52,6 +57,15 @@ impl Manager {
         self.remove_logs(name);
         parts.status.remove(name, op).await?;
         Ok(())
+    }
+
+    /// Whether there is nothing of it. What another program removed may have left its record: that is known.
+    async fn is_unknown(&self, name: &WorkloadName) -> Result<bool> {
+        match self.known(name).await {
+            Ok(_) => Ok(false),
+            Err(Error::NotFound { .. }) => Ok(self.parts.status.read(name).await?.companion.is_none()),
+            Err(error) => Err(error),
+        }
     }
 
     /// The server's log belongs to the workload; the proxy's is kept, as ToolHive keeps it.

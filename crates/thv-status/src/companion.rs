@@ -10,9 +10,6 @@ use thv_core::{RunConfig, WorkloadStatus};
 use thv_process::ProcessIdentity;
 use thv_runtime::{InstanceId, RuntimeKind};
 
-/// The version that is written; older ones are read.
-const VERSION: u32 = 1;
-
 /// A claim: random, new each time, never used again. It is the fence.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -102,10 +99,13 @@ pub struct Companion {
 }
 
 impl Companion {
+    /// The version that is written; older ones are read.
+    pub(crate) const VERSION: u32 = 1;
+
     /// The record of a workload that `launcher` should keep running.
     pub fn new(claim: ClaimId, launcher: &str) -> Self {
         Self {
-            version: VERSION,
+            version: Self::VERSION,
             claim,
             revision: 0,
             owner: None,
@@ -126,10 +126,16 @@ impl Companion {
         }
     }
 
-    /// Keeps a copy of `config`'s keys that are ours.
-    pub fn set_thv_section(&mut self, config: &RunConfig) {
-        let document: Option<Value> = serde_json::from_str(&config.to_json()).ok();
-        self.thv = document.and_then(|mut document| document.get_mut("thv").map(Value::take));
+    /// Forgets what was said of the run configuration before, and that it was ready.
+    pub fn describe(&mut self, described: Described) {
+        self.launcher = described.launcher;
+        self.runtime = described.runtime;
+        self.resolved = described.resolved;
+        self.thv = described.thv;
+        self.ready = None;
+        self.instance = None;
+        self.isolated = false;
+        self.secret_revisions.clear();
     }
 }
 
@@ -172,8 +178,10 @@ pub enum Desired {
 pub enum Operation {
     /// `run`.
     Run,
-    /// `start`, `restart`.
+    /// `start`.
     Start,
+    /// `restart`, until its server is down; from then on it is a `start`.
+    Restart,
     /// `stop`.
     Stop,
     /// `rm`.
@@ -182,6 +190,9 @@ pub enum Operation {
     Update,
     /// To another group.
     Move,
+    /// One that a newer program knows.
+    #[serde(other)]
+    Unknown,
 }
 
 impl fmt::Display for Operation {
@@ -189,10 +200,12 @@ impl fmt::Display for Operation {
         f.write_str(match self {
             Self::Run => "run",
             Self::Start => "start",
+            Self::Restart => "restart",
             Self::Stop => "stop",
             Self::Remove => "rm",
             Self::Update => "update",
             Self::Move => "group move",
+            Self::Unknown => "an operation of a newer program",
         })
     }
 }
@@ -209,6 +222,15 @@ pub struct Pending {
     /// The hash of the run configuration as the last step left it; none: there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_hash: Option<String>,
+    /// The hash of the run configuration that the verb replaces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<String>,
+    /// What the record says once the verb's run configuration is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Described>,
+    /// Whether it may act on an instance of another installation.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
     /// The run configuration before, as text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub old_config: Option<String>,
@@ -226,9 +248,38 @@ impl Pending {
             pid,
             since,
             config_hash: None,
+            replaces: None,
+            next: None,
+            force: false,
             old_config: None,
             new_config: None,
         }
+    }
+}
+
+/// What a record says of a run configuration, and of nothing else.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Described {
+    /// Who launches it.
+    pub launcher: String,
+    /// The runtime that it belongs to; none for remote workloads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<RuntimeRecord>,
+    /// What its image is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolved: Option<ResolvedImage>,
+    /// A copy of our keys of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thv: Option<Value>,
+}
+
+impl Described {
+    /// With a copy of `config`'s keys that are ours.
+    #[must_use]
+    pub fn with_thv_section(mut self, config: &RunConfig) -> Self {
+        let document: Option<Value> = serde_json::from_str(&config.to_json()).ok();
+        self.thv = document.and_then(|mut document| document.get_mut("thv").map(Value::take));
+        self
     }
 }
 

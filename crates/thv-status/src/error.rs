@@ -30,6 +30,12 @@ pub enum Error {
         /// The workload.
         name: WorkloadName,
     },
+    /// The change itself gave up when it saw what it was to work on. Nothing was written.
+    #[error("the change of workload \"{name}\" was given up: somebody else went on")]
+    Declined {
+        /// The workload.
+        name: WorkloadName,
+    },
     /// Somebody else holds the lock that was asked for.
     #[error("workload \"{name}\" is busy: {detail}")]
     Conflict {
@@ -88,6 +94,7 @@ impl Error {
             Self::NotFound { .. } => "not_found",
             Self::Exists { .. } => "already_exists",
             Self::ClaimLost { .. } => "claim_lost",
+            Self::Declined { .. } => "declined",
             Self::Conflict { .. } => "conflict",
             Self::Invalid { .. } => "invalid_record",
             Self::NoLocks { .. } => "no_locks",

@@ -40,6 +40,7 @@
 mod status_manager;
 
 mod file_status_manager;
+mod files;
 mod memory_status_manager;
 
 mod companion;
@@ -58,7 +59,7 @@ mod lock;
 mod watch;
 
 pub use companion::{
-    ClaimId, Companion, Desired, LastStatus, Operation, Owner, OwnerKind, Pending, ResolvedImage,
+    ClaimId, Companion, Described, Desired, LastStatus, Operation, Owner, OwnerKind, Pending, ResolvedImage,
     RuntimeRecord, StatusFileHashes,
 };
 pub use error::{Error, Result};

@@ -21,17 +21,6 @@ pub(crate) fn try_exclusive(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// Blocks the thread until the lock is got, in the order of the kernel's queue.
-pub(crate) fn exclusive(path: &Path) -> io::Result<File> {
-    loop {
-        let file = open(path)?;
-        file.lock()?;
-        if is_at(&file, path)? {
-            return Ok(file);
-        }
-    }
-}
-
 /// Whether somebody holds the lock at `path`. Touches nothing: an absent file is held by nobody and stays absent.
 pub(crate) fn is_held(path: &Path) -> io::Result<bool> {
     let file = match File::open(path) {

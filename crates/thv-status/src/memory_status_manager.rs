@@ -202,6 +202,7 @@ impl StatusManager for MemoryStatusManager {
                 Stored {
                     companion: Some(companion.clone()),
                     status,
+                    damage: None,
                 },
             );
             companion
@@ -222,6 +223,7 @@ impl StatusManager for MemoryStatusManager {
     }
 
     async fn remove(&self, name: &WorkloadName, op: OpGuard) -> Result<()> {
+        let _owner = self.acquire_owner(name).await?;
         self.shared.state().stored.remove(name);
         drop(op);
         self.shared.changed(name);

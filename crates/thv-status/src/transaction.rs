@@ -8,8 +8,8 @@ use thv_core::{WorkloadName, WorkloadStatus};
 
 use crate::foreign::desired_of;
 use crate::{
-    Authority, Change, ClaimId, Companion, Error, LastStatus, Reading, Result, StatusFile, StatusFileHashes,
-    interpret,
+    Authority, Change, ClaimId, Companion, Desired, Error, LastStatus, Reading, Result, StatusFile,
+    StatusFileHashes, interpret,
 };
 
 /// What a change works on.
@@ -20,9 +20,38 @@ pub struct Draft {
     pub companion: Companion,
     /// The status file. Its times are not the change's business.
     pub status: StatusFile,
+    reading: Reading,
+    found_process_id: i64,
+    declined: bool,
 }
 
 impl Draft {
+    /// Whose write the status file was that is changed here.
+    pub fn reading(&self) -> Reading {
+        self.reading
+    }
+
+    /// The pid that the status file has, whoever wrote it. That of a foreign file is not taken over by itself: it may be
+    /// anybody's.
+    pub fn found_process_id(&self) -> i64 {
+        self.found_process_id
+    }
+
+    /// Gives the change up: nothing is written, and whoever asked for it gets [`Declined`](crate::Error::Declined).
+    pub fn decline(&mut self) {
+        self.declined = true;
+    }
+
+    /// Leaves the workload to ToolHive, which runs it by now: it should run, and no claim or instance of ours is left.
+    pub fn leave_to_toolhive(&mut self) {
+        self.companion.desired = Desired::Running;
+        self.companion.claim = ClaimId::random();
+        self.companion.instance = None;
+        self.companion.owner = None;
+        self.companion.pending = None;
+        self.status.process_id = self.found_process_id;
+    }
+
     /// Sets the status, if the status machine allows it from the one that is there; otherwise the file keeps it. So a
     /// supervisor that ends writes no `stopped` over `removing`.
     pub fn set_status(&mut self, status: WorkloadStatus, context: &str) {
@@ -45,6 +74,8 @@ impl Draft {
 pub(crate) struct Stored {
     pub(crate) companion: Option<Companion>,
     pub(crate) status: Option<Vec<u8>>,
+    /// Why there is a record that cannot be used.
+    pub(crate) damage: Option<String>,
 }
 
 /// What a read makes of the two files.
@@ -79,8 +110,22 @@ impl Stored {
         };
         Read {
             status,
-            damage,
+            damage: self.damage.clone().or(damage),
             reading,
+        }
+    }
+
+    pub(crate) fn status_is_damaged(&self) -> bool {
+        self.status
+            .as_deref()
+            .is_some_and(|bytes| StatusFile::parse(bytes).is_err())
+    }
+
+    /// What anybody but a verb gets where there is no record.
+    pub(crate) fn refusal(name: &WorkloadName, authority: Authority<'_>) -> Error {
+        match authority {
+            Authority::Supervisor(_) => Error::ClaimLost { name: name.clone() },
+            Authority::Verb(_) | Authority::StopRequest => Error::NotFound { name: name.clone() },
         }
     }
 
@@ -95,11 +140,20 @@ impl Stored {
         let read = self.read();
         let companion = self.authorised(name, authority, &read)?;
         let desired = read.reading.desired(companion.desired);
+        let mut status = read
+            .status
+            .unwrap_or_else(|| StatusFile::new(WorkloadStatus::Unknown, now));
+        let found_process_id = status.process_id;
+        if matches!(read.reading, Reading::Foreign(_)) {
+            // A pid that somebody wrote may be a stranger's, and what we write is believed.
+            status.process_id = companion.last.as_ref().map_or(0, |last| last.process_id);
+        }
         let mut draft = Draft {
             companion: Companion { desired, ..companion },
-            status: read
-                .status
-                .unwrap_or_else(|| StatusFile::new(WorkloadStatus::Unknown, now)),
+            status,
+            reading: read.reading,
+            found_process_id,
+            declined: false,
         };
         if matches!(authority, Authority::StopRequest) {
             let mut companion = draft.companion.clone();
@@ -111,9 +165,13 @@ impl Stored {
         }
         let revision = draft.companion.revision;
         change(&mut draft);
+        if draft.declined {
+            return Err(Error::Declined { name: name.clone() });
+        }
         let Draft {
             mut companion,
             mut status,
+            ..
         } = draft;
         if status.created_at.is_zero() {
             status.created_at = now;
@@ -138,8 +196,9 @@ impl Stored {
             (Authority::Supervisor(claim), Some(companion)) if companion.claim == *claim => {
                 Ok(companion.clone())
             }
-            (Authority::Supervisor(_), _) => Err(Error::ClaimLost { name: name.clone() }),
-            (Authority::StopRequest, None) => Err(Error::NotFound { name: name.clone() }),
+            (Authority::Supervisor(_), _) | (Authority::StopRequest, None) => {
+                Err(Self::refusal(name, authority))
+            }
             (Authority::Verb(op), _) if op.name() != name => Err(Error::Conflict {
                 name: name.clone(),
                 detail: format!("the lock that is held is that of \"{}\"", op.name()),
@@ -167,7 +226,7 @@ pub(crate) fn hash(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Desired, ForeignMeaning, OpGuard, Operation, Pending};
+    use crate::{ForeignMeaning, OpGuard, Operation, Pending};
 
     fn name() -> WorkloadName {
         WorkloadName::new("fetch").unwrap()
@@ -185,6 +244,7 @@ mod tests {
         *stored = Stored {
             companion: Some(companion),
             status,
+            damage: None,
         };
     }
 
@@ -259,6 +319,53 @@ mod tests {
     }
 
     #[test]
+    fn a_pid_that_somebody_wrote_is_not_made_ours() {
+        let mut stored = Stored::default();
+        verb(&mut stored, |draft| {
+            draft.force_status(WorkloadStatus::Running, "");
+            draft.status.process_id = 7;
+        });
+        let mut foreign = StatusFile::new(WorkloadStatus::Running, now(3));
+        foreign.process_id = 1060;
+        stored.status = Some(foreign.to_bytes());
+        verb(&mut stored, |draft| assert_eq!(draft.found_process_id(), 1060));
+        assert_eq!(stored.read().status.map(|file| file.process_id), Some(7));
+    }
+
+    #[test]
+    fn a_change_that_is_declined_writes_nothing() {
+        let mut stored = Stored::default();
+        verb(&mut stored, |draft| {
+            draft.force_status(WorkloadStatus::Running, "")
+        });
+        let op = OpGuard::new(name(), ());
+        let change: Change = Box::new(|draft| {
+            draft.force_status(WorkloadStatus::Stopped, "");
+            draft.decline();
+        });
+        let result = stored.apply(&name(), Authority::Verb(&op), change, now(2));
+        assert!(matches!(result, Err(Error::Declined { .. })), "{result:?}");
+    }
+
+    #[test]
+    fn what_toolhive_runs_is_no_longer_ours() {
+        let mut stored = Stored::default();
+        verb(&mut stored, |draft| {
+            draft.companion.desired = Desired::Stopped;
+            draft.force_status(WorkloadStatus::Stopped, "");
+        });
+        let claim = stored.companion.as_ref().map(|companion| companion.claim.clone());
+        let mut foreign = StatusFile::new(WorkloadStatus::Running, now(3));
+        foreign.process_id = 1060;
+        stored.status = Some(foreign.to_bytes());
+        verb(&mut stored, Draft::leave_to_toolhive);
+        let companion = stored.companion.clone().unwrap();
+        assert_eq!(companion.desired, Desired::Running);
+        assert_ne!(Some(companion.claim), claim);
+        assert_eq!(stored.read().status.map(|file| file.process_id), Some(1060));
+    }
+
+    #[test]
     fn adoption_derives_what_is_desired() {
         for (status, desired) in [
             (WorkloadStatus::Running, Desired::Running),
@@ -267,6 +374,7 @@ mod tests {
             let mut stored = Stored {
                 companion: None,
                 status: Some(StatusFile::new(status, now(0)).to_bytes()),
+                damage: None,
             };
             verb(&mut stored, |_| {});
             assert_eq!(stored.companion.map(|companion| companion.desired), Some(desired));

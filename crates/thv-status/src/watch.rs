@@ -1,8 +1,10 @@
 //! Changes of files, by anybody, without polling.
 
-use std::collections::BTreeSet;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt;
 use notify::event::{AccessKind, EventKind};
@@ -10,7 +12,9 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use thv_core::WorkloadName;
 use tokio::sync::Notify;
 
-use crate::{Changes, Error, Result};
+use crate::Changes;
+
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The names that changed and were not told yet: bounded by the number of workloads.
 #[derive(Default)]
@@ -45,26 +49,85 @@ impl Changed {
     }
 }
 
-/// The names of the `<name>.json` that change in `folders`. One inotify instance, as long as the stream lives.
-pub(crate) fn changes(folders: &[&Path]) -> Result<Changes> {
+/// The names of the `<name>.json` that change in `folders`: by one inotify instance, as long as the stream lives; where
+/// none is to be had, by a look each second.
+pub(crate) fn changes(folders: &[&Path]) -> Changes {
+    let folders: Vec<PathBuf> = folders.iter().map(|folder| (*folder).to_owned()).collect();
+    match told(&folders) {
+        Ok(changes) => changes,
+        Err(error) => {
+            tracing::warn!(%error, "changes of the records are looked for each second");
+            polled(folders)
+        }
+    }
+}
+
+fn told(folders: &[PathBuf]) -> notify::Result<Changes> {
     let changed = Arc::new(Changed::default());
-    let failed = |error: notify::Error| Error::io("watch", folders[0], std::io::Error::other(error));
     let mut watcher = notify::recommended_watcher({
         let changed = Arc::clone(&changed);
+        let folders = folders.to_owned();
         move |event: notify::Result<notify::Event>| match event {
+            // Events were lost: anything may have changed.
+            Ok(event) if event.need_rescan() => {
+                look(&folders).into_keys().for_each(|name| changed.tell(name))
+            }
             // Reading is no change.
-            Ok(event) if matches!(event.kind, EventKind::Access(kind) if !matches!(kind, AccessKind::Close(_))) => {}
-            Ok(event) => event.paths.iter().filter_map(|path| name_of(path)).for_each(|name| changed.tell(name)),
+            Ok(event) if matches!(event.kind, EventKind::Access(kind) if !matches!(kind, AccessKind::Close(_))) =>
+                {}
+            Ok(event) => event
+                .paths
+                .iter()
+                .filter_map(|path| name_of(path))
+                .for_each(|name| changed.tell(name)),
             Err(error) => tracing::warn!(%error, "a change of the records may be missed"),
         }
-    })
-    .map_err(failed)?;
+    })?;
     for folder in folders {
-        watcher
-            .watch(folder, RecursiveMode::NonRecursive)
-            .map_err(failed)?;
+        watcher.watch(folder, RecursiveMode::NonRecursive)?;
     }
     Ok(stream(changed, Some(watcher)))
+}
+
+/// What a file looked like: when it was changed, and which one it was.
+type Look = BTreeMap<WorkloadName, Vec<(SystemTime, u64)>>;
+
+/// The same by looking. What changes between the call and the first look is told too.
+fn polled(folders: Vec<PathBuf>) -> Changes {
+    let before = look(&folders);
+    let changes = futures_util::stream::unfold(before, move |before| {
+        let folders = folders.clone();
+        async move {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let now = tokio::task::spawn_blocking(move || look(&folders)).await.ok()?;
+            let changed: BTreeSet<_> = now
+                .keys()
+                .chain(before.keys())
+                .filter(|name| now.get(*name) != before.get(*name))
+                .cloned()
+                .collect();
+            Some((futures_util::stream::iter(changed), now))
+        }
+    });
+    changes.flatten().boxed()
+}
+
+fn look(folders: &[PathBuf]) -> Look {
+    let mut found = Look::new();
+    for entry in folders
+        .iter()
+        .filter_map(|folder| folder.read_dir().ok())
+        .flatten()
+        .flatten()
+    {
+        if let Some(name) = name_of(&entry.path())
+            && let Ok(metadata) = entry.metadata()
+            && let Ok(modified) = metadata.modified()
+        {
+            found.entry(name).or_default().push((modified, metadata.ino()));
+        }
+    }
+    found
 }
 
 pub(crate) fn stream(changed: Arc<Changed>, watcher: Option<RecommendedWatcher>) -> Changes {
@@ -78,4 +141,22 @@ pub(crate) fn stream(changed: Arc<Changed>, watcher: Option<RecommendedWatcher>)
 fn name_of(path: &Path) -> Option<WorkloadName> {
     let file = path.file_name()?.to_str()?;
     WorkloadName::new(file.strip_suffix(".json")?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn changes_are_seen_without_events_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        write("old.json", "1");
+        let mut changes = polled(vec![folder.path().to_owned(), folder.path().join("absent")]);
+        write("new.json", "1");
+        write("new.lock", "1");
+        assert_eq!(changes.next().await, Some("new".parse().unwrap()));
+        std::fs::remove_file(folder.path().join("old.json")).unwrap();
+        assert_eq!(changes.next().await, Some("old".parse().unwrap()));
+    }
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use thv_core::{Dirs, WorkloadName, WorkloadStatus};
 use thv_status::{
-    Authority, Change, ClaimId, Companion, Desired, Draft, FileStatusManager, ForeignMeaning, Operation,
-    Reading, Snapshot, StatusManager,
+    Authority, Change, ClaimId, Companion, Desired, Draft, Error, FileStatusManager, ForeignMeaning,
+    Operation, Pending, Reading, Snapshot, StatusManager,
 };
 
 const SOON: Duration = Duration::from_secs(10);
@@ -228,7 +228,10 @@ async fn a_write_keeps_what_toolhive_keeps() {
         text.contains("\"created_at\": \"2026-08-21T10:12:13.123456789+02:00\""),
         "{text}"
     );
-    assert!(text.contains("\"process_id\": 77"), "{text}");
+    assert!(
+        text.contains("\"process_id\": 4242"),
+        "a pid that somebody wrote: {text}"
+    );
     assert!(
         !text.contains("\"updated_at\": \"2026-08-21T10:12:19.5+02:00\""),
         "{text}"
@@ -272,4 +275,105 @@ async fn a_lock_that_toolhive_holds_or_left_behind_is_in_nobodys_way() {
         .expect("it does not wait for ToolHive");
     assert_eq!(written.revision, revision + 1);
     assert!(lock.exists(), "what ToolHive holds is ToolHive's");
+}
+
+#[tokio::test]
+async fn a_damaged_record_is_made_anew_by_a_verb_and_kept_beside() {
+    let workload = Workload::ours().await;
+    let record = workload.dirs.lifecycle().join("fetch.json");
+    fs::write(&record, "{").unwrap();
+    let read = workload.read().await;
+    let damage = read.damage.unwrap();
+    assert!(
+        damage.contains("fetch.json") && damage.contains("lifecycle"),
+        "{damage}"
+    );
+    assert!(read.companion.is_none());
+    let old = ClaimId::random();
+    let supervisor = workload
+        .status
+        .update(&workload.name, Authority::Supervisor(&old), Box::new(|_| {}))
+        .await;
+    assert!(supervisor.is_err(), "only a verb does: {supervisor:?}");
+    let written = workload.write(|_| {}).await;
+    assert_eq!(written.desired, Desired::Running, "as the status file says");
+    assert_eq!(workload.read().await.damage, None);
+    assert_eq!(
+        fs::read_to_string(record.with_extension("json.corrupted")).unwrap(),
+        "{"
+    );
+}
+
+#[tokio::test]
+async fn a_record_of_a_newer_program_is_left_alone() {
+    let workload = Workload::ours().await;
+    let record = workload.dirs.lifecycle().join("fetch.json");
+    fs::write(&record, "{\"version\": 2, \"what\": \"ever\"}").unwrap();
+    let error = workload.status.read(&workload.name).await.unwrap_err();
+    assert!(error.to_string().contains("version 2"), "{error}");
+    let listed = workload.status.list().await.unwrap();
+    assert!(listed[0].damage.as_ref().unwrap().contains("version 2"));
+}
+
+#[tokio::test]
+async fn an_operation_of_a_newer_program_makes_no_record_unreadable() {
+    let workload = Workload::ours().await;
+    workload
+        .write(|draft| draft.companion.pending = Some(Pending::new(Operation::Move, 1, "now")))
+        .await;
+    let record = workload.dirs.lifecycle().join("fetch.json");
+    let text = fs::read_to_string(&record)
+        .unwrap()
+        .replace("\"move\"", "\"teleport\"");
+    fs::write(&record, text).unwrap();
+    let pending = workload.read().await.companion.unwrap().pending.unwrap();
+    assert_eq!(pending.operation, Operation::Unknown);
+}
+
+#[tokio::test]
+async fn one_workload_that_cannot_be_read_does_not_hide_the_others() {
+    let workload = Workload::ours().await;
+    let text = fs::read(workload.file()).unwrap();
+    fs::write(workload.dirs.statuses().join("loop.json"), text).unwrap();
+    std::os::unix::fs::symlink("loop.owner", workload.dirs.lifecycle().join("loop.owner")).unwrap();
+    let listed = workload.status.list().await.unwrap();
+    let names: Vec<_> = listed.iter().map(|snapshot| snapshot.raw_name.as_str()).collect();
+    assert_eq!(names, ["fetch", "loop"]);
+    assert!(listed[1].damage.is_some());
+}
+
+#[tokio::test]
+async fn a_late_write_leaves_nothing_of_what_is_removed() {
+    let workload = Workload::ours().await;
+    let claim = workload.read().await.companion.unwrap().claim;
+    let lock = |operation| workload.status.lock_op(&workload.name, operation, SOON);
+    let op = lock(Operation::Remove).await.unwrap();
+    let owner = workload.status.acquire_owner(&workload.name).await.unwrap();
+    let refused = workload.status.remove(&workload.name, op).await;
+    assert!(refused.is_err(), "its supervisor lives: {refused:?}");
+    drop(owner);
+    let op = lock(Operation::Remove).await.unwrap();
+    workload.status.remove(&workload.name, op).await.unwrap();
+    for authority in [Authority::Supervisor(&claim), Authority::StopRequest] {
+        let late = workload
+            .status
+            .update(&workload.name, authority, Box::new(|_| {}))
+            .await;
+        assert!(late.is_err(), "{late:?}");
+    }
+    for folder in [workload.dirs.lifecycle(), workload.dirs.statuses()] {
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0, "{}", folder.display());
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_is_halted_in_a_change_holds_nobody_up_for_ever() {
+    let workload = Workload::ours().await;
+    let guard = fs::File::open(workload.dirs.lifecycle().join("fetch.guard")).unwrap();
+    guard.lock().unwrap();
+    let stop = workload
+        .status
+        .update(&workload.name, Authority::StopRequest, Box::new(|_| {}))
+        .await;
+    assert!(matches!(stop, Err(Error::Conflict { .. })), "{stop:?}");
 }

@@ -1,0 +1,496 @@
+//! The files of records and statuses, and one change of them. Blocking.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use thv_core::gojson::GoTime;
+use thv_core::{Clock, Dirs, WorkloadName, WorkloadStatus};
+use thv_state::atomic;
+
+use crate::transaction::{Read, Stored};
+use crate::{
+    Authority, Change, ClaimId, Companion, Error, OwnerState, PidFile, Reading, Result, Snapshot, lock,
+    status_file,
+};
+
+/// Larger files are no records.
+const MAX_COMPANION: u64 = 16 << 20;
+/// How long a change waits for another one of the same workload, which takes milliseconds.
+const GUARD_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a removal waits for a reader that looks whether somebody owns the workload.
+const OWNER_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a change waits for ToolHive's lock. Against ToolHive exclusion is best effort.
+const TOOLHIVE_PATIENCE: Duration = Duration::from_millis(100);
+/// How soon a lock is tried again that is held for milliseconds.
+const PAUSE: Duration = Duration::from_millis(2);
+const FOLDER_MODE: u32 = 0o750;
+
+#[derive(Debug)]
+pub(crate) struct Files {
+    statuses: PathBuf,
+    lifecycle: PathBuf,
+    pids: PathBuf,
+    temp: PathBuf,
+    clock: Arc<dyn Clock>,
+}
+
+/// Whether it is looked who owns a workload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Probe {
+    /// Yes.
+    Always,
+    /// Not of a workload that is down by all that is recorded.
+    UnlessAtRest,
+}
+
+impl Files {
+    pub(crate) fn new(dirs: &Dirs, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            statuses: dirs.statuses(),
+            lifecycle: dirs.lifecycle(),
+            pids: dirs.pids(),
+            temp: dirs.temp.clone(),
+            clock,
+        }
+    }
+
+    pub(crate) fn lifecycle(&self) -> &Path {
+        &self.lifecycle
+    }
+
+    pub(crate) fn statuses(&self) -> &Path {
+        &self.statuses
+    }
+
+    fn status(&self, name: &str) -> PathBuf {
+        self.statuses.join(format!("{name}.json"))
+    }
+
+    pub(crate) fn companion(&self, name: &str) -> PathBuf {
+        self.lifecycle.join(format!("{name}.json"))
+    }
+
+    pub(crate) fn lock(&self, name: &str, which: &str) -> PathBuf {
+        self.lifecycle.join(format!("{name}.{which}"))
+    }
+
+    /// Where ToolHive's PID files are, and where they used to be.
+    pub(crate) fn pid_files(&self, name: &str) -> [PathBuf; 2] {
+        let file = format!("toolhive-{name}.pid");
+        [self.pids.join(&file), self.temp.join(file)]
+    }
+
+    pub(crate) fn create_folders(&self) -> Result<()> {
+        for folder in [&self.lifecycle, &self.statuses] {
+            atomic::create_folder(folder, FOLDER_MODE)
+                .map_err(|e| Error::io("create the folder", folder, e))?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn read(&self, raw_name: &str, probe: Probe) -> Result<Snapshot> {
+        // Status first: a status that the record does not know yet is read once more, both.
+        let mut stored = self.stored(raw_name)?;
+        let mut read = stored.read();
+        if matches!(read.reading, Reading::Foreign(_)) {
+            stored = self.stored(raw_name)?;
+            read = stored.read();
+        }
+        let skip = probe == Probe::UnlessAtRest && at_rest(&read, stored.companion.as_ref());
+        let owner = if !skip
+            && lock::is_held(&self.lock(raw_name, "owner")).map_err(|error| self.lock_failed(error))?
+        {
+            OwnerState::Alive
+        } else {
+            OwnerState::Dead
+        };
+        // ToolHive's rule: a workload that should run without a pid in its status file has one in a PID file.
+        let wants_pid = read
+            .status
+            .as_ref()
+            .is_none_or(|file| file.process_id == 0 && file.status == WorkloadStatus::Running);
+        Ok(Snapshot {
+            raw_name: raw_name.to_owned(),
+            name: WorkloadName::new(raw_name).ok(),
+            status: read.status,
+            damage: read.damage,
+            companion: stored.companion,
+            reading: read.reading,
+            owner,
+            pid_file: if wants_pid && owner == OwnerState::Dead {
+                self.pid_file(raw_name)
+            } else {
+                None
+            },
+        })
+    }
+
+    /// What is known of each of `names` that is still there.
+    pub(crate) fn read_some(&self, names: &[String]) -> Vec<Snapshot> {
+        let mut snapshots = Vec::with_capacity(names.len());
+        for name in names {
+            match self.read(name, Probe::UnlessAtRest) {
+                // It was removed meanwhile.
+                Ok(snapshot) if snapshot.reading == Reading::Nothing && snapshot.damage.is_none() => {}
+                Ok(snapshot) => snapshots.push(snapshot),
+                // One that cannot be read is no reason to show none.
+                Err(error) => snapshots.push(Snapshot {
+                    name: WorkloadName::new(name).ok(),
+                    raw_name: name.clone(),
+                    status: None,
+                    damage: Some(in_words(&error)),
+                    companion: None,
+                    reading: Reading::ToolHive,
+                    owner: OwnerState::Dead,
+                    pid_file: None,
+                }),
+            }
+        }
+        snapshots
+    }
+
+    pub(crate) fn stored(&self, name: &str) -> Result<Stored> {
+        let status = bounded(&self.status(name), status_file::MAX_SIZE)?;
+        let path = self.companion(name);
+        let mut stored = Stored {
+            status,
+            ..Stored::default()
+        };
+        match bounded(&path, MAX_COMPANION)?.map(|bytes| parse(&bytes)) {
+            Some(Ok(companion)) => stored.companion = Some(companion),
+            Some(Err(Unusable::Damaged(detail))) => {
+                stored.damage = Some(format!("{}: {detail}", path.display()));
+            }
+            Some(Err(Unusable::Newer(detail))) => return Err(Error::Invalid { path, detail }),
+            None => {}
+        }
+        Ok(stored)
+    }
+
+    fn pid_file(&self, name: &str) -> Option<PidFile> {
+        self.pid_files(name).iter().find_map(|path| {
+            let text = bounded(path, 64).ok()??;
+            let pid = std::str::from_utf8(&text)
+                .ok()?
+                .trim()
+                .parse()
+                .ok()
+                .filter(|pid| *pid > 0)?;
+            let modified = std::fs::metadata(path).ok()?.modified().ok()?;
+            Some(PidFile {
+                pid,
+                modified: Timestamp::try_from(modified).ok()?,
+            })
+        })
+    }
+
+    pub(crate) fn names(&self) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        for folder in [&self.statuses, &self.lifecycle] {
+            let failed = |error| Error::io("list", folder, error);
+            let entries = match std::fs::read_dir(folder) {
+                Ok(entries) => entries,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(failed(error)),
+            };
+            for entry in entries {
+                let entry = entry.map_err(failed)?;
+                let file = entry.file_name();
+                let name = file.to_str().and_then(|file| file.strip_suffix(".json"));
+                if let Some(name) = name.filter(|name| !name.starts_with('.'))
+                    && entry.file_type().is_ok_and(|kind| kind.is_file())
+                {
+                    names.push(name.to_owned());
+                }
+            }
+        }
+        names.sort_unstable();
+        names.dedup();
+        Ok(names)
+    }
+
+    /// One change: guard, ToolHive's lock, read, record, status file.
+    pub(crate) fn update(
+        &self,
+        name: &WorkloadName,
+        authority: Authority<'_>,
+        change: Change,
+    ) -> Result<Companion> {
+        // Only a verb makes a record; for anybody else one that is gone stays so, with all its locks.
+        let makes = matches!(authority, Authority::Verb(_));
+        if !makes && !self.companion(name.as_str()).exists() {
+            return Err(Stored::refusal(name, authority));
+        }
+        self.create_folders()?;
+        let _guard = self.guard(name)?;
+        let toolhive = self.toolhive_lock(name);
+        let stored = self.stored(name.as_str())?;
+        if !makes && stored.companion.is_none() && stored.damage.is_none() {
+            self.remove_locks(name, toolhive.is_some(), &["guard"])?;
+            return Err(Stored::refusal(name, authority));
+        }
+        let now = GoTime::from(&self.clock.now());
+        let (companion, status) = stored.apply(name, authority, change, now)?;
+        self.keep_damaged(name, &stored, status.is_some());
+        self.write_companion(name, &companion)?;
+        if let Some(status) = status {
+            let path = self.status(name.as_str());
+            atomic::replace(&path, ".tmp-", &status).map_err(|e| Error::io("write", path, e))?;
+        }
+        Ok(companion)
+    }
+
+    /// What could not be repaired is kept beside what is written over it, as ToolHive does.
+    fn keep_damaged(&self, name: &WorkloadName, stored: &Stored, with_status: bool) {
+        let name = name.as_str();
+        let mut damaged = Vec::new();
+        if stored.damage.is_some() {
+            damaged.push(self.companion(name));
+        }
+        if with_status && stored.status_is_damaged() {
+            damaged.push(self.status(name));
+        }
+        for path in damaged {
+            let kept = path.with_extension("json.corrupted");
+            tracing::warn!(workload = name, kept = %kept.display(), "a damaged file is replaced");
+            if let Err(error) = std::fs::copy(&path, &kept) {
+                tracing::warn!(%error, "and could not be kept");
+            }
+        }
+    }
+
+    fn write_companion(&self, name: &WorkloadName, companion: &Companion) -> Result<()> {
+        let path = self.companion(name.as_str());
+        let bytes = encode(&path, companion)?;
+        atomic::replace(&path, ".tmp-", &bytes).map_err(|e| Error::io("write", path, e))
+    }
+
+    /// The lock of one change. Nobody holds it longer than that takes, unless its process is halted.
+    fn guard(&self, name: &WorkloadName) -> Result<File> {
+        self.wait_for(name, "guard", GUARD_PATIENCE)?
+            .ok_or_else(|| Error::Conflict {
+                name: name.clone(),
+                detail: format!(
+                    "another process has been changing it for {} s",
+                    GUARD_PATIENCE.as_secs()
+                ),
+            })
+    }
+
+    fn wait_for(&self, name: &WorkloadName, which: &str, patience: Duration) -> Result<Option<File>> {
+        let path = self.lock(name.as_str(), which);
+        let deadline = Instant::now() + patience;
+        loop {
+            let locked = lock::try_exclusive(&path).map_err(|e| self.lock_failed(e))?;
+            if locked.is_some() || Instant::now() >= deadline {
+                return Ok(locked);
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// Unlinks locks that are held, with ToolHive's if that is held too: whoever waits for one finds that it is another
+    /// file by then.
+    fn remove_locks(&self, name: &WorkloadName, toolhive: bool, ours: &[&str]) -> Result<()> {
+        if toolhive {
+            gone(self.statuses.join(format!("{name}.lock")))?;
+        }
+        for which in ours {
+            gone(self.lock(name.as_str(), which))?;
+        }
+        Ok(())
+    }
+
+    /// ToolHive's own lock, if it can be had soon. ToolHive unlinks it on release, so it never excludes reliably.
+    fn toolhive_lock(&self, name: &WorkloadName) -> Option<File> {
+        let path = self.statuses.join(format!("{name}.lock"));
+        let deadline = Instant::now() + TOOLHIVE_PATIENCE;
+        loop {
+            match lock::try_exclusive(&path) {
+                Ok(Some(file)) => return Some(file),
+                Ok(None) if Instant::now() < deadline => std::thread::sleep(PAUSE),
+                Ok(None) => {
+                    tracing::debug!(workload = %name, "ToolHive holds its lock; the rules for foreign writes heal it");
+                    return None;
+                }
+                Err(error) => {
+                    tracing::warn!(workload = %name, %error, "ToolHive's lock cannot be taken");
+                    return None;
+                }
+            }
+        }
+    }
+
+    pub(crate) fn lock_failed(&self, source: io::Error) -> Error {
+        let path = self.lifecycle.clone();
+        match source.kind() {
+            io::ErrorKind::Unsupported => Error::NoLocks { path, source },
+            _ if source.raw_os_error() == Some(rustix::io::Errno::NOLCK.raw_os_error()) => {
+                Error::NoLocks { path, source }
+            }
+            _ => Error::io("lock a file in", path, source),
+        }
+    }
+
+    pub(crate) fn create(&self, name: &WorkloadName, mut companion: Companion) -> Result<()> {
+        self.create_folders()?;
+        let _guard = self.guard(name)?;
+        companion.revision = 1;
+        let path = self.companion(name.as_str());
+        let bytes = encode(&path, &companion)?;
+        atomic::create(&path, ".tmp-", &bytes).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => Error::Exists { name: name.clone() },
+            _ => Error::io("create", path, error),
+        })
+    }
+
+    pub(crate) fn remove(&self, name: &WorkloadName) -> Result<()> {
+        self.create_folders()?;
+        let _owner = self
+            .wait_for(name, "owner", OWNER_PATIENCE)?
+            .ok_or_else(|| Error::Conflict {
+                name: name.clone(),
+                detail: "its supervisor lives".into(),
+            })?;
+        let _guard = self.guard(name)?;
+        let text = name.as_str();
+        let toolhive = self.toolhive_lock(name);
+        gone(self.status(text))?;
+        for path in self.pid_files(text) {
+            gone(path)?;
+        }
+        gone(self.companion(text).with_extension("json.corrupted"))?;
+        gone(self.companion(text))?;
+        self.remove_locks(name, toolhive.is_some(), &["owner", "op", "guard"])
+    }
+
+    pub(crate) fn owner_id(&self) -> Result<String> {
+        let path = self.lifecycle.join("owner-id");
+        let read = || -> Result<Option<String>> {
+            Ok(bounded(&path, 256)?
+                .and_then(|bytes| String::from_utf8(bytes).ok())
+                .map(|text| text.trim().to_owned())
+                .filter(|text| !text.is_empty()))
+        };
+        if let Some(id) = read()? {
+            return Ok(id);
+        }
+        self.create_folders()?;
+        let id = ClaimId::random();
+        match atomic::create(&path, ".tmp-", id.as_str().as_bytes()) {
+            Ok(()) => Ok(id.as_str().to_owned()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                read()?.ok_or_else(|| Error::Invalid {
+                    path: path.clone(),
+                    detail: "it is empty".into(),
+                })
+            }
+            Err(error) => Err(Error::io("create", path, error)),
+        }
+    }
+
+    pub(crate) fn write_pid_file(&self, name: &WorkloadName, pid: u32) -> Result<()> {
+        atomic::create_folder(&self.pids, FOLDER_MODE)
+            .map_err(|e| Error::io("create the folder", &self.pids, e))?;
+        let [path, _] = self.pid_files(name.as_str());
+        atomic::replace(&path, ".tmp-", pid.to_string().as_bytes()).map_err(|e| Error::io("write", path, e))
+    }
+
+    /// Who holds `.op`, in words: the journal tells what the lock cannot.
+    pub(crate) fn busy(&self, name: &WorkloadName) -> Error {
+        let pending = self
+            .stored(name.as_str())
+            .ok()
+            .and_then(|stored| stored.companion?.pending);
+        let detail = match pending {
+            Some(pending) => {
+                format!(
+                    "{} by process {} since {}",
+                    pending.operation, pending.pid, pending.since
+                )
+            }
+            None => "another command works on it".into(),
+        };
+        Error::Conflict {
+            name: name.clone(),
+            detail,
+        }
+    }
+}
+
+/// Removes a file; absence is what is wanted.
+fn gone(path: PathBuf) -> Result<()> {
+    match atomic::remove(&path) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Error::io("remove", path, error)),
+    }
+}
+
+/// An error with its causes.
+fn in_words(error: &Error) -> String {
+    let mut text = error.to_string();
+    if let Some(cause) = std::error::Error::source(error) {
+        text = format!("{text}: {cause}");
+    }
+    text
+}
+
+/// The bytes at `path`, at most `limit` of them; `None` when there is no file.
+fn bounded(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
+    atomic::read(path, limit).map_err(|error| match error.kind() {
+        io::ErrorKind::FileTooLarge => Error::Invalid {
+            path: path.to_owned(),
+            detail: format!("it is larger than {limit} bytes"),
+        },
+        _ => Error::io("read", path, error),
+    })
+}
+
+/// Whether it is down, nobody is recorded to own it, and no verb is under way that could give it an owner.
+fn at_rest(read: &Read, companion: Option<&Companion>) -> bool {
+    let down = [
+        WorkloadStatus::Stopped,
+        WorkloadStatus::Error,
+        WorkloadStatus::PolicyStopped,
+    ];
+    read.status
+        .as_ref()
+        .is_some_and(|file| down.contains(&file.status))
+        && companion.is_none_or(|companion| companion.owner.is_none() && companion.pending.is_none())
+}
+
+/// Why a record cannot be used.
+enum Unusable {
+    /// It is no record any more: a verb makes it anew from what else is known.
+    Damaged(String),
+    /// A newer program wrote it: nothing of it may be lost.
+    Newer(String),
+}
+
+fn parse(bytes: &[u8]) -> Result<Companion, Unusable> {
+    #[derive(serde::Deserialize)]
+    struct Version {
+        version: u32,
+    }
+    let damaged = |error: serde_json::Error| Unusable::Damaged(error.to_string());
+    let Version { version } = serde_json::from_slice(bytes).map_err(damaged)?;
+    if version > Companion::VERSION {
+        return Err(Unusable::Newer(format!(
+            "it has version {version}, which a newer program wrote"
+        )));
+    }
+    serde_json::from_slice(bytes).map_err(damaged)
+}
+
+fn encode(path: &Path, companion: &Companion) -> Result<Vec<u8>> {
+    let mut bytes = serde_json::to_vec_pretty(companion).map_err(|e| Error::Invalid {
+        path: path.to_owned(),
+        detail: e.to_string(),
+    })?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}

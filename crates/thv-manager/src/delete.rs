@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use thv_core::WorkloadName;
-use thv_runtime::InstanceRef;
 use thv_state::StateStoreExt;
-use thv_status::Operation;
+use thv_status::{ClaimId, Desired, OpGuard, Operation};
 
-use crate::stop::{OP_WAIT, begin};
-use crate::{Error, Manager, Result, StopOptions, journal, owner};
+use crate::owner::remove_instance;
+use crate::stop::begin;
+use crate::{Error, Manager, Result, StopOptions};
 
 impl Manager {
     /// Deletes `name` and everything of it. What does not exist is deleted already.
@@ -17,53 +17,66 @@ impl Manager {
     /// [`reconcile`](Self::reconcile).
     #[tracing::instrument(skip_all, fields(workload = %name))]
     pub async fn delete(&self, name: &WorkloadName, options: StopOptions) -> Result<()> {
-        let parts = &self.parts;
-        let unknown = self.is_unknown(name).await?;
-        self.request_stop(name, options.grace).await?;
-        // Of what is unknown there may be lock files that a `delete` left which was cut off at its very end. If somebody
-        // holds one, the workload is just being made.
-        let wait = if unknown { Duration::ZERO } else { OP_WAIT };
-        let op = match parts.status.lock_op(name, Operation::Remove, wait).await {
-            Err(thv_status::Error::Conflict { .. }) if unknown => return Ok(()),
+        match self.ask_to_stop(name, options).await {
+            Err(Error::NotFound { .. }) => return self.delete_remains(name).await,
+            other => other?,
+        }
+        match self.lock(name, Operation::Remove).await {
+            // Another `delete` was faster.
+            Err(Error::NotFound { .. }) => Ok(()),
+            other => self.delete_under(name, other?, options).await,
+        }
+    }
+
+    /// Deletes `name` unless somebody else claimed it since, or wants it to be stopped. `true` when it was deleted.
+    pub(crate) async fn delete_claimed(&self, name: &WorkloadName, claim: &ClaimId) -> Result<bool> {
+        let op = match self.lock(name, Operation::Remove).await {
+            Err(Error::NotFound { .. }) => return Ok(true),
             other => other?,
         };
-        if unknown && self.is_unknown(name).await? {
-            parts.status.remove(name, op).await?;
-            return Ok(());
-        }
-        if journal::settle(parts, name, &op).await? == journal::Settled::Removed {
-            parts.status.remove(name, op).await?;
-            return Ok(());
-        }
-        let config = parts.state.read_run_config(name).await?;
-        begin(parts, name, &op, Operation::Remove, config.as_ref()).await?;
-        Box::pin(self.end(name, &op, config.as_ref(), options)).await?;
-        let snapshot = parts.status.read(name).await?;
-        let recorded = snapshot
+        let snapshot = self.parts.status.read(name).await?;
+        let claimed = snapshot
             .companion
             .as_ref()
-            .and_then(|companion| companion.runtime.as_ref());
-        let runtime = parts
-            .runtime_of(name, recorded.map(|runtime| &runtime.kind), config.as_ref())
-            .await?;
-        if let Some(runtime) = runtime {
-            if let Some(instance) = runtime.inspect(name).await? {
-                owner::check(&*parts.status, &instance, options.force).await?;
-            }
-            // By name: what an engine could not delete before may be left half.
-            runtime.remove(&InstanceRef::named(name.clone())).await?;
+            .is_some_and(|companion| companion.claim == *claim);
+        if !claimed || snapshot.desired() == Desired::Stopped {
+            return Ok(false);
         }
+        self.delete_under(name, op, StopOptions::default()).await?;
+        Ok(true)
+    }
+
+    async fn delete_under(&self, name: &WorkloadName, op: OpGuard, options: StopOptions) -> Result<()> {
+        let parts = &self.parts;
+        let saved = parts.saved(name).await?;
+        let config = saved.config();
+        begin(parts, name, &op, Operation::Remove, config, options.force).await?;
+        Box::pin(self.end(name, &op, config, options)).await?;
+        let snapshot = parts.status.read(name).await?;
+        remove_instance(parts, name, &snapshot, config, options.force).await?;
         parts.state.delete_run_config(name).await?;
         self.remove_logs(name);
         parts.status.remove(name, op).await?;
         Ok(())
     }
 
-    /// Whether there is nothing of it. What another program removed may have left its record: that is known.
-    async fn is_unknown(&self, name: &WorkloadName) -> Result<bool> {
+    /// Of what is unknown there may be a record that another program left, or lock files that a `delete` left which was
+    /// cut off at its very end. If somebody holds one, the workload is just being made.
+    async fn delete_remains(&self, name: &WorkloadName) -> Result<()> {
+        let status = &self.parts.status;
+        let op = match status.lock_op(name, Operation::Remove, Duration::ZERO).await {
+            Err(thv_status::Error::Conflict { .. }) => return Ok(()),
+            other => other?,
+        };
         match self.known(name).await {
-            Ok(_) => Ok(false),
-            Err(Error::NotFound { .. }) => Ok(self.parts.status.read(name).await?.companion.is_none()),
+            Err(Error::NotFound { .. }) => {
+                let snapshot = status.read(name).await?;
+                if snapshot.companion.is_some() {
+                    remove_instance(&self.parts, name, &snapshot, None, false).await?;
+                }
+                Ok(status.remove(name, op).await?)
+            }
+            Ok(_) => Ok(()),
             Err(error) => Err(error),
         }
     }

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 
 use futures_util::future::BoxFuture;
 use thv_core::WorkloadName;
-use thv_status::{Desired, OwnerKind};
+use thv_status::OwnerKind;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -12,7 +12,7 @@ use crate::launch::Launch;
 use crate::launcher::{LaunchOrder, LaunchState, Parent};
 use crate::start::Start;
 use crate::supervisor::{End, StopSignal, Supervisor};
-use crate::{Error, Manager, Result, RunOutcome, RunRequest, StartOptions, StopOptions};
+use crate::{Error, Manager, Result, RunOutcome, RunRequest, StartOptions};
 
 /// How `run` behaves in the foreground.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -51,17 +51,18 @@ impl Manager {
         let prepared = Box::pin(self.prepare(&request, options.replace)).await?;
         let notices = prepared.notices.clone();
         let launch = Box::pin(self.save(prepared)).await?;
-        let name = launch.name.clone();
+        let (name, claim) = (launch.what.name.clone(), launch.what.claim.clone());
         let end = self.supervise_here(launch, notices, cancel, told).await?;
         if end != ForegroundEnd::Stopped || options.keep {
             return Ok(end);
         }
-        let desired = self.parts.status.read(&name).await?.desired();
-        if desired == Desired::Stopped {
-            return Ok(ForegroundEnd::Stopped);
-        }
-        self.delete(&name, StopOptions::default()).await?;
-        Ok(ForegroundEnd::Deleted)
+        // Stopped by somebody, or started anew elsewhere by now: then it is not this one's to delete.
+        let deleted = self.delete_claimed(&name, &claim).await?;
+        Ok(if deleted {
+            ForegroundEnd::Deleted
+        } else {
+            ForegroundEnd::Stopped
+        })
     }
 
     /// Starts a workload in this task until `cancel` or until somebody stops it; it is never deleted.
@@ -114,7 +115,7 @@ impl Manager {
         cancel: CancellationToken,
         told: impl FnOnce(RunOutcome) + Send,
     ) -> Result<ForegroundEnd> {
-        let name = launch.name.clone();
+        let name = launch.what.name.clone();
         let (order, op, config) = launch.into_order();
         let (end, mut states) = self.supervisor(order, OwnerKind::Foreground, cancel);
         let follow = async {

@@ -4,13 +4,11 @@
 use sha2::{Digest, Sha256};
 use thv_core::{RunConfig, WorkloadName, WorkloadStatus};
 use thv_state::StateStoreExt;
-use thv_status::{
-    Authority, Desired, Draft, ForeignMeaning, OpGuard, Operation, OwnerState, Pending, Reading, Snapshot,
-};
+use thv_status::{Authority, Desired, Draft, OpGuard, Operation, OwnerState, Pending, Snapshot};
 
-use crate::owner::{ProxyEnd, end_proxy, find_toolhive_proxy};
-use crate::parts::{Parts, any};
-use crate::{Error, Result, StopOptions};
+use crate::owner::{ProxyEnd, end_proxy, remove_instance};
+use crate::parts::{Parts, Saved};
+use crate::{Error, Result, StopOptions, toolhive};
 
 /// What a settled journal leaves.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,145 +34,153 @@ fn hash(document: &str) -> String {
         })
 }
 
-/// Finishes an interrupted verb on `name`, under its `.op`.
+/// Takes in what ToolHive did, and finishes an interrupted verb on `name`, under its `.op`.
 pub(crate) async fn settle(parts: &Parts, name: &WorkloadName, op: &OpGuard) -> Result<Settled> {
     let snapshot = parts.status.read(name).await?;
-    let Some((companion, pending)) = snapshot
-        .companion
-        .as_ref()
-        .and_then(|c| c.pending.as_ref().map(|pending| (c, pending)))
-    else {
-        return Ok(Settled::Clear);
-    };
-    let config = parts.state.read_run_config(name).await?;
-    let there = config.as_ref().map(config_hash);
-    tracing::warn!(workload = %name, operation = ?pending.operation, "finishing an interrupted operation");
-    if another_config(pending, there.as_deref()) || foreign_start(parts, name, &snapshot, config.as_ref())? {
-        went_on(parts, name, op).await?;
+    let saved = parts.saved(name).await?;
+    if toolhive::runs(parts, name, &snapshot, saved.config())? {
+        write(parts, name, op, Draft::leave_to_toolhive).await?;
         return Ok(Settled::Clear);
     }
+    let Some(pending) = snapshot.companion.as_ref().and_then(|c| c.pending.as_ref()) else {
+        return Ok(Settled::Clear);
+    };
+    tracing::warn!(workload = %name, operation = ?pending.operation, "finishing an interrupted operation");
+    match whose(pending, &saved) {
+        Whose::Replaced => {
+            write(parts, name, op, old_stands).await?;
+            return Ok(Settled::Clear);
+        }
+        Whose::SomebodyElses => {
+            write(parts, name, op, went_on).await?;
+            return Ok(Settled::Clear);
+        }
+        Whose::Its => {}
+    }
     match pending.operation {
-        Operation::Run if config.is_none() => {
-            remove_instance(
-                parts,
-                name,
-                companion.runtime.as_ref().map(|runtime| &runtime.kind),
-                None,
-            )
-            .await?;
+        Operation::Run if matches!(saved, Saved::Nothing) => {
+            remove_recorded(parts, name, &snapshot).await?;
             Ok(Settled::Removed)
         }
-        Operation::Run | Operation::Start => {
-            if snapshot.owner == OwnerState::Alive {
-                clear(parts, name, op).await?;
-            } else {
-                interrupted(parts, name, op).await?;
-            }
+        Operation::Run | Operation::Start | Operation::Restart => {
+            let alive = snapshot.owner == OwnerState::Alive;
+            write(parts, name, op, if alive { clear } else { interrupted }).await?;
             Ok(Settled::Clear)
         }
         Operation::Remove => {
-            let grace = StopOptions::default().grace;
-            match end_proxy(parts, name, &snapshot, config.as_ref(), grace).await? {
-                ProxyEnd::None | ProxyEnd::Ended => {}
-                ProxyEnd::Application { .. } | ProxyEnd::StillAlive { .. } => {
-                    return Err(Error::StillRunning {
-                        name: name.to_string(),
-                        detail: "its deletion was interrupted, and its proxy still lives".into(),
-                    });
-                }
-            }
-            remove_instance(
-                parts,
-                name,
-                companion.runtime.as_ref().map(|runtime| &runtime.kind),
-                config.as_ref(),
-            )
-            .await?;
-            parts.state.delete_run_config(name).await?;
+            finish_removal(parts, name, &snapshot, saved.config(), pending.force).await?;
             Ok(Settled::Removed)
         }
         // The verb that settles stops it too, or starts it over what the interrupted one left.
         _ => {
-            clear(parts, name, op).await?;
+            write(parts, name, op, clear).await?;
             Ok(Settled::Clear)
         }
     }
 }
 
-/// Whether another configuration is there than the entry's last step left.
-fn another_config(pending: &Pending, there: Option<&str>) -> bool {
-    there.is_some_and(|there| pending.config_hash.as_deref() != Some(there))
+/// Whose the run configuration is that is there.
+#[derive(Debug, PartialEq, Eq)]
+enum Whose {
+    /// It is as the entry's last step left it, or gone, as a removal leaves it.
+    Its,
+    /// It is the one that the verb was to replace.
+    Replaced,
+    /// Somebody went on without us.
+    SomebodyElses,
 }
 
-/// Whether ToolHive started the workload since: it says `starting`, or its proxy is proved to run.
-pub(crate) fn foreign_start(
+fn whose(pending: &Pending, saved: &Saved) -> Whose {
+    let Saved::Config(config) = saved else {
+        return Whose::Its;
+    };
+    let there = Some(config_hash(config));
+    if there == pending.config_hash {
+        Whose::Its
+    } else if pending.replaces.is_some() && there == pending.replaces {
+        Whose::Replaced
+    } else {
+        Whose::SomebodyElses
+    }
+}
+
+async fn finish_removal(
     parts: &Parts,
     name: &WorkloadName,
     snapshot: &Snapshot,
     config: Option<&RunConfig>,
-) -> Result<bool> {
-    if snapshot.reading != Reading::Foreign(ForeignMeaning::MayRun) {
-        return Ok(false);
+    force: bool,
+) -> Result<()> {
+    let grace = StopOptions::default().grace;
+    match end_proxy(parts, name, snapshot, config, grace).await? {
+        ProxyEnd::None | ProxyEnd::Ended => {}
+        ProxyEnd::Application { .. } | ProxyEnd::StillAlive { .. } => {
+            return Err(Error::StillRunning {
+                name: name.to_string(),
+                detail: "its deletion was interrupted, and its proxy still lives".into(),
+            });
+        }
     }
-    let starting = snapshot
-        .status
-        .as_ref()
-        .is_some_and(|file| file.status == WorkloadStatus::Starting);
-    if starting {
-        return Ok(true);
+    match remove_instance(parts, name, snapshot, config, force).await {
+        // The removal was allowed when it began: what is there by now is not what it was about.
+        Err(error @ Error::Conflict { .. }) => tracing::warn!(workload = %name, %error, "it is left alone"),
+        other => other?,
     }
-    // A detached proxy of ours looks the same, and listens on the same port.
-    let ours = snapshot
-        .companion
-        .as_ref()
-        .and_then(|companion| companion.owner.as_ref())
-        .map(|owner| &owner.identity);
-    let proxy = find_toolhive_proxy(parts, name, snapshot, config)?;
-    Ok(proxy.is_some_and(|proxy| Some(proxy.identity()) != ours))
+    Ok(parts.state.delete_run_config(name).await?)
+}
+
+/// The instance that the record names, of a workload that has no configuration any more; no other one is its.
+async fn remove_recorded(parts: &Parts, name: &WorkloadName, snapshot: &Snapshot) -> Result<()> {
+    if snapshot.companion.as_ref().is_some_and(|c| c.instance.is_some()) {
+        remove_instance(parts, name, snapshot, None, false).await?;
+    }
+    Ok(())
 }
 
 /// Drops the entry, and what the record says of a configuration that is not the one that is there.
-async fn went_on(parts: &Parts, name: &WorkloadName, op: &OpGuard) -> Result<()> {
-    let change = Box::new(|draft: &mut Draft| {
-        draft.companion.pending = None;
-        draft.companion.resolved = None;
-    });
-    parts.status.update(name, Authority::Verb(op), change).await?;
-    Ok(())
+fn went_on(draft: &mut Draft) {
+    draft.companion.pending = None;
+    draft.companion.resolved = None;
 }
 
-async fn clear(parts: &Parts, name: &WorkloadName, op: &OpGuard) -> Result<()> {
-    let change = Box::new(|draft: &mut Draft| draft.companion.pending = None);
-    parts.status.update(name, Authority::Verb(op), change).await?;
-    Ok(())
+fn clear(draft: &mut Draft) {
+    draft.companion.pending = None;
 }
 
-async fn interrupted(parts: &Parts, name: &WorkloadName, op: &OpGuard) -> Result<()> {
-    let change = Box::new(|draft: &mut Draft| {
-        draft.companion.pending = None;
-        draft.companion.owner = None;
-        draft.status.process_id = 0;
-        if draft.companion.desired == Desired::Running {
-            draft.set_status(WorkloadStatus::Error, "start was interrupted");
+/// The replacement never came: what was there is there, stopped, and wanted as before.
+fn old_stands(draft: &mut Draft) {
+    let pending = draft.companion.pending.take();
+    if let Some(desired) = pending.and_then(|pending| pending.desired_before) {
+        draft.companion.desired = desired;
+    }
+    draft.companion.owner = None;
+    draft.status.process_id = 0;
+    draft.force_status(WorkloadStatus::Stopped, "its replacement was interrupted");
+}
+
+fn interrupted(draft: &mut Draft) {
+    if let Some(pending) = draft.companion.pending.take() {
+        if pending.operation == Operation::Restart {
+            draft.companion.desired = Desired::Running;
         }
-    });
-    parts.status.update(name, Authority::Verb(op), change).await?;
-    Ok(())
+        if let Some(next) = pending.next {
+            draft.companion.describe(next);
+            draft.companion.desired = Desired::Running;
+        }
+    }
+    draft.companion.owner = None;
+    draft.status.process_id = 0;
+    if draft.companion.desired == Desired::Running {
+        draft.force_status(WorkloadStatus::Error, "start was interrupted");
+    }
 }
 
-/// Removes the instance of a workload wherever its record or its configuration says that it is.
-pub(crate) async fn remove_instance(
-    parts: &Parts,
-    name: &WorkloadName,
-    recorded: Option<&thv_runtime::RuntimeKind>,
-    config: Option<&RunConfig>,
-) -> Result<()> {
-    let runtime = match parts.runtime_of(name, recorded, config).await {
-        Ok(Some(runtime)) => runtime,
-        Ok(None) => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    runtime.remove(&any(name)).await.map_err(Error::from)
+async fn write(parts: &Parts, name: &WorkloadName, op: &OpGuard, change: fn(&mut Draft)) -> Result<()> {
+    parts
+        .status
+        .update(name, Authority::Verb(op), Box::new(change))
+        .await?;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -182,13 +188,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_entry_is_dropped_when_another_configuration_is_there() {
-        let mut pending = Pending::new(Operation::Remove, 1, "now");
-        pending.config_hash = Some("a".into());
-        assert!(!another_config(&pending, Some("a")));
-        assert!(another_config(&pending, Some("b")));
-        assert!(!another_config(&pending, None), "rm had removed it already");
+    fn whose_configuration_is_there() {
+        let saved = |image: &str| {
+            let config = RunConfig::from_json(format!(r#"{{"image":"{image}","name":"x"}}"#).as_bytes());
+            Saved::Config(Box::new(config.unwrap().normalized()))
+        };
+        let hash = |saved: &Saved| saved.config().map(config_hash);
+        let (a, b, c) = (saved("a"), saved("b"), saved("c"));
+        let mut pending = Pending::new(Operation::Run, 1, "now");
+        pending.config_hash = hash(&a);
+        assert_eq!(whose(&pending, &a), Whose::Its);
+        assert_eq!(whose(&pending, &b), Whose::SomebodyElses);
+        assert_eq!(
+            whose(&pending, &Saved::Nothing),
+            Whose::Its,
+            "rm had removed it already"
+        );
+        pending.replaces = hash(&b);
+        assert_eq!(whose(&pending, &b), Whose::Replaced);
+        assert_eq!(whose(&pending, &c), Whose::SomebodyElses);
         let without = Pending::new(Operation::Remove, 1, "now");
-        assert!(another_config(&without, Some("a")));
+        assert_eq!(whose(&without, &a), Whose::SomebodyElses);
     }
 }

@@ -4,41 +4,59 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use thv_core::{RunConfig, SecretReference, WorkloadName, WorkloadStatus};
-use thv_status::{Authority, ClaimId, Draft, OpGuard, OwnerGuard};
+use thv_status::{Authority, ClaimId, Desired, Draft, OpGuard, OwnerGuard};
 use tokio::sync::watch;
 
 use crate::launcher::{LaunchOrder, LaunchState};
+use crate::owner::remove_instance;
 use crate::supervisor::with_causes;
-use crate::{Error, Manager, Result, RunOutcome, WaitFor};
+use crate::{Error, Manager, Result, RunOutcome, StopOptions, WaitFor};
 
-/// Everything that a launch needs, under the workload's `.op`.
-pub(crate) struct Launch {
+/// Everything that a launch needs but the workload's `.op`.
+pub(crate) struct Launchable {
     pub(crate) name: WorkloadName,
     pub(crate) claim: ClaimId,
     pub(crate) config: RunConfig,
     pub(crate) listener: TcpListener,
     pub(crate) owner: OwnerGuard,
+}
+
+impl Launchable {
+    pub(crate) fn under(self, op: OpGuard) -> Launch {
+        Launch { what: self, op }
+    }
+}
+
+/// A launch that is ready to happen, under the workload's `.op`.
+pub(crate) struct Launch {
+    pub(crate) what: Launchable,
     pub(crate) op: OpGuard,
 }
 
 impl Launch {
     pub(crate) fn into_order(self) -> (LaunchOrder, OpGuard, RunConfig) {
-        let secrets = self
-            .config
+        let Launchable {
+            name,
+            claim,
+            config,
+            listener,
+            owner,
+        } = self.what;
+        let secrets = config
             .secrets
             .iter()
             .filter_map(|text| SecretReference::parse(text).ok())
             .map(|reference| reference.name().to_owned())
             .collect();
         let order = LaunchOrder {
-            name: self.name,
-            claim: self.claim,
-            listener: self.listener,
-            owner: self.owner,
+            name,
+            claim,
+            listener,
+            owner,
             secrets,
-            debug: self.config.debug,
+            debug: config.debug,
         };
-        (order, self.op, self.config)
+        (order, self.op, config)
     }
 }
 
@@ -49,11 +67,12 @@ impl Manager {
         wait: WaitFor,
         notices: Vec<String>,
     ) -> Result<RunOutcome> {
-        let name = launch.name.clone();
+        let name = launch.what.name.clone();
         let (order, op, config) = launch.into_order();
         let mut states = match self.launcher.launch(order, &self.host()).await {
             Ok(states) => states,
             Err(error) => {
+                self.undo_launch(&name, &op, &config).await;
                 self.launch_failed(&name, &op, &error).await?;
                 return Err(error);
             }
@@ -88,7 +107,19 @@ impl Manager {
         })
     }
 
-    async fn launch_failed(&self, name: &WorkloadName, op: &OpGuard, error: &Error) -> Result<()> {
+    /// A child that was ended because it said nothing in time may have come as far as its server.
+    async fn undo_launch(&self, name: &WorkloadName, op: &OpGuard, config: &RunConfig) {
+        let undo = async {
+            Box::pin(self.end(name, op, Some(config), StopOptions::default())).await?;
+            let snapshot = self.parts.status.read(name).await?;
+            remove_instance(&self.parts, name, &snapshot, Some(config), false).await
+        };
+        if let Err(error) = undo.await {
+            tracing::error!(workload = %name, error = %with_causes(&error), "what a failed launch left");
+        }
+    }
+
+    pub(crate) async fn launch_failed(&self, name: &WorkloadName, op: &OpGuard, error: &Error) -> Result<()> {
         let reason = match error {
             Error::StartFailed { reason, .. } => reason.clone(),
             other => with_causes(other),
@@ -96,8 +127,9 @@ impl Manager {
         let change = Box::new(move |draft: &mut Draft| {
             draft.companion.pending = None;
             draft.companion.owner = None;
+            draft.companion.desired = Desired::Running;
             draft.status.process_id = 0;
-            draft.set_status(WorkloadStatus::Error, &reason);
+            draft.force_status(WorkloadStatus::Error, &reason);
         });
         self.parts
             .status

@@ -60,6 +60,7 @@ mod owner;
 mod parts;
 mod ports;
 mod proxy;
+mod toolhive;
 
 pub use batch::{Batch, BatchFuture, BatchResult};
 pub use error::{Error, Result};

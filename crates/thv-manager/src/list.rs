@@ -9,9 +9,8 @@ use thv_runtime::{Instance, RuntimeKind};
 use thv_state::{DocumentKind, DocumentName};
 use thv_status::{Desired, InstanceView, Observation, OwnerState, ProxyState, Snapshot, observe};
 
-use crate::owner::find_toolhive_proxy;
 use crate::stop::was_removed;
-use crate::{Error, ListOptions, ListOutcome, Manager, Result};
+use crate::{Error, ListOptions, ListOutcome, Manager, Result, toolhive};
 
 impl Manager {
     /// Lists workloads in the order of their names: those of all runtimes, remote ones, and what only files know of.
@@ -96,7 +95,7 @@ impl Manager {
         for snapshot in snapshots {
             if let Some(damage) = &snapshot.damage {
                 seen.warnings.push(format!(
-                    "the status file of \"{}\" is damaged: {damage}",
+                    "what is recorded of \"{}\" is damaged: {damage}",
                     snapshot.raw_name
                 ));
             }
@@ -170,7 +169,20 @@ impl Manager {
             Some(snapshot) => observe(snapshot, &seen_instance, proxy, &boot_id),
             None => from_runtime(&seen_instance),
         };
-        View::new(name, observation, snapshot, config, instance, kind)
+        let mut view = View::new(name, observation, snapshot, config, instance, kind);
+        // Started by ToolHive after it was stopped here.
+        view.should_run |= snapshot.is_some_and(|snapshot| self.is_run_by_toolhive(snapshot, config));
+        view
+    }
+
+    fn is_run_by_toolhive(&self, snapshot: &Snapshot, config: Option<&RunConfig>) -> bool {
+        let Some(name) = &snapshot.name else {
+            return false;
+        };
+        toolhive::runs(&self.parts, name, snapshot, config).unwrap_or_else(|error| {
+            tracing::warn!(workload = %name, %error, "whether ToolHive runs it cannot be found out");
+            false
+        })
     }
 
     /// Whether the proxy of a workload lives; of ToolHive's by proof, as nothing else would be one.
@@ -190,7 +202,7 @@ impl Manager {
         if !claims_to_run {
             return ProxyState::Dead;
         }
-        match find_toolhive_proxy(&self.parts, name, snapshot, config) {
+        match toolhive::find_proxy(&self.parts, name, snapshot, config) {
             Ok(Some(_)) => ProxyState::Alive,
             Ok(None) => ProxyState::Dead,
             Err(_) => ProxyState::Unknown,

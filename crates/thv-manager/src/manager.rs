@@ -1,7 +1,9 @@
 //! The facade: its parts, and how it is built. Each verb is in a file of its own.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use thv_core::{Clock, Dirs, Env, SystemClock, WorkloadName};
@@ -16,10 +18,12 @@ use tokio::task::JoinHandle;
 use crate::launcher::{InProcess, LaunchOrder, LaunchState, Launcher, SupervisorHost};
 use crate::parts::Parts;
 use crate::supervisor::{StopSignal, Supervisor};
-use crate::{Error, ManagerEvent, Result, ShutdownMode, journal};
+use crate::{Error, ManagerEvent, Result, ShutdownMode, toolhive};
 
 /// How many events a slow listener may be behind.
 const EVENTS: usize = 256;
+/// When changes are listened for again after that ended.
+const WATCH_AGAIN: Duration = Duration::from_secs(1);
 
 /// Manages the whole life of workloads. Cheap to clone; clones are the same manager.
 ///
@@ -166,9 +170,9 @@ impl Manager {
     }
 
     /// Ends the supervisors of this manager and waits for them. What should run is still recorded as such:
-    /// [`reconcile`](Self::reconcile) brings it back.
+    /// [`reconcile`](Self::reconcile) of another manager brings it back; this one launches nothing any more.
     pub async fn shutdown(&self, mode: ShutdownMode) -> Result<()> {
-        let all = self.tasks.take_all();
+        let all = self.tasks.close();
         for running in &all {
             if mode == ShutdownMode::Leave {
                 running.signal.leave.cancel();
@@ -192,6 +196,7 @@ impl Manager {
 #[derive(Debug, Default)]
 pub(crate) struct Tasks {
     running: Mutex<HashMap<WorkloadName, Running>>,
+    closed: AtomicBool,
     watcher: OnceLock<JoinHandle<()>>,
 }
 
@@ -209,6 +214,24 @@ impl Tasks {
 
     fn take_all(&self) -> Vec<Running> {
         self.running().drain().map(|(_, running)| running).collect()
+    }
+
+    /// All of them, and no more from now on.
+    fn close(&self) -> Vec<Running> {
+        let mut running = self.running();
+        self.closed.store(true, Ordering::Relaxed);
+        running.drain().map(|(_, running)| running).collect()
+    }
+
+    fn names(&self) -> Vec<WorkloadName> {
+        self.running().keys().cloned().collect()
+    }
+
+    /// Tells the supervisor with `claim` to end, if it is still the one of `name`.
+    fn stop_claimed(&self, name: &WorkloadName, claim: &ClaimId) {
+        if let Some(running) = self.running().get(name).filter(|running| running.claim == *claim) {
+            running.signal.stop.cancel();
+        }
     }
 
     /// Tells the supervisor of `name` in this process to end, if there is one.
@@ -251,9 +274,13 @@ impl SupervisorHost for Host<'_> {
         let Manager { parts, tasks, .. } = self.manager;
         let (name, claim) = (order.name.clone(), order.claim.clone());
         let signal = StopSignal::default();
-        let (supervisor, states) = Supervisor::begin(parts.clone(), order, kind, signal.clone());
         let weak = Arc::downgrade(tasks);
         let mut running = tasks.running();
+        if tasks.closed.load(Ordering::Relaxed) {
+            // Dropped here, the order frees its claim's lock: the next verb finds a start that was interrupted.
+            return watch::channel(LaunchState::Ended).1;
+        }
+        let (supervisor, states) = Supervisor::begin(parts.clone(), order, kind, signal.clone());
         let task = tokio::spawn({
             let (name, claim) = (name.clone(), claim.clone());
             async move {
@@ -287,34 +314,41 @@ impl SupervisorHost for Host<'_> {
 }
 
 /// Ends the supervisors of this process whose workload somebody else stopped, removed or took over.
-async fn hear_others(parts: Arc<Parts>, tasks: std::sync::Weak<Tasks>) {
-    let mut changes = match parts.status.watch().await {
-        Ok(changes) => changes,
+async fn hear_others(parts: Arc<Parts>, tasks: Weak<Tasks>) {
+    loop {
+        match parts.status.watch().await {
+            Ok(mut changes) => {
+                // What was changed before it was listened.
+                for name in tasks.upgrade().map(|tasks| tasks.names()).unwrap_or_default() {
+                    hear(&parts, &tasks, &name).await;
+                }
+                while let Some(name) = changes.next().await {
+                    hear(&parts, &tasks, &name).await;
+                }
+            }
+            Err(error) => tracing::warn!(%error, "changes by other processes are not heard"),
+        }
+        tokio::time::sleep(WATCH_AGAIN).await;
+    }
+}
+
+async fn hear(parts: &Parts, tasks: &Weak<Tasks>, name: &WorkloadName) {
+    let Some(claim) = tasks.upgrade().and_then(|tasks| tasks.claim_of(name)) else {
+        return;
+    };
+    let go_on = match parts.status.read(name).await {
+        Ok(snapshot) => {
+            let ours = snapshot.companion.as_ref();
+            ours.is_some_and(|companion| companion.claim == claim)
+                && snapshot.desired() == Desired::Running
+                && !toolhive::runs(parts, name, &snapshot, None).unwrap_or(false)
+        }
         Err(error) => {
-            tracing::warn!(%error, "changes by other processes are not heard");
-            return;
+            tracing::warn!(workload = %name, %error, "a changed record cannot be read");
+            true
         }
     };
-    while let Some(name) = changes.next().await {
-        let Some(claim) = tasks.upgrade().and_then(|tasks| tasks.claim_of(&name)) else {
-            continue;
-        };
-        let go_on = match parts.status.read(&name).await {
-            Ok(snapshot) => {
-                snapshot
-                    .companion
-                    .as_ref()
-                    .is_some_and(|companion| companion.claim == claim)
-                    && snapshot.desired() == Desired::Running
-                    && !journal::foreign_start(&parts, &name, &snapshot, None).unwrap_or(false)
-            }
-            Err(error) => {
-                tracing::warn!(workload = %name, %error, "a changed record cannot be read");
-                true
-            }
-        };
-        if !go_on && let Some(tasks) = tasks.upgrade() {
-            tasks.stop(&name);
-        }
+    if !go_on && let Some(tasks) = tasks.upgrade() {
+        tasks.stop_claimed(name, &claim);
     }
 }

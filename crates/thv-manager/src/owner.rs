@@ -2,16 +2,13 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use thv_core::{RunConfig, WorkloadName};
-use thv_process::{
-    ProcessFacts, ProcessHandle, TerminateOutcome, ToolhiveEvidence, is_toolhive_proxy, terminate,
-};
-use thv_runtime::Instance;
+use thv_process::{ProcessHandle, TerminateOutcome, terminate};
+use thv_runtime::{Instance, InstanceRef};
 use thv_status::{OwnerKind, OwnerState, Snapshot, StatusManager};
 
 use crate::parts::Parts;
-use crate::{Error, Result};
+use crate::{Error, Result, toolhive};
 
 /// What a supervisor may need besides its instance's grace: draining its proxy and writing its status.
 const SUPERVISOR_MARGIN: Duration = Duration::from_secs(10);
@@ -33,6 +30,53 @@ pub(crate) async fn check(status: &dyn StatusManager, instance: &Instance, force
             instance.instance_name
         ),
     })
+}
+
+/// As [`check`], of whatever instance `snapshot`'s workload has, before anything is touched. A runtime that does not
+/// answer cannot tell: whoever acts on the instance asks again.
+pub(crate) async fn check_first(
+    parts: &Parts,
+    name: &WorkloadName,
+    snapshot: &Snapshot,
+    config: Option<&RunConfig>,
+    force: bool,
+) -> Result<()> {
+    let recorded = snapshot
+        .companion
+        .as_ref()
+        .and_then(|companion| companion.runtime.as_ref());
+    let runtime = parts.runtime_of(name, recorded.map(|runtime| &runtime.kind), config);
+    if let Ok(Some(runtime)) = runtime.await
+        && let Ok(Some(instance)) = runtime.inspect(name).await
+    {
+        check(&*parts.status, &instance, force).await?;
+    }
+    Ok(())
+}
+
+/// Removes the instance of a workload wherever its record or its configuration says that it is, if it is ours to remove.
+pub(crate) async fn remove_instance(
+    parts: &Parts,
+    name: &WorkloadName,
+    snapshot: &Snapshot,
+    config: Option<&RunConfig>,
+    force: bool,
+) -> Result<()> {
+    let recorded = snapshot
+        .companion
+        .as_ref()
+        .and_then(|companion| companion.runtime.as_ref());
+    let runtime = parts
+        .runtime_of(name, recorded.map(|runtime| &runtime.kind), config)
+        .await?;
+    let Some(runtime) = runtime else {
+        return Ok(());
+    };
+    if let Some(instance) = runtime.inspect(name).await? {
+        check(&*parts.status, &instance, force).await?;
+    }
+    // By name: what an engine could not delete before may be left half.
+    Ok(runtime.remove(&InstanceRef::named(name.clone())).await?)
 }
 
 /// What became of a workload's proxy.
@@ -57,9 +101,9 @@ pub(crate) async fn end_proxy(
     grace: Duration,
 ) -> Result<ProxyEnd> {
     if snapshot.owner == OwnerState::Alive {
-        return end_owner(parts, name, snapshot, grace).await;
+        return end_owner(parts, name, snapshot, config, grace).await;
     }
-    match find_toolhive_proxy(parts, name, snapshot, config)? {
+    match toolhive::find_proxy(parts, name, snapshot, config)? {
         Some(proxy) => end_process(&*proxy, grace).await,
         None => Ok(ProxyEnd::None),
     }
@@ -69,15 +113,18 @@ async fn end_owner(
     parts: &Parts,
     name: &WorkloadName,
     snapshot: &Snapshot,
+    config: Option<&RunConfig>,
     grace: Duration,
 ) -> Result<ProxyEnd> {
     let status = &parts.status;
     let companion = snapshot.companion.as_ref();
     let owner = companion.and_then(|companion| companion.owner.as_ref());
     let detached = owner.filter(|owner| owner.kind != OwnerKind::Application);
-    let process = match detached {
-        Some(owner) => parts.processes.open(&owner.identity)?,
-        None => None,
+    let process = match (detached, companion) {
+        (Some(owner), _) => parts.processes.open(&owner.identity)?,
+        // Its record was damaged: a detached proxy of ours is known by what it shares with ToolHive's.
+        (None, None) => toolhive::find_proxy(parts, name, snapshot, config)?,
+        (None, Some(_)) => None,
     };
     let Some(process) = process else {
         // An application hears of it by itself; so does a supervisor that has not written who it is yet.
@@ -109,58 +156,6 @@ async fn end_process(process: &dyn ProcessHandle, grace: Duration) -> Result<Pro
             pid: process.identity().pid,
         },
     })
-}
-
-/// ToolHive's proxy of this workload, if one is proved to run: by the recorded pid, else by the port.
-pub(crate) fn find_toolhive_proxy(
-    parts: &Parts,
-    name: &WorkloadName,
-    snapshot: &Snapshot,
-    config: Option<&RunConfig>,
-) -> Result<Option<Box<dyn ProcessHandle>>> {
-    let processes = &*parts.processes;
-    let open = |facts: &ProcessFacts, evidence: ToolhiveEvidence| -> Result<Option<Box<dyn ProcessHandle>>> {
-        if is_toolhive_proxy(facts, name, processes.uid(), evidence) {
-            return Ok(processes.open(&facts.identity)?);
-        }
-        Ok(None)
-    };
-    for (pid, at) in recorded(snapshot) {
-        if let Some(facts) = processes.facts(pid)?
-            && let Some(found) = open(&facts, ToolhiveEvidence::Recorded { pid, at })?
-        {
-            return Ok(Some(found));
-        }
-    }
-    let port = config.map_or(0, |config| config.port);
-    if port != 0
-        && let Some(holder) = processes.port_holder(port)?
-    {
-        for facts in &holder.processes {
-            if let Some(found) = open(facts, ToolhiveEvidence::ListensOnPort)? {
-                return Ok(Some(found));
-            }
-        }
-    }
-    Ok(None)
-}
-
-/// The pids that files of ToolHive's name, with the time of that file.
-fn recorded(snapshot: &Snapshot) -> Vec<(u32, Timestamp)> {
-    let file = snapshot.status.as_ref().and_then(|status| {
-        Some((
-            u32::try_from(status.process_id).ok().filter(|pid| *pid > 0)?,
-            status.updated_at.timestamp(),
-        ))
-    });
-    file.into_iter()
-        .chain(
-            snapshot
-                .pid_file
-                .as_ref()
-                .map(|found| (found.pid, found.modified)),
-        )
-        .collect()
 }
 
 /// Wakes a detached or foreground owner, so that it takes in what was asked of it.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use thv_core::{Clock, Dirs, Env, RunConfig, WorkloadName};
 use thv_process::Processes;
-use thv_runtime::{InstanceRef, Runtime, RuntimeKind, Runtimes};
+use thv_runtime::{Runtime, RuntimeKind, Runtimes};
 use thv_secrets::SecretProvider;
 use thv_state::{StateStore, StateStoreExt};
 use thv_status::StatusManager;
@@ -40,6 +40,19 @@ impl Parts {
     /// The run configuration of `name` with ToolHive's load-time repairs, if there is one.
     pub(crate) async fn find_config(&self, name: &WorkloadName) -> Result<Option<RunConfig>> {
         Ok(self.state.read_run_config(name).await?.map(RunConfig::normalized))
+    }
+
+    /// What is saved of `name`. A configuration that cannot be used is no reason not to stop or remove its workload.
+    pub(crate) async fn saved(&self, name: &WorkloadName) -> Result<Saved> {
+        match self.find_config(name).await {
+            Ok(Some(config)) => Ok(Saved::Config(Box::new(config))),
+            Ok(None) => Ok(Saved::Nothing),
+            Err(Error::State(error @ thv_state::Error::Invalid { .. })) => {
+                tracing::warn!(workload = %name, %error, "going on without it");
+                Ok(Saved::Damaged)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The runtime of a workload: the one that its record names; without a record, the one that has its instance;
@@ -92,7 +105,22 @@ impl Parts {
     }
 }
 
-/// Whatever instance a workload has.
-pub(crate) fn any(name: &WorkloadName) -> InstanceRef {
-    InstanceRef::named(name.clone())
+/// What is saved of a workload.
+#[derive(Debug)]
+pub(crate) enum Saved {
+    /// There is no configuration.
+    Nothing,
+    /// There is one that cannot be used.
+    Damaged,
+    /// There is one, with ToolHive's load-time repairs.
+    Config(Box<RunConfig>),
+}
+
+impl Saved {
+    pub(crate) fn config(&self) -> Option<&RunConfig> {
+        match self {
+            Self::Config(config) => Some(config),
+            Self::Nothing | Self::Damaged => None,
+        }
+    }
 }

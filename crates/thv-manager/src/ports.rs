@@ -73,7 +73,11 @@ fn candidates() -> impl Iterator<Item = u16> {
 
 /// A free port for a server. It is not held: the server binds it itself.
 pub(crate) fn free_port(processes: &dyn Processes) -> Result<u16> {
-    let listener = bind("", 0, processes)?;
+    port_of(&bind("", 0, processes)?)
+}
+
+/// The port that a listener has.
+pub(crate) fn port_of(listener: &TcpListener) -> Result<u16> {
     let address = listener.local_addr().map_err(|source| Error::Io {
         action: "read a socket's address".into(),
         source,

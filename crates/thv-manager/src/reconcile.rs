@@ -7,7 +7,7 @@ use thv_status::{Desired, Operation, OwnerState, Snapshot};
 
 use crate::parts::COMMAND_LINE;
 use crate::stop::was_removed;
-use crate::{Error, Manager, Result, StartOptions, StopOptions, journal};
+use crate::{Error, Manager, Result, StartOptions, StopOptions, journal, toolhive};
 
 /// What `reconcile` did about one workload.
 #[derive(Debug)]
@@ -75,6 +75,10 @@ impl Manager {
             }
             snapshot = self.parts.status.read(name).await?;
         }
+        let config = self.parts.find_config(name).await?;
+        if toolhive::runs(&self.parts, name, &snapshot, config.as_ref())? {
+            return Ok(None);
+        }
         if was_removed(&snapshot) && matches!(self.known(name).await, Err(Error::NotFound { .. })) {
             self.delete(name, StopOptions::default()).await?;
             return Ok(Some(ReconcileAction::Removed));
@@ -86,7 +90,7 @@ impl Manager {
             }
             return self.reconcile_stop(name).await;
         }
-        if snapshot.owner == OwnerState::Alive || self.parts.find_config(name).await?.is_none() {
+        if snapshot.owner == OwnerState::Alive || config.is_none() {
             return Ok(None);
         }
         let launcher = snapshot

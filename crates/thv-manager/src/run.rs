@@ -4,16 +4,22 @@ use std::net::TcpListener;
 use std::sync::Arc;
 
 use thv_core::{RunConfig, SecretReference, WorkloadName, WorkloadStatus};
+use thv_process::Processes;
 use thv_runtime::{Runtime, RuntimeKind};
 use thv_state::{DocumentKind, StateStoreExt};
 use thv_status::{
-    Authority, ClaimId, Companion, Desired, Draft, OpGuard, Operation, OwnerState, Pending, ResolvedImage,
+    Authority, ClaimId, Companion, Described, Desired, Draft, OpGuard, Operation, OwnerGuard, OwnerState,
+    Pending, ResolvedImage,
 };
 
-use crate::launch::Launch;
+use crate::launch::{Launch, Launchable};
+use crate::owner::remove_instance;
+use crate::parts::Saved;
 use crate::request::{self, RuntimeChoice, Sources, SystemFiles};
 use crate::stop::OP_WAIT;
-use crate::{Error, Manager, Result, RunOptions, RunOutcome, RunRequest, journal, ports};
+use crate::{
+    Error, Manager, Result, RunOptions, RunOutcome, RunRequest, StopOptions, journal, ports, toolhive,
+};
 
 /// The group that always exists.
 const DEFAULT_GROUP: &str = "default";
@@ -24,7 +30,8 @@ pub(crate) struct Prepared {
     pub(crate) config: RunConfig,
     pub(crate) runtime: Option<Arc<dyn Runtime>>,
     pub(crate) resolved: Option<ResolvedImage>,
-    pub(crate) listener: TcpListener,
+    /// None: the port is held by the workload that is replaced.
+    pub(crate) listener: Option<TcpListener>,
     pub(crate) notices: Vec<String>,
     replace: bool,
 }
@@ -94,14 +101,14 @@ impl Manager {
             Some(images) => Some(crate::image::obtain(&*images, &config.image).await?),
             None => None,
         };
-        let listener = ports::bind(&config.host, config.port, &*parts.processes)?;
-        let port = listener
-            .local_addr()
-            .map_err(|source| Error::Io {
-                action: "read the proxy's address".into(),
-                source,
-            })?
-            .port();
+        let listener = match ports::bind(&config.host, config.port, &*parts.processes) {
+            Err(Error::PortTaken { .. }) if replace && self.holds_port(&name, config.port).await? => None,
+            other => Some(other?),
+        };
+        let port = match &listener {
+            Some(listener) => ports::port_of(listener)?,
+            None => config.port,
+        };
         let target = match (config.target_port, config.transport) {
             (0, thv_core::TransportType::Stdio) => None,
             (0, _) => Some(ports::free_port(&*parts.processes)?),
@@ -117,6 +124,16 @@ impl Manager {
             notices,
             replace,
         })
+    }
+
+    /// Whether it is the workload's own proxy that listens on `port`.
+    async fn holds_port(&self, name: &WorkloadName, port: u16) -> Result<bool> {
+        let snapshot = self.parts.status.read(name).await?;
+        let saved = self.parts.saved(name).await?;
+        let on_port = saved.config().filter(|config| config.port == port);
+        Ok(on_port.is_some()
+            && (snapshot.owner == OwnerState::Alive
+                || toolhive::find_proxy(&self.parts, name, &snapshot, on_port)?.is_some()))
     }
 
     fn choose(&self, config: &RunConfig, choice: Option<RuntimeChoice>) -> Result<Option<Arc<dyn Runtime>>> {
@@ -204,81 +221,122 @@ impl Manager {
     pub(crate) async fn save(&self, prepared: Prepared) -> Result<Launch> {
         let parts = &self.parts;
         let name = prepared.name.clone();
+        let desired_before = parts.status.read(&name).await?.desired();
+        if prepared.replace {
+            match self.ask_to_stop(&name, StopOptions::default()).await {
+                Ok(()) | Err(Error::NotFound { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
         let mut op = parts.status.lock_op(&name, Operation::Run, OP_WAIT).await?;
         if journal::settle(parts, &name, &op).await? == journal::Settled::Removed {
             parts.status.remove(&name, op).await?;
             op = parts.status.lock_op(&name, Operation::Run, OP_WAIT).await?;
         }
         self.check_free(&name, prepared.replace).await?;
-        let claim = ClaimId::random();
         let there = parts.status.read(&name).await?;
         let is_new = there.companion.is_none()
             && there.status.is_none()
-            && parts.state.read_run_config(&name).await?.is_none();
-        if is_new {
-            if let Err(error) = self.save_new(&prepared, &claim, &op).await {
+            && there.damage.is_none()
+            && matches!(parts.saved(&name).await?, Saved::Nothing);
+        if !is_new {
+            return match self.save_over(prepared, desired_before, &op).await {
+                Ok(what) => Ok(what.under(op)),
+                Err(error) => {
+                    // As if it had been cut off there; should this fail too, the next verb does it.
+                    if let Err(error) = journal::settle(parts, &name, &op).await {
+                        tracing::error!(workload = %name, %error, "a replacement could not be taken back");
+                    }
+                    Err(error)
+                }
+            };
+        }
+        match self.save_new(prepared, &op).await {
+            Ok(what) => Ok(what.under(op)),
+            Err(error) => {
                 // What fails before it is saved leaves nothing; should this fail too, the journal knows.
-                if parts
-                    .state
-                    .read_run_config(&name)
-                    .await
-                    .is_ok_and(|config| config.is_none())
-                {
+                if matches!(parts.saved(&name).await, Ok(Saved::Nothing)) {
                     parts.status.remove(&name, op).await?;
                 }
-                return Err(error);
+                Err(error)
             }
-        } else {
-            self.save_over(&prepared, &claim, &op).await?;
         }
-        let owner = parts.status.acquire_owner(&name).await?;
-        Ok(Launch {
-            name,
-            claim,
-            config: prepared.config,
-            listener: prepared.listener,
-            owner,
-            op,
-        })
     }
 
-    async fn save_new(&self, prepared: &Prepared, claim: &ClaimId, op: &OpGuard) -> Result<()> {
+    async fn save_new(&self, prepared: Prepared, op: &OpGuard) -> Result<Launchable> {
         let parts = &self.parts;
         let name = &prepared.name;
+        let owner = parts.status.acquire_owner(name).await?;
+        let claim = ClaimId::random();
         let mut companion = Companion::new(claim.clone(), &parts.launcher_id);
-        describe(prepared, &mut companion);
+        companion.describe(self.described(&prepared));
         companion.pending = Some(self.pending(Operation::Run, Some(&prepared.config)));
         parts.status.create(name, op, companion).await?;
         parts.state.create_run_config(name, &prepared.config).await?;
-        self.committed(prepared, op).await
+        let committed = Box::new(|draft: &mut Draft| {
+            draft.status.process_id = 0;
+            draft.force_status(WorkloadStatus::Starting, "");
+        });
+        parts.status.update(name, Authority::Verb(op), committed).await?;
+        prepared.launchable(claim, owner, &*parts.processes)
     }
 
-    /// Over a workload that failed, or that is replaced: what ran of it is gone before its configuration changes.
-    async fn save_over(&self, prepared: &Prepared, claim: &ClaimId, op: &OpGuard) -> Result<()> {
+    /// Over a workload that failed, or that is replaced: what ran of it is gone before its configuration changes, and
+    /// until then its record is that of the old one.
+    async fn save_over(
+        &self,
+        prepared: Prepared,
+        desired_before: Desired,
+        op: &OpGuard,
+    ) -> Result<Launchable> {
         let parts = &self.parts;
-        let name = &prepared.name;
-        let old = parts.state.read_run_config(name).await?;
-        self.end(name, op, old.as_ref(), crate::StopOptions::default())
-            .await?;
-        let snapshot = parts.status.read(name).await?;
-        let recorded = snapshot.companion.and_then(|companion| companion.runtime);
-        journal::remove_instance(
-            parts,
-            name,
-            recorded.as_ref().map(|runtime| &runtime.kind),
-            old.as_ref(),
-        )
-        .await?;
-        let mut companion = Companion::new(claim.clone(), &parts.launcher_id);
-        describe(prepared, &mut companion);
-        companion.pending = Some(self.pending(Operation::Run, Some(&prepared.config)));
-        let change = Box::new(move |draft: &mut Draft| {
-            companion.revision = draft.companion.revision;
-            draft.companion = companion;
+        let name = &prepared.name.clone();
+        let old = parts.saved(name).await?;
+        let mut pending = self.pending(Operation::Run, Some(&prepared.config));
+        pending.replaces = old.config().map(journal::config_hash);
+        pending.desired_before = Some(desired_before);
+        pending.next = Some(self.described(&prepared));
+        let begun = Box::new(move |draft: &mut Draft| {
+            draft.companion.pending = Some(pending);
+            draft.companion.desired = Desired::Stopped;
         });
-        parts.status.update(name, Authority::Verb(op), change).await?;
-        parts.state.write_run_config(name, &prepared.config).await?;
-        self.committed(prepared, op).await
+        parts.status.update(name, Authority::Verb(op), begun).await?;
+        self.end(name, op, old.config(), StopOptions::default()).await?;
+        let snapshot = parts.status.read(name).await?;
+        remove_instance(parts, name, &snapshot, old.config(), false).await?;
+        let owner = parts.status.acquire_owner(name).await?;
+        let claim = ClaimId::random();
+        let launchable = prepared.launchable(claim.clone(), owner, &*parts.processes)?;
+        parts.state.write_run_config(name, &launchable.config).await?;
+        let committed = Box::new(move |draft: &mut Draft| {
+            if let Some(next) = draft
+                .companion
+                .pending
+                .as_mut()
+                .and_then(|pending| pending.next.take())
+            {
+                draft.companion.describe(next);
+            }
+            draft.companion.claim = claim;
+            draft.companion.desired = Desired::Running;
+            draft.companion.stop_grace_ms = None;
+            draft.companion.owner = None;
+            draft.status.process_id = 0;
+            draft.force_status(WorkloadStatus::Starting, "");
+        });
+        parts.status.update(name, Authority::Verb(op), committed).await?;
+        Ok(launchable)
+    }
+
+    fn described(&self, prepared: &Prepared) -> Described {
+        let kind = prepared.runtime.as_ref().map(|runtime| runtime.kind().clone());
+        let described = Described {
+            launcher: self.parts.launcher_id.clone(),
+            runtime: kind.map(Into::into),
+            resolved: prepared.resolved.clone(),
+            ..Described::default()
+        };
+        described.with_thv_section(&prepared.config)
     }
 
     /// A journal entry for a verb whose effects are for `config`: while another one is there, it is not begun, or
@@ -293,17 +351,28 @@ impl Manager {
         pending.config_hash = config.map(journal::config_hash);
         pending
     }
+}
 
-    async fn committed(&self, prepared: &Prepared, op: &OpGuard) -> Result<()> {
-        let change = Box::new(|draft: &mut Draft| {
-            draft.status.process_id = 0;
-            draft.set_status(WorkloadStatus::Starting, "");
-        });
-        self.parts
-            .status
-            .update(&prepared.name, Authority::Verb(op), change)
-            .await?;
-        Ok(())
+impl Prepared {
+    /// With its port bound at last.
+    fn launchable(self, claim: ClaimId, owner: OwnerGuard, processes: &dyn Processes) -> Result<Launchable> {
+        let Self {
+            name,
+            config,
+            listener,
+            ..
+        } = self;
+        let listener = match listener {
+            Some(listener) => listener,
+            None => ports::bind(&config.host, config.port, processes)?,
+        };
+        Ok(Launchable {
+            name,
+            claim,
+            config,
+            listener,
+            owner,
+        })
     }
 }
 
@@ -339,14 +408,4 @@ pub(crate) fn check_honoured(config: &RunConfig) -> Result<()> {
         what: refusal.keys().collect::<Vec<_>>().join(", "),
         detail: "not built yet, and running without it would not be what was asked for".into(),
     })
-}
-
-fn describe(prepared: &Prepared, companion: &mut Companion) {
-    companion.desired = Desired::Running;
-    companion.runtime = prepared
-        .runtime
-        .as_ref()
-        .map(|runtime| runtime.kind().clone().into());
-    companion.resolved.clone_from(&prepared.resolved);
-    companion.set_thv_section(&prepared.config);
 }

@@ -1,14 +1,16 @@
 //! `start` and `restart`.
 
+use std::sync::Arc;
+
 use futures_util::StreamExt;
 use thv_core::{RunConfig, WorkloadName, WorkloadStatus};
+use thv_runtime::Runtime;
 use thv_status::{Authority, ClaimId, Desired, Draft, OpGuard, Operation, OwnerState, Snapshot};
 
-use crate::launch::Launch;
-use crate::owner::find_toolhive_proxy;
+use crate::launch::{Launch, Launchable};
 use crate::run::{check_honoured, isolation};
-use crate::stop::OP_WAIT;
-use crate::{Error, Manager, Result, RunOutcome, StartOptions, StopOptions, WaitFor, journal, ports};
+use crate::stop::begin;
+use crate::{Error, Manager, Result, RunOutcome, StartOptions, StopOptions, WaitFor, ports, toolhive};
 
 impl Manager {
     /// Starts `name` with its saved configuration, on the same port. What runs already is left alone.
@@ -68,7 +70,7 @@ impl Manager {
         Ok(outcome)
     }
 
-    /// Stops `name` if it runs, and starts it.
+    /// Stops `name` if it runs, and starts it; what could keep it from being started is found out before it is stopped.
     pub async fn restart(
         &self,
         name: &WorkloadName,
@@ -76,38 +78,91 @@ impl Manager {
         start: StartOptions,
     ) -> Result<RunOutcome> {
         self.launcher.check(&self.parts.env)?;
-        self.parts.config(name).await?;
-        Box::pin(self.stop(name, stop)).await?;
-        Box::pin(self.start(name, start)).await
+        let (launch, notices) = Box::pin(self.prepare_restart(name, stop, &start)).await?;
+        Box::pin(self.launch(launch, start.wait, notices)).await
+    }
+
+    /// Both halves are one verb: cut off between them, it is a start that was interrupted.
+    pub(crate) async fn prepare_restart(
+        &self,
+        name: &WorkloadName,
+        stop: StopOptions,
+        start: &StartOptions,
+    ) -> Result<(Launch, Vec<String>)> {
+        let snapshot = self.known(name).await?;
+        let config = self.startable(name).await?;
+        self.check_start(name, &snapshot, &config, start).await?;
+        self.ask_to_stop(name, stop).await?;
+        let op = self.lock(name, Operation::Restart).await?;
+        begin(
+            &self.parts,
+            name,
+            &op,
+            Operation::Restart,
+            Some(&config),
+            stop.force,
+        )
+        .await?;
+        Box::pin(self.end(name, &op, Some(&config), stop)).await?;
+        match self.launchable(name, &op, start).await {
+            Ok((parts, notices)) => Ok((parts.under(op), notices)),
+            Err(error) => {
+                self.launch_failed(name, &op, &error).await?;
+                Err(error)
+            }
+        }
     }
 
     pub(crate) async fn prepare_start(&self, name: &WorkloadName, options: &StartOptions) -> Result<Start> {
-        let parts = &self.parts;
         let snapshot = self.known(name).await?;
         let config = self.startable(name).await?;
         if let Some(outcome) = self.runs_already(name, &snapshot, &config)? {
             return Ok(Start::AlreadyRunning(outcome));
         }
-        self.check_launcher(name, &snapshot, options)?;
-        self.check_secrets(name, &config).await?;
-        let op = parts.status.lock_op(name, Operation::Start, OP_WAIT).await?;
-        if journal::settle(parts, name, &op).await? == journal::Settled::Removed {
-            parts.status.remove(name, op).await?;
-            return Err(Error::NotFound {
-                name: name.to_string(),
-            });
-        }
+        self.check_start(name, &snapshot, &config, options).await?;
+        let op = self.lock(name, Operation::Start).await?;
         // Another verb may have been faster.
-        let snapshot = parts.status.read(name).await?;
+        let snapshot = self.parts.status.read(name).await?;
         let config = self.startable(name).await?;
         if let Some(outcome) = self.runs_already(name, &snapshot, &config)? {
             return Ok(Start::AlreadyRunning(outcome));
         }
-        self.check_launcher(name, &snapshot, options)?;
+        let (launch, notices) = self.launchable(name, &op, options).await?;
+        Ok(Start::Launch(Box::new(launch.under(op)), notices))
+    }
+
+    /// Everything that can keep a workload from being started and is known before anything is touched.
+    async fn check_start(
+        &self,
+        name: &WorkloadName,
+        snapshot: &Snapshot,
+        config: &RunConfig,
+        options: &StartOptions,
+    ) -> Result<Option<Arc<dyn Runtime>>> {
+        self.check_launcher(name, snapshot, options)?;
+        self.check_secrets(name, config).await?;
         let recorded = snapshot.companion.as_ref().and_then(|c| c.runtime.as_ref());
-        let runtime = parts
-            .runtime_of(name, recorded.map(|runtime| &runtime.kind), Some(&config))
+        let runtime = self
+            .parts
+            .runtime_of(name, recorded.map(|runtime| &runtime.kind), Some(config))
             .await?;
+        if let Some(runtime) = &runtime {
+            isolation(name, config, &**runtime)?;
+        }
+        Ok(runtime)
+    }
+
+    /// Takes what a launch needs, and with the new claim commits the start.
+    async fn launchable(
+        &self,
+        name: &WorkloadName,
+        op: &OpGuard,
+        options: &StartOptions,
+    ) -> Result<(Launchable, Vec<String>)> {
+        let parts = &self.parts;
+        let snapshot = parts.status.read(name).await?;
+        let config = self.startable(name).await?;
+        let runtime = self.check_start(name, &snapshot, &config, options).await?;
         let notice = match &runtime {
             Some(runtime) => isolation(name, &config, &**runtime)?,
             None => None,
@@ -116,16 +171,15 @@ impl Manager {
         let listener = ports::bind(&config.host, config.port, &*parts.processes)?;
         let claim = ClaimId::random();
         let kind = runtime.map(|runtime| runtime.kind().clone());
-        self.claim(name, &op, &config, claim.clone(), kind).await?;
-        let launch = Launch {
+        self.claim(name, op, &config, claim.clone(), kind).await?;
+        let launchable = Launchable {
             name: name.clone(),
             claim,
             config,
             listener,
             owner,
-            op,
         };
-        Ok(Start::Launch(Box::new(launch), notice.into_iter().collect()))
+        Ok((launchable, notice.into_iter().collect()))
     }
 
     /// The configuration, if everything it asks for can be honoured.
@@ -157,7 +211,7 @@ impl Manager {
                 draft.companion.runtime = runtime.map(Into::into);
             }
             draft.status.process_id = 0;
-            draft.set_status(WorkloadStatus::Starting, "");
+            draft.force_status(WorkloadStatus::Starting, "");
         });
         self.parts
             .status
@@ -180,7 +234,7 @@ impl Manager {
             });
             Ok(runs
                 && snapshot.owner != OwnerState::Alive
-                && find_toolhive_proxy(&self.parts, name, snapshot, Some(config))?.is_some())
+                && toolhive::find_proxy(&self.parts, name, snapshot, Some(config))?.is_some())
         };
         if !ours && !theirs()? {
             return Ok(None);

@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use thv_core::{RunConfig, WorkloadName, WorkloadStatus};
 use thv_runtime::{InstanceRef, InstanceState, StopOptions as RuntimeStop};
-use thv_state::StateStoreExt;
 use thv_status::{
     Authority, Desired, Draft, ForeignMeaning, OpGuard, Operation, OwnerState, Pending, Reading, Snapshot,
 };
 
 use crate::owner::{ProxyEnd, end_proxy};
-use crate::parts::Parts;
+use crate::parts::{Parts, Saved};
 use crate::{Error, Manager, Result, StopOptions, StopOutcome, journal, owner, ports};
 
 /// How long a verb waits for another one on the same workload.
@@ -32,18 +31,12 @@ impl Manager {
     #[tracing::instrument(skip_all, fields(workload = %name))]
     pub async fn stop(&self, name: &WorkloadName, options: StopOptions) -> Result<StopOutcome> {
         let parts = &self.parts;
-        self.known(name).await?;
-        self.request_stop(name, options.grace).await?;
-        let op = parts.status.lock_op(name, Operation::Stop, OP_WAIT).await?;
-        if journal::settle(parts, name, &op).await? == journal::Settled::Removed {
-            parts.status.remove(name, op).await?;
-            return Err(Error::NotFound {
-                name: name.to_string(),
-            });
-        }
-        let config = parts.state.read_run_config(name).await?;
-        begin(parts, name, &op, Operation::Stop, config.as_ref()).await?;
-        let ended = Box::pin(self.end(name, &op, config.as_ref(), options)).await?;
+        self.ask_to_stop(name, options).await?;
+        let op = self.lock(name, Operation::Stop).await?;
+        let saved = parts.saved(name).await?;
+        let config = saved.config();
+        begin(parts, name, &op, Operation::Stop, config, options.force).await?;
+        let ended = Box::pin(self.end(name, &op, config, options)).await?;
         parts
             .status
             .update(
@@ -60,6 +53,32 @@ impl Manager {
         })
     }
 
+    /// The lock of changing verbs on a workload that is there, with what was interrupted before finished.
+    pub(crate) async fn lock(&self, name: &WorkloadName, operation: Operation) -> Result<OpGuard> {
+        let parts = &self.parts;
+        let op = parts.status.lock_op(name, operation, OP_WAIT).await?;
+        let settled = journal::settle(parts, name, &op).await?;
+        // Who had the lock before may have removed it.
+        if settled == journal::Settled::Clear {
+            match self.known(name).await {
+                Err(Error::NotFound { .. }) => {}
+                other => return other.map(|_| op),
+            }
+        }
+        parts.status.remove(name, op).await?;
+        Err(Error::NotFound {
+            name: name.to_string(),
+        })
+    }
+
+    /// Asks that `name` be stopped, after everything that could refuse it.
+    pub(crate) async fn ask_to_stop(&self, name: &WorkloadName, options: StopOptions) -> Result<()> {
+        let snapshot = self.known(name).await?;
+        let saved = self.parts.saved(name).await?;
+        owner::check_first(&self.parts, name, &snapshot, saved.config(), options.force).await?;
+        self.request_stop(name, options.grace).await
+    }
+
     /// `NotFound` when nothing at all is known of `name`: no record, no configuration, no instance.
     pub(crate) async fn known(&self, name: &WorkloadName) -> Result<Snapshot> {
         let parts = &self.parts;
@@ -68,7 +87,7 @@ impl Manager {
         if recorded || snapshot.status.is_some() || snapshot.damage.is_some() {
             return Ok(snapshot);
         }
-        if parts.state.read_run_config(name).await?.is_some() {
+        if !matches!(parts.saved(name).await?, Saved::Nothing) {
             return Ok(snapshot);
         }
         for kind in parts.runtimes.kinds() {
@@ -110,7 +129,7 @@ impl Manager {
         self.tasks.stop(name);
         let snapshot = parts.status.read(name).await?;
         let proxy = end_proxy(parts, name, &snapshot, config, options.grace).await?;
-        let stopped = stop_instance(parts, name, &snapshot, config, options).await?;
+        let stopped = self.stop_instance(name, &snapshot, config, options).await?;
         // A supervisor that waited for its server ends once the server has.
         let proxy = match proxy {
             ProxyEnd::Application { .. } if parts.status.owner_free(name, AFTER_INSTANCE).await? => {
@@ -146,6 +165,54 @@ impl Manager {
         }
         Ok(proxy == ProxyEnd::Ended || stopped)
     }
+
+    /// Stops whatever instance the workload has. `true` when it ran.
+    async fn stop_instance(
+        &self,
+        name: &WorkloadName,
+        snapshot: &Snapshot,
+        config: Option<&RunConfig>,
+        options: StopOptions,
+    ) -> Result<bool> {
+        let parts = &self.parts;
+        let recorded = snapshot
+            .companion
+            .as_ref()
+            .and_then(|companion| companion.runtime.as_ref());
+        let runtime = parts.runtime_of(name, recorded.map(|runtime| &runtime.kind), config);
+        let runtime = match runtime.await {
+            Ok(Some(runtime)) => runtime,
+            Ok(None) => return Ok(false),
+            Err(error) if self.was_stopped_by_its_owner(name).await? => {
+                tracing::warn!(error = %error, "its application stopped it, which alone knows its runtime");
+                return Ok(true);
+            }
+            Err(error) => return Err(error),
+        };
+        let Some(instance) = runtime.inspect(name).await? else {
+            return Ok(false);
+        };
+        owner::check(&*parts.status, &instance, options.force).await?;
+        let ran = matches!(
+            instance.state,
+            InstanceState::Running | InstanceState::Starting | InstanceState::Unknown
+        );
+        // Asked in any state: helpers, and processes that left the instance, end with it.
+        let which = InstanceRef::exact(name.clone(), instance.id);
+        runtime.stop(&which, RuntimeStop { grace: options.grace }).await?;
+        Ok(ran)
+    }
+
+    /// Whether its supervisor ended in order: it has stopped the instance and written so.
+    async fn was_stopped_by_its_owner(&self, name: &WorkloadName) -> Result<bool> {
+        let snapshot = self.parts.status.read(name).await?;
+        let companion = snapshot.companion.as_ref();
+        Ok(snapshot.owner == OwnerState::Dead
+            && companion.is_some_and(|companion| companion.owner.is_none())
+            && snapshot
+                .status
+                .is_some_and(|file| file.status == WorkloadStatus::Stopped))
+    }
 }
 
 /// Whether another program removed the status file of what nobody works on. With the configuration gone too, the
@@ -166,6 +233,7 @@ pub(crate) async fn begin(
     op: &OpGuard,
     operation: Operation,
     config: Option<&RunConfig>,
+    force: bool,
 ) -> Result<()> {
     let mut pending = Pending::new(
         operation,
@@ -173,6 +241,7 @@ pub(crate) async fn begin(
         &parts.clock.now().to_string(),
     );
     pending.config_hash = config.map(journal::config_hash);
+    pending.force = force;
     let launcher = parts.launcher_id.clone();
     let change = Box::new(move |draft: &mut Draft| {
         if draft.companion.launcher.is_empty() {
@@ -181,9 +250,9 @@ pub(crate) async fn begin(
         draft.companion.pending = Some(pending);
         draft.companion.desired = Desired::Stopped;
         match operation {
-            Operation::Remove => draft.set_status(WorkloadStatus::Removing, ""),
+            Operation::Remove => draft.force_status(WorkloadStatus::Removing, ""),
             _ if draft.status.status == WorkloadStatus::Stopped => {}
-            _ => draft.set_status(WorkloadStatus::Stopping, ""),
+            _ => draft.force_status(WorkloadStatus::Stopping, ""),
         }
     });
     parts.status.update(name, Authority::Verb(op), change).await?;
@@ -194,37 +263,5 @@ fn stopped(draft: &mut Draft) {
     draft.companion.pending = None;
     draft.companion.owner = None;
     draft.status.process_id = 0;
-    draft.set_status(WorkloadStatus::Stopped, "");
-}
-
-/// Stops whatever instance the workload has. `true` when it ran.
-async fn stop_instance(
-    parts: &Parts,
-    name: &WorkloadName,
-    snapshot: &Snapshot,
-    config: Option<&RunConfig>,
-    options: StopOptions,
-) -> Result<bool> {
-    let recorded = snapshot
-        .companion
-        .as_ref()
-        .and_then(|companion| companion.runtime.as_ref());
-    let Some(runtime) = parts
-        .runtime_of(name, recorded.map(|runtime| &runtime.kind), config)
-        .await?
-    else {
-        return Ok(false);
-    };
-    let Some(instance) = runtime.inspect(name).await? else {
-        return Ok(false);
-    };
-    owner::check(&*parts.status, &instance, options.force).await?;
-    let ran = matches!(
-        instance.state,
-        InstanceState::Running | InstanceState::Starting | InstanceState::Unknown
-    );
-    // Asked in any state: helpers, and processes that left the instance, end with it.
-    let which = InstanceRef::exact(name.clone(), instance.id);
-    runtime.stop(&which, RuntimeStop { grace: options.grace }).await?;
-    Ok(ran)
+    draft.force_status(WorkloadStatus::Stopped, "");
 }

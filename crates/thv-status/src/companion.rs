@@ -225,6 +225,9 @@ pub struct Pending {
     /// The hash of the run configuration that the verb replaces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<String>,
+    /// What was desired before the verb, where it is to be so again if the verb comes to nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub desired_before: Option<Desired>,
     /// What the record says once the verb's run configuration is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<Described>,
@@ -249,6 +252,7 @@ impl Pending {
             since,
             config_hash: None,
             replaces: None,
+            desired_before: None,
             next: None,
             force: false,
             old_config: None,

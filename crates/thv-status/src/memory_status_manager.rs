@@ -41,6 +41,20 @@ impl std::fmt::Debug for Shared {
 struct State {
     stored: BTreeMap<WorkloadName, Stored>,
     held: BTreeSet<(WorkloadName, Lock)>,
+    full: bool,
+}
+
+impl State {
+    fn check_space(&self, name: &WorkloadName) -> Result<()> {
+        if self.full {
+            return Err(Error::io(
+                "write",
+                name.as_str(),
+                std::io::ErrorKind::StorageFull.into(),
+            ));
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -98,6 +112,17 @@ impl MemoryStatusManager {
     pub fn write_status_file(&self, name: &WorkloadName, bytes: Option<Vec<u8>>) {
         self.shared.state().stored.entry(name.clone()).or_default().status = bytes;
         self.shared.changed(name);
+    }
+
+    /// Forgets everything of a workload past all locks, as somebody does who deletes the files by hand.
+    pub fn forget(&self, name: &WorkloadName) {
+        self.shared.state().stored.remove(name);
+        self.shared.changed(name);
+    }
+
+    /// Lets every write fail, or no more, as on a disk that is full.
+    pub fn set_full(&self, full: bool) {
+        self.shared.state().full = full;
     }
 
     fn try_lock(&self, name: &WorkloadName, lock: Lock) -> Option<Held> {
@@ -193,6 +218,7 @@ impl StatusManager for MemoryStatusManager {
     ) -> Result<Companion> {
         let companion = {
             let mut state = self.shared.state();
+            state.check_space(name)?;
             let stored = state.stored.get(name).cloned().unwrap_or_default();
             let (companion, status) =
                 stored.apply(name, authority, change, GoTime::from(&self.clock.now()))?;
@@ -213,6 +239,7 @@ impl StatusManager for MemoryStatusManager {
 
     async fn create(&self, name: &WorkloadName, _op: &OpGuard, mut companion: Companion) -> Result<()> {
         let mut state = self.shared.state();
+        state.check_space(name)?;
         let stored = state.stored.entry(name.clone()).or_default();
         if stored.companion.is_some() {
             return Err(Error::Exists { name: name.clone() });

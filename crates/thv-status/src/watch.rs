@@ -70,7 +70,9 @@ fn told(folders: &[PathBuf]) -> notify::Result<Changes> {
         move |event: notify::Result<notify::Event>| match event {
             // Events were lost: anything may have changed.
             Ok(event) if event.need_rescan() => {
-                look(&folders).into_keys().for_each(|name| changed.tell(name))
+                for name in look(&folders).into_keys() {
+                    changed.tell(name);
+                }
             }
             // Reading is no change.
             Ok(event) if matches!(event.kind, EventKind::Access(kind) if !matches!(kind, AccessKind::Close(_))) =>

@@ -12,9 +12,11 @@ use thv_runtime::{
     LogOptions, Runtime, RuntimeEvent, StopOptions,
 };
 use thv_secrets::ExposeSecret;
-use thv_status::{Desired, ResolvedImage};
+use thv_status::ResolvedImage;
+use tokio::time::Instant;
 
 use super::door::Door;
+use super::ownership::Standing;
 use super::{Left, Supervisor, with_causes};
 use crate::deploy_spec::{Surroundings, deploy_spec};
 use crate::image;
@@ -40,6 +42,8 @@ pub(super) enum LifeEnd {
         last_lines: Vec<String>,
         instance: Left,
         may_retry: bool,
+        /// How long it answered clients.
+        served: Duration,
     },
 }
 
@@ -49,17 +53,14 @@ type Ended = futures_util::future::BoxFuture<'static, String>;
 impl Supervisor {
     pub(super) async fn live(&self, config: &RunConfig, door: &Door) -> Result<LifeEnd> {
         let hash = crate::journal::config_hash(config);
-        let snapshot = self.parts.status.read(&self.name).await?;
-        let desired = snapshot.desired();
-        let Some(companion) = snapshot
-            .companion
-            .filter(|companion| companion.claim == self.claim)
-        else {
+        match self.standing().await? {
+            Standing::Run => {}
+            Standing::Stop => return Ok(LifeEnd::Told { instance: None }),
+            Standing::Lost => return Ok(LifeEnd::ClaimLost),
+        }
+        let Some(companion) = self.snapshot().await?.companion else {
             return Ok(LifeEnd::ClaimLost);
         };
-        if desired == Desired::Stopped {
-            return Ok(LifeEnd::Told { instance: None });
-        }
         let was_ready = companion.ready.as_deref() == Some(hash.as_str());
         if config.is_remote() {
             return self.live_remote(config, door, hash, was_ready).await;
@@ -107,15 +108,21 @@ impl Supervisor {
         };
         let id = deployment.instance.id.clone();
         let left: Left = Some((runtime.clone(), id.clone()));
-        if !self
-            .write_instance(id.clone(), deployment.instance.network_isolated)
-            .await?
-        {
-            self.undo(&*runtime, &deployment).await?;
-            return Ok(LifeEnd::ClaimLost);
-        }
-        if !self.should_run().await? {
-            return Ok(LifeEnd::Told { instance: left });
+        let isolated = deployment.instance.network_isolated;
+        // From here on an error has an instance to take along.
+        let standing = match self.write_instance(id.clone(), isolated).await {
+            Ok(true) => self.standing().await,
+            Ok(false) => Ok(Standing::Lost),
+            Err(error) => Err(error),
+        };
+        match standing {
+            Ok(Standing::Run) => {}
+            Ok(Standing::Stop) => return Ok(LifeEnd::Told { instance: left }),
+            Ok(Standing::Lost) => {
+                self.undo(&*runtime, &deployment).await?;
+                return Ok(LifeEnd::ClaimLost);
+            }
+            Err(error) => return Ok(over(&error, left, was_ready)),
         }
         let which = InstanceRef::exact(self.name.clone(), id.clone());
         let backend = match self.connect(config, &*runtime, &which, deployment.endpoint).await {
@@ -133,6 +140,7 @@ impl Supervisor {
                     last_lines,
                     instance: left,
                     may_retry: was_ready,
+                    served: Duration::ZERO,
                 });
             }
         };
@@ -155,7 +163,7 @@ impl Supervisor {
         tokio::select! {
             biased;
             () = self.signal.stop.cancelled() => return Ok(self.told(door, backend, left).await),
-            how = &mut ended => return Ok(self.over(how, left, was_ready).await),
+            how = &mut ended => return Ok(self.over(how, left, was_ready, Duration::ZERO).await),
             answer = probe => {
                 let failure = match answer {
                     Ok(Ok(_)) => None,
@@ -165,13 +173,16 @@ impl Supervisor {
                 if let Some(reason) = failure {
                     // A server that ended explains itself better than the connection that broke with it.
                     let reason = tokio::time::timeout(Duration::from_millis(500), &mut ended).await.unwrap_or(reason);
-                    return Ok(self.over(reason, left, was_ready).await);
+                    return Ok(self.over(reason, left, was_ready, Duration::ZERO).await);
                 }
             }
         }
-        if !self.write_ready(hash).await? {
-            return Ok(LifeEnd::ClaimLost);
+        match self.write_ready(hash).await {
+            Ok(true) => {}
+            Ok(false) => return Ok(LifeEnd::ClaimLost),
+            Err(error) => return Ok(over(&error, left, was_ready)),
         }
+        let ready = Instant::now();
         self.launch.send_replace(LaunchState::Ready);
         tracing::info!("the workload is ready");
         let how = tokio::select! {
@@ -180,7 +191,7 @@ impl Supervisor {
             how = ended => how,
             how = backend.closed() => how,
         };
-        Ok(self.over(how, left, true).await)
+        Ok(self.over(how, left, true, ready.elapsed()).await)
     }
 
     /// Drains the proxy while the server still answers, then closes the server's input.
@@ -191,7 +202,7 @@ impl Supervisor {
         LifeEnd::Told { instance: left }
     }
 
-    async fn over(&self, reason: String, left: Left, may_retry: bool) -> LifeEnd {
+    async fn over(&self, reason: String, left: Left, may_retry: bool, served: Duration) -> LifeEnd {
         let lines = match &left {
             Some((runtime, id)) => {
                 last_lines(&**runtime, &InstanceRef::exact(self.name.clone(), id.clone())).await
@@ -203,6 +214,7 @@ impl Supervisor {
             last_lines: lines,
             instance: left,
             may_retry,
+            served,
         }
     }
 
@@ -234,7 +246,7 @@ impl Supervisor {
             crate::owner::check(&*self.parts.status, instance, false).await?;
             if config.transport == TransportType::Stdio && instance.state == InstanceState::Running {
                 // It outlived its proxy: what it still has to say belongs to sessions that are gone.
-                if !self.holds_claim().await? {
+                if self.standing().await? == Standing::Lost {
                     return Ok(None);
                 }
                 let which = InstanceRef::exact(self.name.clone(), instance.id.clone());
@@ -256,7 +268,7 @@ impl Supervisor {
                 expect: found.map_or(Expect::Absent, |instance| Expect::Instance(instance.id)),
             },
         )?;
-        if !self.holds_claim().await? {
+        if self.standing().await? == Standing::Lost {
             return Ok(None);
         }
         let deployment = runtime.deploy(&spec).await?;
@@ -331,6 +343,7 @@ fn over(error: &Error, instance: Left, was_ready: bool) -> LifeEnd {
         last_lines,
         instance,
         may_retry: was_ready || error.is_retryable(),
+        served: Duration::ZERO,
     }
 }
 

@@ -12,12 +12,12 @@ mod remote;
 
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::time::Duration;
 
 use thv_core::{RunConfig, WorkloadName, WorkloadStatus};
 use thv_runtime::{InstanceId, InstanceRef, Runtime};
 use thv_status::{ClaimId, OwnerGuard, OwnerKind};
 use tokio::sync::watch;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::launcher::{LaunchOrder, LaunchState};
@@ -26,6 +26,7 @@ use crate::{Error, Result};
 use backoff::{Backoff, MAX_ATTEMPTS};
 use door::Door;
 use life::LifeEnd;
+use ownership::Standing;
 
 /// How a supervisor is told to end.
 #[derive(Debug, Clone, Default)]
@@ -142,10 +143,9 @@ impl Supervisor {
     async fn lives(&self, config: &RunConfig, door: &Door) -> Result<LivesEnd> {
         let mut backoff = Backoff::new();
         loop {
-            let began = Instant::now();
             let life = self.live(config, door).await?;
             door.shut();
-            let (reason, last_lines, instance, may_retry) = match life {
+            let (reason, last_lines, instance, may_retry, served) = match life {
                 LifeEnd::Told { instance } => return Ok(LivesEnd::Told { instance }),
                 LifeEnd::ClaimLost => return Ok(LivesEnd::ClaimLost),
                 LifeEnd::Over {
@@ -153,99 +153,128 @@ impl Supervisor {
                     last_lines,
                     instance,
                     may_retry,
-                } => (reason, last_lines, instance, may_retry),
+                    served,
+                } => (reason, last_lines, instance, may_retry, served),
             };
-            // Its end may be somebody's wish, which nobody else told of.
-            if !self.should_run().await? {
-                return Ok(LivesEnd::Told { instance });
-            }
-            if !may_retry {
-                return Ok(LivesEnd::Failed {
-                    reason,
-                    last_lines,
-                    instance,
-                });
-            }
-            let Some(wait) = backoff.after(began.elapsed()) else {
-                let reason =
-                    format!("Failed to restart after container exit: {MAX_ATTEMPTS} attempts; {reason}");
-                return Ok(LivesEnd::Failed {
-                    reason,
-                    last_lines,
-                    instance,
-                });
+            let wait = match self.after_life(&reason, may_retry, &mut backoff, served).await {
+                Ok(Next::Wait(wait)) => wait,
+                Ok(Next::Stop) => return Ok(LivesEnd::Told { instance }),
+                Ok(Next::Lost) => return Ok(LivesEnd::ClaimLost),
+                Ok(Next::Fail(reason)) => {
+                    return Ok(LivesEnd::Failed {
+                        reason,
+                        last_lines,
+                        instance,
+                    });
+                }
+                Err(error) => {
+                    return Ok(LivesEnd::Failed {
+                        reason: format!("{reason}; {}", with_causes(&error)),
+                        last_lines,
+                        instance,
+                    });
+                }
             };
-            tracing::warn!(%reason, ?wait, attempt = backoff.attempt(), "the server ended, restarting");
-            let context = format!("Container exited, restarting: {reason}");
-            if !self.write_status(WorkloadStatus::Starting, &context).await? {
-                return Ok(LivesEnd::ClaimLost);
-            }
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = self.signal.stop.cancelled() => return Ok(LivesEnd::Told { instance }),
             }
-            if !self.should_run().await? {
-                return Ok(LivesEnd::Told { instance });
-            }
         }
+    }
+
+    /// What comes after a life that is over. Its end may be somebody's wish, of which nobody else told.
+    async fn after_life(
+        &self,
+        reason: &str,
+        may_retry: bool,
+        backoff: &mut Backoff,
+        served: Duration,
+    ) -> Result<Next> {
+        match self.standing().await? {
+            Standing::Run => {}
+            Standing::Stop => return Ok(Next::Stop),
+            Standing::Lost => return Ok(Next::Lost),
+        }
+        if !may_retry {
+            return Ok(Next::Fail(reason.to_owned()));
+        }
+        let Some(wait) = backoff.after(served) else {
+            return Ok(Next::Fail(format!(
+                "Failed to restart after container exit: {MAX_ATTEMPTS} attempts; {reason}"
+            )));
+        };
+        tracing::warn!(%reason, ?wait, attempt = backoff.attempt(), "the server ended, restarting");
+        let context = format!("Container exited, restarting: {reason}");
+        let written = self.write_status(WorkloadStatus::Starting, &context).await?;
+        Ok(if written { Next::Wait(wait) } else { Next::Lost })
     }
 
     /// After the proxy is closed: instance, then status.
     async fn finish(&self, end: Result<LivesEnd>) -> Result<End> {
         match end {
-            Ok(LivesEnd::Told { instance }) => {
-                if self.signal.leave.is_cancelled() {
-                    return Ok(End::Stopped);
-                }
-                if self.is_run_by_toolhive().await?
-                    || !self.write_status(WorkloadStatus::Stopping, "").await?
-                {
-                    return Ok(End::ClaimLost);
-                }
-                if let Some((runtime, id)) = instance {
-                    let which = InstanceRef::exact(self.name.clone(), id);
-                    if let Err(error) = runtime.stop(&which, self.stop_options().await?).await {
-                        tracing::error!(error = %with_causes(&error.into()), "the instance could not be stopped");
-                        return Ok(End::Stopped);
-                    }
-                }
-                if self.is_run_by_toolhive().await? {
-                    return Ok(End::ClaimLost);
-                }
-                let context = if self.should_run().await? {
-                    "the proxy was asked to end"
-                } else {
-                    ""
-                };
-                self.write_stopped(context).await?;
-                Ok(End::Stopped)
-            }
+            Ok(LivesEnd::Told { instance }) => self.finish_told(instance).await,
             Ok(LivesEnd::ClaimLost) => Ok(End::ClaimLost),
             Ok(LivesEnd::Failed {
                 reason,
                 last_lines,
                 instance,
-            }) => {
-                if !self.holds_claim().await? {
-                    return Ok(End::ClaimLost);
-                }
-                if let Some((runtime, id)) = instance {
-                    self.remove_failed(&*runtime, id).await;
-                }
-                self.fail(reason, last_lines).await
-            }
+            }) => self.finish_failed(reason, last_lines, instance).await,
             Err(error) => {
-                if let Some((runtime, id)) = self.recorded_instance().await? {
-                    self.remove_failed(&*runtime, id).await;
-                }
-                self.fail(with_causes(&error), Vec::new()).await
+                let instance = self.recorded_instance().await?;
+                self.finish_failed(with_causes(&error), Vec::new(), instance)
+                    .await
             }
         }
     }
 
+    async fn finish_told(&self, instance: Left) -> Result<End> {
+        if self.signal.leave.is_cancelled() {
+            return Ok(End::Stopped);
+        }
+        // Records that cannot be read or written are no reason to leave the server running.
+        let before = self.standing().await;
+        if matches!(before, Ok(Standing::Lost)) {
+            return Ok(End::ClaimLost);
+        }
+        match self.write_status(WorkloadStatus::Stopping, "").await {
+            Ok(true) => {}
+            Ok(false) => return Ok(End::ClaimLost),
+            Err(error) => tracing::error!(error = %with_causes(&error), "the status could not be written"),
+        }
+        if let Some((runtime, id)) = instance {
+            let which = InstanceRef::exact(self.name.clone(), id);
+            let options = self.stop_options().await.unwrap_or_default();
+            if let Err(error) = runtime.stop(&which, options).await {
+                tracing::error!(error = %with_causes(&error.into()), "the instance could not be stopped");
+                return Ok(End::Stopped);
+            }
+        }
+        let context = match before {
+            Ok(Standing::Run) => "the proxy was asked to end",
+            _ => "",
+        };
+        Ok(if self.write_stopped(context).await? {
+            End::Stopped
+        } else {
+            End::ClaimLost
+        })
+    }
+
+    async fn finish_failed(&self, reason: String, last_lines: Vec<String>, instance: Left) -> Result<End> {
+        // Nobody else supervises while this one holds `.owner`: what it deployed is its to remove, also when no record
+        // can be read.
+        if matches!(self.standing().await, Ok(Standing::Lost)) {
+            return Ok(End::ClaimLost);
+        }
+        if let Some((runtime, id)) = instance {
+            self.remove_failed(&*runtime, id).await;
+        }
+        self.fail(reason, last_lines).await
+    }
+
     /// The instance that the record names, while it names this claim.
     async fn recorded_instance(&self) -> Result<Left> {
-        let companion = self.parts.status.read(&self.name).await?.companion;
+        let companion = self.snapshot().await?.companion;
         let Some(companion) = companion.filter(|companion| companion.claim == self.claim) else {
             return Ok(None);
         };
@@ -253,12 +282,6 @@ impl Supervisor {
             return Ok(None);
         };
         Ok(Some((self.parts.runtimes.get(&runtime.kind)?, id)))
-    }
-
-    /// Whether ToolHive started the workload meanwhile: then instance and status are its business.
-    async fn is_run_by_toolhive(&self) -> Result<bool> {
-        let snapshot = self.parts.status.read(&self.name).await?;
-        crate::journal::foreign_start(&self.parts, &self.name, &snapshot, None)
     }
 
     /// Nothing of a server that failed is left but what it wrote: that is kept where `logs` finds it.
@@ -297,6 +320,14 @@ enum LivesEnd {
         last_lines: Vec<String>,
         instance: Left,
     },
+}
+
+/// What a supervisor does after a life of its server.
+enum Next {
+    Wait(Duration),
+    Stop,
+    Lost,
+    Fail(String),
 }
 
 /// An error with its causes on one line.

@@ -4,11 +4,26 @@ use std::time::Duration;
 
 use thv_core::WorkloadStatus;
 use thv_runtime::{DeployOutcome, Deployment, InstanceId, InstanceRef, Runtime, StopOptions};
-use thv_status::{Authority, Desired, Draft, Owner, OwnerKind};
+use thv_status::{Authority, Companion, Desired, Draft, Owner, OwnerKind, Snapshot};
 
 use super::Supervisor;
-use crate::Result;
 use crate::events::ManagerEvent;
+use crate::{Result, toolhive};
+
+/// How long records are tried again that cannot be read or written, before a server is given up for them.
+const RECORD_PATIENCE: Duration = Duration::from_secs(10);
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// What the records say that a supervisor is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Go on.
+    Run,
+    /// End its server.
+    Stop,
+    /// Somebody else has the workload: end without an effect.
+    Lost,
+}
 
 impl Supervisor {
     /// Writes who owns the workload and clears the journal entry of the launch. `false`: the claim is lost.
@@ -23,19 +38,16 @@ impl Supervisor {
             _ => i64::from(owner.identity.pid),
         };
         let taken = self
-            .write(move |draft| {
-                draft.companion.owner = Some(owner);
+            .write_and_tell(move |draft| {
+                draft.companion.owner = Some(owner.clone());
                 draft.companion.pending = None;
                 draft.status.process_id = pid;
                 draft.set_status(WorkloadStatus::Starting, "");
             })
             .await?;
-        if taken {
-            // Evidence for ToolHive, where its status file names no pid: worth a try, not a failed start.
-            if let Err(error) = self.write_pid_file().await {
-                tracing::warn!(%error, "the PID file could not be written");
-            }
-            self.emit(WorkloadStatus::Starting, "");
+        // Evidence for ToolHive, where its status file names no pid: worth a try, not a failed start.
+        if taken && let Err(error) = self.write_pid_file().await {
+            tracing::warn!(%error, "the PID file could not be written");
         }
         Ok(taken)
     }
@@ -60,33 +72,25 @@ impl Supervisor {
     /// Writes a status. `false`: the claim is lost and nothing was written.
     pub(super) async fn write_status(&self, status: WorkloadStatus, context: &str) -> Result<bool> {
         let text = context.to_owned();
-        let written = self.write(move |draft| draft.set_status(status, &text)).await?;
-        if written {
-            self.emit(status, context);
-        }
-        Ok(written)
+        self.write_and_tell(move |draft| draft.set_status(status, &text))
+            .await
     }
 
     /// The server answered `initialize`.
     pub(super) async fn write_ready(&self, config_hash: String) -> Result<bool> {
-        let written = self
-            .write(move |draft| {
-                draft.companion.ready = Some(config_hash);
-                draft.set_status(WorkloadStatus::Running, "");
-            })
-            .await?;
-        if written {
-            self.emit(WorkloadStatus::Running, "");
-        }
-        Ok(written)
+        self.write_and_tell(move |draft| {
+            draft.companion.ready = Some(config_hash.clone());
+            draft.set_status(WorkloadStatus::Running, "");
+        })
+        .await
     }
 
     pub(super) async fn write_instance(&self, id: InstanceId, isolated: bool) -> Result<bool> {
-        self.write(move |draft| {
-            draft.companion.instance = Some(id);
+        let written = self.write(move |draft| {
+            draft.companion.instance = Some(id.clone());
             draft.companion.isolated = isolated;
-        })
-        .await
+        });
+        Ok(written.await?.is_some())
     }
 
     pub(super) async fn write_stopped(&self, context: &str) -> Result<bool> {
@@ -100,33 +104,46 @@ impl Supervisor {
     async fn write_end(&self, status: WorkloadStatus, context: &str) -> Result<bool> {
         let text = context.to_owned();
         let written = self
-            .write(move |draft| {
+            .write_and_tell(move |draft| {
                 draft.companion.owner = None;
                 draft.status.process_id = 0;
                 draft.set_status(status, &text);
             })
             .await?;
-        if written {
-            if let Err(error) = self.parts.status.remove_pid_files(&self.name).await {
-                tracing::warn!(%error, "the PID file could not be removed");
-            }
-            self.emit(status, context);
+        if written && let Err(error) = self.parts.status.remove_pid_files(&self.name).await {
+            tracing::warn!(%error, "the PID file could not be removed");
         }
         Ok(written)
     }
 
-    async fn write(&self, change: impl FnOnce(&mut Draft) + Send + 'static) -> Result<bool> {
-        let authority = Authority::Supervisor(&self.claim);
-        match self
-            .parts
-            .status
-            .update(&self.name, authority, Box::new(change))
-            .await
-        {
-            Ok(_) => Ok(true),
-            Err(thv_status::Error::ClaimLost { .. }) => Ok(false),
+    /// Writes, unless somebody else has the workload by now (`None`).
+    async fn write(&self, change: impl Fn(&mut Draft) + Clone + Send + 'static) -> Result<Option<Companion>> {
+        let written = patiently(|| {
+            let (parts, name, change) = (self.parts.clone(), self.name.clone(), change.clone());
+            let guarded = Box::new(move |draft: &mut Draft| {
+                if toolhive::took_over(&parts, &name, draft) {
+                    draft.decline();
+                } else {
+                    change(draft);
+                }
+            });
+            let authority = Authority::Supervisor(&self.claim);
+            self.parts.status.update(&self.name, authority, guarded)
+        });
+        match written.await {
+            Ok(companion) => Ok(Some(companion)),
+            Err(thv_status::Error::ClaimLost { .. } | thv_status::Error::Declined { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// As [`write`](Self::write), and tells who listens what the status is by now.
+    async fn write_and_tell(&self, change: impl Fn(&mut Draft) + Clone + Send + 'static) -> Result<bool> {
+        let written = self.write(change).await?;
+        if let Some(last) = written.as_ref().and_then(|companion| companion.last.as_ref()) {
+            self.emit(last.status, &last.context);
+        }
+        Ok(written.is_some())
     }
 
     fn emit(&self, status: WorkloadStatus, context: &str) {
@@ -137,27 +154,29 @@ impl Supervisor {
         });
     }
 
-    /// Whether the companion still names this claim.
-    pub(super) async fn holds_claim(&self) -> Result<bool> {
-        Ok(self
-            .parts
-            .status
-            .claim_is_current(&self.name, &self.claim)
-            .await?)
-    }
-
-    /// Whether the claim is held and the workload should run.
-    pub(super) async fn should_run(&self) -> Result<bool> {
-        let snapshot = self.parts.status.read(&self.name).await?;
-        Ok(snapshot
+    /// What the records say that this supervisor is to do.
+    pub(super) async fn standing(&self) -> Result<Standing> {
+        let snapshot = self.snapshot().await?;
+        let claimed = snapshot
             .companion
             .as_ref()
-            .is_some_and(|companion| companion.claim == self.claim && snapshot.desired() == Desired::Running))
+            .is_some_and(|companion| companion.claim == self.claim);
+        if !claimed || toolhive::runs(&self.parts, &self.name, &snapshot, None)? {
+            return Ok(Standing::Lost);
+        }
+        Ok(match snapshot.desired() {
+            Desired::Running => Standing::Run,
+            Desired::Stopped => Standing::Stop,
+        })
+    }
+
+    pub(super) async fn snapshot(&self) -> Result<Snapshot> {
+        Ok(patiently(|| self.parts.status.read(&self.name)).await?)
     }
 
     /// How the instance is to be stopped: as the `stop` that asked for it said.
     pub(super) async fn stop_options(&self) -> Result<StopOptions> {
-        let snapshot = self.parts.status.read(&self.name).await?;
+        let snapshot = self.snapshot().await?;
         let grace = snapshot.companion.and_then(|companion| companion.stop_grace_ms);
         Ok(grace.map_or_else(StopOptions::default, |grace| StopOptions {
             grace: Duration::from_millis(grace),
@@ -184,6 +203,27 @@ impl Supervisor {
             // Somebody else's instance is there by now: ours is gone.
             Ok(()) | Err(thv_runtime::Error::Conflict { .. } | thv_runtime::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Tries again while the disk or the lock of a record is not to be had.
+async fn patiently<T, F>(mut call: impl FnMut() -> F) -> thv_status::Result<T>
+where
+    F: Future<Output = thv_status::Result<T>>,
+{
+    let give_up = tokio::time::Instant::now() + RECORD_PATIENCE;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match call().await {
+            Err(error @ (thv_status::Error::Io { .. } | thv_status::Error::Conflict { .. }))
+                if tokio::time::Instant::now() < give_up =>
+            {
+                tracing::warn!(%error, "trying again");
+                tokio::time::sleep(pause).await;
+                pause *= 2;
+            }
+            other => return other,
         }
     }
 }

@@ -62,6 +62,7 @@ impl Supervisor {
                     last_lines: Vec::new(),
                     instance: None,
                     may_retry: false,
+                    served: Duration::ZERO,
                 });
             }
             if said != problem_text {

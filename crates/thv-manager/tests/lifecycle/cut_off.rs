@@ -369,6 +369,14 @@ async fn a_replacement_killed_at_any_step_leaves_the_old_or_the_new() {
             .config(&name("echo"))
             .await
             .expect("there is no moment without it");
+        let companion = step.world.companion(&name("echo")).await;
+        if config.cmd_args.is_empty() {
+            assert!(
+                companion.ready.is_some(),
+                "the old one's record: step {}",
+                step.number
+            );
+        }
         let manager = step.world.manager();
         manager.reconcile(start_until_ready()).await.unwrap();
         assert_eq!(

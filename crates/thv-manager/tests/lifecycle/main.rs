@@ -8,8 +8,11 @@ mod support;
 mod run_and_start;
 mod stop_and_delete;
 
+mod beside;
 mod cut_off;
+mod faults;
 mod many;
 mod others;
+mod races;
 mod remote;
 mod supervision;

@@ -252,8 +252,10 @@ async fn toolhives_proved_proxy_is_ended_by_a_stop_and_a_strangers_is_not() {
             .env("TOOLHIVE_DETACHED", "1"),
     );
     made_by_toolhive(&world, WorkloadStatus::Running, i64::from(proxy.pid)).await;
+    world.toolhive_writes_now(&name("echo"), WorkloadStatus::Running, i64::from(proxy.pid));
     let manager = world.manager_of("thv");
-    // It runs, as far as anybody can tell; a start leaves it alone.
+    let outcome = manager.start(&name("echo"), start_until_ready()).await.unwrap();
+    assert!(outcome.already_running, "it runs: a start leaves it alone");
     manager.stop(&name("echo"), StopOptions::default()).await.unwrap();
     let signalled: Vec<_> = world
         .processes
@@ -261,6 +263,7 @@ async fn toolhives_proved_proxy_is_ended_by_a_stop_and_a_strangers_is_not() {
         .into_iter()
         .map(|(whom, _)| whom.pid)
         .collect();
+    assert_eq!(signalled, [proxy.pid]);
     assert!(!signalled.contains(&alike.pid), "{signalled:?}");
     assert_eq!(world.status_of(&name("echo")).await.0, WorkloadStatus::Stopped);
 }

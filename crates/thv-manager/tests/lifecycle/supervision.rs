@@ -208,14 +208,9 @@ async fn a_removed_workload_is_never_brought_back() {
     for delay in [0, 1, 5, 20] {
         world.runtime.delay(Call::Deploy, Duration::from_secs(delay));
         manager.run(request("echo"), RunOptions::default()).await.unwrap();
-        // Past its owner, as somebody who deleted the folder by hand.
-        let op = world
-            .status
-            .lock_op(&name("echo"), Operation::Remove, Duration::from_secs(60))
-            .await
-            .unwrap();
+        // Past its owner, as somebody who deletes the folder by hand.
         world.state_forgets("echo").await;
-        world.status.remove(&name("echo"), op).await.unwrap();
+        world.status.forget(&name("echo"));
         world.until_unowned(&name("echo")).await;
         tokio::time::sleep(Duration::from_secs(600)).await;
         let snapshot = world.snapshot(&name("echo")).await;

@@ -1,0 +1,159 @@
+//! Beside ToolHive and other installations, which go on without asking.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use thv_core::WorkloadStatus;
+use thv_manager::{Error, ForegroundEnd, ForegroundOptions, StopOptions};
+use thv_process::MemoryProcess;
+use thv_runtime::Call;
+use thv_state::StateStoreExt;
+use thv_status::{Authority, Draft, Operation, Pending, StatusManager};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::support::*;
+
+/// A detached proxy of ToolHive's for `echo`.
+fn toolhive_proxy(world: &World) -> i64 {
+    let proxy = world.processes.add(
+        MemoryProcess::new("/usr/local/bin/thv")
+            .args(["start", "echo"])
+            .env("TOOLHIVE_DETACHED", "1"),
+    );
+    i64::from(proxy.pid)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_toolhive_starts_after_our_stop_is_not_reconciled_away() {
+    let world = World::new();
+    let manager = world.manager_of("thv");
+    run(&manager, "echo").await;
+    manager.stop(&name("echo"), StopOptions::default()).await.unwrap();
+    let pid = toolhive_proxy(&world);
+    world.toolhive_writes_now(&name("echo"), WorkloadStatus::Running, pid);
+    assert!(manager.status(&name("echo")).await.unwrap().desired_running);
+    let done = manager.reconcile(start_until_ready()).await.unwrap();
+    assert!(done.is_empty(), "{done:?}");
+    assert_eq!(world.processes.signals(), []);
+    // The first changing verb takes it in, and a stop is one.
+    let outcome = manager.start(&name("echo"), start_until_ready()).await.unwrap();
+    assert!(outcome.already_running);
+    manager.stop(&name("echo"), StopOptions::default()).await.unwrap();
+    assert_eq!(world.processes.signals().len(), 1, "ToolHive's proxy is ended");
+    assert!(!manager.status(&name("echo")).await.unwrap().desired_running);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_supervisor_that_hears_of_nothing_leaves_to_toolhive_what_it_starts() {
+    for proved in [false, true] {
+        let world = World::new();
+        let manager = world.manager();
+        let (cancel, running) = (CancellationToken::new(), Arc::new(Notify::new()));
+        // In the foreground nobody tells it of changes.
+        let foreground = tokio::spawn({
+            let (cancel, running) = (cancel.clone(), running.clone());
+            async move {
+                manager
+                    .run_foreground(request("echo"), ForegroundOptions::default(), cancel, move |_| {
+                        running.notify_one();
+                    })
+                    .await
+            }
+        });
+        running.notified().await;
+        if proved {
+            let pid = toolhive_proxy(&world);
+            world.toolhive_writes_now(&name("echo"), WorkloadStatus::Running, pid);
+        } else {
+            world.toolhive_writes(&name("echo"), WorkloadStatus::Starting, 0);
+        }
+        let file = world.snapshot(&name("echo")).await.status;
+        assert!(world.runtime.exit(&name("echo"), 1));
+        let end = foreground.await.unwrap().unwrap();
+        assert_eq!(end, ForegroundEnd::TakenOver);
+        assert_eq!(
+            world.snapshot(&name("echo")).await.status,
+            file,
+            "its file is untouched"
+        );
+        assert_eq!(
+            world.runtime.calls(Call::Deploy),
+            1,
+            "nothing is deployed under it"
+        );
+        assert!(world.config(&name("echo")).await.is_some());
+    }
+}
+
+/// A second installation on the same engine: it sees the instance, and has a status and a configuration of that name.
+async fn another_installation(world: &World) -> World {
+    let other = World::on(world.runtime.clone());
+    let config = world.config(&name("echo")).await.unwrap();
+    other
+        .state
+        .create_run_config(&name("echo"), &config)
+        .await
+        .unwrap();
+    other.toolhive_writes(&name("echo"), WorkloadStatus::Running, 0);
+    other
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_of_another_installation_is_refused_before_anything_is_touched() {
+    let world = World::new();
+    let owner = world.manager();
+    run(&owner, "echo").await;
+    let other = another_installation(&world).await;
+    let manager = other.manager_of("thv");
+    let before = other.snapshot(&name("echo")).await;
+    for round in 0..2 {
+        let refused = manager.delete(&name("echo"), StopOptions::default()).await;
+        assert!(
+            matches!(refused, Err(Error::Conflict { .. })),
+            "{round}: {refused:?}"
+        );
+        let refused = manager.stop(&name("echo"), StopOptions::default()).await;
+        assert!(
+            matches!(refused, Err(Error::Conflict { .. })),
+            "{round}: {refused:?}"
+        );
+    }
+    let after = other.snapshot(&name("echo")).await;
+    assert_eq!((after.status, after.companion), (before.status, before.companion));
+    assert!(world.runs(&name("echo")).await);
+    assert!(other.config(&name("echo")).await.is_some());
+    let force = StopOptions {
+        force: true,
+        ..StopOptions::default()
+    };
+    manager.delete(&name("echo"), force).await.unwrap();
+    assert!(!world.runs(&name("echo")).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_that_was_cut_off_spares_an_instance_of_another_installation() {
+    let world = World::new();
+    run(&world.manager(), "echo").await;
+    let other = another_installation(&world).await;
+    let op = other
+        .status
+        .lock_op(&name("echo"), Operation::Remove, Duration::ZERO)
+        .await
+        .unwrap();
+    let pending = Pending::new(Operation::Remove, 1, "now");
+    let begun = Box::new(move |draft: &mut Draft| draft.companion.pending = Some(pending));
+    other
+        .status
+        .update(&name("echo"), Authority::Verb(&op), begun)
+        .await
+        .unwrap();
+    drop(op);
+    other.state_forgets("echo").await;
+    other
+        .manager_of("thv")
+        .reconcile(start_until_ready())
+        .await
+        .unwrap();
+    assert!(world.runs(&name("echo")).await, "it is not that removal's");
+}

@@ -52,12 +52,12 @@ impl Manager {
         let notices = prepared.notices.clone();
         let launch = Box::pin(self.save(prepared)).await?;
         let (name, claim) = (launch.what.name.clone(), launch.what.claim.clone());
-        let end = self.supervise_here(launch, notices, cancel, told).await?;
+        let end = Box::pin(self.supervise_here(launch, notices, cancel, told)).await?;
         if end != ForegroundEnd::Stopped || options.keep {
             return Ok(end);
         }
         // Stopped by somebody, or started anew elsewhere by now: then it is not this one's to delete.
-        let deleted = self.delete_claimed(&name, &claim).await?;
+        let deleted = Box::pin(self.delete_claimed(&name, &claim)).await?;
         Ok(if deleted {
             ForegroundEnd::Deleted
         } else {
@@ -78,7 +78,9 @@ impl Manager {
                 told(outcome);
                 Ok(ForegroundEnd::AlreadyRunning)
             }
-            Start::Launch(launch, notices) => self.supervise_here(*launch, notices, cancel, told).await,
+            Start::Launch(launch, notices) => {
+                Box::pin(self.supervise_here(*launch, notices, cancel, told)).await
+            }
         }
     }
 

@@ -336,7 +336,7 @@ mod tests {
     fn a_change_that_is_declined_writes_nothing() {
         let mut stored = Stored::default();
         verb(&mut stored, |draft| {
-            draft.force_status(WorkloadStatus::Running, "")
+            draft.force_status(WorkloadStatus::Running, "");
         });
         let op = OpGuard::new(name(), ());
         let change: Change = Box::new(|draft| {

@@ -166,8 +166,9 @@ async fn a_foreground_run_deletes_only_what_is_still_its_own() {
         }
     });
     ready.notified().await;
+    let other = world.manager();
     let elsewhere = tokio::spawn({
-        let manager = world.manager();
+        let manager = other.clone();
         async move {
             let stop = StopOptions::default();
             manager.restart(&name("echo"), stop, start_until_ready()).await

@@ -80,6 +80,16 @@ pub enum Error {
         /// The last lines that the server wrote.
         last_lines: Vec<String>,
     },
+    /// An update brought a configuration that does not serve, and was taken back as was asked for.
+    #[error("update of workload \"{name}\" failed: {reason}; {old}")]
+    UpdateFailed {
+        /// The workload.
+        name: String,
+        /// Why the new configuration does not serve.
+        reason: String,
+        /// What became of the old one.
+        old: String,
+    },
     /// It did not become ready within the time that the caller gave. It goes on.
     #[error("workload \"{name}\" was not ready within {waited:?}: {detail}")]
     NotReady {
@@ -193,6 +203,7 @@ impl Error {
             Self::Conflict { .. } => "conflict",
             Self::BelongsElsewhere { .. } => "belongs_elsewhere",
             Self::StartFailed { .. } => "start_failed",
+            Self::UpdateFailed { .. } => "update_failed",
             Self::NotReady { .. } => "not_ready",
             Self::StillRunning { .. } => "still_running",
             Self::Denied { .. } => "denied",

@@ -3,8 +3,8 @@
 
 use sha2::{Digest, Sha256};
 use thv_core::{RunConfig, WorkloadName, WorkloadStatus};
-use thv_state::StateStoreExt;
-use thv_status::{Authority, Desired, Draft, OpGuard, Operation, OwnerState, Pending, Snapshot};
+use thv_state::{DocumentKind, StateStoreExt};
+use thv_status::{Authority, ClaimId, Desired, Draft, OpGuard, Operation, OwnerState, Pending, Snapshot};
 
 use crate::owner::{ProxyEnd, end_proxy, remove_instance};
 use crate::parts::{Parts, Saved};
@@ -42,11 +42,28 @@ pub(crate) async fn settle(parts: &Parts, name: &WorkloadName, op: &OpGuard) -> 
         write(parts, name, op, Draft::leave_to_toolhive).await?;
         return Ok(Settled::Clear);
     }
+    let settled = settle_entry(parts, name, op, &snapshot, &saved).await?;
+    if settled == Settled::Clear {
+        let snapshot = parts.status.read(name).await?;
+        if snapshot.owner == OwnerState::Dead {
+            bring_back(parts, name, op, &snapshot).await?;
+        }
+    }
+    Ok(settled)
+}
+
+async fn settle_entry(
+    parts: &Parts,
+    name: &WorkloadName,
+    op: &OpGuard,
+    snapshot: &Snapshot,
+    saved: &Saved,
+) -> Result<Settled> {
     let Some(pending) = snapshot.companion.as_ref().and_then(|c| c.pending.as_ref()) else {
         return Ok(Settled::Clear);
     };
     tracing::warn!(workload = %name, operation = ?pending.operation, "finishing an interrupted operation");
-    match whose(pending, &saved) {
+    match whose(pending, saved) {
         Whose::Replaced => {
             write(parts, name, op, old_stands).await?;
             return Ok(Settled::Clear);
@@ -59,16 +76,16 @@ pub(crate) async fn settle(parts: &Parts, name: &WorkloadName, op: &OpGuard) -> 
     }
     match pending.operation {
         Operation::Run if matches!(saved, Saved::Nothing) => {
-            remove_recorded(parts, name, &snapshot).await?;
+            remove_recorded(parts, name, snapshot).await?;
             Ok(Settled::Removed)
         }
-        Operation::Run | Operation::Start | Operation::Restart => {
+        Operation::Run | Operation::Update | Operation::Start | Operation::Restart => {
             let alive = snapshot.owner == OwnerState::Alive;
             write(parts, name, op, if alive { clear } else { interrupted }).await?;
             Ok(Settled::Clear)
         }
         Operation::Remove => {
-            finish_removal(parts, name, &snapshot, saved.config(), pending.force).await?;
+            finish_removal(parts, name, snapshot, saved.config(), pending.force).await?;
             Ok(Settled::Removed)
         }
         // The verb that settles stops it too, or starts it over what the interrupted one left.
@@ -102,6 +119,37 @@ fn whose(pending: &Pending, saved: &Saved) -> Whose {
     } else {
         Whose::SomebodyElses
     }
+}
+
+/// Brings back what an update replaced whose new configuration is not known to serve, and which nobody supervises.
+pub(crate) async fn bring_back(
+    parts: &Parts,
+    name: &WorkloadName,
+    op: &OpGuard,
+    snapshot: &Snapshot,
+) -> Result<()> {
+    let Some(previous) = snapshot.companion.as_ref().and_then(|c| c.previous.clone()) else {
+        return Ok(());
+    };
+    tracing::warn!(workload = %name, "an update did not become ready, its old configuration is brought back");
+    let saved = parts.saved(name).await?;
+    remove_instance(parts, name, snapshot, saved.config(), false).await?;
+    let bytes = previous.config.clone().into_bytes();
+    parts
+        .state
+        .replace(DocumentKind::RunConfig, &name.into(), bytes)
+        .await?;
+    let change = Box::new(move |draft: &mut Draft| {
+        draft.companion.previous = None;
+        draft.companion.describe(previous.described);
+        draft.companion.ready = previous.ready;
+        draft.companion.claim = ClaimId::random();
+        draft.companion.owner = None;
+        draft.status.process_id = 0;
+        draft.force_status(WorkloadStatus::Stopped, "its update did not become ready");
+    });
+    parts.status.update(name, Authority::Verb(op), change).await?;
+    Ok(())
 }
 
 async fn finish_removal(
@@ -159,15 +207,12 @@ fn old_stands(draft: &mut Draft) {
 }
 
 fn interrupted(draft: &mut Draft) {
-    if let Some(pending) = draft.companion.pending.take() {
-        if pending.operation == Operation::Restart {
-            draft.companion.desired = Desired::Running;
-        }
-        if let Some(next) = pending.next {
-            draft.companion.describe(next);
-            draft.companion.desired = Desired::Running;
-        }
+    let pending = draft.companion.pending.as_ref();
+    if pending.is_some_and(|pending| pending.operation == Operation::Restart || pending.next.is_some()) {
+        draft.companion.desired = Desired::Running;
     }
+    draft.companion.carry_out();
+    draft.companion.pending = None;
     draft.companion.owner = None;
     draft.status.process_id = 0;
     if draft.companion.desired == Desired::Running {

@@ -42,6 +42,7 @@ mod run;
 mod start;
 mod status;
 mod stop;
+mod update;
 
 mod batch;
 mod events;
@@ -70,8 +71,8 @@ pub use launcher::{Detached, InProcess, LaunchOrder, LaunchState, Launcher, Supe
 pub use logs::Lines;
 pub use manager::{Manager, ManagerBuilder};
 pub use options::{
-    ListOptions, ListOutcome, LogRequest, RunOptions, RunOutcome, ShutdownMode, StartOptions, StopOptions,
-    StopOutcome, WaitFor, WorkloadDetails,
+    ListOptions, ListOutcome, LogRequest, RollbackPolicy, RunOptions, RunOutcome, ShutdownMode, StartOptions,
+    StopOptions, StopOutcome, UpdateOptions, WaitFor, WorkloadDetails,
 };
 pub use reconcile::{ReconcileAction, Reconciled};
 pub use request::RunRequest;

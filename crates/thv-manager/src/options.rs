@@ -33,6 +33,35 @@ pub struct RunOptions {
     pub replace: bool,
 }
 
+/// What becomes of an update whose new configuration does not become ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum RollbackPolicy {
+    /// It stands, in status `error`.
+    #[default]
+    Never,
+    /// The old configuration is brought back, byte for byte, and started.
+    OnFailure,
+}
+
+/// How `update` updates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UpdateOptions {
+    /// How long the new configuration may take to become ready.
+    pub ready_within: Duration,
+    /// What happens when it does not.
+    pub rollback: RollbackPolicy,
+}
+
+impl Default for UpdateOptions {
+    fn default() -> Self {
+        Self {
+            ready_within: Duration::from_secs(300),
+            rollback: RollbackPolicy::Never,
+        }
+    }
+}
+
 /// How `start` starts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StartOptions {

@@ -65,7 +65,11 @@ impl Manager {
         mut snapshot: Snapshot,
         options: &StartOptions,
     ) -> Result<Option<ReconcileAction>> {
-        if snapshot.companion.as_ref().is_some_and(|c| c.pending.is_some()) {
+        let unfinished = snapshot.companion.as_ref().is_some_and(|companion| {
+            companion.pending.is_some()
+                || (companion.previous.is_some() && snapshot.owner == OwnerState::Dead)
+        });
+        if unfinished {
             match self.finish(name).await {
                 Ok(journal::Settled::Removed) => return Ok(Some(ReconcileAction::Removed)),
                 Ok(journal::Settled::Clear) => {}

@@ -9,7 +9,7 @@ use thv_runtime::{Runtime, RuntimeKind};
 use thv_state::{DocumentKind, StateStoreExt};
 use thv_status::{
     Authority, ClaimId, Companion, Described, Desired, Draft, OpGuard, Operation, OwnerGuard, OwnerState,
-    Pending, ResolvedImage,
+    Pending, Previous, ResolvedImage,
 };
 
 use crate::launch::{Launch, Launchable};
@@ -18,7 +18,8 @@ use crate::parts::Saved;
 use crate::request::{self, RuntimeChoice, Sources, SystemFiles};
 use crate::stop::OP_WAIT;
 use crate::{
-    Error, Manager, Result, RunOptions, RunOutcome, RunRequest, StopOptions, journal, ports, toolhive,
+    Error, Manager, Result, RollbackPolicy, RunOptions, RunOutcome, RunRequest, StopOptions, journal, ports,
+    toolhive,
 };
 
 /// The group that always exists.
@@ -33,7 +34,31 @@ pub(crate) struct Prepared {
     /// None: the port is held by the workload that is replaced.
     pub(crate) listener: Option<TcpListener>,
     pub(crate) notices: Vec<String>,
-    replace: bool,
+    pub(crate) replaces: Replaces,
+}
+
+/// Whether something may be there already, and what becomes of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Replaces {
+    /// Nothing may be there but what failed before it was ever ready.
+    Nothing,
+    /// Whatever is there.
+    Anything,
+    /// The configuration before, as an update.
+    Updated(RollbackPolicy),
+}
+
+impl Replaces {
+    fn anything(replace: bool) -> Self {
+        if replace { Self::Anything } else { Self::Nothing }
+    }
+
+    fn operation(self) -> Operation {
+        match self {
+            Self::Nothing | Self::Anything => Operation::Run,
+            Self::Updated(_) => Operation::Update,
+        }
+    }
 }
 
 impl Manager {
@@ -60,8 +85,9 @@ impl Manager {
     ) -> Result<RunOutcome> {
         self.launcher.check(&self.parts.env)?;
         let choice = runtime.map(RuntimeChoice::Named);
+        let replaces = Replaces::anything(options.replace);
         let prepared =
-            Box::pin(self.prepare_config(config.normalized(), choice, Vec::new(), options.replace)).await?;
+            Box::pin(self.prepare_config(config.normalized(), choice, Vec::new(), replaces)).await?;
         let notices = prepared.notices.clone();
         let launch = Box::pin(self.save(prepared)).await?;
         Box::pin(self.launch(launch, options.wait, notices)).await
@@ -75,18 +101,20 @@ impl Manager {
             files: &SystemFiles,
         };
         let built = request::build(request, &sources)?;
-        self.prepare_config(built.config, Some(built.runtime), built.notices, replace)
+        let replaces = Replaces::anything(replace);
+        self.prepare_config(built.config, Some(built.runtime), built.notices, replaces)
             .await
     }
 
-    async fn prepare_config(
+    pub(crate) async fn prepare_config(
         &self,
         mut config: RunConfig,
         choice: Option<RuntimeChoice>,
         mut notices: Vec<String>,
-        replace: bool,
+        replaces: Replaces,
     ) -> Result<Prepared> {
         let parts = &self.parts;
+        let replace = replaces != Replaces::Nothing;
         let name = config.workload_name()?;
         check_honoured(&config)?;
         let runtime = self.choose(&config, choice)?;
@@ -122,7 +150,7 @@ impl Manager {
             resolved,
             listener,
             notices,
-            replace,
+            replaces,
         })
     }
 
@@ -222,18 +250,20 @@ impl Manager {
         let parts = &self.parts;
         let name = prepared.name.clone();
         let desired_before = parts.status.read(&name).await?.desired();
-        if prepared.replace {
+        let replace = prepared.replaces != Replaces::Nothing;
+        let operation = prepared.replaces.operation();
+        if replace {
             match self.ask_to_stop(&name, StopOptions::default()).await {
                 Ok(()) | Err(Error::NotFound { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
-        let mut op = parts.status.lock_op(&name, Operation::Run, OP_WAIT).await?;
+        let mut op = parts.status.lock_op(&name, operation, OP_WAIT).await?;
         if journal::settle(parts, &name, &op).await? == journal::Settled::Removed {
             parts.status.remove(&name, op).await?;
-            op = parts.status.lock_op(&name, Operation::Run, OP_WAIT).await?;
+            op = parts.status.lock_op(&name, operation, OP_WAIT).await?;
         }
-        self.check_free(&name, prepared.replace).await?;
+        self.check_free(&name, replace).await?;
         let there = parts.status.read(&name).await?;
         let is_new = there.companion.is_none()
             && there.status.is_none()
@@ -292,7 +322,10 @@ impl Manager {
         let parts = &self.parts;
         let name = &prepared.name.clone();
         let old = parts.saved(name).await?;
-        let mut pending = self.pending(Operation::Run, Some(&prepared.config));
+        let mut pending = self.pending(prepared.replaces.operation(), Some(&prepared.config));
+        if prepared.replaces == Replaces::Updated(RollbackPolicy::OnFailure) {
+            pending.previous = self.previous(name).await?.map(Box::new);
+        }
         pending.replaces = old.config().map(journal::config_hash);
         pending.desired_before = Some(desired_before);
         pending.next = Some(self.described(&prepared));
@@ -309,14 +342,7 @@ impl Manager {
         let launchable = prepared.launchable(claim.clone(), owner, &*parts.processes)?;
         parts.state.write_run_config(name, &launchable.config).await?;
         let committed = Box::new(move |draft: &mut Draft| {
-            if let Some(next) = draft
-                .companion
-                .pending
-                .as_mut()
-                .and_then(|pending| pending.next.take())
-            {
-                draft.companion.describe(next);
-            }
+            draft.companion.carry_out();
             draft.companion.claim = claim;
             draft.companion.desired = Desired::Running;
             draft.companion.stop_grace_ms = None;
@@ -326,6 +352,22 @@ impl Manager {
         });
         parts.status.update(name, Authority::Verb(op), committed).await?;
         Ok(launchable)
+    }
+
+    /// What is there, to be brought back.
+    async fn previous(&self, name: &WorkloadName) -> Result<Option<Previous>> {
+        let companion = self.parts.status.read(name).await?.companion;
+        let bytes = self
+            .parts
+            .state
+            .read(DocumentKind::RunConfig, &name.into())
+            .await?;
+        let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+        Ok(companion.zip(text).map(|(companion, config)| Previous {
+            config,
+            described: companion.described(),
+            ready: companion.ready,
+        }))
     }
 
     fn described(&self, prepared: &Prepared) -> Described {

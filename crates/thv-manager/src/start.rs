@@ -153,7 +153,7 @@ impl Manager {
     }
 
     /// Takes what a launch needs, and with the new claim commits the start.
-    async fn launchable(
+    pub(crate) async fn launchable(
         &self,
         name: &WorkloadName,
         op: &OpGuard,

@@ -69,6 +69,9 @@ pub struct Companion {
     /// The journal entry of the verb under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending: Option<Pending>,
+    /// What an update replaced and brings back, if what it brought does not become ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Box<Previous>>,
     /// The runtime that it belongs to; none for remote workloads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<RuntimeRecord>,
@@ -114,6 +117,7 @@ impl Companion {
             stop_grace_ms: None,
             ready: None,
             pending: None,
+            previous: None,
             runtime: None,
             instance: None,
             resolved: None,
@@ -123,6 +127,27 @@ impl Companion {
             status_file: StatusFileHashes::default(),
             last: None,
             extra: Map::new(),
+        }
+    }
+
+    /// What is said of the run configuration that is there.
+    pub fn described(&self) -> Described {
+        Described {
+            launcher: self.launcher.clone(),
+            runtime: self.runtime.clone(),
+            resolved: self.resolved.clone(),
+            thv: self.thv.clone(),
+        }
+    }
+
+    /// The run configuration that the verb under way brings is there: what the entry holds for it is taken over.
+    pub fn carry_out(&mut self) {
+        let Some(pending) = &mut self.pending else { return };
+        if let Some(previous) = pending.previous.take() {
+            self.previous = Some(previous);
+        }
+        if let Some(next) = self.pending.as_mut().and_then(|pending| pending.next.take()) {
+            self.describe(next);
         }
     }
 
@@ -234,12 +259,9 @@ pub struct Pending {
     /// Whether it may act on an instance of another installation.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub force: bool,
-    /// The run configuration before, as text.
+    /// What the verb keeps of what it replaces, to bring it back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub old_config: Option<String>,
-    /// The run configuration after, as text.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub new_config: Option<String>,
+    pub previous: Option<Box<Previous>>,
 }
 
 impl Pending {
@@ -255,8 +277,7 @@ impl Pending {
             desired_before: None,
             next: None,
             force: false,
-            old_config: None,
-            new_config: None,
+            previous: None,
         }
     }
 }
@@ -285,6 +306,18 @@ impl Described {
         self.thv = document.and_then(|mut document| document.get_mut("thv").map(Value::take));
         self
     }
+}
+
+/// What an update replaced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Previous {
+    /// The bytes of its run configuration, which is text.
+    pub config: String,
+    /// What the record said of it.
+    pub described: Described,
+    /// Its hash, if it was ready once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready: Option<String>,
 }
 
 /// The runtime that a workload belongs to.

@@ -59,8 +59,8 @@ mod lock;
 mod watch;
 
 pub use companion::{
-    ClaimId, Companion, Described, Desired, LastStatus, Operation, Owner, OwnerKind, Pending, ResolvedImage,
-    RuntimeRecord, StatusFileHashes,
+    ClaimId, Companion, Described, Desired, LastStatus, Operation, Owner, OwnerKind, Pending, Previous,
+    ResolvedImage, RuntimeRecord, StatusFileHashes,
 };
 pub use error::{Error, Result};
 pub use file_status_manager::FileStatusManager;

@@ -80,6 +80,8 @@ impl Supervisor {
     pub(super) async fn write_ready(&self, config_hash: String) -> Result<bool> {
         self.write_and_tell(move |draft| {
             draft.companion.ready = Some(config_hash.clone());
+            // An update that serves has nothing to go back to.
+            draft.companion.previous = None;
             draft.set_status(WorkloadStatus::Running, "");
         })
         .await

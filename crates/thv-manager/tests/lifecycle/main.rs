@@ -16,3 +16,4 @@ mod others;
 mod races;
 mod remote;
 mod supervision;
+mod updates;

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::{
-    AuditConfig, AwsStsConfig, HeaderForwardConfig, IgnoreConfig, IsolationIntent, MiddlewareConfig,
-    OidcConfig, PlainTextSecret, RateLimitConfig, RemoteAuthConfig, RuntimeConfig, ScalingConfig,
-    TelemetryConfig, ThvSection, TokenExchangeConfig, ToolOverride, UpstreamSwapConfig, WebhookConfig,
+    AuditConfig, AwsStsConfig, HeaderForwardConfig, IgnoreConfig, MiddlewareConfig, OidcConfig,
+    PlainTextSecret, RateLimitConfig, RemoteAuthConfig, RuntimeConfig, ScalingConfig, TelemetryConfig,
+    ThvSection, TokenExchangeConfig, ToolOverride, UpstreamSwapConfig, WebhookConfig,
 };
 use crate::gojson::{GoDuration, Json, ParseDurationError};
 use crate::record::go_struct;
@@ -193,14 +193,30 @@ impl RunConfig {
     }
 
     /// Whether the workload must not start where network isolation cannot be enforced, because the user said so or
-    /// because its profile limits what it may reach.
+    /// because its profile limits what it may reach. A profile that is named and not there is taken to limit it.
     pub fn requires_isolation(&self) -> bool {
-        self.thv.isolation == Some(IsolationIntent::Required)
+        let limits = |profile: &PermissionProfile| profile.has_bridge_mode() && profile.limits_outbound();
+        self.thv.isolation.is_some()
             || (!self.is_remote()
-                && self
-                    .permission_profile
-                    .as_ref()
-                    .is_some_and(|profile| profile.has_bridge_mode() && profile.limits_outbound()))
+                && (self.has_unresolved_profile()
+                    || self.permission_profile.as_ref().is_some_and(limits)
+                    || self.named_profile().as_ref().is_some_and(limits)))
+    }
+
+    /// Whether the profile is the path of a file that has not been read. Of remote workloads none is asked for.
+    pub fn has_unresolved_profile(&self) -> bool {
+        !self.is_remote()
+            && self.permission_profile.is_none()
+            && !self.permission_profile_name_or_path.is_empty()
+            && self.named_profile().is_none()
+    }
+
+    /// The built-in profile that is named where none is written.
+    pub(super) fn named_profile(&self) -> Option<PermissionProfile> {
+        if self.permission_profile.is_some() {
+            return None;
+        }
+        PermissionProfile::builtin(&self.permission_profile_name_or_path)
     }
 
     /// Credentials that stand in the configuration itself, where a reference to a secret belongs. They are to be moved

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::{RunConfig, RunConfigError};
+use crate::ProxyMode;
 use crate::gojson::{self, Json};
 use crate::record::{Field, FieldError, same_key};
 
@@ -67,9 +68,14 @@ impl Field for RunConfig {
         let Json::Object(mut pairs) = json else {
             return Err(FieldError::expected("an object", &json));
         };
-        // An empty text is what Go has when there is none; as a transport or proxy mode it would be an error.
-        let may_be_empty = |key: &str| same_key(key, "transport") || same_key(key, "proxy_mode");
-        pairs.retain(|(key, value)| value.as_str() != Some("") || !may_be_empty(key));
+        // An empty text is what Go has when there is none; as a transport it would be an error. A proxy mode that means
+        // nothing is replaced at the next load by the one that counts: no reason to lose sight of a workload.
+        let says_nothing = |key: &str, value: &Json| match value.as_str() {
+            Some("") => same_key(key, "transport") || same_key(key, "proxy_mode"),
+            Some(text) => same_key(key, "proxy_mode") && text.parse::<ProxyMode>().is_err(),
+            None => false,
+        };
+        pairs.retain(|(key, value)| !says_nothing(key, value));
         Self::read_pairs(pairs)
     }
 

@@ -73,4 +73,4 @@ pub use options::{
     StopOutcome, WaitFor, WorkloadDetails,
 };
 pub use reconcile::{ReconcileAction, Reconciled};
-pub use request::RunRequest;
+pub use request::{Files, MemoryFiles, RunRequest, SystemFiles};

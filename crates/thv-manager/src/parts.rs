@@ -10,7 +10,7 @@ use thv_state::{StateStore, StateStoreExt};
 use thv_status::StatusManager;
 use tokio::sync::broadcast;
 
-use crate::{Error, ManagerEvent, Result};
+use crate::{Error, Files, ManagerEvent, Result};
 
 /// The name that the command line gives itself as a launcher.
 pub(crate) const COMMAND_LINE: &str = "thv";
@@ -21,8 +21,10 @@ pub(crate) struct Parts {
     pub(crate) state: Arc<dyn StateStore>,
     pub(crate) status: Arc<dyn StatusManager>,
     pub(crate) processes: Arc<dyn Processes>,
+    /// What the environment of a server may have: never the system's own secrets.
     pub(crate) secrets: Arc<dyn SecretProvider>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) files: Arc<dyn Files>,
     pub(crate) dirs: Dirs,
     pub(crate) env: Env,
     pub(crate) launcher_id: String,

@@ -11,9 +11,9 @@ use thv_status::{
 };
 
 use crate::launch::Launch;
-use crate::request::{self, RuntimeChoice, Sources, SystemFiles};
+use crate::request::{self, RuntimeChoice};
 use crate::stop::OP_WAIT;
-use crate::{Error, Manager, Result, RunOptions, RunOutcome, RunRequest, journal, ports};
+use crate::{Error, Manager, Result, RunOptions, RunOutcome, RunRequest, deploy_spec, journal, ports};
 
 /// The group that always exists.
 const DEFAULT_GROUP: &str = "default";
@@ -61,13 +61,7 @@ impl Manager {
     }
 
     pub(crate) async fn prepare(&self, request: &RunRequest, replace: bool) -> Result<Prepared> {
-        let parts = &self.parts;
-        let sources = Sources {
-            env: &parts.env,
-            dirs: &parts.dirs,
-            files: &SystemFiles,
-        };
-        let built = request::build(request, &sources)?;
+        let built = request::build_from(&self.parts, request).await?;
         self.prepare_config(built.config, Some(built.runtime), built.notices, replace)
             .await
     }
@@ -81,11 +75,14 @@ impl Manager {
     ) -> Result<Prepared> {
         let parts = &self.parts;
         let name = config.workload_name()?;
+        config = request::complete(parts, config).await?;
         check_honoured(&config)?;
+        request::check_ignore_files(parts, &config).await?;
         let runtime = self.choose(&config, choice)?;
         if let Some(runtime) = &runtime {
             runtime.check_name(&name)?;
             notices.extend(isolation(&name, &config, &**runtime)?);
+            deploy_spec::check(&name, &config, &**runtime)?;
         }
         self.check_group(&config.group).await?;
         self.check_secrets(&name, &config).await?;
@@ -333,11 +330,16 @@ pub(crate) fn isolation(
     }))
 }
 
-/// Refuses configurations that ask for what is not built.
+/// Refuses configurations that ask for what is not built, and those that say what means nothing.
 pub(crate) fn check_honoured(config: &RunConfig) -> Result<()> {
-    thv_core::enforcement::check(config).map_err(|refusal| Error::Unsupported {
-        what: refusal.keys().collect::<Vec<_>>().join(", "),
-        detail: "not built yet, and running without it would not be what was asked for".into(),
+    thv_core::enforcement::check(config).map_err(|refusal| {
+        let what = refusal.keys().collect::<Vec<_>>().join(", ");
+        let detail = refusal.to_string();
+        if refusal.is_invalid() {
+            Error::Invalid { what, detail }
+        } else {
+            Error::Unsupported { what, detail }
+        }
     })
 }
 

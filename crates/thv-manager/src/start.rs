@@ -8,7 +8,9 @@ use crate::launch::Launch;
 use crate::owner::find_toolhive_proxy;
 use crate::run::{check_honoured, isolation};
 use crate::stop::OP_WAIT;
-use crate::{Error, Manager, Result, RunOutcome, StartOptions, StopOptions, WaitFor, journal, ports};
+use crate::{
+    Error, Manager, Result, RunOutcome, StartOptions, StopOptions, WaitFor, journal, ports, request,
+};
 
 impl Manager {
     /// Starts `name` with its saved configuration, on the same port. What runs already is left alone.
@@ -132,6 +134,7 @@ impl Manager {
     async fn startable(&self, name: &WorkloadName) -> Result<RunConfig> {
         let config = self.parts.config(name).await?;
         check_honoured(&config)?;
+        request::check_ignore_files(&self.parts, &config).await?;
         Ok(config)
     }
 

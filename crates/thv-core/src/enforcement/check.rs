@@ -46,6 +46,13 @@ impl Refusal {
         self.refused.iter().map(|refused| refused.key.as_str())
     }
 
+    /// Whether all of it says something that means nothing, rather than asking for what is not there.
+    pub fn is_invalid(&self) -> bool {
+        self.refused
+            .iter()
+            .all(|refused| matches!(refused.reason, Reason::Invalid | Reason::Unresolved))
+    }
+
     /// A stable name of the kind of error.
     pub fn code(&self) -> &'static str {
         "not_enforced"

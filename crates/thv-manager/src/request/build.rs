@@ -99,7 +99,8 @@ pub(crate) fn build(request: &RunRequest, sources: &Sources<'_>) -> Result<Built
     })
 }
 
-/// Sets the ports everywhere that they stand in. A stdio server has no port of its own: pass `None`.
+/// Sets the ports everywhere that they stand in. A stdio server has no port of its own; one that a configuration has
+/// all the same is kept, and told to nobody.
 pub(crate) fn set_ports(config: &mut RunConfig, proxy: u16, target: Option<u16>) {
     config.port = proxy;
     config.target_port = target.unwrap_or(0);
@@ -108,7 +109,7 @@ pub(crate) fn set_ports(config: &mut RunConfig, proxy: u16, target: Option<u16>)
         .insert(thv_labels::PORT.to_owned(), proxy.to_string());
     let mut set = |key: &str, value: String| config.env_vars.insert(key.to_owned(), value);
     set("MCP_TRANSPORT", config.transport.to_string());
-    if let Some(target) = target {
+    if let Some(target) = target.filter(|_| config.transport != TransportType::Stdio) {
         set("MCP_PORT", target.to_string());
         set("FASTMCP_PORT", target.to_string());
     }
@@ -250,15 +251,15 @@ fn target_host(request: &RunRequest, server: &Server) -> Result<String> {
     if let Server::Remote { authority, .. } = server {
         return Ok(authority.clone());
     }
-    let host = request.target_host.as_deref().unwrap_or("127.0.0.1");
-    let allowed = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
-    if host.is_empty() || !host.chars().all(allowed) {
-        return Err(invalid(
+    let here = Ipv4Addr::LOCALHOST.to_string();
+    match request.target_host.as_deref() {
+        None | Some("") => Ok(here),
+        Some(host) if host == here || host.eq_ignore_ascii_case("localhost") => Ok(host.to_owned()),
+        Some(host) => Err(invalid(
             format!("--target-host \"{}\"", shown(host)),
-            "give a host name or an address",
-        ));
+            "it would have no effect: a server is reached on this machine, at 127.0.0.1",
+        )),
     }
-    Ok(host.to_owned())
 }
 
 fn publish(request: &RunRequest) -> Result<Vec<String>> {
@@ -322,7 +323,8 @@ fn middleware() -> Vec<MiddlewareConfig> {
     ]
 }
 
-fn absolute(path: &Path, sources: &Sources<'_>) -> Result<PathBuf> {
+/// The path from the root. One that begins with `~/` is below the home directory.
+pub(super) fn absolute(path: &Path, sources: &Sources<'_>) -> Result<PathBuf> {
     let path = match path.strip_prefix("~") {
         Ok(rest) => sources.dirs.home.join(rest),
         Err(_) => path.to_owned(),

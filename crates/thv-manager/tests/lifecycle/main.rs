@@ -9,6 +9,7 @@ mod run_and_start;
 mod stop_and_delete;
 
 mod cut_off;
+mod honoured;
 mod many;
 mod others;
 mod remote;

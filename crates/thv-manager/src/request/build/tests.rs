@@ -140,6 +140,41 @@ fn ports_that_were_asked_for_stand_in_the_configuration() {
 }
 
 #[test]
+fn a_stdio_server_is_told_no_port() {
+    let mut config = RunConfig::from_json(br#"{"transport": "stdio", "target_port": 8080}"#).unwrap();
+    set_ports(&mut config, 28733, Some(8080));
+    assert_eq!(config.env_vars.keys().collect::<Vec<_>>(), ["MCP_TRANSPORT"]);
+    assert_eq!(config.target_port, 8080);
+}
+
+#[test]
+fn a_profile_that_is_only_named_is_looked_up() {
+    let files = MemoryFiles::default().with(
+        "strict.json",
+        r#"{"read": ["data:/d"], "network": {"mode": "none"}}"#,
+    );
+    let env = Env::default();
+    let dirs = Dirs::under("/base");
+    let sources = Sources {
+        env: &env,
+        dirs: &dirs,
+        files: &files,
+    };
+    let named = |path: &str| RunConfig {
+        permission_profile_name_or_path: path.into(),
+        isolate_network: true,
+        ..RunConfig::default()
+    };
+    let mut config = named("strict.json");
+    permissions::look_up(&mut config, &sources).unwrap();
+    assert_eq!(config.permission_profile_name_or_path, "/here/strict.json");
+    assert_eq!(config.permission_profile.unwrap().read, ["/here/data:/d"]);
+    assert!(!config.isolate_network, "there is nothing to isolate");
+    let error = permissions::look_up(&mut named("gone.json"), &sources).unwrap_err();
+    assert!(error.to_string().contains("gone.json"), "{error}");
+}
+
+#[test]
 fn a_remote_server_needs_no_runtime_and_keeps_its_url() {
     let url = "https://mcp.example.com/v1/mcp?tenant=a&region=eu";
     let request = RunRequest {
@@ -223,6 +258,13 @@ fn what_has_no_effect_on_a_server_is_refused_by_name() {
             RunRequest {
                 transport: Some(TransportType::Stdio),
                 target_port: Some(1),
+                ..image()
+            },
+        ),
+        (
+            "--target-host",
+            RunRequest {
+                target_host: Some("192.0.2.1".into()),
                 ..image()
             },
         ),

@@ -7,6 +7,7 @@ use thv_runtime::InstanceRef;
 use thv_state::StateStoreExt;
 use thv_status::Operation;
 
+use crate::parts::keep;
 use crate::stop::{OP_WAIT, begin};
 use crate::{Error, Manager, Result, StopOptions, journal, owner};
 
@@ -53,7 +54,7 @@ impl Manager {
             // By name: what an engine could not delete before may be left half.
             runtime.remove(&InstanceRef::named(name.clone())).await?;
         }
-        parts.state.delete_run_config(name).await?;
+        parts.state.delete_run_config_under(name, keep(&op)).await?;
         self.remove_logs(name);
         parts.status.remove(name, op).await?;
         Ok(())

@@ -90,7 +90,10 @@ pub(crate) async fn settle(parts: &Parts, name: &WorkloadName, op: &OpGuard) -> 
                 config.as_ref(),
             )
             .await?;
-            parts.state.delete_run_config(name).await?;
+            parts
+                .state
+                .delete_run_config_under(name, crate::parts::keep(op))
+                .await?;
             Ok(Settled::Removed)
         }
         // The verb that settles stops it too, or starts it over what the interrupted one left.

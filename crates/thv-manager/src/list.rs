@@ -6,7 +6,7 @@ use thv_core::gojson::GoTime;
 use thv_core::{RunConfig, Workload, WorkloadName, WorkloadStatus};
 use thv_labels::user_labels;
 use thv_runtime::{Instance, RuntimeKind};
-use thv_state::{DocumentKind, DocumentName};
+use thv_state::{DocumentKind, DocumentName, StateStoreExt};
 use thv_status::{Desired, InstanceView, Observation, OwnerState, ProxyState, Snapshot, observe};
 
 use crate::owner::find_toolhive_proxy;
@@ -124,19 +124,13 @@ impl Manager {
         Ok(seen)
     }
 
-    /// All run configurations. Parsing many is work: it is done off the async threads, beside the reading of records.
+    /// All run configurations. Each is parsed as it is read, off the async threads, beside the reading of records.
     async fn configs(&self) -> Result<Vec<(String, Result<RunConfig>)>> {
-        let documents = self.parts.state.read_all(DocumentKind::RunConfig).await?;
-        let parsing = tokio::task::spawn_blocking(move || {
-            documents
-                .into_iter()
-                .map(|(name, document)| (name.to_string(), parse(&name, document)))
-                .collect()
-        });
-        parsing.await.map_err(|error| Error::Io {
-            action: "parse the run configurations".into(),
-            source: std::io::Error::other(error),
-        })
+        let configs = self.parts.state.read_each(DocumentKind::RunConfig, parse).await?;
+        Ok(configs
+            .into_iter()
+            .map(|(name, config)| (name.to_string(), config))
+            .collect())
     }
 
     fn view(&self, seen: &Seen, name: &str) -> View {

@@ -6,8 +6,8 @@ use thv_core::{Clock, Dirs, Env, RunConfig, WorkloadName};
 use thv_process::Processes;
 use thv_runtime::{InstanceRef, Runtime, RuntimeKind, Runtimes};
 use thv_secrets::SecretProvider;
-use thv_state::{StateStore, StateStoreExt};
-use thv_status::StatusManager;
+use thv_state::{Keep, StateStore, StateStoreExt};
+use thv_status::{OpGuard, StatusManager};
 use tokio::sync::broadcast;
 
 use crate::{Error, Files, ManagerEvent, Result};
@@ -92,6 +92,11 @@ impl Parts {
         // Nobody listening is fine.
         let _ = self.events.send(event);
     }
+}
+
+/// What a write of documents keeps: the lock that it is made under.
+pub(crate) fn keep(op: &OpGuard) -> Keep {
+    Keep::until_done(op.held())
 }
 
 /// Whatever instance a workload has.

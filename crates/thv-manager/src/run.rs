@@ -11,6 +11,7 @@ use thv_status::{
 };
 
 use crate::launch::Launch;
+use crate::parts::keep;
 use crate::request::{self, RuntimeChoice};
 use crate::stop::OP_WAIT;
 use crate::{Error, Manager, Result, RunOptions, RunOutcome, RunRequest, deploy_spec, journal, ports};
@@ -246,7 +247,10 @@ impl Manager {
         describe(prepared, &mut companion);
         companion.pending = Some(self.pending(Operation::Run, Some(&prepared.config)));
         parts.status.create(name, op, companion).await?;
-        parts.state.create_run_config(name, &prepared.config).await?;
+        parts
+            .state
+            .create_run_config_under(name, &prepared.config, keep(op))
+            .await?;
         self.committed(prepared, op).await
     }
 
@@ -274,7 +278,10 @@ impl Manager {
             draft.companion = companion;
         });
         parts.status.update(name, Authority::Verb(op), change).await?;
-        parts.state.write_run_config(name, &prepared.config).await?;
+        parts
+            .state
+            .write_run_config_under(name, &prepared.config, keep(op))
+            .await?;
         self.committed(prepared, op).await
     }
 

@@ -11,7 +11,7 @@ use crate::record::{Field, FieldError, same_key};
 pub const SCHEMA_VERSION: &str = "v0.1.0";
 
 /// The largest document that is read, in bytes.
-pub const MAX_DOCUMENT_SIZE: usize = 16 * 1024 * 1024;
+pub const MAX_DOCUMENT_SIZE: usize = 4 * 1024 * 1024;
 
 pub(crate) fn parse_document(bytes: &[u8]) -> Result<Json, RunConfigError> {
     if bytes.len() > MAX_DOCUMENT_SIZE {

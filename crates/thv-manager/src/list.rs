@@ -27,7 +27,10 @@ impl Manager {
             ..ListOutcome::default()
         };
         for name in seen.names() {
-            let view = self.view(&seen, &name);
+            let mut view = self.view(&seen, &name);
+            if WorkloadName::new(name.as_str()).is_err() {
+                mark_misnamed(&mut view.workload.status_context);
+            }
             if view.should_run && !options.all && does_not_run(view.workload.status) {
                 outcome.warnings.push(format!(
                     "\"{}\" should run and does not ({}): {}",
@@ -190,6 +193,15 @@ impl Manager {
             Err(_) => ProxyState::Unknown,
         }
     }
+}
+
+/// Says of a workload that it can be removed and nothing else.
+fn mark_misnamed(context: &mut String) {
+    const MARK: &str = "invalid name: remove it with thv rm";
+    *context = match context.as_str() {
+        "" => MARK.to_owned(),
+        known => format!("{MARK}; {known}"),
+    };
 }
 
 /// Neither shown by a plain list nor on its way there.

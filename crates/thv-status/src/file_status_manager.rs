@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use thv_core::gojson::GoTime;
 use thv_core::{Clock, Dirs, SystemClock, WorkloadName, WorkloadStatus};
-use thv_state::atomic;
+use thv_state::{DocumentName, atomic};
 
 use crate::transaction::{Read, Stored};
 use crate::{
@@ -575,6 +575,24 @@ impl StatusManager for FileStatusManager {
         self.blocking(move |files| {
             let _op = op;
             files.remove(&name)
+        })
+        .await
+    }
+
+    async fn remove_misnamed(&self, raw_name: &str) -> Result<()> {
+        // What is no file name has no file either; what a workload can be called is removed under its locks.
+        let Ok(name) = DocumentName::new(raw_name) else {
+            return Ok(());
+        };
+        if WorkloadName::new(raw_name).is_ok() {
+            return Ok(());
+        }
+        self.blocking(move |files| {
+            let status = files.status(name.as_str());
+            for path in files.pid_files(name.as_str()).into_iter().chain([status]) {
+                atomic::remove(&path).map_err(|e| Error::io("remove", path, e))?;
+            }
+            Ok(())
         })
         .await
     }

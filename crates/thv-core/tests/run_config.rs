@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail loudly")]
 
+use thv_core::gojson::MAX_VALUES;
 use thv_core::{
     IsolationIntent, Json, MAX_DOCUMENT_SIZE, Normalization, PlainTextSecret, ProxyMode, RunConfig,
     RunConfigError, TransportType,
@@ -96,6 +97,105 @@ fn keys_match_as_go_matches_them() {
         RunConfig::from_json(b"{\"name\": \"a\xff\xfe\"}").unwrap().name,
         "a\u{fffd}\u{fffd}"
     );
+}
+
+#[test]
+fn repeated_keys_mean_what_they_mean_in_go() {
+    let config = read(
+        r#"{"secrets": ["a,target=B"], "secrets": null,
+            "cmd_args": ["a", "b"], "cmd_args": ["c", null], "volumes": ["a", "b"], "volumes": ["c"],
+            "env_vars": {"A": "1", "B": "2"}, "env_vars": {"B": "3"},
+            "container_labels": {"a": "b"}, "container_labels": null,
+            "permission_profile": {"name": "p", "read": ["/a"], "network": {"mode": "none"}},
+            "permission_profile": {"privileged": true, "network": {"outbound": {}}},
+            "audit_config": {"component": "c"}, "audit_config": null,
+            "oidc_config": {"Issuer": "i"}, "oidc_config": {"Audience": "a", "Scopes": ["x"]},
+            "tools_override": {"t": {"name": "n"}}, "tools_override": {"t": {"description": "d"}},
+            "authz_config": {"a": 1}, "authz_config": {"b": 2},
+            "remote_auth_config": {"use_pkce": true, "timeout": 3}, "remote_auth_config": {"scopes": ["s"], "timeout": null},
+            "validating_webhooks": [{"name": "w", "timeout": "2s"}], "validating_webhooks": [{"url": "u"}],
+            "thv": {"isolation": "required"}, "thv": {"x": 1},
+            "proxy_mode": "sse", "proxy_mode": null, "port": 7, "port": null}"#,
+    );
+    assert!(config.secrets.is_empty() && config.container_labels.is_empty() && config.audit_config.is_none());
+    assert_eq!(config.cmd_args, ["c", "b"], "null leaves an item that is there");
+    assert_eq!(config.volumes, ["c"]);
+    let env: Vec<_> = config.env_vars.iter().collect();
+    assert_eq!(format!("{env:?}"), r#"[("A", "1"), ("B", "3")]"#);
+    let profile = config.permission_profile.unwrap();
+    assert_eq!(
+        (profile.name.as_str(), profile.read.len(), profile.privileged),
+        ("p", 1, true)
+    );
+    let network = profile.network.unwrap();
+    assert!(network.mode == "none" && network.outbound.is_some());
+    let oidc = config.oidc_config.unwrap();
+    assert_eq!((oidc.issuer.as_str(), oidc.audience.as_str()), ("i", "a"));
+    let tool = &config.tools_override["t"];
+    assert_eq!(
+        (tool.name.as_str(), tool.description.as_str()),
+        ("", "d"),
+        "a map's values are new"
+    );
+    assert_eq!(
+        config.authz_config.as_object().map(<[_]>::len),
+        Some(1),
+        "a raw section is replaced"
+    );
+    let auth = config.remote_auth_config.unwrap();
+    assert_eq!(
+        (auth.use_pkce, auth.timeout.as_nanos(), auth.scopes.len()),
+        (true, 3, 1)
+    );
+    let webhook = &config.validating_webhooks[0];
+    assert_eq!(
+        (
+            webhook.name.as_str(),
+            webhook.url.as_str(),
+            webhook.timeout.0.as_nanos()
+        ),
+        ("w", "u", 2_000_000_000)
+    );
+    assert_eq!(config.thv.isolation, Some(IsolationIntent::Required));
+    assert_eq!((config.proxy_mode, config.port), (Some(ProxyMode::Sse), 7));
+}
+
+#[test]
+fn a_zero_below_zero_is_zero() {
+    let config = read(
+        r#"{"port": -0, "mcpserver_generation": -0, "remote_auth_config": {"timeout": -0},
+            "validating_webhooks": [{"timeout": -0}]}"#,
+    );
+    assert_eq!((config.port, config.mcpserver_generation), (0, 0));
+    assert_eq!(config.validating_webhooks[0].timeout.0.as_nanos(), 0);
+}
+
+#[test]
+fn raw_sections_keep_their_escapes() {
+    let raw =
+        r#"{"\u00e9\/":"\u00e9\/\ud83d","k":["\u003c","\t\u0009",{"\u0041":null,"b":1.50}],"plain":"é/"}"#;
+    let config = read(&format!(
+        r#"{{"schema_version": "v0.1.0", "authz_config": {raw}, "middleware_configs": [{{"type": "\u0061udit", "parameters": {raw}}}]}}"#
+    ));
+    let text = config.to_json_compact();
+    assert!(text.contains(&format!(r#""authz_config":{raw}"#)), "{text}");
+    assert!(
+        text.contains(&format!(r#"{{"type":"audit","parameters":{raw}}}"#)),
+        "{text}"
+    );
+    assert_eq!(read(&config.to_json()), config);
+    assert_eq!(
+        config.authz_config.get("é/").and_then(Json::as_str),
+        Some("é/\u{fffd}")
+    );
+    // What Go escapes on the way is escaped here too.
+    let config = read("{\"schema_version\": \"v0.1.0\", \"authz_config\": \"\\/<&>\u{2028}\"}");
+    assert!(
+        config
+            .to_json_compact()
+            .contains(r#""authz_config":"\/\u003c\u0026\u003e\u2028""#)
+    );
+    assert_eq!(read(&config.to_json()), config);
 }
 
 #[test]
@@ -228,11 +328,31 @@ fn debug_and_errors_show_no_secret() {
         "telemetry_config": {"headers": {"Authorization": "s3cret"}}, "k8s_pod_template_patch": "s3cret",
         "header_forward": {"add_plaintext_headers": {"X-Key": "s3cret"}},
         "middleware_configs": [{"type": "header-forward", "parameters": {"add_headers": {"X-Key": "s3cret"}}}],
-        "embedded_auth_server_config": {"a": ["s3cret"]}, "runtime_config": {"runtime_env": {"A": "s3cret"}}}"#;
+        "embedded_auth_server_config": {"a": ["s3cret"]}, "runtime_config": {"runtime_env": {"A": "s3cret"}},
+        "cmd_args": ["--token=s3cret"], "image": "https://me:s3cret@host/x?key=s3cret#s3cret",
+        "remote_url": "https://s3cret@host/mcp?key=s3cret", "secrets": ["s3cret", "shown,target=NAME"],
+        "mutating_webhooks": [{"name": "w", "url": "https://hook.example/x?token=s3cret"}],
+        "validating_webhooks": [{"name": "w", "url": "https://u:s3cret@hook.example/x"}]}"#;
     let config = read(text);
-    let shown = format!("{config:?} {config:#?}");
+    let telemetry = read(
+        r#"{"telemetry_config": {"endpoint": "https://s3cret@otel", "customAttributes": {"team": "s3cret"}}}"#,
+    );
+    let shown = format!("{config:?} {config:#?} {telemetry:?}");
     assert!(!shown.contains("s3cret"), "{shown}");
-    assert!(shown.contains("KEY") && shown.contains("client_secret"));
+    for known in [
+        "KEY",
+        "client_secret",
+        "https://…@host/x?…",
+        "https://…@host/mcp?…",
+        "shown,target=NAME",
+        "https://hook.example/x?…",
+        "team",
+    ] {
+        assert!(shown.contains(known), "{known}: {shown}");
+    }
+    assert!(format!("{:?}", read(STDIO)).contains("docker.io/mcp/everything:1.4.0"));
+    let digest = r#"{"image": "ghcr.io/a/b@sha256:0123"}"#;
+    assert!(format!("{:?}", read(digest)).contains("ghcr.io/a/b@sha256:0123"));
     for hostile in [
         r#"{"port": "s3cret"}"#,
         r#"{"env_vars": ["s3cret"]}"#,
@@ -281,6 +401,34 @@ fn a_wrong_value_is_an_error_that_says_where() {
     ] {
         assert_eq!(error(text), expected);
     }
+}
+
+#[test]
+fn errors_show_hostile_text_escaped_and_cut() {
+    let long = "9".repeat(100_000);
+    let key = format!("\\u001b[2J{}", "x".repeat(100_000));
+    for text in [
+        format!(r#"{{"port": {long}}}"#),
+        format!(r#"{{"env_vars": {{"{key}": 1}}}}"#),
+        format!(r#"{{"tools_override": {{"{key}": {{"name": 1}}}}}}"#),
+        format!(r#"{{"transport": "{key}"}}"#),
+        format!(r#"{{"remote_auth_config": {{"cached_token_expiry": "{key}"}}}}"#),
+        format!(r#"{{"validating_webhooks": [{{"timeout": "{key}"}}]}}"#),
+    ] {
+        let error = error(&text);
+        assert!(
+            error.len() < 250 && !error.contains('\u{1b}'),
+            "{} bytes: {error:.300}",
+            error.len()
+        );
+    }
+}
+
+#[test]
+fn a_document_of_too_many_values_is_refused() {
+    let many = |count: usize| format!(r#"{{"authz_config": [{}0]}}"#, "0,".repeat(count - 1));
+    read(&many(MAX_VALUES - 2));
+    assert!(error(&many(MAX_VALUES - 1)).contains("more values"));
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 use super::feature::MiddlewareType;
 use crate::RunConfig;
-use crate::gojson::Json;
+use crate::gojson::{Json, JsonString};
 use crate::record::same_key;
 
 /// How large a request body may be.
@@ -110,7 +110,7 @@ impl Origin {
 
 /// Whether each header has that value in the configuration too, or is one of those that come from a secret: for these
 /// the field itself is judged.
-fn are_forwarded(headers: &[(String, Json)], config: &RunConfig) -> bool {
+fn are_forwarded(headers: &[(JsonString, Json)], config: &RunConfig) -> bool {
     let Some(forward) = &config.header_forward else {
         return headers.is_empty();
     };

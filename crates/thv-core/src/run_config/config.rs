@@ -34,19 +34,19 @@ go_struct! {
         /// Generation of the Kubernetes resource that this came from; 0 means none.
         mcpserver_generation: i64 = "mcpserver_generation";
         /// Image reference; of a remote workload its URL or nothing.
-        image: String = "image" [always];
+        image: String = "image" [always url];
         /// URL of a remote server. Not empty means that the workload is remote.
-        remote_url: String = "remote_url";
+        remote_url: String = "remote_url" [url];
         /// Registry API that the server was found in.
-        registry_api_url: String = "registry_api_url";
+        registry_api_url: String = "registry_api_url" [url];
         /// Registry document that the server was found in.
-        registry_url: String = "registry_url";
+        registry_url: String = "registry_url" [url];
         /// Name of the registry entry; empty means that the server does not come from a registry.
         registry_server_name: String = "registry_server_name";
         /// How the proxy logs in to the remote server.
         remote_auth_config: Option<RemoteAuthConfig> = "remote_auth_config";
         /// Arguments of the server.
-        cmd_args: Vec<String> = "cmd_args";
+        cmd_args: Vec<String> = "cmd_args" [secret];
         /// Name as it was given or derived.
         name: String = "name" [always];
         /// Name of the container.
@@ -104,7 +104,7 @@ go_struct! {
         /// Prefix that keeps the rate limits of installations apart.
         rate_limit_namespace: String = "rate_limit_namespace";
         /// References to secrets; see [`SecretReference`](crate::SecretReference).
-        secrets: Vec<String> = "secrets";
+        secrets: Vec<String> = "secrets" [references];
         /// Patch of the Kubernetes pod template, as JSON text.
         k8s_pod_template_patch: String = "k8s_pod_template_patch" [secret];
         /// Whether network isolation is wanted. It is the default, and not a demand; see [`ThvSection`].

@@ -13,8 +13,15 @@ go_struct! {
 
 impl Field for ThvSection {
     fn read(json: Json) -> Result<Self, FieldError> {
+        let mut this = Self::default();
+        this.read_over(json)?;
+        Ok(this)
+    }
+
+    fn read_over(&mut self, json: Json) -> Result<(), FieldError> {
         match json {
-            Json::Object(pairs) => Self::read_pairs(pairs),
+            Json::Object(pairs) => self.read_pairs_over(pairs),
+            Json::Null => Ok(()),
             other => Err(FieldError::expected("an object", &other)),
         }
     }

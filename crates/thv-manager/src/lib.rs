@@ -72,5 +72,6 @@ pub use options::{
     ListOptions, ListOutcome, LogRequest, RunOptions, RunOutcome, ShutdownMode, StartOptions, StopOptions,
     StopOutcome, WaitFor, WorkloadDetails,
 };
+pub use ports::{MemoryPorts, Ports, SystemPorts};
 pub use reconcile::{ReconcileAction, Reconciled};
 pub use request::{Files, MemoryFiles, RunRequest, SystemFiles};

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use crate::launcher::{InProcess, LaunchOrder, LaunchState, Launcher, SupervisorHost};
 use crate::parts::Parts;
 use crate::supervisor::{StopSignal, Supervisor};
-use crate::{Error, Files, ManagerEvent, Result, ShutdownMode, SystemFiles, journal};
+use crate::{Error, Files, ManagerEvent, Ports, Result, ShutdownMode, SystemFiles, SystemPorts, journal};
 
 /// How many events a slow listener may be behind.
 const EVENTS: usize = 256;
@@ -42,6 +42,7 @@ pub struct ManagerBuilder {
     processes: Option<Arc<dyn Processes>>,
     secrets: Option<Arc<dyn SecretProvider>>,
     files: Option<Arc<dyn Files>>,
+    ports: Option<Arc<dyn Ports>>,
     launcher: Option<Arc<dyn Launcher>>,
     clock: Option<Arc<dyn Clock>>,
     dirs: Option<Dirs>,
@@ -84,6 +85,12 @@ impl ManagerBuilder {
     /// The files that requests name; by default the machine's.
     pub fn files(mut self, files: Arc<dyn Files>) -> Self {
         self.files = Some(files);
+        self
+    }
+
+    /// Where ports are chosen and host names looked up; by default on the machine.
+    pub fn ports(mut self, ports: Arc<dyn Ports>) -> Self {
+        self.ports = Some(ports);
         self
     }
 
@@ -144,6 +151,7 @@ impl ManagerBuilder {
                     .unwrap_or_else(|| Arc::new(thv_secrets::EnvironmentSecrets::new(&self.env))),
             )),
             files: self.files.unwrap_or_else(|| Arc::new(SystemFiles)),
+            ports: self.ports.unwrap_or_else(|| Arc::new(SystemPorts)),
             clock: self.clock.unwrap_or_else(|| Arc::new(SystemClock)),
             dirs,
             env: self.env,

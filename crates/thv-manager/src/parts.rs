@@ -10,7 +10,7 @@ use thv_state::{Keep, StateStore, StateStoreExt};
 use thv_status::{OpGuard, StatusManager};
 use tokio::sync::broadcast;
 
-use crate::{Error, Files, ManagerEvent, Result};
+use crate::{Error, Files, ManagerEvent, Ports, Result};
 
 /// The name that the command line gives itself as a launcher.
 pub(crate) const COMMAND_LINE: &str = "thv";
@@ -25,6 +25,7 @@ pub(crate) struct Parts {
     pub(crate) secrets: Arc<dyn SecretProvider>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) files: Arc<dyn Files>,
+    pub(crate) ports: Arc<dyn Ports>,
     pub(crate) dirs: Dirs,
     pub(crate) env: Env,
     pub(crate) launcher_id: String,

@@ -92,7 +92,7 @@ impl Manager {
             Some(images) => Some(crate::image::obtain(&*images, &config.image).await?),
             None => None,
         };
-        let listener = ports::bind(&config.host, config.port, &*parts.processes)?;
+        let listener = ports::bind(&config.host, config.port, &*parts.ports, &*parts.processes)?;
         let port = listener
             .local_addr()
             .map_err(|source| Error::Io {
@@ -102,7 +102,7 @@ impl Manager {
             .port();
         let target = match (config.target_port, config.transport) {
             (0, thv_core::TransportType::Stdio) => None,
-            (0, _) => Some(ports::free_port(&*parts.processes)?),
+            (0, _) => Some(ports::free_port(&*parts.ports, &*parts.processes)?),
             (port, _) => Some(port),
         };
         request::set_ports(&mut config, port, target);

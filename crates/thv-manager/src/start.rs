@@ -115,7 +115,7 @@ impl Manager {
             None => None,
         };
         let owner = parts.status.acquire_owner(name).await?;
-        let listener = ports::bind(&config.host, config.port, &*parts.processes)?;
+        let listener = ports::bind(&config.host, config.port, &*parts.ports, &*parts.processes)?;
         let claim = ClaimId::random();
         let kind = runtime.map(|runtime| runtime.kind().clone());
         self.claim(name, &op, &config, claim.clone(), kind).await?;

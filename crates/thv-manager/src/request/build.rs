@@ -11,7 +11,7 @@ use thv_runtime::RuntimeKind;
 
 use super::server::Server;
 use super::{Files, RunRequest, env, forward_headers, invalid, labels, permissions, shown};
-use crate::{Error, Result};
+use crate::{Error, Ports, Result};
 
 /// What a request is read with.
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +22,8 @@ pub(crate) struct Sources<'a> {
     pub(crate) dirs: &'a Dirs,
     /// The files that the request names.
     pub(crate) files: &'a dyn Files,
+    /// The machine's addresses.
+    pub(crate) ports: &'a dyn Ports,
 }
 
 /// Where the instance is to run.
@@ -70,13 +72,13 @@ pub(crate) fn build(request: &RunRequest, sources: &Sources<'_>) -> Result<Built
         container_name: name.to_string(),
         base_name: name.to_string(),
         transport,
-        host: host(request, &mut notices)?,
+        host: host(request, sources.ports, &mut notices)?,
         target_host: target_host(request, &server)?,
         allowed_origins: request.allowed_origins.clone(),
         publish: publish(request)?,
         env_vars: env::merge(request, transport, sources.files, &absolute)?,
         debug: request.debug,
-        container_labels: labels::all(request, &name, transport)?,
+        container_labels: labels::all(request, &name, transport, &mut notices)?,
         secrets: env::secrets(request, transport)?,
         session_ttl: session_ttl(request)?,
         proxy_mode: Some(proxy_mode(request, transport, &mut notices)),
@@ -219,32 +221,52 @@ fn arguments(request: &RunRequest) -> Result<Vec<String>> {
     Ok(request.args.clone())
 }
 
-/// Loopback unless something else is asked for.
-fn host(request: &RunRequest, notices: &mut Vec<String>) -> Result<String> {
+/// Loopback unless something else is asked for. A name is looked up once: the configuration keeps its address.
+fn host(request: &RunRequest, ports: &dyn Ports, notices: &mut Vec<String>) -> Result<String> {
     let Some(text) = request.host.as_deref().filter(|host| !host.is_empty()) else {
         return Ok(Ipv4Addr::LOCALHOST.to_string());
     };
     if text.eq_ignore_ascii_case("localhost") {
         return Ok(Ipv4Addr::LOCALHOST.to_string());
     }
-    match text.parse::<IpAddr>() {
-        Ok(IpAddr::V4(address)) => {
-            if !address.is_loopback() {
-                notices.push(format!(
-                    "the proxy listens on {address}: other machines may reach it"
-                ));
-            }
-            Ok(address.to_string())
+    let what = || format!("--host \"{}\"", shown(text));
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(text);
+    let address = match bare.parse::<IpAddr>() {
+        Ok(IpAddr::V4(address)) => address,
+        Ok(IpAddr::V6(_)) => {
+            return Err(invalid(what(), "IPv6 is not supported: give an IPv4 address"));
         }
-        Ok(IpAddr::V6(_)) => Err(invalid(
-            format!("--host \"{text}\""),
-            "IPv6 is not supported: give an IPv4 address",
-        )),
-        Err(_) => Err(invalid(
-            format!("--host \"{}\"", shown(text)),
-            "give an IPv4 address of this machine",
-        )),
+        Err(_) => resolve(text, ports).map_err(|detail| invalid(what(), detail))?,
+    };
+    if !address.is_loopback() {
+        notices.push(format!(
+            "the proxy listens on {address}: other machines may reach it"
+        ));
     }
+    Ok(address.to_string())
+}
+
+/// The first IPv4 address of a host name, or what is wrong with it.
+fn resolve(name: &str, ports: &dyn Ports) -> std::result::Result<Ipv4Addr, String> {
+    const MAX_NAME: usize = 253;
+    let word = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
+    if name.len() > MAX_NAME || !name.chars().all(word) {
+        return Err("give an IPv4 address of this machine, or a name of it".into());
+    }
+    let addresses = ports
+        .resolve(name)
+        .map_err(|error| format!("the name cannot be looked up: {error}"))?;
+    let v4 = |address: &IpAddr| match address {
+        IpAddr::V4(address) => Some(*address),
+        IpAddr::V6(_) => None,
+    };
+    addresses
+        .iter()
+        .find_map(v4)
+        .ok_or_else(|| "the name has no IPv4 address".into())
 }
 
 fn target_host(request: &RunRequest, server: &Server) -> Result<String> {

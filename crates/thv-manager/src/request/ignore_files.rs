@@ -63,6 +63,7 @@ mod tests {
             env: &Env::default(),
             dirs: &Dirs::under("/base"),
             files,
+            ports: &crate::SystemPorts,
         };
         check(&RunConfig::from_json(config.as_bytes()).unwrap(), &sources)
     }

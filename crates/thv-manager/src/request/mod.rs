@@ -48,12 +48,14 @@ async fn reading<T: Send + 'static>(
     parts: &Parts,
     work: impl FnOnce(&Sources<'_>) -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    let (env, dirs, files) = (parts.env.clone(), parts.dirs.clone(), parts.files.clone());
+    let (env, dirs) = (parts.env.clone(), parts.dirs.clone());
+    let (files, ports) = (parts.files.clone(), parts.ports.clone());
     let task = tokio::task::spawn_blocking(move || {
         work(&Sources {
             env: &env,
             dirs: &dirs,
             files: &*files,
+            ports: &*ports,
         })
     });
     task.await.map_err(|error| Error::Io {

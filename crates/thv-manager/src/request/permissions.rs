@@ -78,7 +78,11 @@ fn read(path: &Path, what: &str, files: &dyn Files) -> Result<PermissionProfile>
         action: format!("read the permission profile {}", path.display()),
         source,
     })?;
-    PermissionProfile::from_json(text.as_bytes()).map_err(|error| invalid(what, error.to_string()))
+    let mut profile =
+        PermissionProfile::from_json(text.as_bytes()).map_err(|error| invalid(what, error.to_string()))?;
+    // Nobody has looked at what a file says besides; a configuration that has it would seem to mean it.
+    profile.forget_unknown();
+    Ok(profile)
 }
 
 fn set_mode(profile: &mut PermissionProfile, mode: &str) -> Result<()> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use thv_core::{Env, PermissionProfile, RunConfig};
-use thv_manager::{Error, MemoryFiles, RunOptions, StartOptions};
+use thv_manager::{Error, MemoryFiles, MemoryPorts, RunOptions, StartOptions};
 use thv_runtime::{Call, MemoryRuntime};
 use thv_state::StateStoreExt;
 
@@ -182,4 +182,25 @@ async fn an_exported_stdio_server_is_told_no_port() {
         .unwrap();
     let saved = world.config(&name("echo")).await.unwrap();
     assert!(!saved.env_vars.contains_key("MCP_PORT"), "{saved:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_port_that_is_taken_is_passed_over_or_named() {
+    let world = World::new();
+    // Of the machine itself a port is taken that is free at this moment.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = free.local_addr().unwrap().port();
+    drop(free);
+    let ports = MemoryPorts::default().with_taken(taken).with_candidates([taken]);
+    let manager = world.builder(APP).ports(Arc::new(ports)).build().unwrap();
+    let mut asked = request("echo");
+    asked.proxy_port = Some(taken);
+    let error = manager.run(asked, until_ready()).await.unwrap_err();
+    assert!(
+        matches!(error, Error::PortTaken { port, .. } if port == taken),
+        "{error}"
+    );
+    world.assert_nothing_of(&name("echo")).await;
+    run(&manager, "echo").await;
+    assert_ne!(world.config(&name("echo")).await.unwrap().port, taken);
 }

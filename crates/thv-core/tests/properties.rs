@@ -162,6 +162,38 @@ prop_compose! {
     }
 }
 
+/// A value with keys and items left out and with other values; text that has to be of a form stays as it is.
+fn varied(json: &Json, key: &str, choices: &mut dyn Iterator<Item = (u8, String)>) -> Option<Json> {
+    const OF_A_FORM: [&str; 4] = [
+        "transport",
+        "proxy_mode",
+        "cached_token_expiry",
+        "cached_secret_expiry",
+    ];
+    let (choice, text) = choices.next()?;
+    match json {
+        _ if choice == 0 => None,
+        Json::Object(pairs) => {
+            let pairs = pairs.iter();
+            Some(
+                pairs
+                    .filter_map(|(key, value)| Some((key.clone(), varied(value, key, choices)?)))
+                    .collect(),
+            )
+        }
+        Json::Array(items) => Some(
+            items
+                .iter()
+                .filter_map(|item| varied(item, key, choices))
+                .collect(),
+        ),
+        Json::String(_) if choice == 1 && !OF_A_FORM.contains(&key) => Some(text.into()),
+        Json::Bool(value) if choice == 1 => Some((!value).into()),
+        Json::Number(_) if choice == 1 => Some(0_i64.into()),
+        other => Some(other.clone()),
+    }
+}
+
 fn begins_with_json(text: &str) -> bool {
     let mut ends = text.char_indices().map(|(at, _)| at).skip(1);
     ends.any(|end| serde_json::from_str::<&serde_json::value::RawValue>(&text[..end]).is_ok())
@@ -180,6 +212,21 @@ proptest! {
         prop_assert!(!text.contains(needs_escape));
         let normal = config.normalized();
         prop_assert!(normal.clone().normalize().is_empty());
+    }
+
+    #[test]
+    fn every_field_is_read_back_in_every_combination(choices in prop::collection::vec((0u8..6, text()), 400)) {
+        let all = Json::parse(include_bytes!("data/every-field.json")).unwrap();
+        let mut choices = choices.into_iter();
+        let pairs = all.as_object().unwrap().iter();
+        let some: Json = pairs.filter_map(|(key, value)| Some((key.clone(), varied(value, key, &mut choices)?))).collect();
+        let config = RunConfig::from_json(gojson::to_string(&some).unwrap().as_bytes()).unwrap();
+        prop_assert!(config.extra.is_empty());
+        let text = config.to_json();
+        let again = RunConfig::from_json(text.as_bytes()).unwrap();
+        prop_assert_eq!(again.to_json(), text);
+        let schema_version = again.schema_version.clone();
+        prop_assert_eq!(again, RunConfig { schema_version, ..config });
     }
 
     #[test]

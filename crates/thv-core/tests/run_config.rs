@@ -11,6 +11,7 @@ use thv_core::{
 const STDIO: &str = include_str!("data/stdio-container.json");
 const HTTP: &str = include_str!("data/http-container.json");
 const REMOTE: &str = include_str!("data/remote-oauth.json");
+const EVERY_FIELD: &str = include_str!("data/every-field.json");
 
 fn read(text: &str) -> RunConfig {
     RunConfig::from_json(text.as_bytes()).unwrap()
@@ -34,6 +35,24 @@ fn what_toolhive_writes_comes_back_byte_for_byte() {
         assert_eq!(serde_json::from_str::<RunConfig>(text).unwrap(), config);
     }
     assert_eq!(read(HTTP).transport, TransportType::StreamableHttp);
+}
+
+/// Each field of the format and of its sections is set, in the order of the format. An empty list and a null of a section
+/// that is passed on are kept as they are.
+#[test]
+fn every_field_comes_back_in_its_place() {
+    let config = read(EVERY_FIELD);
+    assert_eq!(config.to_json(), EVERY_FIELD);
+    assert!(config.extra.is_empty());
+    let sections = format!("{config:?}");
+    assert!(
+        !sections.contains("extra"),
+        "no key of a section is unknown: {sections}"
+    );
+    assert_eq!(read(&config.to_json_compact()), config);
+    // All of the format; the section that is ours is not among them.
+    let keys = Json::parse(EVERY_FIELD.as_bytes()).unwrap();
+    assert_eq!(keys.as_object().map(<[_]>::len), Some(61));
 }
 
 #[test]

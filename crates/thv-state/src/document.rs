@@ -47,9 +47,10 @@ impl DocumentName {
     /// file is called (`.<name>.json.tmp-…`).
     pub fn new(text: impl Into<String>) -> Result<Self, InvalidDocumentName> {
         let text = text.into();
+        let is_temporary = text.starts_with('.') && text.contains(TEMPORARY);
         let safe = (1..=MAX_LEN).contains(&text.len())
             && !matches!(text.as_str(), "." | "..")
-            && !(text.starts_with('.') && text.contains(TEMPORARY))
+            && !is_temporary
             && !text.contains(['/', '\\'])
             && !text.chars().any(char::is_control);
         if safe {

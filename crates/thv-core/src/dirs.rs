@@ -70,6 +70,11 @@ impl Dirs {
         }
     }
 
+    /// The user's patterns of paths to hide from every mount: `$XDG_CONFIG_HOME/toolhive/thvignore`.
+    pub fn ignore_file(&self) -> PathBuf {
+        self.config.join("toolhive/thvignore")
+    }
+
     /// Run configurations: `$XDG_STATE_HOME/toolhive/runconfigs`.
     pub fn runconfigs(&self) -> PathBuf {
         self.state.join("toolhive/runconfigs")

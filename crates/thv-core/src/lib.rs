@@ -43,7 +43,7 @@ mod env;
 pub use clock::{Clock, SystemClock};
 pub use dirs::{Dirs, DirsError};
 pub use env::Env;
-pub use gojson::Json;
+pub use gojson::{Json, JsonString};
 pub use group::{GroupName, InvalidGroupName};
 pub use mount::{InvalidMount, Mount, MountSource};
 pub use name::{InvalidName, WorkloadName};

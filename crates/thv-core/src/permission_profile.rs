@@ -100,6 +100,19 @@ impl PermissionProfile {
         Ok(Self::read(crate::run_config::parse_document(bytes)?)?)
     }
 
+    /// Drops the keys that this version does not know, on every level.
+    pub fn forget_unknown(&mut self) {
+        self.extra.0.clear();
+        let Some(network) = &mut self.network else { return };
+        network.extra.0.clear();
+        if let Some(outbound) = &mut network.outbound {
+            outbound.extra.0.clear();
+        }
+        if let Some(inbound) = &mut network.inbound {
+            inbound.extra.0.clear();
+        }
+    }
+
     /// The profile as a file's text, with an indent of two spaces and a newline at the end.
     pub fn to_json(&self) -> String {
         crate::run_config::document(&self.write(), true) + "\n"

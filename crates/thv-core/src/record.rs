@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::gojson::{GoDuration, GoTime, Json};
+use crate::gojson::{GoDuration, GoTime, Json, JsonString};
 
 /// Keys that this version does not know, kept in the order in which they were found.
 ///
 /// `Debug` shows the keys only.
 #[derive(Clone, PartialEq, Eq, Default)]
-pub struct ExtraKeys(pub Vec<(String, Json)>);
+pub struct ExtraKeys(pub Vec<(JsonString, Json)>);
 
 impl ExtraKeys {
     /// Whether there is none.
@@ -72,8 +72,21 @@ impl FieldError {
 
 /// A value of a field: how it is read from JSON and written to it.
 pub(crate) trait Field: Sized {
+    /// Whether null takes a value away where it is optional, as it does from a pointer in Go.
+    const NULL_CLEARS: bool = true;
+
     /// Reads a value that is not null; null leaves a field at its default, as in Go.
     fn read(json: Json) -> Result<Self, FieldError>;
+
+    /// Reads a value over what an earlier, repeated key made of the field, as Go does: of what is not a pointer, list or
+    /// map null changes nothing, objects are merged, and all else is replaced.
+    fn read_over(&mut self, json: Json) -> Result<(), FieldError> {
+        if !json.is_null() {
+            *self = Self::read(json)?;
+        }
+        Ok(())
+    }
+
     /// The value as JSON.
     fn write(&self) -> Json;
     /// Whether Go's `omitempty` leaves it out.
@@ -83,7 +96,7 @@ pub(crate) trait Field: Sized {
 impl Field for String {
     fn read(json: Json) -> Result<Self, FieldError> {
         match json {
-            Json::String(text) => Ok(text),
+            Json::String(text) => Ok(text.into_string()),
             other => Err(FieldError::expected("a string", &other)),
         }
     }
@@ -113,9 +126,9 @@ macro_rules! integer_field {
         impl Field for $ty {
             fn read(json: Json) -> Result<Self, FieldError> {
                 match &json {
-                    Json::Number(number) => number.as_str().parse().map_err(|_| {
+                    Json::Number(number) => number.as_i64().and_then(|value| value.try_into().ok()).ok_or_else(|| {
                         FieldError::new(format!(
-                            "expected an integer from {} to {}, found {}", <$ty>::MIN, <$ty>::MAX, number.as_str()
+                            "expected an integer from {} to {}, found {}", <$ty>::MIN, <$ty>::MAX, shown(number.as_str())
                         ))
                     }),
                     other => Err(FieldError::expected("an integer", other)),
@@ -165,6 +178,10 @@ impl Field for Json {
     fn read(json: Json) -> Result<Self, FieldError> {
         Ok(json)
     }
+    fn read_over(&mut self, json: Json) -> Result<(), FieldError> {
+        *self = json;
+        Ok(())
+    }
     fn write(&self) -> Json {
         self.clone()
     }
@@ -178,6 +195,15 @@ impl<T: Field> Field for Option<T> {
     fn read(json: Json) -> Result<Self, FieldError> {
         T::read(json).map(Some)
     }
+    fn read_over(&mut self, json: Json) -> Result<(), FieldError> {
+        match self {
+            _ if json.is_null() && T::NULL_CLEARS => *self = None,
+            _ if json.is_null() => {}
+            Some(value) => value.read_over(json)?,
+            None => *self = Some(T::read(json)?),
+        }
+        Ok(())
+    }
     fn write(&self) -> Json {
         self.as_ref().map_or(Json::Null, Field::write)
     }
@@ -188,14 +214,27 @@ impl<T: Field> Field for Option<T> {
 
 impl<T: Field + Default> Field for Vec<T> {
     fn read(json: Json) -> Result<Self, FieldError> {
-        let Json::Array(items) = json else {
-            return Err(FieldError::expected("an array", &json));
+        let mut list = Self::new();
+        list.read_over(json)?;
+        Ok(list)
+    }
+    /// Go reads into the items that are there.
+    fn read_over(&mut self, json: Json) -> Result<(), FieldError> {
+        let items = match json {
+            Json::Null => Vec::new(),
+            Json::Array(items) => items,
+            other => return Err(FieldError::expected("an array", &other)),
         };
-        items
-            .into_iter()
-            .enumerate()
-            .map(|(at, item)| read_or_default(item).map_err(|error| error.within(&format!("[{at}]"))))
-            .collect()
+        self.truncate(items.len());
+        for (at, item) in items.into_iter().enumerate() {
+            if at == self.len() {
+                self.push(T::default());
+            }
+            self[at]
+                .read_over(item)
+                .map_err(|error| error.within(&format!("[{at}]")))?;
+        }
+        Ok(())
     }
     fn write(&self) -> Json {
         self.iter().map(Field::write).collect()
@@ -208,20 +247,32 @@ impl<T: Field + Default> Field for Vec<T> {
 /// Go sorts the keys of a map by their bytes, and so does `BTreeMap`.
 impl<T: Field + Default> Field for BTreeMap<String, T> {
     fn read(json: Json) -> Result<Self, FieldError> {
-        let Json::Object(pairs) = json else {
-            return Err(FieldError::expected("an object", &json));
+        let mut map = Self::new();
+        map.read_over(json)?;
+        Ok(map)
+    }
+    /// Keys are added; the value of one that is there is replaced.
+    fn read_over(&mut self, json: Json) -> Result<(), FieldError> {
+        let pairs = match json {
+            Json::Null => {
+                self.clear();
+                return Ok(());
+            }
+            Json::Object(pairs) => pairs,
+            other => return Err(FieldError::expected("an object", &other)),
         };
-        pairs
-            .into_iter()
-            .map(|(key, value)| match read_or_default(value) {
-                Ok(value) => Ok((key, value)),
-                Err(error) => Err(FieldError::within(error, &key)),
-            })
-            .collect()
+        for (key, json) in pairs {
+            let mut value = T::default();
+            value
+                .read_over(json)
+                .map_err(|error| error.within(&shown(&key)))?;
+            self.insert(key.into_string(), value);
+        }
+        Ok(())
     }
     fn write(&self) -> Json {
         self.iter()
-            .map(|(key, value)| (key.clone(), value.write()))
+            .map(|(key, value)| (key.as_str(), value.write()))
             .collect()
     }
     fn is_empty(&self) -> bool {
@@ -229,12 +280,14 @@ impl<T: Field + Default> Field for BTreeMap<String, T> {
     }
 }
 
-pub(crate) fn read_or_default<T: Field + Default>(json: Json) -> Result<T, FieldError> {
-    if json.is_null() {
-        Ok(T::default())
-    } else {
-        T::read(json)
+/// A text from outside as a message can show it: escaped and cut.
+pub(crate) fn shown(text: &str) -> String {
+    const MAX: usize = 40;
+    let mut shown: String = text.chars().take(MAX).flat_map(char::escape_debug).collect();
+    if text.chars().nth(MAX).is_some() {
+        shown.push('…');
     }
+    shown
 }
 
 /// Whether Go's decoder takes `found` for `key`: equal but for case, where `ſ` counts as `s` and the Kelvin sign as `k`.
@@ -247,21 +300,68 @@ pub(crate) fn same_key(found: &str, key: &str) -> bool {
     found.len() >= key.len() && found.chars().map(fold).eq(key.chars().map(fold))
 }
 
+/// Shows what of URLs (or image references) is no credential: not who asks, and not the query.
+pub(crate) struct WithoutCredentials<'a>(pub(crate) &'a str);
+
+impl fmt::Debug for WithoutCredentials<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (scheme, rest) = match self.0.split_once("://") {
+            Some((scheme, rest)) => (Some(scheme), rest),
+            None => (None, self.0),
+        };
+        let (path, hidden) = match rest.find(['?', '#']) {
+            Some(at) => (&rest[..at], true),
+            None => (rest, false),
+        };
+        let authority = path.find('/').unwrap_or(path.len());
+        // An image has its '@' after the path, before its digest.
+        let shown = match path[..authority].rfind('@') {
+            Some(at) if scheme.is_some() => format!("…{}", &path[at..]),
+            _ => path.to_owned(),
+        };
+        let scheme = scheme.map(|scheme| format!("{scheme}://")).unwrap_or_default();
+        write!(
+            f,
+            "{:?}",
+            format!("{scheme}{shown}{}", if hidden { "?…" } else { "" })
+        )
+    }
+}
+
+/// Shows references to secrets, and of what is none only that it is there.
+pub(crate) struct References<'a>(pub(crate) &'a [String]);
+
+impl fmt::Debug for References<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = self
+            .0
+            .iter()
+            .map(|text| match crate::SecretReference::parse(text) {
+                Ok(reference) => reference.to_string(),
+                Err(_) => "(redacted)".to_owned(),
+            });
+        f.debug_list().entries(shown).finish()
+    }
+}
+
 /// Shows that a secret is there, not what it is; of a map its keys.
 pub(crate) struct Redacted<'a, T>(pub(crate) &'a T);
 
 impl<T: Field> fmt::Debug for Redacted<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.write() {
-            Json::Object(pairs) => f.debug_set().entries(pairs.iter().map(|(key, _)| key)).finish(),
+            Json::Object(pairs) => f
+                .debug_set()
+                .entries(pairs.iter().map(|(key, _)| key.as_str()))
+                .finish(),
             _ if self.0.is_empty() => f.write_str("(none)"),
             _ => f.write_str("(redacted)"),
         }
     }
 }
 
-/// Defines a struct of a run config: `field: Type = "key"`, then in brackets `always` (no `omitempty`) and `secret`
-/// (hidden from `Debug`). Adds the field `extra` for unknown keys, and everything that reading and writing need.
+/// Defines a struct of a run config: `field: Type = "key"`, then in brackets `always` (no `omitempty`), and what `Debug`
+/// shows: of a `secret` nothing, of a `url` no credentials, of `references` nothing that is none. Adds the field `extra` for unknown keys, and everything that reading and writing need.
 macro_rules! go_struct {
     (
         $(#[$meta:meta])*
@@ -286,25 +386,25 @@ macro_rules! go_struct {
                 *self == Self::default()
             }
 
-            pub(crate) fn read_pairs(pairs: Vec<(String, $crate::gojson::Json)>) -> Result<Self, $crate::record::FieldError> {
-                let mut this = Self::default();
+            pub(crate) fn read_pairs_over(
+                &mut self,
+                pairs: Vec<($crate::gojson::JsonString, $crate::gojson::Json)>,
+            ) -> Result<(), $crate::record::FieldError> {
                 for (key, value) in pairs {
                     match Self::KEYS.iter().find(|known| $crate::record::same_key(&key, known)) {
-                        // As in Go, null leaves a field at what an earlier, repeated key made of it.
-                        $( Some(&$key) => if !value.is_null() {
-                            this.$field = $crate::record::Field::read(value).map_err(|error| error.within($key))?;
-                        }, )*
-                        _ => this.extra.0.push((key, value)),
+                        $( Some(&$key) => $crate::record::Field::read_over(&mut self.$field, value)
+                            .map_err(|error| error.within($key))?, )*
+                        _ => self.extra.0.push((key, value)),
                     }
                 }
-                Ok(this)
+                Ok(())
             }
 
-            pub(crate) fn write_pairs(&self) -> Vec<(String, $crate::gojson::Json)> {
+            pub(crate) fn write_pairs(&self) -> Vec<($crate::gojson::JsonString, $crate::gojson::Json)> {
                 let mut pairs = Vec::with_capacity(Self::KEYS.len() + self.extra.0.len());
                 $(
                     if $crate::record::go_struct!(@always $($($flag)+)?) || !$crate::record::Field::is_empty(&self.$field) {
-                        pairs.push(($key.to_owned(), $crate::record::Field::write(&self.$field)));
+                        pairs.push(($key.into(), $crate::record::Field::write(&self.$field)));
                     }
                 )*
                 let is_known = |key: &str| Self::KEYS.iter().any(|known| $crate::record::same_key(key, known));
@@ -350,20 +450,39 @@ macro_rules! go_struct {
     (@debug $shown:ident, $self:ident, $field:ident, secret $($rest:ident)*) => {
         $shown.field(stringify!($field), &$crate::record::Redacted(&$self.$field));
     };
+    (@debug $shown:ident, $self:ident, $field:ident, url $($rest:ident)*) => {
+        $shown.field(stringify!($field), &$crate::record::WithoutCredentials(&$self.$field));
+    };
+    (@debug $shown:ident, $self:ident, $field:ident, references $($rest:ident)*) => {
+        $shown.field(stringify!($field), &$crate::record::References(&$self.$field));
+    };
     (@debug $shown:ident, $self:ident, $field:ident, $other:ident $($rest:ident)*) => {
         $crate::record::go_struct!(@debug $shown, $self, $field, $($rest)*);
     };
 }
 pub(crate) use go_struct;
 
-/// Reads and writes a struct of `go_struct!` as a field; left out where the struct says so itself.
+/// Reads and writes a struct of `go_struct!` as a field; left out where the struct says so itself. After `=>` stands
+/// what changes its pairs before they are read.
 macro_rules! go_struct_field {
-    ($($name:ty),+ $(,)?) => {$(
+    ($($name:ty),+ $(,)?) => { $crate::record::go_struct_field!($($name),+ => |_| {}); };
+    ($($name:ty),+ => $repair:expr) => {$(
         impl $crate::record::Field for $name {
             fn read(json: $crate::gojson::Json) -> Result<Self, $crate::record::FieldError> {
+                let mut this = Self::default();
                 match json {
-                    $crate::gojson::Json::Object(pairs) => Self::read_pairs(pairs),
-                    $crate::gojson::Json::Null => Ok(Self::default()),
+                    $crate::gojson::Json::Null => Err($crate::record::FieldError::expected("an object", &json)),
+                    json => this.read_over(json).map(|()| this),
+                }
+            }
+            fn read_over(&mut self, json: $crate::gojson::Json) -> Result<(), $crate::record::FieldError> {
+                match json {
+                    $crate::gojson::Json::Object(mut pairs) => {
+                        let repair: fn(&mut Vec<($crate::gojson::JsonString, $crate::gojson::Json)>) = $repair;
+                        repair(&mut pairs);
+                        self.read_pairs_over(pairs)
+                    }
+                    $crate::gojson::Json::Null => Ok(()),
                     other => Err($crate::record::FieldError::expected("an object", &other)),
                 }
             }

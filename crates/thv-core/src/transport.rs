@@ -127,6 +127,9 @@ impl Field for TransportType {
 }
 
 impl Field for ProxyMode {
+    /// It is text in Go.
+    const NULL_CLEARS: bool = false;
+
     fn read(json: Json) -> Result<Self, FieldError> {
         read_text(&json)
     }

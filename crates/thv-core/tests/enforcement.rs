@@ -115,6 +115,10 @@ fn what_protects_and_is_not_there_is_refused() {
             "strict_protocol_validation",
         ),
         (r#"{"stateless": true}"#, "stateless"),
+        (
+            r#"{"ignore_config": {"PrintOverlays": true}}"#,
+            "ignore_config.PrintOverlays",
+        ),
         (r#"{"endpoint_prefix": "/x"}"#, "endpoint_prefix"),
         (r#"{"session_ttl": "soon"}"#, "session_ttl"),
         (r#"{"session_ttl": "-1s"}"#, "session_ttl"),
@@ -127,6 +131,137 @@ fn what_protects_and_is_not_there_is_refused() {
     ] {
         assert_eq!(refused(text), [key], "{text}");
     }
+}
+
+#[test]
+fn stored_parameters_are_honoured_where_the_configuration_says_the_same() {
+    for text in [
+        r#"{"middleware_configs": [{"type": "bodylimit", "parameters": {}},
+            {"type": "bodylimit", "parameters": {"max_bytes": 8388608}}]}"#,
+        r#"{"port": 80, "middleware_configs": [{"type": "origin", "parameters": {"allowed_origins": null}},
+            {"type": "origin", "parameters": {"allowed_origins": ["http://localhost:80", "http://127.0.0.1:80", "http://[::1]:80"]}}]}"#,
+        r#"{"allowed_origins": ["https://A.example/x"],
+            "middleware_configs": [{"type": "origin", "parameters": {"allowed_origins": ["https://a.example"]}}]}"#,
+        r#"{"header_forward": {"add_plaintext_headers": {"X-Team": "a"}},
+            "middleware_configs": [{"type": "header-forward", "parameters": {"add_headers": {"x-team": "a"}}},
+                {"type": "header-forward", "parameters": {"add_headers": {}}}]}"#,
+    ] {
+        assert!(refused(text).is_empty(), "{text}: {:?}", refused(text));
+    }
+}
+
+#[test]
+fn stored_parameters_that_nothing_else_says_are_refused_by_name() {
+    for (kind, rest, parameters) in [
+        ("bodylimit", "", r#"{"max_bytes": 1024}"#),
+        ("bodylimit", "", r#"{"MAX_BYTES": 1024, "max_bytes": 8388608}"#),
+        ("bodylimit", "", r#"{"other": 1}"#),
+        ("bodylimit", "", r#""small""#),
+        ("origin", "", r#"{"allowed_origins": ["https://a.example"]}"#),
+        (
+            "origin",
+            r#""port": 80,"#,
+            r#"{"allowed_origins": ["http://localhost:81"]}"#,
+        ),
+        (
+            "origin",
+            r#""port": 80,"#,
+            r#"{"allowed_origins": ["http://localhost:80@a.example"]}"#,
+        ),
+        // Narrower than what the configuration lets in.
+        (
+            "origin",
+            r#""allowed_origins": ["https://a.example", "https://b.example"],"#,
+            r#"{"allowed_origins": ["https://a.example"]}"#,
+        ),
+        ("origin", "", r#"{"allowed_origins": "https://a.example"}"#),
+        ("header-forward", "", r#"{"add_headers": {"X-Key": "s3cret"}}"#),
+        (
+            "header-forward",
+            r#""header_forward": {"add_plaintext_headers": {"X-Team": "a"}},"#,
+            r#"{"add_headers": {"X-Team": "b"}}"#,
+        ),
+        ("header-forward", "", r#"{"add_headers": ["X-Key"]}"#),
+    ] {
+        let text =
+            format!(r#"{{{rest} "middleware_configs": [{{"type": "{kind}", "parameters": {parameters}}}]}}"#);
+        assert_eq!(refused(&text), [kind], "{text}");
+    }
+}
+
+/// As a running proxy of ToolHive saves it after a login: what it added at the start stands in the list.
+#[test]
+fn a_file_that_was_saved_while_it_ran_passes() {
+    let text = r#"{"remote_url": "https://mcp.example.com/mcp", "transport": "streamable-http", "host": "127.0.0.1", "port": 41877,
+        "allowed_origins": ["https://app.example"],
+        "header_forward": {"add_plaintext_headers": {"X-Team": "platform"}},
+        "middleware_configs": [
+            {"type": "bodylimit", "parameters": {"max_bytes": 8388608}},
+            {"type": "origin", "parameters": {"allowed_origins": ["https://app.example"]}},
+            {"type": "auth", "parameters": {}}, {"type": "mcp-parser", "parameters": {}},
+            {"type": "usagemetrics", "parameters": {}}, {"type": "recovery", "parameters": null},
+            {"type": "header-forward", "parameters": {"add_headers": {"X-Team": "platform"}}},
+            {"type": "header-forward", "parameters": {"add_headers": {"X-Team": "platform"}}}]}"#;
+    assert!(refused(text).is_empty(), "{:?}", refused(text));
+}
+
+#[test]
+fn what_only_loosens_is_no_reason_to_refuse() {
+    assert!(refused(r#"{"allow_docker_gateway": true}"#).is_empty());
+}
+
+#[test]
+fn another_target_host_is_refused_where_it_would_have_no_effect() {
+    for host in ["", "127.0.0.1", "localhost", "LocalHost"] {
+        assert!(
+            refused(&format!(r#"{{"target_host": "{host}"}}"#)).is_empty(),
+            "{host}"
+        );
+    }
+    assert_eq!(refused(r#"{"target_host": "192.0.2.1"}"#), ["target_host"]);
+    assert!(refused(r#"{"remote_url": "https://a.example/x", "target_host": "a.example"}"#).is_empty());
+}
+
+#[test]
+fn a_profile_that_is_only_named_is_refused_unless_it_is_built_in() {
+    let named = |name: &str| {
+        RunConfig::from_json(
+            format!(r#"{{"permission_profile_name_or_path": "{name}", "permission_profile": null}}"#)
+                .as_bytes(),
+        )
+        .unwrap()
+    };
+    for name in ["none", "stdio"] {
+        assert!(named(name).requires_isolation(), "{name}");
+        let normal = named(name).normalized();
+        assert_eq!(
+            normal.permission_profile,
+            Some(thv_core::PermissionProfile::none())
+        );
+        assert!(enforcement::check(&normal).is_ok());
+    }
+    assert!(!named("network").requires_isolation());
+    let config = named("/etc/strict.json").normalized();
+    assert!(config.requires_isolation(), "nobody knows what it limits");
+    let refusal = enforcement::check(&config).unwrap_err();
+    assert_eq!(
+        refusal.keys().collect::<Vec<_>>(),
+        ["permission_profile_name_or_path"]
+    );
+    assert_eq!(refusal.refused()[0].reason, Reason::Unresolved);
+}
+
+#[test]
+fn what_a_newer_version_says_about_isolation_is_refused_and_kept() {
+    let text = r#"{"thv": {"isolation": "strict"}}"#;
+    let config = RunConfig::from_json(text.as_bytes()).unwrap();
+    assert!(config.requires_isolation());
+    assert_eq!(refused(text), ["thv.isolation"]);
+    assert!(
+        config
+            .to_json_compact()
+            .ends_with(r#""thv":{"isolation":"strict"}}"#)
+    );
 }
 
 #[test]

@@ -108,6 +108,19 @@ fn escapes_are_decoded_as_go_decodes_them() {
     }
 }
 
+/// As `serde_json` hands numbers over when some crate of a build asks it to keep their digits.
+#[test]
+fn numbers_arrive_whatever_features_serde_json_has() {
+    use serde::Deserialize;
+    use serde::de::value::{Error, MapDeserializer};
+    let number = |text: &'static str| {
+        let map = [("$serde_json::private::Number", text)].into_iter();
+        Json::deserialize(MapDeserializer::<_, Error>::new(map)).unwrap()
+    };
+    assert_eq!(number("1.50"), Json::parse(b"1.50").unwrap());
+    assert!(number("what").as_object().is_some());
+}
+
 #[test]
 fn repeated_keys_are_kept_and_the_last_counts() {
     let json = Json::parse(br#"{"a":1,"b":2,"a":3}"#).unwrap();

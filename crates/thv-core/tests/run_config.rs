@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail loudly")]
 
+use thv_core::gojson::MAX_VALUES;
 use thv_core::{
     IsolationIntent, Json, MAX_DOCUMENT_SIZE, Normalization, PlainTextSecret, ProxyMode, RunConfig,
     RunConfigError, TransportType,
@@ -10,6 +11,7 @@ use thv_core::{
 const STDIO: &str = include_str!("data/stdio-container.json");
 const HTTP: &str = include_str!("data/http-container.json");
 const REMOTE: &str = include_str!("data/remote-oauth.json");
+const EVERY_FIELD: &str = include_str!("data/every-field.json");
 
 fn read(text: &str) -> RunConfig {
     RunConfig::from_json(text.as_bytes()).unwrap()
@@ -33,6 +35,24 @@ fn what_toolhive_writes_comes_back_byte_for_byte() {
         assert_eq!(serde_json::from_str::<RunConfig>(text).unwrap(), config);
     }
     assert_eq!(read(HTTP).transport, TransportType::StreamableHttp);
+}
+
+/// Each field of the format and of its sections is set, in the order of the format. An empty list and a null of a section
+/// that is passed on are kept as they are.
+#[test]
+fn every_field_comes_back_in_its_place() {
+    let config = read(EVERY_FIELD);
+    assert_eq!(config.to_json(), EVERY_FIELD);
+    assert!(config.extra.is_empty());
+    let sections = format!("{config:?}");
+    assert!(
+        !sections.contains("extra"),
+        "no key of a section is unknown: {sections}"
+    );
+    assert_eq!(read(&config.to_json_compact()), config);
+    // All of the format; the section that is ours is not among them.
+    let keys = Json::parse(EVERY_FIELD.as_bytes()).unwrap();
+    assert_eq!(keys.as_object().map(<[_]>::len), Some(61));
 }
 
 #[test]
@@ -96,6 +116,105 @@ fn keys_match_as_go_matches_them() {
         RunConfig::from_json(b"{\"name\": \"a\xff\xfe\"}").unwrap().name,
         "a\u{fffd}\u{fffd}"
     );
+}
+
+#[test]
+fn repeated_keys_mean_what_they_mean_in_go() {
+    let config = read(
+        r#"{"secrets": ["a,target=B"], "secrets": null,
+            "cmd_args": ["a", "b"], "cmd_args": ["c", null], "volumes": ["a", "b"], "volumes": ["c"],
+            "env_vars": {"A": "1", "B": "2"}, "env_vars": {"B": "3"},
+            "container_labels": {"a": "b"}, "container_labels": null,
+            "permission_profile": {"name": "p", "read": ["/a"], "network": {"mode": "none"}},
+            "permission_profile": {"privileged": true, "network": {"outbound": {}}},
+            "audit_config": {"component": "c"}, "audit_config": null,
+            "oidc_config": {"Issuer": "i"}, "oidc_config": {"Audience": "a", "Scopes": ["x"]},
+            "tools_override": {"t": {"name": "n"}}, "tools_override": {"t": {"description": "d"}},
+            "authz_config": {"a": 1}, "authz_config": {"b": 2},
+            "remote_auth_config": {"use_pkce": true, "timeout": 3}, "remote_auth_config": {"scopes": ["s"], "timeout": null},
+            "validating_webhooks": [{"name": "w", "timeout": "2s"}], "validating_webhooks": [{"url": "u"}],
+            "thv": {"isolation": "required"}, "thv": {"x": 1},
+            "proxy_mode": "sse", "proxy_mode": null, "port": 7, "port": null}"#,
+    );
+    assert!(config.secrets.is_empty() && config.container_labels.is_empty() && config.audit_config.is_none());
+    assert_eq!(config.cmd_args, ["c", "b"], "null leaves an item that is there");
+    assert_eq!(config.volumes, ["c"]);
+    let env: Vec<_> = config.env_vars.iter().collect();
+    assert_eq!(format!("{env:?}"), r#"[("A", "1"), ("B", "3")]"#);
+    let profile = config.permission_profile.unwrap();
+    assert_eq!(
+        (profile.name.as_str(), profile.read.len(), profile.privileged),
+        ("p", 1, true)
+    );
+    let network = profile.network.unwrap();
+    assert!(network.mode == "none" && network.outbound.is_some());
+    let oidc = config.oidc_config.unwrap();
+    assert_eq!((oidc.issuer.as_str(), oidc.audience.as_str()), ("i", "a"));
+    let tool = &config.tools_override["t"];
+    assert_eq!(
+        (tool.name.as_str(), tool.description.as_str()),
+        ("", "d"),
+        "a map's values are new"
+    );
+    assert_eq!(
+        config.authz_config.as_object().map(<[_]>::len),
+        Some(1),
+        "a raw section is replaced"
+    );
+    let auth = config.remote_auth_config.unwrap();
+    assert_eq!(
+        (auth.use_pkce, auth.timeout.as_nanos(), auth.scopes.len()),
+        (true, 3, 1)
+    );
+    let webhook = &config.validating_webhooks[0];
+    assert_eq!(
+        (
+            webhook.name.as_str(),
+            webhook.url.as_str(),
+            webhook.timeout.0.as_nanos()
+        ),
+        ("w", "u", 2_000_000_000)
+    );
+    assert_eq!(config.thv.isolation, Some(IsolationIntent::Required));
+    assert_eq!((config.proxy_mode, config.port), (Some(ProxyMode::Sse), 7));
+}
+
+#[test]
+fn a_zero_below_zero_is_zero() {
+    let config = read(
+        r#"{"port": -0, "mcpserver_generation": -0, "remote_auth_config": {"timeout": -0},
+            "validating_webhooks": [{"timeout": -0}]}"#,
+    );
+    assert_eq!((config.port, config.mcpserver_generation), (0, 0));
+    assert_eq!(config.validating_webhooks[0].timeout.0.as_nanos(), 0);
+}
+
+#[test]
+fn raw_sections_keep_their_escapes() {
+    let raw =
+        r#"{"\u00e9\/":"\u00e9\/\ud83d","k":["\u003c","\t\u0009",{"\u0041":null,"b":1.50}],"plain":"é/"}"#;
+    let config = read(&format!(
+        r#"{{"schema_version": "v0.1.0", "authz_config": {raw}, "middleware_configs": [{{"type": "\u0061udit", "parameters": {raw}}}]}}"#
+    ));
+    let text = config.to_json_compact();
+    assert!(text.contains(&format!(r#""authz_config":{raw}"#)), "{text}");
+    assert!(
+        text.contains(&format!(r#"{{"type":"audit","parameters":{raw}}}"#)),
+        "{text}"
+    );
+    assert_eq!(read(&config.to_json()), config);
+    assert_eq!(
+        config.authz_config.get("é/").and_then(Json::as_str),
+        Some("é/\u{fffd}")
+    );
+    // What Go escapes on the way is escaped here too.
+    let config = read("{\"schema_version\": \"v0.1.0\", \"authz_config\": \"\\/<&>\u{2028}\"}");
+    assert!(
+        config
+            .to_json_compact()
+            .contains(r#""authz_config":"\/\u003c\u0026\u003e\u2028""#)
+    );
+    assert_eq!(read(&config.to_json()), config);
 }
 
 #[test]
@@ -165,6 +284,15 @@ fn loading_repairs_what_toolhive_repairs() {
 }
 
 #[test]
+fn a_proxy_mode_that_means_nothing_is_the_default() {
+    for mode in ["inspector", "brand-new", "SSE"] {
+        let config = read(&format!(r#"{{"proxy_mode": "{mode}", "transport": "stdio"}}"#));
+        assert_eq!(config.effective_proxy_mode(), ProxyMode::StreamableHttp, "{mode}");
+    }
+    assert!(error(r#"{"proxy_mode": 1}"#).starts_with("proxy_mode: "));
+}
+
+#[test]
 fn webhook_timeouts_are_read_in_every_form() {
     for (timeout, nanos) in [
         (r#""2s""#, 2_000_000_000),
@@ -219,11 +347,31 @@ fn debug_and_errors_show_no_secret() {
         "telemetry_config": {"headers": {"Authorization": "s3cret"}}, "k8s_pod_template_patch": "s3cret",
         "header_forward": {"add_plaintext_headers": {"X-Key": "s3cret"}},
         "middleware_configs": [{"type": "header-forward", "parameters": {"add_headers": {"X-Key": "s3cret"}}}],
-        "embedded_auth_server_config": {"a": ["s3cret"]}, "runtime_config": {"runtime_env": {"A": "s3cret"}}}"#;
+        "embedded_auth_server_config": {"a": ["s3cret"]}, "runtime_config": {"runtime_env": {"A": "s3cret"}},
+        "cmd_args": ["--token=s3cret"], "image": "https://me:s3cret@host/x?key=s3cret#s3cret",
+        "remote_url": "https://s3cret@host/mcp?key=s3cret", "secrets": ["s3cret", "shown,target=NAME"],
+        "mutating_webhooks": [{"name": "w", "url": "https://hook.example/x?token=s3cret"}],
+        "validating_webhooks": [{"name": "w", "url": "https://u:s3cret@hook.example/x"}]}"#;
     let config = read(text);
-    let shown = format!("{config:?} {config:#?}");
+    let telemetry = read(
+        r#"{"telemetry_config": {"endpoint": "https://s3cret@otel", "customAttributes": {"team": "s3cret"}}}"#,
+    );
+    let shown = format!("{config:?} {config:#?} {telemetry:?}");
     assert!(!shown.contains("s3cret"), "{shown}");
-    assert!(shown.contains("KEY") && shown.contains("client_secret"));
+    for known in [
+        "KEY",
+        "client_secret",
+        "https://…@host/x?…",
+        "https://…@host/mcp?…",
+        "shown,target=NAME",
+        "https://hook.example/x?…",
+        "team",
+    ] {
+        assert!(shown.contains(known), "{known}: {shown}");
+    }
+    assert!(format!("{:?}", read(STDIO)).contains("docker.io/mcp/everything:1.4.0"));
+    let digest = r#"{"image": "ghcr.io/a/b@sha256:0123"}"#;
+    assert!(format!("{:?}", read(digest)).contains("ghcr.io/a/b@sha256:0123"));
     for hostile in [
         r#"{"port": "s3cret"}"#,
         r#"{"env_vars": ["s3cret"]}"#,
@@ -262,10 +410,6 @@ fn a_wrong_value_is_an_error_that_says_where() {
             r#"{"transport": "carrier-pigeon"}"#,
             "transport: unknown transport \"carrier-pigeon\": use stdio, sse or streamable-http",
         ),
-        (
-            r#"{"thv": {"isolation": "maybe"}}"#,
-            "thv.isolation: expected \"required\"",
-        ),
         ("[]", "expected an object, found an array"),
         ("null", "expected an object, found null"),
         ("", "invalid JSON at line 1, column 1: unexpected end"),
@@ -276,6 +420,34 @@ fn a_wrong_value_is_an_error_that_says_where() {
     ] {
         assert_eq!(error(text), expected);
     }
+}
+
+#[test]
+fn errors_show_hostile_text_escaped_and_cut() {
+    let long = "9".repeat(100_000);
+    let key = format!("\\u001b[2J{}", "x".repeat(100_000));
+    for text in [
+        format!(r#"{{"port": {long}}}"#),
+        format!(r#"{{"env_vars": {{"{key}": 1}}}}"#),
+        format!(r#"{{"tools_override": {{"{key}": {{"name": 1}}}}}}"#),
+        format!(r#"{{"transport": "{key}"}}"#),
+        format!(r#"{{"remote_auth_config": {{"cached_token_expiry": "{key}"}}}}"#),
+        format!(r#"{{"validating_webhooks": [{{"timeout": "{key}"}}]}}"#),
+    ] {
+        let error = error(&text);
+        assert!(
+            error.len() < 250 && !error.contains('\u{1b}'),
+            "{} bytes: {error:.300}",
+            error.len()
+        );
+    }
+}
+
+#[test]
+fn a_document_of_too_many_values_is_refused() {
+    let many = |count: usize| format!(r#"{{"authz_config": [{}0]}}"#, "0,".repeat(count - 1));
+    read(&many(MAX_VALUES - 2));
+    assert!(error(&many(MAX_VALUES - 1)).contains("more values"));
 }
 
 #[test]

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use thv_core::WorkloadName;
-use thv_state::StateStoreExt;
+use thv_state::{DocumentKind, DocumentName, Keep, StateStoreExt};
 use thv_status::{ClaimId, Desired, OpGuard, Operation};
 
 use crate::owner::remove_instance;
+use crate::parts::keep;
 use crate::stop::begin;
 use crate::{Error, Manager, Result, StopOptions};
 
@@ -54,9 +55,59 @@ impl Manager {
         Box::pin(self.end(name, &op, config, options)).await?;
         let snapshot = parts.status.read(name).await?;
         remove_instance(parts, name, &snapshot, config, options.force).await?;
-        parts.state.delete_run_config(name).await?;
+        parts.state.delete_run_config_under(name, keep(&op)).await?;
         self.remove_logs(name);
         parts.status.remove(name, op).await?;
+        Ok(())
+    }
+
+    /// Deletes the files of a workload whose name is none that a workload can have: `list` shows such names, which older
+    /// programs allowed. Of a valid name nothing is done here: that is what [`delete`](Self::delete) is for.
+    ///
+    /// # Errors
+    /// `InvalidName` when there are no such files, or when it is no file name at all; `Unsupported` when an engine has an
+    /// instance of it, which nobody here could address.
+    #[tracing::instrument(skip_all)]
+    pub async fn delete_misnamed(&self, raw_name: &str) -> Result<()> {
+        let parts = &self.parts;
+        let invalid = match WorkloadName::new(raw_name) {
+            Ok(name) => {
+                return Err(Error::Invalid {
+                    what: format!("name \"{name}\""),
+                    detail: "it is a valid one: delete the workload by it".into(),
+                });
+            }
+            Err(error) => error,
+        };
+        let Ok(document) = DocumentName::new(raw_name) else {
+            return Err(invalid.into());
+        };
+        let config = parts
+            .state
+            .list(DocumentKind::RunConfig)
+            .await?
+            .contains(&document);
+        let snapshots = parts.status.list().await?;
+        if !config && !snapshots.iter().any(|snapshot| snapshot.raw_name == raw_name) {
+            return Err(invalid.into());
+        }
+        for listing in parts.runtimes.list().await {
+            let mut instances = listing.instances?.into_iter();
+            if let Some(instance) = instances.find(|instance| instance.workload == raw_name) {
+                return Err(Error::Unsupported {
+                    what: format!("the removal of \"{document}\""),
+                    detail: format!(
+                        "{} has its instance {}: remove that first, with the engine's own command",
+                        listing.runtime, instance.id
+                    ),
+                });
+            }
+        }
+        parts
+            .state
+            .delete(DocumentKind::RunConfig, &document, Keep::nothing())
+            .await?;
+        parts.status.remove_misnamed(raw_name).await?;
         Ok(())
     }
 

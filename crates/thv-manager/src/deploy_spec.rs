@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use thv_core::{Mount, MountSource, PublishSpec, RunConfig, TransportType, WorkloadName};
-use thv_runtime::{Capabilities, DeploySpec, Expect, MountBind, NetworkMode, PortBinding};
+use thv_runtime::{Capabilities, DeploySpec, Expect, MountBind, NetworkMode, PortBinding, Runtime};
 
 use crate::{Error, Result};
 
@@ -23,6 +23,25 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) owner: &'a str,
     /// What must be there under the name.
     pub(crate) expect: Expect,
+}
+
+/// Whether `runtime` can do what `config` asks for, found out before anything is saved.
+pub(crate) fn check(name: &WorkloadName, config: &RunConfig, runtime: &dyn Runtime) -> Result<()> {
+    let capabilities = runtime.capabilities();
+    let around = Surroundings {
+        capabilities: &capabilities,
+        image: None,
+        secrets: BTreeMap::new(),
+        owner: "",
+        expect: Expect::Absent,
+    };
+    // The port is chosen later, and says nothing about what can be done.
+    let config = RunConfig {
+        target_port: config.target_port.max(1),
+        ..config.clone()
+    };
+    let spec = deploy_spec(name, &config, around)?;
+    Ok(capabilities.check(runtime.kind(), &spec)?)
 }
 
 /// Builds what to deploy for `config`.

@@ -7,7 +7,7 @@ use thv_state::{DocumentKind, StateStoreExt};
 use thv_status::{Authority, ClaimId, Desired, Draft, OpGuard, Operation, OwnerState, Pending, Snapshot};
 
 use crate::owner::{ProxyEnd, end_proxy, remove_instance};
-use crate::parts::{Parts, Saved};
+use crate::parts::{Parts, Saved, keep};
 use crate::{Error, Result, StopOptions, toolhive};
 
 /// What a settled journal leaves.
@@ -85,7 +85,7 @@ async fn settle_entry(
             Ok(Settled::Clear)
         }
         Operation::Remove => {
-            finish_removal(parts, name, snapshot, saved.config(), pending.force).await?;
+            finish_removal(parts, name, op, snapshot, saved.config(), pending.force).await?;
             Ok(Settled::Removed)
         }
         // The verb that settles stops it too, or starts it over what the interrupted one left.
@@ -137,7 +137,7 @@ pub(crate) async fn bring_back(
     let bytes = previous.config.clone().into_bytes();
     parts
         .state
-        .replace(DocumentKind::RunConfig, &name.into(), bytes)
+        .replace(DocumentKind::RunConfig, &name.into(), bytes, keep(op))
         .await?;
     let change = Box::new(move |draft: &mut Draft| {
         draft.companion.previous = None;
@@ -155,6 +155,7 @@ pub(crate) async fn bring_back(
 async fn finish_removal(
     parts: &Parts,
     name: &WorkloadName,
+    op: &OpGuard,
     snapshot: &Snapshot,
     config: Option<&RunConfig>,
     force: bool,
@@ -174,7 +175,7 @@ async fn finish_removal(
         Err(error @ Error::Conflict { .. }) => tracing::warn!(workload = %name, %error, "it is left alone"),
         other => other?,
     }
-    Ok(parts.state.delete_run_config(name).await?)
+    Ok(parts.state.delete_run_config_under(name, keep(op)).await?)
 }
 
 /// The instance that the record names, of a workload that has no configuration any more; no other one is its.

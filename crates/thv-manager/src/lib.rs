@@ -74,5 +74,6 @@ pub use options::{
     ListOptions, ListOutcome, LogRequest, RollbackPolicy, RunOptions, RunOutcome, ShutdownMode, StartOptions,
     StopOptions, StopOutcome, UpdateOptions, WaitFor, WorkloadDetails,
 };
+pub use ports::{MemoryPorts, Ports, SystemPorts};
 pub use reconcile::{ReconcileAction, Reconciled};
-pub use request::RunRequest;
+pub use request::{Files, MemoryFiles, RunRequest, SystemFiles};

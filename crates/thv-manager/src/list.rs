@@ -6,7 +6,7 @@ use thv_core::gojson::GoTime;
 use thv_core::{RunConfig, Workload, WorkloadName, WorkloadStatus};
 use thv_labels::user_labels;
 use thv_runtime::{Instance, RuntimeKind};
-use thv_state::{DocumentKind, DocumentName};
+use thv_state::{DocumentKind, DocumentName, StateStoreExt};
 use thv_status::{Desired, InstanceView, Observation, OwnerState, ProxyState, Snapshot, observe};
 
 use crate::stop::was_removed;
@@ -26,7 +26,10 @@ impl Manager {
             ..ListOutcome::default()
         };
         for name in seen.names() {
-            let view = self.view(&seen, &name);
+            let mut view = self.view(&seen, &name);
+            if WorkloadName::new(name.as_str()).is_err() {
+                mark_misnamed(&mut view.workload.status_context);
+            }
             if view.should_run && !options.all && does_not_run(view.workload.status) {
                 outcome.warnings.push(format!(
                     "\"{}\" should run and does not ({}): {}",
@@ -123,19 +126,13 @@ impl Manager {
         Ok(seen)
     }
 
-    /// All run configurations. Parsing many is work: it is done off the async threads, beside the reading of records.
+    /// All run configurations. Each is parsed as it is read, off the async threads, beside the reading of records.
     async fn configs(&self) -> Result<Vec<(String, Result<RunConfig>)>> {
-        let documents = self.parts.state.read_all(DocumentKind::RunConfig).await?;
-        let parsing = tokio::task::spawn_blocking(move || {
-            documents
-                .into_iter()
-                .map(|(name, document)| (name.to_string(), parse(&name, document)))
-                .collect()
-        });
-        parsing.await.map_err(|error| Error::Io {
-            action: "parse the run configurations".into(),
-            source: std::io::Error::other(error),
-        })
+        let configs = self.parts.state.read_each(DocumentKind::RunConfig, parse).await?;
+        Ok(configs
+            .into_iter()
+            .map(|(name, config)| (name.to_string(), config))
+            .collect())
     }
 
     fn view(&self, seen: &Seen, name: &str) -> View {
@@ -208,6 +205,15 @@ impl Manager {
             Err(_) => ProxyState::Unknown,
         }
     }
+}
+
+/// Says of a workload that it can be removed and nothing else.
+fn mark_misnamed(context: &mut String) {
+    const MARK: &str = "invalid name: remove it with thv rm";
+    *context = match context.as_str() {
+        "" => MARK.to_owned(),
+        known => format!("{MARK}; {known}"),
+    };
 }
 
 /// Neither shown by a plain list nor on its way there.

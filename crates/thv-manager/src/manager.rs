@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use thv_core::{Clock, Dirs, Env, SystemClock, WorkloadName};
 use thv_process::Processes;
 use thv_runtime::Runtimes;
-use thv_secrets::SecretProvider;
+use thv_secrets::{SecretProvider, UserSecrets};
 use thv_state::StateStore;
 use thv_status::{ClaimId, Desired, OwnerKind, StatusManager};
 use tokio::sync::{broadcast, watch};
@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use crate::launcher::{InProcess, LaunchOrder, LaunchState, Launcher, SupervisorHost};
 use crate::parts::Parts;
 use crate::supervisor::{StopSignal, Supervisor};
-use crate::{Error, ManagerEvent, Result, ShutdownMode, toolhive};
+use crate::{Error, Files, ManagerEvent, Ports, Result, ShutdownMode, SystemFiles, SystemPorts, toolhive};
 
 /// How many events a slow listener may be behind.
 const EVENTS: usize = 256;
@@ -45,6 +45,8 @@ pub struct ManagerBuilder {
     status: Option<Arc<dyn StatusManager>>,
     processes: Option<Arc<dyn Processes>>,
     secrets: Option<Arc<dyn SecretProvider>>,
+    files: Option<Arc<dyn Files>>,
+    ports: Option<Arc<dyn Ports>>,
     launcher: Option<Arc<dyn Launcher>>,
     clock: Option<Arc<dyn Clock>>,
     dirs: Option<Dirs>,
@@ -77,9 +79,22 @@ impl ManagerBuilder {
         self
     }
 
-    /// Where secrets come from; by default `TOOLHIVE_SECRET_<name>` of [`env`](Self::env).
+    /// Where secrets come from; by default `TOOLHIVE_SECRET_<name>` of [`env`](Self::env). Servers get those of the
+    /// user only ([`UserSecrets`]).
     pub fn secrets(mut self, secrets: Arc<dyn SecretProvider>) -> Self {
         self.secrets = Some(secrets);
+        self
+    }
+
+    /// The files that requests name; by default the machine's.
+    pub fn files(mut self, files: Arc<dyn Files>) -> Self {
+        self.files = Some(files);
+        self
+    }
+
+    /// Where ports are chosen and host names looked up; by default on the machine.
+    pub fn ports(mut self, ports: Arc<dyn Ports>) -> Self {
+        self.ports = Some(ports);
         self
     }
 
@@ -135,9 +150,12 @@ impl ManagerBuilder {
             state: self.state.ok_or_else(|| missing("state"))?,
             status: self.status.ok_or_else(|| missing("status"))?,
             processes: self.processes.ok_or_else(|| missing("processes"))?,
-            secrets: self
-                .secrets
-                .unwrap_or_else(|| Arc::new(thv_secrets::EnvironmentSecrets::new(&self.env))),
+            secrets: Arc::new(UserSecrets::new(
+                self.secrets
+                    .unwrap_or_else(|| Arc::new(thv_secrets::EnvironmentSecrets::new(&self.env))),
+            )),
+            files: self.files.unwrap_or_else(|| Arc::new(SystemFiles)),
+            ports: self.ports.unwrap_or_else(|| Arc::new(SystemPorts)),
             clock: self.clock.unwrap_or_else(|| Arc::new(SystemClock)),
             dirs,
             env: self.env,

@@ -6,11 +6,11 @@ use thv_core::{Clock, Dirs, Env, RunConfig, WorkloadName};
 use thv_process::Processes;
 use thv_runtime::{Runtime, RuntimeKind, Runtimes};
 use thv_secrets::SecretProvider;
-use thv_state::{StateStore, StateStoreExt};
-use thv_status::StatusManager;
+use thv_state::{Keep, StateStore, StateStoreExt};
+use thv_status::{OpGuard, StatusManager};
 use tokio::sync::broadcast;
 
-use crate::{Error, ManagerEvent, Result};
+use crate::{Error, Files, ManagerEvent, Ports, Result};
 
 /// The name that the command line gives itself as a launcher.
 pub(crate) const COMMAND_LINE: &str = "thv";
@@ -21,8 +21,11 @@ pub(crate) struct Parts {
     pub(crate) state: Arc<dyn StateStore>,
     pub(crate) status: Arc<dyn StatusManager>,
     pub(crate) processes: Arc<dyn Processes>,
+    /// What the environment of a server may have: never the system's own secrets.
     pub(crate) secrets: Arc<dyn SecretProvider>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) files: Arc<dyn Files>,
+    pub(crate) ports: Arc<dyn Ports>,
     pub(crate) dirs: Dirs,
     pub(crate) env: Env,
     pub(crate) launcher_id: String,
@@ -103,6 +106,11 @@ impl Parts {
         // Nobody listening is fine.
         let _ = self.events.send(event);
     }
+}
+
+/// What a write of documents keeps: the lock that it is made under.
+pub(crate) fn keep(op: &OpGuard) -> Keep {
+    Keep::until_done(op.held())
 }
 
 /// What is saved of a workload.

@@ -1,7 +1,9 @@
 //! The proxy's port: bound before anything else happens, so that a busy one is found by the verb itself.
 
-use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::time::Duration;
 
 use thv_process::Processes;
@@ -23,27 +25,123 @@ pub(crate) fn bind_address(host: &str) -> Result<IpAddr> {
     })
 }
 
+/// The ports and addresses of a machine. Asked where a call may block for a moment.
+pub trait Ports: Debug + Send + Sync + 'static {
+    /// Listens at `address`; `AddrInUse` when somebody does.
+    fn bind(&self, address: SocketAddr) -> io::Result<TcpListener>;
+
+    /// Ports to try, in this order, when nobody asked for one.
+    fn candidates(&self) -> Box<dyn Iterator<Item = u16> + '_>;
+
+    /// The addresses of a host name.
+    fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>>;
+}
+
+/// The ports of this machine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemPorts;
+
+impl Ports for SystemPorts {
+    fn bind(&self, address: SocketAddr) -> io::Result<TcpListener> {
+        TcpListener::bind(address)
+    }
+
+    /// A few random ports, then all of them in order.
+    fn candidates(&self) -> Box<dyn Iterator<Item = u16> + '_> {
+        let random = (0..RANDOM_TRIES).filter_map(|_| {
+            let bits = getrandom::u32().ok()?;
+            let span = u32::from(u16::MAX) - u32::from(FIRST_FREE);
+            u16::try_from(u32::from(FIRST_FREE) + bits % span).ok()
+        });
+        Box::new(random.chain(FIRST_FREE..=u16::MAX))
+    }
+
+    fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
+        Ok((host, 0).to_socket_addrs()?.map(|found| found.ip()).collect())
+    }
+}
+
+/// Ports as a test says: some are taken, and names have the addresses that they are given. What is free is bound on the
+/// machine, as a proxy is to be reached there.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryPorts {
+    taken: BTreeSet<u16>,
+    candidates: Vec<u16>,
+    hosts: BTreeMap<String, Vec<IpAddr>>,
+}
+
+impl MemoryPorts {
+    /// With a port that somebody has.
+    #[must_use]
+    pub fn with_taken(mut self, port: u16) -> Self {
+        self.taken.insert(port);
+        self
+    }
+
+    /// With these ports to try first.
+    #[must_use]
+    pub fn with_candidates(mut self, ports: impl IntoIterator<Item = u16>) -> Self {
+        self.candidates.extend(ports);
+        self
+    }
+
+    /// With a host name; what is no address is left out.
+    #[must_use]
+    pub fn with_host<'a>(mut self, name: &str, addresses: impl IntoIterator<Item = &'a str>) -> Self {
+        let addresses = addresses.into_iter().filter_map(|text| text.parse().ok());
+        self.hosts.insert(name.to_owned(), addresses.collect());
+        self
+    }
+}
+
+impl Ports for MemoryPorts {
+    fn bind(&self, address: SocketAddr) -> io::Result<TcpListener> {
+        if self.taken.contains(&address.port()) {
+            return Err(ErrorKind::AddrInUse.into());
+        }
+        SystemPorts.bind(address)
+    }
+
+    fn candidates(&self) -> Box<dyn Iterator<Item = u16> + '_> {
+        Box::new(self.candidates.iter().copied().chain(SystemPorts.candidates()))
+    }
+
+    fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
+        self.hosts
+            .get(host)
+            .cloned()
+            .ok_or_else(|| ErrorKind::NotFound.into())
+    }
+}
+
 /// Binds `port`, or a free one for 0.
 ///
 /// # Errors
 /// `PortTaken` naming who has it.
-pub(crate) fn bind(host: &str, port: u16, processes: &dyn Processes) -> Result<TcpListener> {
+pub(crate) fn bind(
+    host: &str,
+    port: u16,
+    ports: &dyn Ports,
+    processes: &dyn Processes,
+) -> Result<TcpListener> {
     let address = bind_address(host)?;
     if port != 0 {
-        return TcpListener::bind(SocketAddr::new(address, port)).map_err(|source| match source.kind() {
-            ErrorKind::AddrInUse => Error::PortTaken {
-                port,
-                holder: holder(port, processes),
-            },
-            _ => Error::Io {
-                action: format!("listen on {address}:{port}"),
-                source,
-            },
-        });
+        return ports
+            .bind(SocketAddr::new(address, port))
+            .map_err(|source| match source.kind() {
+                ErrorKind::AddrInUse => Error::PortTaken {
+                    port,
+                    holder: holder(port, processes),
+                },
+                _ => Error::Io {
+                    action: format!("listen on {address}:{port}"),
+                    source,
+                },
+            });
     }
     let mut last = None;
-    for port in candidates() {
-        match TcpListener::bind(SocketAddr::new(address, port)) {
+    for port in ports.candidates() {
+        match ports.bind(SocketAddr::new(address, port)) {
             Ok(listener) => return Ok(listener),
             Err(error) if error.kind() == ErrorKind::AddrInUse => last = Some(error),
             Err(source) => {
@@ -61,19 +159,9 @@ pub(crate) fn bind(host: &str, port: u16, processes: &dyn Processes) -> Result<T
     })
 }
 
-/// A few random ports, then all of them in order.
-fn candidates() -> impl Iterator<Item = u16> {
-    let random = (0..RANDOM_TRIES).filter_map(|_| {
-        let bits = getrandom::u32().ok()?;
-        let span = u32::from(u16::MAX) - u32::from(FIRST_FREE);
-        u16::try_from(u32::from(FIRST_FREE) + bits % span).ok()
-    });
-    random.chain(FIRST_FREE..=u16::MAX)
-}
-
 /// A free port for a server. It is not held: the server binds it itself.
-pub(crate) fn free_port(processes: &dyn Processes) -> Result<u16> {
-    port_of(&bind("", 0, processes)?)
+pub(crate) fn free_port(ports: &dyn Ports, processes: &dyn Processes) -> Result<u16> {
+    port_of(&bind("", 0, ports, processes)?)
 }
 
 /// The port that a listener has.
@@ -119,7 +207,7 @@ mod tests {
         let processes = thv_process::system().unwrap();
         let busy = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = busy.local_addr().unwrap().port();
-        let error = bind("127.0.0.1", port, &*processes).unwrap_err();
+        let error = bind("127.0.0.1", port, &SystemPorts, &*processes).unwrap_err();
         assert!(
             error
                 .to_string()
@@ -131,7 +219,7 @@ mod tests {
     #[test]
     fn a_free_port_is_at_least_ten_thousand() {
         let processes = thv_process::system().unwrap();
-        let listener = bind("", 0, &*processes).unwrap();
+        let listener = bind("", 0, &SystemPorts, &*processes).unwrap();
         assert!(listener.local_addr().unwrap().port() >= FIRST_FREE);
     }
 }

@@ -4,7 +4,6 @@ use std::net::TcpListener;
 use std::sync::Arc;
 
 use thv_core::{RunConfig, SecretReference, WorkloadName, WorkloadStatus};
-use thv_process::Processes;
 use thv_runtime::{Runtime, RuntimeKind};
 use thv_state::{DocumentKind, StateStoreExt};
 use thv_status::{
@@ -14,12 +13,12 @@ use thv_status::{
 
 use crate::launch::{Launch, Launchable};
 use crate::owner::remove_instance;
-use crate::parts::Saved;
-use crate::request::{self, RuntimeChoice, Sources, SystemFiles};
+use crate::parts::{Parts, Saved, keep};
+use crate::request::{self, RuntimeChoice};
 use crate::stop::OP_WAIT;
 use crate::{
-    Error, Manager, Result, RollbackPolicy, RunOptions, RunOutcome, RunRequest, StopOptions, journal, ports,
-    toolhive,
+    Error, Manager, Result, RollbackPolicy, RunOptions, RunOutcome, RunRequest, StopOptions, deploy_spec,
+    journal, ports, toolhive,
 };
 
 /// The group that always exists.
@@ -94,13 +93,7 @@ impl Manager {
     }
 
     pub(crate) async fn prepare(&self, request: &RunRequest, replace: bool) -> Result<Prepared> {
-        let parts = &self.parts;
-        let sources = Sources {
-            env: &parts.env,
-            dirs: &parts.dirs,
-            files: &SystemFiles,
-        };
-        let built = request::build(request, &sources)?;
+        let built = request::build_from(&self.parts, request).await?;
         let replaces = Replaces::anything(replace);
         self.prepare_config(built.config, Some(built.runtime), built.notices, replaces)
             .await
@@ -116,11 +109,14 @@ impl Manager {
         let parts = &self.parts;
         let replace = replaces != Replaces::Nothing;
         let name = config.workload_name()?;
+        config = request::complete(parts, config).await?;
         check_honoured(&config)?;
+        request::check_ignore_files(parts, &config).await?;
         let runtime = self.choose(&config, choice)?;
         if let Some(runtime) = &runtime {
             runtime.check_name(&name)?;
             notices.extend(isolation(&name, &config, &**runtime)?);
+            deploy_spec::check(&name, &config, &**runtime)?;
         }
         self.check_group(&config.group).await?;
         self.check_secrets(&name, &config).await?;
@@ -129,7 +125,7 @@ impl Manager {
             Some(images) => Some(crate::image::obtain(&*images, &config.image).await?),
             None => None,
         };
-        let listener = match ports::bind(&config.host, config.port, &*parts.processes) {
+        let listener = match ports::bind(&config.host, config.port, &*parts.ports, &*parts.processes) {
             Err(Error::PortTaken { .. }) if replace && self.holds_port(&name, config.port).await? => None,
             other => Some(other?),
         };
@@ -139,7 +135,7 @@ impl Manager {
         };
         let target = match (config.target_port, config.transport) {
             (0, thv_core::TransportType::Stdio) => None,
-            (0, _) => Some(ports::free_port(&*parts.processes)?),
+            (0, _) => Some(ports::free_port(&*parts.ports, &*parts.processes)?),
             (port, _) => Some(port),
         };
         request::set_ports(&mut config, port, target);
@@ -302,13 +298,16 @@ impl Manager {
         companion.describe(self.described(&prepared));
         companion.pending = Some(self.pending(Operation::Run, Some(&prepared.config)));
         parts.status.create(name, op, companion).await?;
-        parts.state.create_run_config(name, &prepared.config).await?;
+        parts
+            .state
+            .create_run_config_under(name, &prepared.config, keep(op))
+            .await?;
         let committed = Box::new(|draft: &mut Draft| {
             draft.status.process_id = 0;
             draft.force_status(WorkloadStatus::Starting, "");
         });
         parts.status.update(name, Authority::Verb(op), committed).await?;
-        prepared.launchable(claim, owner, &*parts.processes)
+        prepared.launchable(claim, owner, parts)
     }
 
     /// Over a workload that failed, or that is replaced: what ran of it is gone before its configuration changes, and
@@ -339,8 +338,11 @@ impl Manager {
         remove_instance(parts, name, &snapshot, old.config(), false).await?;
         let owner = parts.status.acquire_owner(name).await?;
         let claim = ClaimId::random();
-        let launchable = prepared.launchable(claim.clone(), owner, &*parts.processes)?;
-        parts.state.write_run_config(name, &launchable.config).await?;
+        let launchable = prepared.launchable(claim.clone(), owner, parts)?;
+        parts
+            .state
+            .write_run_config_under(name, &launchable.config, keep(op))
+            .await?;
         let committed = Box::new(move |draft: &mut Draft| {
             draft.companion.carry_out();
             draft.companion.claim = claim;
@@ -397,7 +399,7 @@ impl Manager {
 
 impl Prepared {
     /// With its port bound at last.
-    fn launchable(self, claim: ClaimId, owner: OwnerGuard, processes: &dyn Processes) -> Result<Launchable> {
+    fn launchable(self, claim: ClaimId, owner: OwnerGuard, parts: &Parts) -> Result<Launchable> {
         let Self {
             name,
             config,
@@ -406,7 +408,7 @@ impl Prepared {
         } = self;
         let listener = match listener {
             Some(listener) => listener,
-            None => ports::bind(&config.host, config.port, processes)?,
+            None => ports::bind(&config.host, config.port, &*parts.ports, &*parts.processes)?,
         };
         Ok(Launchable {
             name,
@@ -444,10 +446,15 @@ pub(crate) fn isolation(
     }))
 }
 
-/// Refuses configurations that ask for what is not built.
+/// Refuses configurations that ask for what is not built, and those that say what means nothing.
 pub(crate) fn check_honoured(config: &RunConfig) -> Result<()> {
-    thv_core::enforcement::check(config).map_err(|refusal| Error::Unsupported {
-        what: refusal.keys().collect::<Vec<_>>().join(", "),
-        detail: "not built yet, and running without it would not be what was asked for".into(),
+    thv_core::enforcement::check(config).map_err(|refusal| {
+        let what = refusal.keys().collect::<Vec<_>>().join(", ");
+        let detail = refusal.to_string();
+        if refusal.is_invalid() {
+            Error::Invalid { what, detail }
+        } else {
+            Error::Unsupported { what, detail }
+        }
     })
 }

@@ -10,7 +10,9 @@ use thv_status::{Authority, ClaimId, Desired, Draft, OpGuard, Operation, OwnerSt
 use crate::launch::{Launch, Launchable};
 use crate::run::{check_honoured, isolation};
 use crate::stop::begin;
-use crate::{Error, Manager, Result, RunOutcome, StartOptions, StopOptions, WaitFor, ports, toolhive};
+use crate::{
+    Error, Manager, Result, RunOutcome, StartOptions, StopOptions, WaitFor, ports, request, toolhive,
+};
 
 impl Manager {
     /// Starts `name` with its saved configuration, on the same port. What runs already is left alone.
@@ -168,7 +170,7 @@ impl Manager {
             None => None,
         };
         let owner = parts.status.acquire_owner(name).await?;
-        let listener = ports::bind(&config.host, config.port, &*parts.processes)?;
+        let listener = ports::bind(&config.host, config.port, &*parts.ports, &*parts.processes)?;
         let claim = ClaimId::random();
         let kind = runtime.map(|runtime| runtime.kind().clone());
         self.claim(name, op, &config, claim.clone(), kind).await?;
@@ -186,6 +188,7 @@ impl Manager {
     async fn startable(&self, name: &WorkloadName) -> Result<RunConfig> {
         let config = self.parts.config(name).await?;
         check_honoured(&config)?;
+        request::check_ignore_files(&self.parts, &config).await?;
         Ok(config)
     }
 

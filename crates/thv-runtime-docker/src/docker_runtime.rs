@@ -96,6 +96,7 @@ impl Runtime for DockerRuntime {
         can.cpu_limit = true;
         can.pids_limit = true;
         can.mounts = true;
+        can.networks = true;
         can.publish = true;
         can.privileged = true;
         can.events = true;

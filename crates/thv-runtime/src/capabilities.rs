@@ -2,7 +2,7 @@
 
 use thv_core::TransportType;
 
-use crate::{DeploySpec, Error, Result, RuntimeKind};
+use crate::{DeploySpec, Error, NetworkMode, Result, RuntimeKind};
 
 /// What a runtime can do. The default is nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct Capabilities {
     pub pids_limit: bool,
     /// Host folders can be mounted into the instance.
     pub mounts: bool,
+    /// Networks can be chosen: none at all, or one by its name.
+    pub networks: bool,
     /// Further ports can be published.
     pub publish: bool,
     /// The server has privileges that can be granted (`privileged` in a profile).
@@ -43,6 +45,7 @@ impl Capabilities {
     /// [`Error::Unsupported`] naming the first thing that cannot.
     pub fn check(&self, runtime: &RuntimeKind, spec: &DeploySpec) -> Result<()> {
         let stdio = spec.transport == TransportType::Stdio;
+        let own_network = matches!(spec.network, NetworkMode::None | NetworkMode::Named(_));
         let asked = [
             (stdio && !self.attach, "servers that speak stdio"),
             (!stdio && !self.http, "servers that speak HTTP"),
@@ -66,6 +69,10 @@ impl Capabilities {
             (
                 !spec.publish.is_empty() && !self.publish,
                 "publishing further ports",
+            ),
+            (
+                own_network && !self.networks,
+                "network modes other than bridge and host",
             ),
             (spec.privileged && !self.privileged, "privileged servers"),
         ];

@@ -96,6 +96,7 @@ impl MemoryRuntime {
                 cpu_limit: true,
                 pids_limit: true,
                 mounts: true,
+                networks: true,
                 publish: true,
                 privileged: true,
                 events: true,

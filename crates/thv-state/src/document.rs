@@ -24,6 +24,13 @@ impl DocumentKind {
     }
 }
 
+/// The longest name, in bytes: with `.json` it is the longest file name that there is.
+const MAX_LEN: usize = 250;
+/// How much of a name the name of a temporary file begins with.
+const MAX_PREFIX: usize = 200;
+/// What temporary files have between their document's name and their own.
+const TEMPORARY: &str = ".json.tmp-";
+
 /// A name that is safe as a file name. Wider than [`WorkloadName`]: old files must be listed and removed too.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DocumentName(String);
@@ -36,11 +43,14 @@ pub struct InvalidDocumentName {
 }
 
 impl DocumentName {
-    /// Validates `text`: 1 to 200 bytes, no separator, control character or leading dot.
+    /// Validates `text`: 1 to 250 bytes, no separator or control character, not `.` or `..`, and not what a temporary
+    /// file is called (`.<name>.json.tmp-…`).
     pub fn new(text: impl Into<String>) -> Result<Self, InvalidDocumentName> {
         let text = text.into();
-        let safe = (1..=200).contains(&text.len())
-            && !text.starts_with('.')
+        let is_temporary = text.starts_with('.') && text.contains(TEMPORARY);
+        let safe = (1..=MAX_LEN).contains(&text.len())
+            && !matches!(text.as_str(), "." | "..")
+            && !is_temporary
             && !text.contains(['/', '\\'])
             && !text.chars().any(char::is_control);
         if safe {
@@ -55,6 +65,15 @@ impl DocumentName {
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// What the names of its temporary files begin with: they have room for no more than a part of a long one.
+    pub(crate) fn temporary_prefix(&self) -> String {
+        let mut end = self.0.len().min(MAX_PREFIX);
+        while !self.0.is_char_boundary(end) {
+            end -= 1;
+        }
+        format!(".{}{TEMPORARY}", &self.0[..end])
     }
 }
 

@@ -80,7 +80,22 @@ impl Error {
 
     /// Whether the same call may succeed later without a change by anybody.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Io { .. })
+        use io::ErrorKind as K;
+        match self {
+            // What stands in the way stays there.
+            Self::Io { source, .. } => !matches!(
+                source.kind(),
+                K::IsADirectory
+                    | K::NotADirectory
+                    | K::DirectoryNotEmpty
+                    | K::InvalidFilename
+                    | K::InvalidInput
+                    | K::AlreadyExists
+                    | K::NotFound
+                    | K::Unsupported
+            ),
+            _ => false,
+        }
     }
 
     /// A stable name for programs.

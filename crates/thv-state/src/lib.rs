@@ -32,5 +32,5 @@ pub use document::{DocumentKind, DocumentName, InvalidDocumentName};
 pub use error::{Error, Result};
 pub use local_state_store::LocalStateStore;
 pub use memory_state_store::MemoryStateStore;
-pub use state_store::{MAX_DOCUMENT, NamedDocument, StateStore};
+pub use state_store::{Keep, MAX_DOCUMENT, StateStore, Visit};
 pub use state_store_ext::StateStoreExt;

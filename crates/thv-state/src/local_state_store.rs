@@ -7,9 +7,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use thv_core::Dirs;
 
-use crate::{DocumentKind, DocumentName, Error, MAX_DOCUMENT, NamedDocument, Result, StateStore, atomic};
+use crate::{DocumentKind, DocumentName, Error, Keep, MAX_DOCUMENT, Result, StateStore, Visit, atomic};
 
 const FOLDER_MODE: u32 = 0o750;
+/// What documents end in, and nothing else in their folders.
+const SUFFIX: &str = ".json";
 
 /// Documents in `$XDG_STATE_HOME/toolhive/{runconfigs,groups}`: files of mode 0600 in folders of mode 0750.
 ///
@@ -49,6 +51,22 @@ impl LocalStateStore {
     }
 }
 
+impl LocalStateStore {
+    /// A write that has begun goes on when nobody waits for it any more. What it keeps is free when it is over.
+    async fn writing(
+        &self,
+        keep: Keep,
+        work: impl FnOnce(&Folders) -> Result<()> + Send + 'static,
+    ) -> Result<()> {
+        self.blocking(move |folders| {
+            let done = work(folders);
+            drop(keep);
+            done
+        })
+        .await
+    }
+}
+
 impl Folders {
     fn of(&self, kind: DocumentKind) -> &Path {
         match kind {
@@ -58,14 +76,14 @@ impl Folders {
     }
 
     fn path(&self, kind: DocumentKind, name: &DocumentName) -> PathBuf {
-        self.of(kind).join(format!("{name}.json"))
+        self.of(kind).join(format!("{name}{SUFFIX}"))
     }
 
     fn prepared(&self, kind: DocumentKind, name: &DocumentName) -> Result<(PathBuf, String)> {
         let folder = self.of(kind);
         atomic::create_folder(folder, FOLDER_MODE)
             .map_err(|e| Error::from_io("create the folder", folder, e))?;
-        Ok((self.path(kind, name), format!(".{name}.json.tmp-")))
+        Ok((self.path(kind, name), name.temporary_prefix()))
     }
 
     fn names(&self, kind: DocumentKind) -> Result<Vec<DocumentName>> {
@@ -80,7 +98,7 @@ impl Folders {
         for entry in entries {
             let entry = entry.map_err(failed)?;
             let file = entry.file_name();
-            let name = file.to_str().and_then(|file| file.strip_suffix(".json"));
+            let name = file.to_str().and_then(|file| file.strip_suffix(SUFFIX));
             if let Some(name) = name.and_then(|name| DocumentName::new(name).ok())
                 && entry.file_type().is_ok_and(|kind| !kind.is_dir())
             {
@@ -111,34 +129,43 @@ impl StateStore for LocalStateStore {
             .await
     }
 
-    async fn read_all(&self, kind: DocumentKind) -> Result<Vec<NamedDocument>> {
+    async fn visit(&self, kind: DocumentKind, mut visit: Visit) -> Result<()> {
         self.blocking(move |folders| {
-            let mut all = Vec::new();
             for name in folders.names(kind)? {
-                match read(kind, &name, &folders.path(kind, &name)) {
-                    // It was deleted meanwhile.
-                    Ok(None) => {}
-                    Ok(Some(bytes)) => all.push((name, Ok(bytes))),
-                    Err(error) => all.push((name, Err(error))),
+                // One that is gone was deleted meanwhile.
+                if let Some(bytes) = read(kind, &name, &folders.path(kind, &name)).transpose() {
+                    visit(name, bytes);
                 }
             }
-            Ok(all)
+            Ok(())
         })
         .await
     }
 
-    async fn replace(&self, kind: DocumentKind, name: &DocumentName, bytes: Vec<u8>) -> Result<()> {
+    async fn replace(
+        &self,
+        kind: DocumentKind,
+        name: &DocumentName,
+        bytes: Vec<u8>,
+        keep: Keep,
+    ) -> Result<()> {
         let name = name.clone();
-        self.blocking(move |folders| {
+        self.writing(keep, move |folders| {
             let (path, prefix) = folders.prepared(kind, &name)?;
             atomic::replace(&path, &prefix, &bytes).map_err(|e| Error::from_io("write", path, e))
         })
         .await
     }
 
-    async fn create(&self, kind: DocumentKind, name: &DocumentName, bytes: Vec<u8>) -> Result<()> {
+    async fn create(
+        &self,
+        kind: DocumentKind,
+        name: &DocumentName,
+        bytes: Vec<u8>,
+        keep: Keep,
+    ) -> Result<()> {
         let name = name.clone();
-        self.blocking(move |folders| {
+        self.writing(keep, move |folders| {
             let (path, prefix) = folders.prepared(kind, &name)?;
             atomic::create(&path, &prefix, &bytes).map_err(|error| match error.kind() {
                 io::ErrorKind::AlreadyExists => Error::Exists { kind, name },
@@ -148,9 +175,9 @@ impl StateStore for LocalStateStore {
         .await
     }
 
-    async fn delete(&self, kind: DocumentKind, name: &DocumentName) -> Result<()> {
+    async fn delete(&self, kind: DocumentKind, name: &DocumentName, keep: Keep) -> Result<()> {
         let name = name.clone();
-        self.blocking(move |folders| {
+        self.writing(keep, move |folders| {
             let path = folders.path(kind, &name);
             atomic::remove(&path)
                 .map(drop)

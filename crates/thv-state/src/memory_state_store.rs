@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
-use crate::{DocumentKind, DocumentName, Error, NamedDocument, Result, StateStore};
+use crate::{DocumentKind, DocumentName, Error, Keep, Result, StateStore, Visit};
 
 /// Documents that live as long as the value.
 #[derive(Debug, Default)]
@@ -30,20 +30,38 @@ impl StateStore for MemoryStateStore {
         Ok(self.documents().get(&(kind, name.clone())).cloned())
     }
 
-    async fn read_all(&self, kind: DocumentKind) -> Result<Vec<NamedDocument>> {
-        let documents = self.documents();
-        let of_kind = documents.iter().filter(|((of, _), _)| *of == kind);
-        Ok(of_kind
-            .map(|((_, name), bytes)| (name.clone(), Ok(bytes.clone())))
-            .collect())
+    async fn visit(&self, kind: DocumentKind, mut visit: Visit) -> Result<()> {
+        let of_kind: Vec<_> = {
+            let documents = self.documents();
+            let of_kind = documents.iter().filter(|((of, _), _)| *of == kind);
+            of_kind
+                .map(|((_, name), bytes)| (name.clone(), bytes.clone()))
+                .collect()
+        };
+        for (name, bytes) in of_kind {
+            visit(name, Ok(bytes));
+        }
+        Ok(())
     }
 
-    async fn replace(&self, kind: DocumentKind, name: &DocumentName, bytes: Vec<u8>) -> Result<()> {
+    async fn replace(
+        &self,
+        kind: DocumentKind,
+        name: &DocumentName,
+        bytes: Vec<u8>,
+        _keep: Keep,
+    ) -> Result<()> {
         self.documents().insert((kind, name.clone()), bytes);
         Ok(())
     }
 
-    async fn create(&self, kind: DocumentKind, name: &DocumentName, bytes: Vec<u8>) -> Result<()> {
+    async fn create(
+        &self,
+        kind: DocumentKind,
+        name: &DocumentName,
+        bytes: Vec<u8>,
+        _keep: Keep,
+    ) -> Result<()> {
         let mut documents = self.documents();
         if documents.contains_key(&(kind, name.clone())) {
             return Err(Error::Exists {
@@ -55,7 +73,7 @@ impl StateStore for MemoryStateStore {
         Ok(())
     }
 
-    async fn delete(&self, kind: DocumentKind, name: &DocumentName) -> Result<()> {
+    async fn delete(&self, kind: DocumentKind, name: &DocumentName, _keep: Keep) -> Result<()> {
         self.documents().remove(&(kind, name.clone()));
         Ok(())
     }

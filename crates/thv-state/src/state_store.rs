@@ -1,16 +1,46 @@
 //! The trait that every store implements.
 
+use std::any::Any;
+use std::fmt;
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use crate::{DocumentKind, DocumentName, Result};
 
-/// The largest document that a store reads, in bytes: 16 MiB.
-pub const MAX_DOCUMENT: u64 = 16 << 20;
+/// The largest document that a store reads, in bytes.
+pub const MAX_DOCUMENT: u64 = thv_core::MAX_DOCUMENT_SIZE as u64;
 
-/// A document with its name; one that cannot be read is its own failure.
-pub type NamedDocument = (DocumentName, Result<Vec<u8>>);
+/// What is done with each document of a kind, on a thread that may be blocked. One that cannot be read is its own failure.
+pub type Visit = Box<dyn FnMut(DocumentName, Result<Vec<u8>>) + Send>;
+
+/// What a write holds until it is over.
+///
+/// A write that has reached the operating system cannot be called back when its future is dropped. The lock that it is
+/// made under must not be free before it has happened, or it would happen in the middle of somebody else's work.
+#[derive(Clone, Default)]
+pub struct Keep(Option<Arc<dyn Any + Send + Sync>>);
+
+impl Keep {
+    /// Nothing: for what no lock protects.
+    pub fn nothing() -> Self {
+        Self(None)
+    }
+
+    /// `held` is not dropped before the write is over.
+    pub fn until_done(held: Arc<dyn Any + Send + Sync>) -> Self {
+        Self(Some(held))
+    }
+}
+
+impl Debug for Keep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keep")
+            .field("something", &self.0.is_some())
+            .finish()
+    }
+}
 
 /// Documents by kind and name.
 ///
@@ -21,23 +51,30 @@ pub type NamedDocument = (DocumentName, Result<Vec<u8>>);
 /// - `create` is exclusive: of several at once exactly one succeeds.
 /// - `delete` of what is absent is `Ok`.
 /// - Reads change nothing.
-/// - Every method is cancel-safe: dropped, it has either happened or not.
+/// - A write whose future is dropped has happened, or never will, by the time that its [`Keep`] is dropped.
 #[async_trait]
 pub trait StateStore: Debug + Send + Sync + 'static {
     /// The document, or `None`.
     async fn read(&self, kind: DocumentKind, name: &DocumentName) -> Result<Option<Vec<u8>>>;
 
-    /// All documents of a kind in the order of their names, read at once.
-    async fn read_all(&self, kind: DocumentKind) -> Result<Vec<NamedDocument>>;
+    /// Reads all documents of a kind in the order of their names, one after the other: only one is in memory.
+    async fn visit(&self, kind: DocumentKind, visit: Visit) -> Result<()>;
 
     /// Replaces the document, or creates it.
-    async fn replace(&self, kind: DocumentKind, name: &DocumentName, bytes: Vec<u8>) -> Result<()>;
+    async fn replace(
+        &self,
+        kind: DocumentKind,
+        name: &DocumentName,
+        bytes: Vec<u8>,
+        keep: Keep,
+    ) -> Result<()>;
 
     /// Creates the document; `Exists` when there is one.
-    async fn create(&self, kind: DocumentKind, name: &DocumentName, bytes: Vec<u8>) -> Result<()>;
+    async fn create(&self, kind: DocumentKind, name: &DocumentName, bytes: Vec<u8>, keep: Keep)
+    -> Result<()>;
 
     /// Deletes the document.
-    async fn delete(&self, kind: DocumentKind, name: &DocumentName) -> Result<()>;
+    async fn delete(&self, kind: DocumentKind, name: &DocumentName, keep: Keep) -> Result<()>;
 
     /// The names of all documents of a kind, in order.
     async fn list(&self, kind: DocumentKind) -> Result<Vec<DocumentName>>;

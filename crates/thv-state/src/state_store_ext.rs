@@ -1,13 +1,36 @@
 //! Run configurations as values.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use async_trait::async_trait;
 use thv_core::{RunConfig, WorkloadName};
 
-use crate::{DocumentKind, Error, Result, StateStore};
+use crate::{DocumentKind, DocumentName, Error, Keep, Result, StateStore};
 
 /// Sugar over every [`StateStore`]. Nobody implements it.
 #[async_trait]
 pub trait StateStoreExt: StateStore {
+    /// What `read` makes of each document of a kind, in the order of their names. It may block.
+    async fn read_each<T: Send + 'static>(
+        &self,
+        kind: DocumentKind,
+        read: impl for<'a> Fn(&'a DocumentName, Result<Vec<u8>>) -> T + Send + 'static,
+    ) -> Result<Vec<(DocumentName, T)>> {
+        let all = Arc::new(Mutex::new(Vec::new()));
+        let collected = Arc::clone(&all);
+        self.visit(
+            kind,
+            Box::new(move |name, bytes| {
+                let value = read(&name, bytes);
+                let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+                all.push((name, value));
+            }),
+        )
+        .await?;
+        let mut collected = collected.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(std::mem::take(&mut *collected))
+    }
+
     /// The run configuration of `name` as it is stored, or `None`.
     async fn read_run_config(&self, name: &WorkloadName) -> Result<Option<RunConfig>> {
         let document = name.into();
@@ -25,27 +48,46 @@ pub trait StateStoreExt: StateStore {
 
     /// Replaces the run configuration of `name` by one rename.
     async fn write_run_config(&self, name: &WorkloadName, config: &RunConfig) -> Result<()> {
-        self.replace(
-            DocumentKind::RunConfig,
-            &name.into(),
-            config.to_json().into_bytes(),
-        )
-        .await
+        self.write_run_config_under(name, config, Keep::nothing()).await
+    }
+
+    /// As [`write_run_config`](Self::write_run_config), under a lock that is kept until it is done.
+    async fn write_run_config_under(
+        &self,
+        name: &WorkloadName,
+        config: &RunConfig,
+        keep: Keep,
+    ) -> Result<()> {
+        let bytes = config.to_json().into_bytes();
+        self.replace(DocumentKind::RunConfig, &name.into(), bytes, keep)
+            .await
     }
 
     /// Creates the run configuration of `name`; `Exists` when there is one.
     async fn create_run_config(&self, name: &WorkloadName, config: &RunConfig) -> Result<()> {
-        self.create(
-            DocumentKind::RunConfig,
-            &name.into(),
-            config.to_json().into_bytes(),
-        )
-        .await
+        self.create_run_config_under(name, config, Keep::nothing()).await
+    }
+
+    /// As [`create_run_config`](Self::create_run_config), under a lock that is kept until it is done.
+    async fn create_run_config_under(
+        &self,
+        name: &WorkloadName,
+        config: &RunConfig,
+        keep: Keep,
+    ) -> Result<()> {
+        let bytes = config.to_json().into_bytes();
+        self.create(DocumentKind::RunConfig, &name.into(), bytes, keep)
+            .await
     }
 
     /// Deletes the run configuration of `name`.
     async fn delete_run_config(&self, name: &WorkloadName) -> Result<()> {
-        self.delete(DocumentKind::RunConfig, &name.into()).await
+        self.delete_run_config_under(name, Keep::nothing()).await
+    }
+
+    /// As [`delete_run_config`](Self::delete_run_config), under a lock that is kept until it is done.
+    async fn delete_run_config_under(&self, name: &WorkloadName, keep: Keep) -> Result<()> {
+        self.delete(DocumentKind::RunConfig, &name.into(), keep).await
     }
 }
 

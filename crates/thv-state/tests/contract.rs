@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use thv_core::Dirs;
 use thv_state::{
-    DocumentKind, DocumentName, LocalStateStore, MAX_DOCUMENT, MemoryStateStore, StateStore, StateStoreExt,
-    contract,
+    DocumentKind, DocumentName, Error, Keep, LocalStateStore, MAX_DOCUMENT, MemoryStateStore, StateStore,
+    StateStoreExt, contract,
 };
 
 #[tokio::test]
@@ -30,13 +30,94 @@ async fn files_are_private_and_nothing_temporary_is_left() {
             DocumentKind::RunConfig,
             &DocumentName::new("a").unwrap(),
             b"{}".to_vec(),
+            Keep::nothing(),
         )
         .await
         .unwrap();
     let mode = |path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(dirs.runconfigs().join("a.json")), 0o600);
-    assert_eq!(mode(dirs.runconfigs()) & 0o027, 0);
+    assert_eq!(
+        mode(dirs.runconfigs()),
+        0o750 & !umask().unwrap(),
+        "as ToolHive makes it"
+    );
     assert_eq!(std::fs::read_dir(dirs.runconfigs()).unwrap().count(), 1);
+}
+
+/// What the process that runs the tests takes away from modes.
+fn umask() -> Option<u32> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("Umask:"))?;
+    u32::from_str_radix(line.trim(), 8).ok()
+}
+
+/// There is one thread for files and it is busy: the write waits for it when its future is dropped.
+#[test]
+fn a_dropped_write_keeps_its_lock_until_it_has_happened() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(1)
+        .build()
+        .unwrap();
+    let root = tempfile::tempdir().unwrap();
+    let dirs = Dirs::under(root.path());
+    let store = LocalStateStore::new(&dirs);
+    runtime.block_on(async {
+        let (go_on, wait) = std::sync::mpsc::channel::<()>();
+        let busy = tokio::task::spawn_blocking(move || wait.recv());
+        let lock = Arc::new(());
+        let held = Arc::downgrade(&lock);
+        let name = DocumentName::new("a").unwrap();
+        let write = store.replace(
+            DocumentKind::RunConfig,
+            &name,
+            b"{}".to_vec(),
+            Keep::until_done(lock),
+        );
+        assert!(
+            tokio::time::timeout(std::time::Duration::ZERO, write)
+                .await
+                .is_err()
+        );
+        assert_eq!(held.strong_count(), 1, "nobody else may write yet");
+        go_on.send(()).unwrap();
+        busy.await.unwrap().unwrap();
+        tokio::task::spawn_blocking(|| {}).await.unwrap();
+        assert_eq!(held.strong_count(), 0);
+        assert!(dirs.runconfigs().join("a.json").exists());
+    });
+}
+
+#[tokio::test]
+async fn a_write_that_fails_leaves_what_was_there_and_nothing_temporary() {
+    let root = tempfile::tempdir().unwrap();
+    let dirs = Dirs::under(root.path());
+    let store = LocalStateStore::new(&dirs);
+    let inside = dirs.runconfigs().join("a.json/inside");
+    std::fs::create_dir_all(&inside).unwrap();
+    let name = DocumentName::new("a").unwrap();
+    let error = store
+        .replace(DocumentKind::RunConfig, &name, b"{}".to_vec(), Keep::nothing())
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, Error::Io { .. }) && !error.is_retryable(),
+        "{error:?}"
+    );
+    assert!(inside.exists());
+    assert_eq!(std::fs::read_dir(dirs.runconfigs()).unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn the_longest_names_can_be_written() {
+    let root = tempfile::tempdir().unwrap();
+    let store = LocalStateStore::new(&Dirs::under(root.path()));
+    for text in ["g".repeat(250), "é".repeat(125)] {
+        let name = DocumentName::new(text).unwrap();
+        let write = store.replace(DocumentKind::Group, &name, b"{}".to_vec(), Keep::nothing());
+        write.await.unwrap();
+        assert!(store.list(DocumentKind::Group).await.unwrap().contains(&name));
+    }
 }
 
 #[tokio::test]
@@ -45,13 +126,22 @@ async fn what_is_no_document_is_not_listed() {
     let dirs = Dirs::under(root.path());
     let store = LocalStateStore::new(&dirs);
     std::fs::create_dir_all(dirs.runconfigs().join("folder.json")).unwrap();
-    for file in [".a.json.tmp-1", "a.lock", "b.json", "with space.json"] {
+    let files = [
+        ".a.json.tmp-1",
+        ".a.json.tmp-1.json",
+        ".hidden.json",
+        ".json",
+        "a.lock",
+        "b.json",
+        "with space.json",
+    ];
+    for file in files {
         std::fs::write(dirs.runconfigs().join(file), "{}").unwrap();
     }
     let listed = store.list(DocumentKind::RunConfig).await.unwrap();
     assert_eq!(
         listed.iter().map(DocumentName::as_str).collect::<Vec<_>>(),
-        ["b", "with space"]
+        [".hidden", "b", "with space"]
     );
 }
 
@@ -76,7 +166,14 @@ async fn a_document_that_is_too_large_or_malformed_is_an_error_and_stays() {
 
 #[test]
 fn a_name_cannot_leave_its_folder() {
-    for text in ["", ".", "..", "../a", "a/b", "a\\b", "a\0b", ".hidden"] {
+    for text in ["", ".", "..", "../a", "a/b", "a\\b", "a\0b", ".a.json.tmp-12"] {
         assert!(DocumentName::new(text).is_err(), "{text:?}");
+    }
+    assert!(DocumentName::new("a".repeat(251)).is_err());
+    for text in [".hidden", "...", "a..b", "-x"] {
+        assert!(
+            DocumentName::new(text).is_ok(),
+            "{text:?}: old files have such names"
+        );
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use thv_core::{Clock, Dirs, SystemClock, WorkloadName};
-use thv_state::atomic;
+use thv_state::{DocumentName, atomic};
 
 use crate::files::{Files, Probe};
 use crate::{
@@ -195,6 +195,18 @@ impl StatusManager for FileStatusManager {
             files.remove(&name)
         })
         .await
+    }
+
+    async fn remove_misnamed(&self, raw_name: &str) -> Result<()> {
+        // What is no file name has no file either; what a workload can be called is removed under its locks.
+        let Ok(name) = DocumentName::new(raw_name) else {
+            return Ok(());
+        };
+        if WorkloadName::new(raw_name).is_ok() {
+            return Ok(());
+        }
+        self.blocking(move |files| files.remove_misnamed(name.as_str()))
+            .await
     }
 
     async fn claim_is_current(&self, name: &WorkloadName, claim: &ClaimId) -> Result<bool> {

@@ -368,6 +368,12 @@ impl Files {
         self.remove_locks(name, toolhive.is_some(), &["owner", "op", "guard"])
     }
 
+    /// Status file and PID files; there is neither a record nor a lock.
+    pub(crate) fn remove_misnamed(&self, raw_name: &str) -> Result<()> {
+        gone(self.status(raw_name))?;
+        self.pid_files(raw_name).into_iter().try_for_each(gone)
+    }
+
     pub(crate) fn owner_id(&self) -> Result<String> {
         let path = self.lifecycle.join("owner-id");
         let read = || -> Result<Option<String>> {

@@ -29,6 +29,11 @@ impl OpGuard {
         &self.name
     }
 
+    /// What holds the lock as long as it lives: for work that cannot be cancelled once it has begun.
+    pub fn held(&self) -> Arc<dyn Any + Send + Sync> {
+        Arc::clone(&self.held)
+    }
+
     /// Keeps the lock as long as work goes on that cannot be cancelled.
     pub(crate) fn share(&self) -> Self {
         Self {

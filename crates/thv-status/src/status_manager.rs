@@ -77,6 +77,12 @@ pub trait StatusManager: Debug + Send + Sync + 'static {
     /// Removes status file, PID files and, last, the record; then the locks, while they are held.
     async fn remove(&self, name: &WorkloadName, op: OpGuard) -> Result<()>;
 
+    /// Removes the status file and the PID files of a name that no workload can have today; it has no record and no
+    /// locks. Where only valid names can be, there is nothing to do.
+    async fn remove_misnamed(&self, _raw_name: &str) -> Result<()> {
+        Ok(())
+    }
+
     /// Whether the record names this claim.
     async fn claim_is_current(&self, name: &WorkloadName, claim: &ClaimId) -> Result<bool>;
 

@@ -3,9 +3,8 @@
 use std::fmt;
 
 use super::feature::{Enforcement, Feature, Field, MiddlewareType};
-use crate::RunConfig;
-use crate::gojson::Json;
-use crate::record::same_key;
+use super::parameters::{is_implied, is_without_effect};
+use crate::{IsolationIntent, MiddlewareConfig, RunConfig};
 
 /// Everything that a configuration asks for and that would not be there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +31,8 @@ pub enum Reason {
     Unknown,
     /// Its value means nothing.
     Invalid,
+    /// It names something that has to be looked up before the configuration is saved, and was not.
+    Unresolved,
 }
 
 impl Refusal {
@@ -43,6 +44,13 @@ impl Refusal {
     /// The keys and types that are refused.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.refused.iter().map(|refused| refused.key.as_str())
+    }
+
+    /// Whether all of it says something that means nothing, rather than asking for what is not there.
+    pub fn is_invalid(&self) -> bool {
+        self.refused
+            .iter()
+            .all(|refused| matches!(refused.reason, Reason::Invalid | Reason::Unresolved))
     }
 
     /// A stable name of the kind of error.
@@ -65,6 +73,7 @@ impl fmt::Display for Refusal {
                 Reason::NotBuiltYet => "not built yet",
                 Reason::Unknown => "unknown",
                 Reason::Invalid => "invalid",
+                Reason::Unresolved => "not resolved",
             };
             write!(f, "{separator}{key} ({reason})")?;
         }
@@ -94,7 +103,13 @@ pub fn check(config: &RunConfig) -> Result<(), Refusal> {
     if config.session_ttl().is_err() {
         refuse(Field::SessionTtl.key(), Reason::Invalid);
     }
-    // Keys of ours exist to be kept: one that this version does not know is a promise that it cannot keep.
+    if config.has_unresolved_profile() {
+        refuse("permission_profile_name_or_path", Reason::Unresolved);
+    }
+    // Keys of ours exist to be kept: what this version does not know is a promise that it cannot keep.
+    if let Some(IsolationIntent::Unknown(_)) = config.thv.isolation {
+        refuse("thv.isolation", Reason::Unknown);
+    }
     for key in config.thv.extra.keys() {
         refuse(&format!("thv.{key}"), Reason::Unknown);
     }
@@ -103,15 +118,8 @@ pub fn check(config: &RunConfig) -> Result<(), Refusal> {
         .iter()
         .chain(&config.additional_middleware_configs)
     {
-        match middleware.kind.parse::<MiddlewareType>() {
-            Err(_) => refuse(&middleware.kind, Reason::Unknown),
-            Ok(kind) => {
-                let enforcement = Feature::Middleware(kind).enforcement();
-                if enforcement == Enforcement::NotBuiltYet && !is_without_effect(kind, &middleware.parameters)
-                {
-                    refuse(kind.as_str(), Reason::NotBuiltYet);
-                }
-            }
+        if let Some(reason) = judge(config, middleware) {
+            refuse(&middleware.kind, reason);
         }
     }
     if refused.is_empty() {
@@ -121,6 +129,19 @@ pub fn check(config: &RunConfig) -> Result<(), Refusal> {
     }
 }
 
+/// Why a middleware is refused, if it is.
+fn judge(config: &RunConfig, middleware: &MiddlewareConfig) -> Option<Reason> {
+    let Ok(kind) = middleware.kind.parse::<MiddlewareType>() else {
+        return Some(Reason::Unknown);
+    };
+    let honoured = match Feature::Middleware(kind).enforcement() {
+        Enforcement::Enforced => is_implied(kind, &middleware.parameters, config),
+        Enforcement::NoEffectOnSafety => true,
+        Enforcement::NotBuiltYet => is_without_effect(kind, &middleware.parameters),
+    };
+    (!honoured).then_some(Reason::NotBuiltYet)
+}
+
 /// Whether a configuration says anything with `field`.
 fn is_asked_for(config: &RunConfig, field: Field) -> bool {
     match field {
@@ -128,6 +149,13 @@ fn is_asked_for(config: &RunConfig, field: Field) -> bool {
             .remote_auth_config
             .as_ref()
             .is_some_and(|auth| !auth.is_without_effect()),
+        Field::TargetHost => {
+            let here = ["", "127.0.0.1", "localhost"];
+            !config.is_remote()
+                && !here
+                    .iter()
+                    .any(|host| config.target_host.eq_ignore_ascii_case(host))
+        }
         Field::AllowedOrigins => !config.allowed_origins.is_empty(),
         Field::Oidc => config.oidc_config.is_some(),
         Field::TokenExchange => config.token_exchange_config.is_some(),
@@ -144,12 +172,17 @@ fn is_asked_for(config: &RunConfig, field: Field) -> bool {
         Field::RateLimit => config.rate_limit_config.is_some(),
         Field::Secrets => !config.secrets.is_empty(),
         Field::PodTemplatePatch => !config.k8s_pod_template_patch.is_empty(),
+        Field::AllowDockerGateway => config.allow_docker_gateway,
         Field::TrustProxyHeaders => config.trust_proxy_headers,
         Field::StrictProtocolValidation => config.strict_protocol_validation,
         Field::Stateless => config.stateless,
         Field::SessionTtl => !config.session_ttl.is_empty(),
         Field::ToolsFilter => !config.tools_filter.is_empty(),
         Field::ToolsOverride => !config.tools_override.is_empty(),
+        Field::PrintOverlays => config
+            .ignore_config
+            .as_ref()
+            .is_some_and(|ignore| ignore.print_overlays),
         Field::ValidatingWebhooks => !config.validating_webhooks.is_empty(),
         Field::MutatingWebhooks => !config.mutating_webhooks.is_empty(),
         Field::EndpointPrefix => !config.endpoint_prefix.is_empty(),
@@ -167,48 +200,5 @@ fn is_asked_for(config: &RunConfig, field: Field) -> bool {
             .scaling_config
             .as_ref()
             .is_some_and(|scaling| !scaling.is_default()),
-    }
-}
-
-/// Whether a middleware with these parameters changes nothing: `auth` without OIDC, `telemetry` without exporter.
-///
-/// Parameters that are not understood count as an effect.
-pub fn is_without_effect(kind: MiddlewareType, parameters: &Json) -> bool {
-    match kind {
-        MiddlewareType::Auth => absent(parameters, "oidc_config"),
-        MiddlewareType::Telemetry => {
-            let Some(config) = values(parameters, "config") else {
-                return false;
-            };
-            config.iter().all(|config| {
-                config.is_null()
-                    || (absent(config, "endpoint") && absent(config, "enablePrometheusMetricsPath"))
-            })
-        }
-        _ => false,
-    }
-}
-
-/// Whether an object (or null) lacks `key`, in every spelling that Go would take for it, or has Go's empty value there.
-fn absent(json: &Json, key: &str) -> bool {
-    values(json, key).is_some_and(|values| {
-        values
-            .iter()
-            .all(|value| value.is_null() || value.as_str() == Some("") || value.as_bool() == Some(false))
-    })
-}
-
-/// All values of `key` in an object, of null none; nothing if `json` is something else.
-fn values<'a>(json: &'a Json, key: &str) -> Option<Vec<&'a Json>> {
-    match json {
-        Json::Null => Some(Vec::new()),
-        Json::Object(pairs) => Some(
-            pairs
-                .iter()
-                .filter(|(found, _)| same_key(found, key))
-                .map(|(_, value)| value)
-                .collect(),
-        ),
-        _ => None,
     }
 }

@@ -24,8 +24,9 @@ pub enum Feature {
 }
 
 impl Feature {
-    /// The enforcement table. What is said of a middleware holds where it has an effect at all: see
-    /// [`is_without_effect`](super::is_without_effect).
+    /// The enforcement table. What is said of a middleware holds where it has an effect at all
+    /// ([`is_without_effect`](super::is_without_effect)), and of an enforced one where its parameters say what the
+    /// configuration says besides ([`is_implied`](super::is_implied)).
     pub fn enforcement(self) -> Enforcement {
         use Enforcement::{Enforced, NoEffectOnSafety, NotBuiltYet};
         use Field as F;
@@ -35,7 +36,7 @@ impl Feature {
             | Self::Field(F::AllowedOrigins | F::PlaintextHeaders | F::Secrets | F::SessionTtl) => Enforced,
 
             Self::Middleware(M::McpParser | M::UsageMetrics | M::Recovery)
-            | Self::Field(F::RuntimeConfig) => NoEffectOnSafety,
+            | Self::Field(F::RuntimeConfig | F::AllowDockerGateway) => NoEffectOnSafety,
 
             Self::Middleware(
                 M::Audit
@@ -76,7 +77,9 @@ impl Feature {
                 | F::EndpointPrefix
                 | F::SecretHeaders
                 | F::EmbeddedAuthServer
-                | F::Scaling,
+                | F::Scaling
+                | F::TargetHost
+                | F::PrintOverlays,
             ) => NotBuiltYet,
         }
     }
@@ -182,6 +185,8 @@ spelled! {
     Field, key {
         /// Login at a remote server.
         RemoteAuth = "remote_auth_config",
+        /// Another host of the server than this one; of a remote server it says nothing new.
+        TargetHost = "target_host",
         /// Accepted origins.
         AllowedOrigins = "allowed_origins",
         /// Authentication of clients.
@@ -208,6 +213,8 @@ spelled! {
         Secrets = "secrets",
         /// Patch of a pod.
         PodTemplatePatch = "k8s_pod_template_patch",
+        /// A way out of isolation: without it a server reaches less.
+        AllowDockerGateway = "allow_docker_gateway",
         /// Belief in forwarded headers.
         TrustProxyHeaders = "trust_proxy_headers",
         /// Refusal of unknown protocol versions.
@@ -220,6 +227,8 @@ spelled! {
         ToolsFilter = "tools_filter",
         /// Other names of tools.
         ToolsOverride = "tools_override",
+        /// Printing what ignore files hide.
+        PrintOverlays = "ignore_config.PrintOverlays",
         /// Webhooks that may refuse calls.
         ValidatingWebhooks = "validating_webhooks",
         /// Webhooks that may change calls.

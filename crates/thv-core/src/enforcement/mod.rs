@@ -20,6 +20,8 @@
 
 mod check;
 mod feature;
+mod parameters;
 
-pub use check::{Reason, Refusal, Refused, check, is_without_effect};
+pub use check::{Reason, Refusal, Refused, check};
 pub use feature::{Enforcement, Feature, Field, MiddlewareType, UnknownMiddleware};
+pub use parameters::{is_implied, is_without_effect};

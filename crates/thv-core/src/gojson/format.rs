@@ -224,6 +224,18 @@ fn string_length(text: &str) -> usize {
     text.len()
 }
 
+/// `text` with the characters escaped that Go escapes in every string.
+pub(super) fn html_escaped(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    write_html_escaped(&mut bytes, text).expect("writing to memory cannot fail");
+    String::from_utf8(bytes).expect("text and escapes are UTF-8")
+}
+
+/// `text` as Go writes it, with its quotes.
+pub(super) fn string_literal(text: &str) -> String {
+    to_string(text).expect("a string can always be written to memory")
+}
+
 fn write_html_escaped<W: ?Sized + io::Write>(writer: &mut W, text: &str) -> io::Result<()> {
     let mut rest = text;
     while let Some(at) = rest.find(['<', '>', '&', '\u{2028}', '\u{2029}']) {

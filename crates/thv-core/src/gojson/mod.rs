@@ -1,8 +1,9 @@
 //! JSON exactly as Go's `encoding/json` writes it.
 //!
 //! ToolHive's files are written by Go: `<`, `>` and `&` inside strings are escaped, floats have Go's form, and
-//! sections that a program passes on keep the order of their keys. Everything here keeps order by itself: objects
-//! are lists of pairs, so that no feature of `serde_json` chosen elsewhere in a build changes what is written.
+//! sections that a program passes on keep the order of their keys and their escapes. Everything here keeps order by
+//! itself, in lists of pairs, and [`Json::parse`] is a reader of its own: the features `preserve_order` and
+//! `arbitrary_precision` of `serde_json`, chosen elsewhere in a build, change nothing.
 //!
 //! ```
 //! use thv_core::gojson::{self, Json};
@@ -18,11 +19,13 @@
 mod duration;
 mod format;
 mod parse;
+mod string;
 mod time;
 mod value;
 
 pub use duration::{GoDuration, ParseDurationError};
 pub use format::{to_string, to_string_pretty};
-pub use parse::{MAX_DEPTH, ParseJsonError};
+pub use parse::{MAX_DEPTH, MAX_VALUES, ParseJsonError};
+pub use string::JsonString;
 pub use time::{GoTime, ParseTimeError, rfc3339_nano};
 pub use value::{Json, JsonNumber};

@@ -1,9 +1,13 @@
 //! A strict, bounded reader of JSON text.
 
+use super::JsonString;
 use super::value::{Json, JsonNumber};
 
 /// How deep arrays and objects may be nested.
 pub const MAX_DEPTH: usize = 128;
+
+/// How many values a document may have. A value takes more memory than the two bytes that it may take in a file.
+pub const MAX_VALUES: usize = 100_000;
 
 /// Why bytes are not JSON. The text itself is not in the message: it may hold secrets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,7 +32,11 @@ impl ParseJsonError {
 
 pub(super) fn parse(bytes: &[u8]) -> Result<Json, ParseJsonError> {
     let text = replace_invalid_utf8(bytes);
-    let mut parser = Parser { text: &text, at: 0 };
+    let mut parser = Parser {
+        text: &text,
+        at: 0,
+        values: 0,
+    };
     parser.skip_space();
     parser.value(0).map_err(|problem| parser.located(problem))
 }
@@ -49,6 +57,7 @@ fn replace_invalid_utf8(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
 struct Parser<'a> {
     text: &'a str,
     at: usize,
+    values: usize,
 }
 
 type Step<T> = Result<T, &'static str>;
@@ -83,6 +92,10 @@ impl<'a> Parser<'a> {
     }
 
     fn value(&mut self, depth: usize) -> Step<Json> {
+        self.values += 1;
+        if self.values > MAX_VALUES {
+            return Err("more values than a configuration can have");
+        }
         match self.peek() {
             None => Err("unexpected end"),
             Some(b'{' | b'[') if depth >= MAX_DEPTH => Err("nested too deeply"),
@@ -177,9 +190,11 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn string(&mut self) -> Step<String> {
+    fn string(&mut self) -> Step<JsonString> {
+        let start = self.at;
         self.at += 1;
         let mut text = String::new();
+        let mut escaped = false;
         loop {
             let rest: &'a str = &self.text[self.at..];
             let end = rest
@@ -191,10 +206,16 @@ impl<'a> Parser<'a> {
             match rest.as_bytes()[end] {
                 b'"' => {
                     self.at += 1;
-                    return Ok(text);
+                    let literal = &self.text[start..self.at];
+                    return Ok(if escaped {
+                        JsonString::from_literal(text, literal)
+                    } else {
+                        text.into()
+                    });
                 }
                 b'\\' => {
                     self.at += 1;
+                    escaped = true;
                     text.push(self.escape()?);
                 }
                 _ => return Err("control character in a string"),

@@ -5,10 +5,12 @@ use std::fmt;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 
-use super::format::go_float;
+use super::JsonString;
+use super::format::{go_float, string_literal};
 use super::parse::{self, ParseJsonError};
 
-/// A JSON value whose objects keep their order (and repeated keys) and whose numbers keep their text.
+/// A JSON value whose objects keep their order (and repeated keys), whose numbers keep their text and whose strings keep
+/// their escapes.
 ///
 /// `Debug` shows shapes and keys, never strings: a value of this type often is a section of somebody's
 /// configuration, and such sections hold credentials.
@@ -22,11 +24,11 @@ pub enum Json {
     /// A number, as it was written.
     Number(JsonNumber),
     /// A string, decoded.
-    String(String),
+    String(JsonString),
     /// A list.
     Array(Vec<Json>),
     /// Pairs in the order in which they were written.
-    Object(Vec<(String, Json)>),
+    Object(Vec<(JsonString, Json)>),
 }
 
 /// A number of a JSON document, kept as its text so that no digit is lost.
@@ -36,7 +38,8 @@ pub struct JsonNumber(String);
 impl Json {
     /// Reads the first JSON value of `bytes`; what follows it is ignored, as Go's decoder does.
     ///
-    /// Bytes that are not UTF-8 become U+FFFD, as in Go. Nesting is limited to [`MAX_DEPTH`](super::MAX_DEPTH).
+    /// Bytes that are not UTF-8 become U+FFFD, as in Go. Nesting is limited to [`MAX_DEPTH`](super::MAX_DEPTH), and the
+    /// number of values to [`MAX_VALUES`](super::MAX_VALUES).
     pub fn parse(bytes: &[u8]) -> Result<Self, ParseJsonError> {
         parse::parse(bytes)
     }
@@ -46,7 +49,7 @@ impl Json {
         self.as_object()?
             .iter()
             .rev()
-            .find(|(name, _)| name == key)
+            .find(|(name, _)| *name == *key)
             .map(|(_, value)| value)
     }
 
@@ -56,14 +59,14 @@ impl Json {
             Self::Object(pairs) => pairs
                 .iter_mut()
                 .rev()
-                .find(|(name, _)| name == key)
+                .find(|(name, _)| *name == *key)
                 .map(|(_, value)| value),
             _ => None,
         }
     }
 
     /// The pairs, if this is an object.
-    pub fn as_object(&self) -> Option<&[(String, Json)]> {
+    pub fn as_object(&self) -> Option<&[(JsonString, Json)]> {
         match self {
             Self::Object(pairs) => Some(pairs),
             _ => None,
@@ -105,6 +108,36 @@ impl Json {
     /// Whether this is `null`.
     pub fn is_null(&self) -> bool {
         matches!(self, Self::Null)
+    }
+
+    /// The text of this value without white space, with every escape as it was written.
+    fn write_compact(&self, text: &mut String) {
+        let string = |string: &JsonString, text: &mut String| match string.literal() {
+            Some(literal) => text.push_str(literal),
+            None => text.push_str(&string_literal(string)),
+        };
+        match self {
+            Self::Null => text.push_str("null"),
+            Self::Bool(value) => text.push_str(if *value { "true" } else { "false" }),
+            Self::Number(number) => text.push_str(number.as_str()),
+            Self::String(value) => string(value, text),
+            Self::Array(items) => {
+                for (at, item) in items.iter().enumerate() {
+                    text.push(if at == 0 { '[' } else { ',' });
+                    item.write_compact(text);
+                }
+                text.push_str(if items.is_empty() { "[]" } else { "]" });
+            }
+            Self::Object(pairs) => {
+                for (at, (key, value)) in pairs.iter().enumerate() {
+                    text.push(if at == 0 { '{' } else { ',' });
+                    string(key, text);
+                    text.push(':');
+                    value.write_compact(text);
+                }
+                text.push_str(if pairs.is_empty() { "{}" } else { "}" });
+            }
+        }
     }
 
     /// What kind of value this is, for messages.
@@ -167,19 +200,24 @@ impl From<u64> for Json {
 
 impl From<&str> for Json {
     fn from(value: &str) -> Self {
-        Self::String(value.to_owned())
+        Self::String(value.into())
     }
 }
 
 impl From<String> for Json {
     fn from(value: String) -> Self {
-        Self::String(value)
+        Self::String(value.into())
     }
 }
 
-impl FromIterator<(String, Json)> for Json {
-    fn from_iter<I: IntoIterator<Item = (String, Json)>>(pairs: I) -> Self {
-        Self::Object(pairs.into_iter().collect())
+impl<K: Into<JsonString>> FromIterator<(K, Json)> for Json {
+    fn from_iter<I: IntoIterator<Item = (K, Json)>>(pairs: I) -> Self {
+        Self::Object(
+            pairs
+                .into_iter()
+                .map(|(key, value)| (key.into(), value))
+                .collect(),
+        )
     }
 }
 
@@ -198,7 +236,10 @@ impl fmt::Debug for Json {
             Self::String(text) if text.is_empty() => f.write_str("\"\""),
             Self::String(_) => f.write_str("\"…\""),
             Self::Array(items) => f.debug_list().entries(items).finish(),
-            Self::Object(pairs) => f.debug_map().entries(pairs.iter().map(|(k, v)| (k, v))).finish(),
+            Self::Object(pairs) => {
+                let shown = pairs.iter().map(|(key, value)| (key.as_str(), value));
+                f.debug_map().entries(shown).finish()
+            }
         }
     }
 }
@@ -209,7 +250,10 @@ impl Serialize for Json {
             Self::Null => serializer.serialize_unit(),
             Self::Bool(value) => serializer.serialize_bool(*value),
             Self::Number(number) => number.serialize(serializer),
-            Self::String(text) => serializer.serialize_str(text),
+            Self::String(text) => match text.literal() {
+                None => serializer.serialize_str(text),
+                Some(literal) => serialize_raw(literal.to_owned(), serializer),
+            },
             Self::Array(items) => {
                 let mut seq = serializer.serialize_seq(Some(items.len()))?;
                 for item in items {
@@ -217,10 +261,16 @@ impl Serialize for Json {
                 }
                 seq.end()
             }
+            // A serializer takes keys as text only.
+            Self::Object(pairs) if pairs.iter().any(|(key, _)| key.literal().is_some()) => {
+                let mut text = String::new();
+                self.write_compact(&mut text);
+                serialize_raw(text, serializer)
+            }
             Self::Object(pairs) => {
                 let mut map = serializer.serialize_map(Some(pairs.len()))?;
                 for (key, value) in pairs {
-                    map.serialize_entry(key, value)?;
+                    map.serialize_entry(key.as_str(), value)?;
                 }
                 map.end()
             }
@@ -240,13 +290,22 @@ impl Serialize for JsonNumber {
         if let Some(value) = self.as_f64().filter(|value| go_float(*value) == self.0) {
             return serializer.serialize_f64(value);
         }
-        serde_json::value::RawValue::from_string(self.0.clone())
-            .map_err(serde::ser::Error::custom)?
-            .serialize(serializer)
+        serialize_raw(self.0.clone(), serializer)
     }
 }
 
-/// Numbers that are not integers get Go's form this way; only [`Json::parse`] keeps their text.
+/// Text that is JSON already, as it is.
+fn serialize_raw<S: Serializer>(text: String, serializer: S) -> Result<S::Ok, S::Error> {
+    serde_json::value::RawValue::from_string(text)
+        .map_err(serde::ser::Error::custom)?
+        .serialize(serializer)
+}
+
+/// What the map is called as which `serde_json` hands over a number with its feature `arbitrary_precision`.
+const NUMBER_TOKEN: &str = "$serde_json::private::Number";
+
+/// Numbers that are not integers get Go's form this way, and strings the escapes that Go chooses; only [`Json::parse`]
+/// keeps how they were written.
 impl<'de> Deserialize<'de> for Json {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(JsonVisitor)
@@ -312,8 +371,15 @@ impl<'de> Visitor<'de> for JsonVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json, A::Error> {
         let mut pairs = Vec::new();
-        while let Some(pair) = map.next_entry()? {
-            pairs.push(pair);
+        while let Some((key, value)) = map.next_entry::<String, Json>()? {
+            if pairs.is_empty()
+                && key == NUMBER_TOKEN
+                && let Some(text) = value.as_str()
+                && let Ok(number @ Json::Number(_)) = Json::parse(text.as_bytes())
+            {
+                return Ok(number);
+            }
+            pairs.push((key.into(), value));
         }
         Ok(Json::Object(pairs))
     }

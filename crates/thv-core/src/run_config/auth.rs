@@ -7,11 +7,11 @@ go_struct! {
     /// `oidc_config`: how clients of the proxy are authenticated. All keys are always written.
     pub struct OidcConfig {
         /// Issuer of the tokens.
-        issuer: String = "Issuer" [always];
+        issuer: String = "Issuer" [always url];
         /// Audience that a token must have.
         audience: String = "Audience" [always];
         /// Address of the key set, where it is not discovered.
-        jwks_url: String = "JWKSURL" [always];
+        jwks_url: String = "JWKSURL" [always url];
         /// Client id for introspection.
         client_id: String = "ClientID" [always];
         /// Client secret for introspection.
@@ -25,9 +25,9 @@ go_struct! {
         /// Whether the issuer may be reached over plain HTTP.
         insecure_allow_http: bool = "InsecureAllowHTTP" [always];
         /// Introspection endpoint for opaque tokens.
-        introspection_url: String = "IntrospectionURL" [always];
+        introspection_url: String = "IntrospectionURL" [always url];
         /// The resource that the proxy names itself (RFC 9728).
-        resource_url: String = "ResourceURL" [always];
+        resource_url: String = "ResourceURL" [always url];
         /// Scopes that the resource metadata lists; written as `null` when there is none.
         scopes: Option<Vec<String>> = "Scopes" [always];
     }
@@ -37,7 +37,7 @@ go_struct! {
     /// `token_exchange_config`: the caller's token is exchanged for another one (RFC 8693).
     pub struct TokenExchangeConfig {
         /// Token endpoint.
-        token_url: String = "token_url" [always];
+        token_url: String = "token_url" [always url];
         /// Client id at that endpoint.
         client_id: String = "client_id" [always];
         /// Client secret at that endpoint.

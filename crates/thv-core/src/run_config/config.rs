@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::{
-    AuditConfig, AwsStsConfig, HeaderForwardConfig, IgnoreConfig, IsolationIntent, MiddlewareConfig,
-    OidcConfig, PlainTextSecret, RateLimitConfig, RemoteAuthConfig, RuntimeConfig, ScalingConfig,
-    TelemetryConfig, ThvSection, TokenExchangeConfig, ToolOverride, UpstreamSwapConfig, WebhookConfig,
+    AuditConfig, AwsStsConfig, HeaderForwardConfig, IgnoreConfig, MiddlewareConfig, OidcConfig,
+    PlainTextSecret, RateLimitConfig, RemoteAuthConfig, RuntimeConfig, ScalingConfig, TelemetryConfig,
+    ThvSection, TokenExchangeConfig, ToolOverride, UpstreamSwapConfig, WebhookConfig,
 };
 use crate::gojson::{GoDuration, Json, ParseDurationError};
 use crate::record::go_struct;
@@ -34,19 +34,19 @@ go_struct! {
         /// Generation of the Kubernetes resource that this came from; 0 means none.
         mcpserver_generation: i64 = "mcpserver_generation";
         /// Image reference; of a remote workload its URL or nothing.
-        image: String = "image" [always];
+        image: String = "image" [always url];
         /// URL of a remote server. Not empty means that the workload is remote.
-        remote_url: String = "remote_url";
+        remote_url: String = "remote_url" [url];
         /// Registry API that the server was found in.
-        registry_api_url: String = "registry_api_url";
+        registry_api_url: String = "registry_api_url" [url];
         /// Registry document that the server was found in.
-        registry_url: String = "registry_url";
+        registry_url: String = "registry_url" [url];
         /// Name of the registry entry; empty means that the server does not come from a registry.
         registry_server_name: String = "registry_server_name";
         /// How the proxy logs in to the remote server.
         remote_auth_config: Option<RemoteAuthConfig> = "remote_auth_config";
         /// Arguments of the server.
-        cmd_args: Vec<String> = "cmd_args";
+        cmd_args: Vec<String> = "cmd_args" [secret];
         /// Name as it was given or derived.
         name: String = "name" [always];
         /// Name of the container.
@@ -104,7 +104,7 @@ go_struct! {
         /// Prefix that keeps the rate limits of installations apart.
         rate_limit_namespace: String = "rate_limit_namespace";
         /// References to secrets; see [`SecretReference`](crate::SecretReference).
-        secrets: Vec<String> = "secrets";
+        secrets: Vec<String> = "secrets" [references];
         /// Patch of the Kubernetes pod template, as JSON text.
         k8s_pod_template_patch: String = "k8s_pod_template_patch" [secret];
         /// Whether network isolation is wanted. It is the default, and not a demand; see [`ThvSection`].
@@ -193,14 +193,30 @@ impl RunConfig {
     }
 
     /// Whether the workload must not start where network isolation cannot be enforced, because the user said so or
-    /// because its profile limits what it may reach.
+    /// because its profile limits what it may reach. A profile that is named and not there is taken to limit it.
     pub fn requires_isolation(&self) -> bool {
-        self.thv.isolation == Some(IsolationIntent::Required)
+        let limits = |profile: &PermissionProfile| profile.has_bridge_mode() && profile.limits_outbound();
+        self.thv.isolation.is_some()
             || (!self.is_remote()
-                && self
-                    .permission_profile
-                    .as_ref()
-                    .is_some_and(|profile| profile.has_bridge_mode() && profile.limits_outbound()))
+                && (self.has_unresolved_profile()
+                    || self.permission_profile.as_ref().is_some_and(limits)
+                    || self.named_profile().as_ref().is_some_and(limits)))
+    }
+
+    /// Whether the profile is the path of a file that has not been read. Of remote workloads none is asked for.
+    pub fn has_unresolved_profile(&self) -> bool {
+        !self.is_remote()
+            && self.permission_profile.is_none()
+            && !self.permission_profile_name_or_path.is_empty()
+            && self.named_profile().is_none()
+    }
+
+    /// The built-in profile that is named where none is written.
+    pub(super) fn named_profile(&self) -> Option<PermissionProfile> {
+        if self.permission_profile.is_some() {
+            return None;
+        }
+        PermissionProfile::builtin(&self.permission_profile_name_or_path)
     }
 
     /// Credentials that stand in the configuration itself, where a reference to a secret belongs. They are to be moved

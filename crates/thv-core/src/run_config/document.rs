@@ -3,14 +3,15 @@
 use serde::Serialize;
 
 use super::{RunConfig, RunConfigError};
+use crate::ProxyMode;
 use crate::gojson::{self, Json};
-use crate::record::{Field, FieldError, same_key};
+use crate::record::{Field, go_struct_field, same_key};
 
 /// The schema version that is written.
 pub const SCHEMA_VERSION: &str = "v0.1.0";
 
 /// The largest document that is read, in bytes.
-pub const MAX_DOCUMENT_SIZE: usize = 16 * 1024 * 1024;
+pub const MAX_DOCUMENT_SIZE: usize = 4 * 1024 * 1024;
 
 pub(crate) fn parse_document(bytes: &[u8]) -> Result<Json, RunConfigError> {
     if bytes.len() > MAX_DOCUMENT_SIZE {
@@ -62,22 +63,13 @@ impl RunConfig {
     }
 }
 
-impl Field for RunConfig {
-    fn read(json: Json) -> Result<Self, FieldError> {
-        let Json::Object(mut pairs) = json else {
-            return Err(FieldError::expected("an object", &json));
-        };
-        // An empty text is what Go has when there is none; as a transport or proxy mode it would be an error.
-        let may_be_empty = |key: &str| same_key(key, "transport") || same_key(key, "proxy_mode");
-        pairs.retain(|(key, value)| value.as_str() != Some("") || !may_be_empty(key));
-        Self::read_pairs(pairs)
-    }
-
-    fn write(&self) -> Json {
-        Json::Object(self.write_pairs())
-    }
-
-    fn is_empty(&self) -> bool {
-        false
-    }
-}
+go_struct_field!(RunConfig => |pairs| {
+    // An empty text is what Go has when there is none; as a transport it would be an error. A proxy mode that means
+    // nothing is replaced at the next load by the one that counts: no reason to lose sight of a workload.
+    let says_nothing = |key: &str, value: &Json| match value.as_str() {
+        Some("") => same_key(key, "transport") || same_key(key, "proxy_mode"),
+        Some(text) => same_key(key, "proxy_mode") && text.parse::<ProxyMode>().is_err(),
+        None => false,
+    };
+    pairs.retain(|(key, value)| !says_nothing(key, value));
+});

@@ -12,6 +12,8 @@ pub enum Normalization {
     SchemaVersion,
     /// The proxy mode was set to the one that counts.
     ProxyMode,
+    /// A built-in profile that was only named was filled in.
+    Profile,
     /// Isolation was switched off because the network mode of the profile excludes it.
     IsolationOff,
     /// A sampling rate of telemetry middleware became text.
@@ -32,6 +34,10 @@ impl RunConfig {
         if self.proxy_mode != mode {
             self.proxy_mode = mode;
             made.push(Normalization::ProxyMode);
+        }
+        if let Some(profile) = self.named_profile() {
+            self.permission_profile = Some(profile);
+            made.push(Normalization::Profile);
         }
         let excluded = self
             .permission_profile

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::gojson::Json;
-use crate::record::{Field, FieldError, go_struct, go_struct_field, same_key};
+use crate::gojson::{Json, JsonString};
+use crate::record::{go_struct, go_struct_field, same_key};
 
 go_struct! {
     /// `audit_config`: which events go to the audit log.
@@ -35,7 +35,7 @@ go_struct! {
     /// `telemetry_config`: traces and metrics of the proxy.
     pub struct TelemetryConfig {
         /// OTLP endpoint.
-        endpoint: String = "endpoint";
+        endpoint: String = "endpoint" [url];
         /// Service name.
         service_name: String = "serviceName";
         /// Service version.
@@ -59,7 +59,7 @@ go_struct! {
         /// Environment variables that become attributes.
         environment_variables: Vec<String> = "environmentVariables";
         /// Further attributes.
-        custom_attributes: BTreeMap<String, String> = "customAttributes";
+        custom_attributes: BTreeMap<String, String> = "customAttributes" [secret];
         /// Whether old attribute names are sent too.
         use_legacy_attributes: bool = "useLegacyAttributes" [always];
         /// File with certificate authorities for OTLP.
@@ -76,32 +76,18 @@ impl TelemetryConfig {
     }
 }
 
-impl Field for TelemetryConfig {
-    fn read(json: Json) -> Result<Self, FieldError> {
-        let Json::Object(mut pairs) = json else {
-            return Err(FieldError::expected("an object", &json));
-        };
-        sampling_rate_to_text(&mut pairs);
-        Self::read_pairs(pairs)
-    }
-
-    fn write(&self) -> Json {
-        Json::Object(self.write_pairs())
-    }
-
-    fn is_empty(&self) -> bool {
-        false
-    }
-}
+go_struct_field!(TelemetryConfig => |pairs| {
+    sampling_rate_to_text(pairs);
+});
 
 /// Old files have the sampling rate as a number. Says whether it was one.
-pub(super) fn sampling_rate_to_text(pairs: &mut [(String, Json)]) -> bool {
+pub(super) fn sampling_rate_to_text(pairs: &mut [(JsonString, Json)]) -> bool {
     let mut changed = false;
     for (key, value) in pairs {
         if same_key(key, "samplingRate")
             && let Json::Number(number) = value
         {
-            *value = Json::String(number.as_str().to_owned());
+            *value = number.as_str().into();
             changed = true;
         }
     }

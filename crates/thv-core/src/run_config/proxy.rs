@@ -85,7 +85,7 @@ go_struct! {
         /// A name for messages.
         name: String = "name" [always];
         /// Where it is.
-        url: String = "url" [always];
+        url: String = "url" [always url];
         /// How long it may take.
         timeout: WebhookTimeout = "timeout" [always];
         /// `fail` or `ignore`: what its failure means.

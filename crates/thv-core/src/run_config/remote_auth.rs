@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::gojson::{GoDuration, GoTime, Json};
-use crate::record::{Field, FieldError, go_struct, go_struct_field, same_key};
+use crate::gojson::{GoDuration, GoTime, Json, JsonString};
+use crate::record::{go_struct, go_struct_field, same_key};
 
 go_struct! {
     /// How the proxy of a remote workload authenticates, and what it remembers from the last time.
@@ -28,13 +28,13 @@ go_struct! {
         /// Whether to use PKCE; always written.
         use_pkce: bool = "use_pkce" [always];
         /// Resource indicator (RFC 8707).
-        resource: String = "resource";
+        resource: String = "resource" [url];
         /// Issuer, where it is not discovered.
-        issuer: String = "issuer";
+        issuer: String = "issuer" [url];
         /// Authorization endpoint, where it is not discovered.
-        authorize_url: String = "authorize_url";
+        authorize_url: String = "authorize_url" [url];
         /// Token endpoint, where it is not discovered.
-        token_url: String = "token_url";
+        token_url: String = "token_url" [url];
         /// Headers that the registry entry declares.
         headers: Vec<HeaderSpec> = "headers";
         /// Environment variables that the registry entry declares.
@@ -62,7 +62,7 @@ go_struct! {
         /// Client id metadata document that was accepted.
         cached_cimd_client_id: String = "cached_cimd_client_id";
         /// Address for managing the dynamic registration.
-        cached_reg_client_uri: String = "cached_reg_client_uri";
+        cached_reg_client_uri: String = "cached_reg_client_uri" [url];
         /// How the token endpoint wants the client to authenticate.
         cached_token_auth_method: String = "cached_token_auth_method";
         /// Callback port that was registered.
@@ -104,31 +104,20 @@ impl RemoteAuthConfig {
     }
 }
 
-impl Field for RemoteAuthConfig {
-    fn read(json: Json) -> Result<Self, FieldError> {
-        let Json::Object(mut pairs) = json else {
-            return Err(FieldError::expected("an object", &json));
-        };
-        if pairs.iter().any(|(key, _)| key == "ClientID") {
-            // In an old object the new spellings mean nothing, and would come to life if they were written again.
-            pairs.retain(|(key, _)| {
-                legacy_key(key).is_some() || !Self::KEYS.iter().any(|new| same_key(key, new))
-            });
-            for (key, _) in &mut pairs {
-                if let Some(new) = legacy_key(key) {
-                    new.clone_into(key);
-                }
-            }
+go_struct_field!(RemoteAuthConfig => read_legacy_keys);
+
+/// In an old object the new spellings mean nothing, and would come to life if they were written again.
+fn read_legacy_keys(pairs: &mut Vec<(JsonString, Json)>) {
+    if !pairs.iter().any(|(key, _)| *key == *"ClientID") {
+        return;
+    }
+    pairs.retain(|(key, _)| {
+        legacy_key(key).is_some() || !RemoteAuthConfig::KEYS.iter().any(|new| same_key(key, new))
+    });
+    for (key, _) in pairs {
+        if let Some(new) = legacy_key(key) {
+            *key = new.into();
         }
-        Self::read_pairs(pairs)
-    }
-
-    fn write(&self) -> Json {
-        Json::Object(self.write_pairs())
-    }
-
-    fn is_empty(&self) -> bool {
-        false
     }
 }
 

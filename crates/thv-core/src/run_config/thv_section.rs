@@ -13,8 +13,15 @@ go_struct! {
 
 impl Field for ThvSection {
     fn read(json: Json) -> Result<Self, FieldError> {
+        let mut this = Self::default();
+        this.read_over(json)?;
+        Ok(this)
+    }
+
+    fn read_over(&mut self, json: Json) -> Result<(), FieldError> {
         match json {
-            Json::Object(pairs) => Self::read_pairs(pairs),
+            Json::Object(pairs) => self.read_pairs_over(pairs),
+            Json::Null => Ok(()),
             other => Err(FieldError::expected("an object", &other)),
         }
     }
@@ -30,25 +37,28 @@ impl Field for ThvSection {
 }
 
 /// What the user said about network isolation, beyond the default.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum IsolationIntent {
     /// The workload must not start where isolation cannot be enforced.
     Required,
+    /// What a newer version wrote. It is kept, and nothing starts with it.
+    Unknown(Json),
 }
 
 impl Field for IsolationIntent {
     fn read(json: Json) -> Result<Self, FieldError> {
-        match &json {
-            Json::String(text) if text == "required" => Ok(Self::Required),
-            Json::String(_) => Err(FieldError::new("expected \"required\"")),
-            other => Err(FieldError::expected("\"required\"", other)),
-        }
+        Ok(if json.as_str() == Some("required") {
+            Self::Required
+        } else {
+            Self::Unknown(json)
+        })
     }
 
     fn write(&self) -> Json {
         match self {
             Self::Required => "required".into(),
+            Self::Unknown(json) => json.clone(),
         }
     }
 

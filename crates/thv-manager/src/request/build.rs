@@ -11,7 +11,7 @@ use thv_runtime::RuntimeKind;
 
 use super::server::Server;
 use super::{Files, RunRequest, env, forward_headers, invalid, labels, permissions, shown};
-use crate::{Error, Result};
+use crate::{Error, Ports, Result};
 
 /// What a request is read with.
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +22,8 @@ pub(crate) struct Sources<'a> {
     pub(crate) dirs: &'a Dirs,
     /// The files that the request names.
     pub(crate) files: &'a dyn Files,
+    /// The machine's addresses.
+    pub(crate) ports: &'a dyn Ports,
 }
 
 /// Where the instance is to run.
@@ -70,13 +72,13 @@ pub(crate) fn build(request: &RunRequest, sources: &Sources<'_>) -> Result<Built
         container_name: name.to_string(),
         base_name: name.to_string(),
         transport,
-        host: host(request, &mut notices)?,
+        host: host(request, sources.ports, &mut notices)?,
         target_host: target_host(request, &server)?,
         allowed_origins: request.allowed_origins.clone(),
         publish: publish(request)?,
         env_vars: env::merge(request, transport, sources.files, &absolute)?,
         debug: request.debug,
-        container_labels: labels::all(request, &name, transport)?,
+        container_labels: labels::all(request, &name, transport, &mut notices)?,
         secrets: env::secrets(request, transport)?,
         session_ttl: session_ttl(request)?,
         proxy_mode: Some(proxy_mode(request, transport, &mut notices)),
@@ -99,7 +101,8 @@ pub(crate) fn build(request: &RunRequest, sources: &Sources<'_>) -> Result<Built
     })
 }
 
-/// Sets the ports everywhere that they stand in. A stdio server has no port of its own: pass `None`.
+/// Sets the ports everywhere that they stand in. A stdio server has no port of its own; one that a configuration has
+/// all the same is kept, and told to nobody.
 pub(crate) fn set_ports(config: &mut RunConfig, proxy: u16, target: Option<u16>) {
     config.port = proxy;
     config.target_port = target.unwrap_or(0);
@@ -108,7 +111,7 @@ pub(crate) fn set_ports(config: &mut RunConfig, proxy: u16, target: Option<u16>)
         .insert(thv_labels::PORT.to_owned(), proxy.to_string());
     let mut set = |key: &str, value: String| config.env_vars.insert(key.to_owned(), value);
     set("MCP_TRANSPORT", config.transport.to_string());
-    if let Some(target) = target {
+    if let Some(target) = target.filter(|_| config.transport != TransportType::Stdio) {
         set("MCP_PORT", target.to_string());
         set("FASTMCP_PORT", target.to_string());
     }
@@ -218,47 +221,67 @@ fn arguments(request: &RunRequest) -> Result<Vec<String>> {
     Ok(request.args.clone())
 }
 
-/// Loopback unless something else is asked for.
-fn host(request: &RunRequest, notices: &mut Vec<String>) -> Result<String> {
+/// Loopback unless something else is asked for. A name is looked up once: the configuration keeps its address.
+fn host(request: &RunRequest, ports: &dyn Ports, notices: &mut Vec<String>) -> Result<String> {
     let Some(text) = request.host.as_deref().filter(|host| !host.is_empty()) else {
         return Ok(Ipv4Addr::LOCALHOST.to_string());
     };
     if text.eq_ignore_ascii_case("localhost") {
         return Ok(Ipv4Addr::LOCALHOST.to_string());
     }
-    match text.parse::<IpAddr>() {
-        Ok(IpAddr::V4(address)) => {
-            if !address.is_loopback() {
-                notices.push(format!(
-                    "the proxy listens on {address}: other machines may reach it"
-                ));
-            }
-            Ok(address.to_string())
+    let what = || format!("--host \"{}\"", shown(text));
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(text);
+    let address = match bare.parse::<IpAddr>() {
+        Ok(IpAddr::V4(address)) => address,
+        Ok(IpAddr::V6(_)) => {
+            return Err(invalid(what(), "IPv6 is not supported: give an IPv4 address"));
         }
-        Ok(IpAddr::V6(_)) => Err(invalid(
-            format!("--host \"{text}\""),
-            "IPv6 is not supported: give an IPv4 address",
-        )),
-        Err(_) => Err(invalid(
-            format!("--host \"{}\"", shown(text)),
-            "give an IPv4 address of this machine",
-        )),
+        Err(_) => resolve(text, ports).map_err(|detail| invalid(what(), detail))?,
+    };
+    if !address.is_loopback() {
+        notices.push(format!(
+            "the proxy listens on {address}: other machines may reach it"
+        ));
     }
+    Ok(address.to_string())
+}
+
+/// The first IPv4 address of a host name, or what is wrong with it.
+fn resolve(name: &str, ports: &dyn Ports) -> std::result::Result<Ipv4Addr, String> {
+    const MAX_NAME: usize = 253;
+    let word = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
+    if name.len() > MAX_NAME || !name.chars().all(word) {
+        return Err("give an IPv4 address of this machine, or a name of it".into());
+    }
+    let addresses = ports
+        .resolve(name)
+        .map_err(|error| format!("the name cannot be looked up: {error}"))?;
+    let v4 = |address: &IpAddr| match address {
+        IpAddr::V4(address) => Some(*address),
+        IpAddr::V6(_) => None,
+    };
+    addresses
+        .iter()
+        .find_map(v4)
+        .ok_or_else(|| "the name has no IPv4 address".into())
 }
 
 fn target_host(request: &RunRequest, server: &Server) -> Result<String> {
     if let Server::Remote { authority, .. } = server {
         return Ok(authority.clone());
     }
-    let host = request.target_host.as_deref().unwrap_or("127.0.0.1");
-    let allowed = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
-    if host.is_empty() || !host.chars().all(allowed) {
-        return Err(invalid(
+    let here = Ipv4Addr::LOCALHOST.to_string();
+    match request.target_host.as_deref() {
+        None | Some("") => Ok(here),
+        Some(host) if host == here || host.eq_ignore_ascii_case("localhost") => Ok(host.to_owned()),
+        Some(host) => Err(invalid(
             format!("--target-host \"{}\"", shown(host)),
-            "give a host name or an address",
-        ));
+            "it would have no effect: a server is reached on this machine, at 127.0.0.1",
+        )),
     }
-    Ok(host.to_owned())
 }
 
 fn publish(request: &RunRequest) -> Result<Vec<String>> {
@@ -322,7 +345,8 @@ fn middleware() -> Vec<MiddlewareConfig> {
     ]
 }
 
-fn absolute(path: &Path, sources: &Sources<'_>) -> Result<PathBuf> {
+/// The path from the root. One that begins with `~/` is below the home directory.
+pub(super) fn absolute(path: &Path, sources: &Sources<'_>) -> Result<PathBuf> {
     let path = match path.strip_prefix("~") {
         Ok(rest) => sources.dirs.home.join(rest),
         Err(_) => path.to_owned(),

@@ -1,15 +1,23 @@
 //! The files that a request names.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::fs::File;
 use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// A file that a request names is not larger than this.
 const MAX_FILE: u64 = 1024 * 1024;
+/// How long whoever writes to a pipe may take.
+const PIPE_WAIT: Duration = Duration::from_secs(10);
 
-/// What building a configuration may ask of the file system.
-pub(crate) trait Files: Debug + Send + Sync {
-    /// The text of a file of at most 1 MiB.
+/// What building a configuration asks of the file system. It is asked off the async threads.
+pub trait Files: Debug + Send + Sync + 'static {
+    /// The text of a file, or of a pipe, of at most 1 MiB. A pipe that nobody writes to is an error after some seconds.
     fn read(&self, path: &Path) -> io::Result<String>;
     /// Whether there is anything.
     fn exists(&self, path: &Path) -> bool;
@@ -21,22 +29,11 @@ pub(crate) trait Files: Debug + Send + Sync {
 
 /// The files of this machine.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct SystemFiles;
+pub struct SystemFiles;
 
 impl Files for SystemFiles {
     fn read(&self, path: &Path) -> io::Result<String> {
-        let file = std::fs::File::open(path)?;
-        if !file.metadata()?.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file"));
-        }
-        let mut text = String::new();
-        if file.take(MAX_FILE + 1).read_to_string(&mut text)? as u64 > MAX_FILE {
-            return Err(io::Error::new(
-                io::ErrorKind::FileTooLarge,
-                "it is larger than 1 MiB",
-            ));
-        }
-        Ok(text)
+        read_within(path, PIPE_WAIT)
     }
 
     fn exists(&self, path: &Path) -> bool {
@@ -63,20 +60,82 @@ impl Files for SystemFiles {
     }
 }
 
-/// Files in memory, below a working directory of `/here`.
-#[cfg(test)]
-#[derive(Debug, Default)]
-pub(crate) struct MemoryFiles(pub(crate) std::collections::BTreeMap<PathBuf, String>);
+/// Opened without blocking: a named pipe without a writer must not hold anybody up.
+fn read_within(path: &Path, wait: Duration) -> io::Result<String> {
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(flags)
+        .open(path)?;
+    let kind = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode);
+    match kind {
+        rustix::fs::FileType::RegularFile => text(file),
+        rustix::fs::FileType::Fifo => text(Pipe {
+            file,
+            deadline: Instant::now() + wait,
+        }),
+        _ => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is neither a file nor a pipe",
+        )),
+    }
+}
 
-#[cfg(test)]
+fn text(from: impl io::Read) -> io::Result<String> {
+    let mut text = String::new();
+    if from.take(MAX_FILE + 1).read_to_string(&mut text)? as u64 > MAX_FILE {
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            "it is larger than 1 MiB",
+        ));
+    }
+    Ok(text)
+}
+
+/// A pipe that is read until its writers are gone, or until the deadline.
+struct Pipe {
+    file: File,
+    deadline: Instant,
+}
+
+impl io::Read for Pipe {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let left = self.deadline.saturating_duration_since(Instant::now());
+            let left = Timespec::try_from(left).map_err(io::Error::other)?;
+            // A pipe that never had a writer reads as ended, but is not ready.
+            match poll(&mut [PollFd::new(&self.file, PollFlags::IN)], Some(&left)) {
+                Ok(0) => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::TimedOut,
+                        "nobody has written to the pipe, or closed it, in time",
+                    ));
+                }
+                Ok(_) => {}
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(error) => return Err(error.into()),
+            }
+            match self.file.read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                answer => return answer,
+            }
+        }
+    }
+}
+
+/// Files in memory, below a working directory of `/here`.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryFiles(BTreeMap<PathBuf, String>);
+
 impl MemoryFiles {
-    pub(crate) fn with(mut self, path: &str, text: &str) -> Self {
-        self.0.insert(path.into(), text.to_owned());
+    /// With a file more; a relative path is below `/here`.
+    #[must_use]
+    pub fn with(mut self, path: impl AsRef<Path>, text: impl Into<String>) -> Self {
+        self.0.insert(Path::new("/here").join(path), text.into());
         self
     }
 }
 
-#[cfg(test)]
 impl Files for MemoryFiles {
     fn read(&self, path: &Path) -> io::Result<String> {
         self.0
@@ -103,7 +162,12 @@ impl Files for MemoryFiles {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+    use std::os::fd::AsRawFd as _;
+
     use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
 
     #[test]
     fn files_are_read_up_to_their_limit_and_folders_in_order() {
@@ -118,8 +182,57 @@ mod tests {
             io::ErrorKind::FileTooLarge
         );
         assert!(SystemFiles.read(&path("c")).is_err());
+        assert!(SystemFiles.read(Path::new("/dev/zero")).is_err());
         assert_eq!(SystemFiles.names(folder.path()).unwrap(), ["a", "b"]);
         assert!(SystemFiles.names(&path("none")).unwrap().is_empty());
         assert!(SystemFiles.exists(&path("c")) && !SystemFiles.exists(&path("d")));
+    }
+
+    /// As a shell hands over `<(echo A=b)`.
+    #[test]
+    fn a_pipe_is_read_until_it_is_closed_and_up_to_the_limit() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        let path = PathBuf::from(format!("/proc/self/fd/{}", reader.as_raw_fd()));
+        let read = std::thread::spawn({
+            let path = path.clone();
+            move || read_within(&path, LONG)
+        });
+        writer.write_all(b"A=b\n").unwrap();
+        writer.write_all(b"C=d\n").unwrap();
+        drop(writer);
+        assert_eq!(read.join().unwrap().unwrap(), "A=b\nC=d\n");
+
+        let (reader, mut writer) = io::pipe().unwrap();
+        let path = PathBuf::from(format!("/proc/self/fd/{}", reader.as_raw_fd()));
+        let endless = std::thread::spawn(move || while writer.write_all(&[b'x'; 4096]).is_ok() {});
+        let error = read_within(&path, LONG).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
+        drop(reader);
+        endless.join().unwrap();
+    }
+
+    #[test]
+    fn a_pipe_that_nobody_writes_to_or_closes_is_an_error_in_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fifo");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &path,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+            0,
+        )
+        .unwrap();
+        let wait = Duration::from_millis(1);
+        assert_eq!(
+            read_within(&path, wait).unwrap_err().kind(),
+            io::ErrorKind::TimedOut
+        );
+        let (reader, _writer) = io::pipe().unwrap();
+        let path = PathBuf::from(format!("/proc/self/fd/{}", reader.as_raw_fd()));
+        assert_eq!(
+            read_within(&path, wait).unwrap_err().kind(),
+            io::ErrorKind::TimedOut
+        );
     }
 }

@@ -8,15 +8,22 @@ use thv_labels::{Facts, parse_user_label};
 use super::{RunRequest, invalid, shown};
 use crate::Result;
 
-/// The standard labels, and what the user gave in valid syntax.
+/// The standard labels, and what the user gave in valid syntax: what is invalid is left out, and said.
 pub(super) fn all(
     request: &RunRequest,
     name: &WorkloadName,
     transport: TransportType,
+    notices: &mut Vec<String>,
 ) -> Result<BTreeMap<String, String>> {
     let mut labels = BTreeMap::new();
     for text in &request.labels {
-        let (key, value) = parse_user_label(text).map_err(|error| invalid("--label", error.to_string()))?;
+        let (key, value) = match parse_user_label(text) {
+            Ok(label) => label,
+            Err(error) => {
+                notices.push(format!("a label is left out: {error}"));
+                continue;
+            }
+        };
         if key == thv_labels::TOOLHIVE || key.starts_with("toolhive-") {
             let detail = "keys that begin with \"toolhive\" are the workload manager's own";
             return Err(invalid(format!("--label \"{}\"", shown(text)), detail));
@@ -37,16 +44,23 @@ pub(super) fn all(
 mod tests {
     use super::*;
 
-    fn check(text: &str) -> Result<BTreeMap<String, String>> {
+    fn check_with_notices(text: &str) -> (Result<BTreeMap<String, String>>, Vec<String>) {
+        let mut notices = Vec::new();
         let request = RunRequest {
             labels: vec![text.to_owned()],
             ..RunRequest::default()
         };
-        all(
+        let labels = all(
             &request,
             &WorkloadName::new("time").unwrap(),
             TransportType::Stdio,
-        )
+            &mut notices,
+        );
+        (labels, notices)
+    }
+
+    fn check(text: &str) -> Result<BTreeMap<String, String>> {
+        check_with_notices(text).0
     }
 
     #[test]
@@ -58,19 +72,18 @@ mod tests {
     }
 
     #[test]
-    fn invalid_labels_and_reserved_keys_are_refused() {
+    fn invalid_labels_are_left_out_and_said() {
         let long = format!("{}=x", "a".repeat(64));
-        for text in [
-            "a",
-            "=b",
-            "-a=b",
-            "a=b/c",
-            "A.com/x=y",
-            "a=-",
-            "toolhive=false",
-            "toolhive-owner=x",
-            &long,
-        ] {
+        for text in ["a", "=b", "-a=b", "a=b/c", "A.com/x=y", "a=-", "\u{1b}=x", &long] {
+            let (labels, notices) = check_with_notices(text);
+            assert_eq!((labels.unwrap().len(), notices.len()), (5, 1), "{text}");
+            assert!(!notices[0].contains('\u{1b}'), "{notices:?}");
+        }
+    }
+
+    #[test]
+    fn reserved_keys_are_refused() {
+        for text in ["toolhive=false", "toolhive-owner=x"] {
             assert_eq!(check(text).unwrap_err().code(), "invalid", "{text}");
         }
     }

@@ -6,21 +6,63 @@ mod build;
 mod env;
 mod files;
 mod forward_headers;
+mod ignore_files;
 mod labels;
 mod permissions;
 mod run_request;
 mod server;
 mod volumes;
 
-pub(crate) use build::{RuntimeChoice, Sources, build, set_ports};
-pub(crate) use files::SystemFiles;
+pub(crate) use build::{Built, RuntimeChoice, Sources, build, set_ports};
+pub use files::{Files, MemoryFiles, SystemFiles};
 pub use run_request::RunRequest;
 
-use files::Files;
-#[cfg(test)]
-use files::MemoryFiles;
+use thv_core::RunConfig;
 
-use crate::Error;
+use crate::parts::Parts;
+use crate::{Error, Result};
+
+/// Builds the configuration that `request` asks for.
+pub(crate) async fn build_from(parts: &Parts, request: &RunRequest) -> Result<Built> {
+    let request = request.clone();
+    reading(parts, move |sources| build(&request, sources)).await
+}
+
+/// Looks up what a complete configuration only names: its profile.
+pub(crate) async fn complete(parts: &Parts, mut config: RunConfig) -> Result<RunConfig> {
+    reading(parts, move |sources| {
+        permissions::look_up(&mut config, sources)?;
+        Ok(config)
+    })
+    .await
+}
+
+/// Refuses a configuration whose mounts have paths that ignore files are to hide.
+pub(crate) async fn check_ignore_files(parts: &Parts, config: &RunConfig) -> Result<()> {
+    let config = config.clone();
+    reading(parts, move |sources| ignore_files::check(&config, sources)).await
+}
+
+/// Files are read off the async threads: they may be pipes, or on a disk that is away.
+async fn reading<T: Send + 'static>(
+    parts: &Parts,
+    work: impl FnOnce(&Sources<'_>) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let (env, dirs) = (parts.env.clone(), parts.dirs.clone());
+    let (files, ports) = (parts.files.clone(), parts.ports.clone());
+    let task = tokio::task::spawn_blocking(move || {
+        work(&Sources {
+            env: &env,
+            dirs: &dirs,
+            files: &*files,
+            ports: &*ports,
+        })
+    });
+    task.await.map_err(|error| Error::Io {
+        action: "read what the request names".into(),
+        source: std::io::Error::other(error),
+    })?
+}
 
 /// The error of a part of a request, named as the command line names it.
 fn invalid(what: impl Into<String>, detail: impl Into<String>) -> Error {

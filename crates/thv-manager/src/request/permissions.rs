@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use thv_core::{IsolationIntent, NetworkPermissions, OutboundPermissions, PermissionProfile, RunConfig};
 
-use super::{Files, RunRequest, invalid, shown, volumes};
+use super::build::absolute;
+use super::{Files, RunRequest, Sources, invalid, shown, volumes};
 use crate::{Error, Result};
 
 /// Sets profile, volumes and isolation of `config`.
@@ -43,22 +44,45 @@ fn resolve(
     if let Some(profile) = PermissionProfile::builtin(asked) {
         return Ok((asked.to_owned(), profile));
     }
-    let what = || format!("--permission-profile \"{}\"", shown(asked));
     let path = absolute(Path::new(asked))?;
-    if !files.exists(&path) {
+    let what = format!("--permission-profile \"{}\"", shown(asked));
+    let profile = read(&path, &what, files)?;
+    Ok((path.display().to_string(), profile))
+}
+
+/// Fills in the profile of a configuration that only names its file.
+pub(super) fn look_up(config: &mut RunConfig, sources: &Sources<'_>) -> Result<()> {
+    if !config.has_unresolved_profile() {
+        return Ok(());
+    }
+    let asked = config.permission_profile_name_or_path.as_str();
+    let path = absolute(Path::new(asked), sources)?;
+    let what = format!("permission_profile_name_or_path \"{}\"", shown(asked));
+    let mut profile = read(&path, &what, sources.files)?;
+    volumes::make_absolute(&mut profile, &|path: &Path| absolute(path, sources))?;
+    config.permission_profile_name_or_path = path.display().to_string();
+    config.permission_profile = Some(profile);
+    config.normalize();
+    Ok(())
+}
+
+fn read(path: &Path, what: &str, files: &dyn Files) -> Result<PermissionProfile> {
+    if !files.exists(path) {
         let detail = format!(
             "use none, network, or the path of a profile: there is no file {}",
             path.display()
         );
-        return Err(invalid(what(), detail));
+        return Err(invalid(what, detail));
     }
-    let text = files.read(&path).map_err(|source| Error::Io {
+    let text = files.read(path).map_err(|source| Error::Io {
         action: format!("read the permission profile {}", path.display()),
         source,
     })?;
-    let profile =
-        PermissionProfile::from_json(text.as_bytes()).map_err(|error| invalid(what(), error.to_string()))?;
-    Ok((path.display().to_string(), profile))
+    let mut profile =
+        PermissionProfile::from_json(text.as_bytes()).map_err(|error| invalid(what, error.to_string()))?;
+    // Nobody has looked at what a file says besides; a configuration that has it would seem to mean it.
+    profile.forget_unknown();
+    Ok(profile)
 }
 
 fn set_mode(profile: &mut PermissionProfile, mode: &str) -> Result<()> {

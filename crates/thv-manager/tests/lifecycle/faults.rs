@@ -5,6 +5,7 @@ use std::time::Duration;
 use thv_core::WorkloadStatus;
 use thv_manager::{RunOptions, StopOptions};
 use thv_runtime::{Call, InstanceState};
+use thv_state::Keep;
 use thv_status::OwnerState;
 
 use crate::support::*;
@@ -62,7 +63,7 @@ async fn a_damaged_configuration_can_be_stopped_and_removed() {
         run(&manager, "echo").await;
         let document = (&name("echo")).into();
         let kind = thv_state::DocumentKind::RunConfig;
-        thv_state::StateStore::replace(&*world.state, kind, &document, b"{".to_vec())
+        thv_state::StateStore::replace(&*world.state, kind, &document, b"{".to_vec(), Keep::nothing())
             .await
             .unwrap();
         if verb == "stop" {

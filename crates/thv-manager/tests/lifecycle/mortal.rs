@@ -13,7 +13,7 @@ use thv_runtime::{
     Capabilities, DeploySpec, Deployment, EventFilter, Images, Instance, InstanceRef, LogLine, LogOptions,
     Runtime, RuntimeEvent, RuntimeKind, Runtimes, Stdio, StopOptions,
 };
-use thv_state::{DocumentKind, DocumentName, NamedDocument, StateStore};
+use thv_state::{DocumentKind, DocumentName, Keep, StateStore, Visit};
 use thv_status::{
     Authority, Change, Changes, ClaimId, Companion, OpGuard, Operation, OwnerGuard, Snapshot, StatusManager,
 };
@@ -192,8 +192,8 @@ impl StateStore for Mortal<dyn StateStore> {
         self.life.read(self.inner.read(kind, name)).await
     }
 
-    async fn read_all(&self, kind: DocumentKind) -> thv_state::Result<Vec<NamedDocument>> {
-        self.life.read(self.inner.read_all(kind)).await
+    async fn visit(&self, kind: DocumentKind, visit: Visit) -> thv_state::Result<()> {
+        self.life.read(self.inner.visit(kind, visit)).await
     }
 
     async fn replace(
@@ -201,16 +201,25 @@ impl StateStore for Mortal<dyn StateStore> {
         kind: DocumentKind,
         name: &DocumentName,
         bytes: Vec<u8>,
+        keep: Keep,
     ) -> thv_state::Result<()> {
-        self.life.effect(self.inner.replace(kind, name, bytes)).await
+        self.life
+            .effect(self.inner.replace(kind, name, bytes, keep))
+            .await
     }
 
-    async fn create(&self, kind: DocumentKind, name: &DocumentName, bytes: Vec<u8>) -> thv_state::Result<()> {
-        self.life.effect(self.inner.create(kind, name, bytes)).await
+    async fn create(
+        &self,
+        kind: DocumentKind,
+        name: &DocumentName,
+        bytes: Vec<u8>,
+        keep: Keep,
+    ) -> thv_state::Result<()> {
+        self.life.effect(self.inner.create(kind, name, bytes, keep)).await
     }
 
-    async fn delete(&self, kind: DocumentKind, name: &DocumentName) -> thv_state::Result<()> {
-        self.life.effect(self.inner.delete(kind, name)).await
+    async fn delete(&self, kind: DocumentKind, name: &DocumentName, keep: Keep) -> thv_state::Result<()> {
+        self.life.effect(self.inner.delete(kind, name, keep)).await
     }
 
     async fn list(&self, kind: DocumentKind) -> thv_state::Result<Vec<DocumentName>> {

@@ -1,11 +1,13 @@
 //! `stop` and `delete`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use thv_core::WorkloadStatus;
-use thv_manager::{Error, RunOptions, StopOptions, StopOutcome};
+use thv_core::{Dirs, WorkloadStatus};
+use thv_manager::{Error, ListOptions, RunOptions, StopOptions, StopOutcome};
 use thv_runtime::{Call, MemoryRuntime};
-use thv_status::{Desired, OwnerState};
+use thv_state::LocalStateStore;
+use thv_status::{Desired, FileStatusManager, OwnerState};
 
 use crate::support::*;
 
@@ -227,4 +229,52 @@ async fn a_delete_with_the_engine_down_keeps_everything_for_the_next_one() {
         .unwrap();
     world.assert_nothing_of(&name("echo")).await;
     assert_eq!(world.owner(&name("echo")).await, OwnerState::Dead);
+}
+
+/// On files: in memory nobody has such a name.
+#[tokio::test]
+async fn what_has_an_old_name_is_listed_marked_and_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let dirs = Dirs::under(folder.path());
+    let write = |path: std::path::PathBuf, text: &str| {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    let config = dirs.runconfigs().join(".old.json");
+    let status = dirs.statuses().join(".old.json");
+    write(
+        config.clone(),
+        r#"{"name": ".old", "base_name": ".old", "image": "x"}"#,
+    );
+    write(
+        status.clone(),
+        r#"{"status": "stopped", "status_context": "", "created_at": "2026-08-21T10:12:00Z", "updated_at": "2026-08-21T10:12:00Z"}"#,
+    );
+    let world = World::new();
+    let manager = world
+        .builder(APP)
+        .dirs(dirs.clone())
+        .state(Arc::new(LocalStateStore::new(&dirs)))
+        .status(Arc::new(FileStatusManager::new(&dirs)))
+        .build()
+        .unwrap();
+    let all = ListOptions {
+        all: true,
+        ..ListOptions::default()
+    };
+    let listed = manager.list(all.clone()).await.unwrap().workloads;
+    assert_eq!(listed.len(), 1, "{listed:?}");
+    assert_eq!(listed[0].name, ".old");
+    assert!(
+        listed[0].status_context.starts_with("invalid name: remove it"),
+        "{listed:?}"
+    );
+
+    for text in ["../old", ".other", "valid"] {
+        manager.delete_misnamed(text).await.unwrap_err();
+    }
+    assert!(config.exists() && status.exists());
+    manager.delete_misnamed(".old").await.unwrap();
+    assert!(!config.exists() && !status.exists());
+    assert!(manager.list(all).await.unwrap().workloads.is_empty());
 }

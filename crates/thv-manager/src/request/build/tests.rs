@@ -2,6 +2,7 @@ use thv_core::PermissionProfile;
 
 use super::super::MemoryFiles;
 use super::*;
+use crate::MemoryPorts;
 
 fn build_with(request: &RunRequest, env: &[(&str, &str)], files: MemoryFiles) -> Result<Built> {
     let env = Env::from_vars(env.iter().copied());
@@ -11,6 +12,9 @@ fn build_with(request: &RunRequest, env: &[(&str, &str)], files: MemoryFiles) ->
             env: &env,
             dirs: &Dirs::under("/base"),
             files: &files,
+            ports: &MemoryPorts::default()
+                .with_host("box", ["fe80::1", "192.0.2.7"])
+                .with_host("six", ["::1"]),
         },
     )
 }
@@ -140,6 +144,42 @@ fn ports_that_were_asked_for_stand_in_the_configuration() {
 }
 
 #[test]
+fn a_stdio_server_is_told_no_port() {
+    let mut config = RunConfig::from_json(br#"{"transport": "stdio", "target_port": 8080}"#).unwrap();
+    set_ports(&mut config, 28733, Some(8080));
+    assert_eq!(config.env_vars.keys().collect::<Vec<_>>(), ["MCP_TRANSPORT"]);
+    assert_eq!(config.target_port, 8080);
+}
+
+#[test]
+fn a_profile_that_is_only_named_is_looked_up() {
+    let files = MemoryFiles::default().with(
+        "strict.json",
+        r#"{"read": ["data:/d"], "network": {"mode": "none"}}"#,
+    );
+    let env = Env::default();
+    let dirs = Dirs::under("/base");
+    let sources = Sources {
+        env: &env,
+        dirs: &dirs,
+        files: &files,
+        ports: &MemoryPorts::default(),
+    };
+    let named = |path: &str| RunConfig {
+        permission_profile_name_or_path: path.into(),
+        isolate_network: true,
+        ..RunConfig::default()
+    };
+    let mut config = named("strict.json");
+    permissions::look_up(&mut config, &sources).unwrap();
+    assert_eq!(config.permission_profile_name_or_path, "/here/strict.json");
+    assert_eq!(config.permission_profile.unwrap().read, ["/here/data:/d"]);
+    assert!(!config.isolate_network, "there is nothing to isolate");
+    let error = permissions::look_up(&mut named("gone.json"), &sources).unwrap_err();
+    assert!(error.to_string().contains("gone.json"), "{error}");
+}
+
+#[test]
 fn a_remote_server_needs_no_runtime_and_keeps_its_url() {
     let url = "https://mcp.example.com/v1/mcp?tenant=a&region=eu";
     let request = RunRequest {
@@ -226,6 +266,13 @@ fn what_has_no_effect_on_a_server_is_refused_by_name() {
                 ..image()
             },
         ),
+        (
+            "--target-host",
+            RunRequest {
+                target_host: Some("192.0.2.1".into()),
+                ..image()
+            },
+        ),
     ] {
         assert!(refused(&request).contains(flag), "{flag}");
     }
@@ -303,6 +350,7 @@ fn the_proxy_binds_loopback_unless_asked() {
         ("localhost", "127.0.0.1", 0),
         ("127.0.0.2", "127.0.0.2", 0),
         ("0.0.0.0", "0.0.0.0", 1),
+        ("box", "192.0.2.7", 1),
     ] {
         let built = built(&RunRequest {
             host: Some(host.into()),
@@ -314,7 +362,7 @@ fn the_proxy_binds_loopback_unless_asked() {
             "{host}"
         );
     }
-    for host in ["::1", "[::1]", "example.com", "127.0.0.1:80"] {
+    for host in ["::1", "[::1]", "six", "gone.example", "127.0.0.1:80", "a b"] {
         assert!(
             refused(&RunRequest {
                 host: Some(host.into()),
@@ -357,8 +405,11 @@ fn profiles_are_names_or_files_and_default_to_network() {
             permission_profile: Some(text.into()),
             ..image()
         };
-        let files =
-            MemoryFiles::default().with("/here/p.json", r#"{"name":"mine","read":["data:/d","/etc/ssl"]}"#);
+        let files = MemoryFiles::default().with(
+            "/here/p.json",
+            r#"{"name":"mine","read":["data:/d","/etc/ssl"],"x":1,
+                "network":{"outbound":{"insecure_allow_all":true,"x":1},"inbound":{"x":1},"x":1}}"#,
+        );
         build_with(&request, &[], files).map(|built| built.config)
     };
     assert_eq!(built(&image()).config.permission_profile_name_or_path, "");
@@ -368,6 +419,10 @@ fn profiles_are_names_or_files_and_default_to_network() {
     );
     let config = profile("p.json").unwrap();
     assert_eq!(config.permission_profile_name_or_path, "/here/p.json");
+    assert!(
+        !config.to_json_compact().contains(r#""x""#),
+        "what nobody knows is not kept"
+    );
     assert_eq!(
         config.permission_profile.unwrap().read,
         ["/here/data:/d", "/etc/ssl"]

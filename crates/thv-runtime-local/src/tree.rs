@@ -1,10 +1,13 @@
-//! All processes of an instance: its session, what has its token, and their descendants.
+//! All processes of an instance: its keeper with all descendants, and what has its token.
+//!
+//! While the keeper lives nothing gets out of its reach. What else is looked for here matters where it does not: when
+//! the start was cut off before the keeper was recorded, or somebody killed the keeper.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
-use futures_util::future::join_all;
-use thv_process::{ProcessIdentity, Processes, Signal};
+use futures_util::future::{join_all, select_all};
+use thv_process::{ProcessHandle, ProcessIdentity, Processes, Signal};
 use thv_runtime::Result;
 use tokio::time::{Instant, timeout_at};
 
@@ -15,67 +18,93 @@ use crate::record::Record;
 /// How long killed processes may take to vanish.
 const AFTER_KILL: Duration = Duration::from_secs(5);
 
+/// How long a keeper gets to end what is below it, before it is killed itself.
+const KEEPER: Duration = Duration::from_secs(2);
+
 /// Asks all of them to end, and kills who has not after `grace`. On return none lives.
 pub(crate) async fn end(processes: &dyn Processes, record: &Record, grace: Duration) -> Result<()> {
     // Others than those asked first may turn up, so it is looked again until nobody is there.
     let ask_until = Instant::now() + grace;
     let mut asked = HashSet::new();
-    while !round(processes, record, Signal::Term, &mut asked, ask_until).await? {
-        if Instant::now() >= ask_until {
+    while Instant::now() < ask_until {
+        let handles = open(processes, &members(processes, record)?)?;
+        for handle in &handles {
+            if asked.insert(handle.identity().clone()) {
+                signal(&**handle, Signal::Term)?;
+            }
+        }
+        if handles.is_empty() {
             break;
         }
+        // The end of one may be the end of all, and of nobody. Out of time: the loop looks at the clock.
+        let _ = timeout_at(ask_until, select_all(handles.iter().map(|handle| handle.exited()))).await;
     }
-    let kill_until = Instant::now() + AFTER_KILL;
-    while !round(processes, record, Signal::Kill, &mut HashSet::new(), kill_until).await? {
-        if Instant::now() >= kill_until {
+    kill(processes, record).await
+}
+
+/// Kills until nobody is there. A keeper is left to end by itself at first: it ends only after all below it have.
+async fn kill(processes: &dyn Processes, record: &Record) -> Result<()> {
+    let start = Instant::now();
+    loop {
+        let members = members(processes, record)?;
+        if members.is_empty() {
+            return Ok(());
+        }
+        let spare = start.elapsed() < KEEPER;
+        let is_keeper = |handle: &dyn ProcessHandle| Some(handle.identity()) == record.keeper();
+        let handles = open(processes, &members)?;
+        for handle in &handles {
+            if !(spare && is_keeper(&**handle)) {
+                signal(&**handle, Signal::Kill)?;
+            }
+        }
+        let until = start + if spare { KEEPER } else { AFTER_KILL };
+        let _ = timeout_at(until, join_all(handles.iter().map(|handle| handle.exited()))).await;
+        if start.elapsed() >= AFTER_KILL {
             let left = format!("processes of workload \"{}\" survived SIGKILL", record.workload);
             return Err(failed("end an instance", left));
         }
     }
-    Ok(())
 }
 
-/// Signals each once and waits for all of them. Whether nobody was there.
-async fn round(
-    processes: &dyn Processes,
-    record: &Record,
-    signal: Signal,
-    asked: &mut HashSet<ProcessIdentity>,
-    until: Instant,
-) -> Result<bool> {
+/// References to those that are still there.
+fn open(processes: &dyn Processes, members: &[ProcessIdentity]) -> Result<Vec<Box<dyn ProcessHandle>>> {
     let mut handles = Vec::new();
-    for identity in members(processes, record)? {
-        let opened = processes
-            .open(&identity)
-            .map_err(|e| failed("look at a process", e))?;
-        let Some(handle) = opened else { continue };
-        if asked.insert(identity) {
-            handle.signal(signal).map_err(|e| failed("signal a process", e))?;
-        }
-        handles.push(handle);
+    for identity in members {
+        handles.extend(
+            processes
+                .open(identity)
+                .map_err(|e| failed("look at a process", e))?,
+        );
     }
-    let nobody = handles.is_empty();
-    // Out of time: the caller looks at the clock.
-    let _ = timeout_at(until, join_all(handles.iter().map(|handle| handle.exited()))).await;
-    Ok(nobody)
+    Ok(handles)
 }
 
-/// The living processes of the instance.
+fn signal(handle: &dyn ProcessHandle, signal: Signal) -> Result<()> {
+    // One that ended meanwhile is as wanted.
+    handle
+        .signal(signal)
+        .map(|_| ())
+        .map_err(|e| failed("signal a process", e))
+}
+
+/// The living processes of the instance, derived from one look at the process table.
 pub(crate) fn members(processes: &dyn Processes, record: &Record) -> Result<Vec<ProcessIdentity>> {
     if record.boot_id != processes.boot_id() {
         return Ok(Vec::new());
     }
     let failed = |e| failed("look for the processes of an instance", e);
-    let mut found = processes.find_by_env(TOKEN, &record.token).map_err(failed)?;
-    if let Some(leader) = &record.process
-        && let Some(facts) = processes.facts(leader.pid).map_err(failed)?
-        && facts.identity == *leader
-    {
-        // Only while the leader, be it a zombie, holds the number is the session surely ours.
-        found.extend(processes.session_members(leader.pid).map_err(failed)?);
+    let marked = processes.find_by_env(TOKEN, &record.token).map_err(failed)?;
+    let snapshot = processes.snapshot().map_err(failed)?;
+    let living = |identity: &&ProcessIdentity| snapshot.get(identity).is_some_and(|entry| !entry.zombie);
+    let mut found = marked;
+    for leader in record.process.iter().chain(&record.server) {
+        found.extend(Some(leader).filter(living).cloned());
+        found.extend(snapshot.session_of(leader));
+        found.extend(snapshot.descendants(leader));
     }
     for root in found.clone() {
-        found.extend(processes.descendants(root.pid).map_err(failed)?);
+        found.extend(snapshot.descendants(&root));
     }
     let own = processes.current();
     let mut seen = HashSet::new();

@@ -55,6 +55,11 @@ impl Snapshot {
         self.0.iter().find(|entry| entry.identity == *identity)
     }
 
+    /// Whether this process is there and says that it is a keeper.
+    pub fn is_keeper(&self, identity: &ProcessIdentity) -> bool {
+        self.get(identity).is_some_and(|entry| entry.keeper)
+    }
+
     /// The keeper whose child this process is, if it has one.
     pub fn keeper_of(&self, program: &ProcessIdentity) -> Option<&ProcessIdentity> {
         let parent = self.get(program)?.parent;

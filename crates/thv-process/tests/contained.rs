@@ -53,9 +53,14 @@ fn contained(handle: &dyn ProcessHandle) -> &Contained {
 }
 
 fn status(pid: u32, key: &str) -> String {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a status");
-    let line = text.lines().find_map(|line| line.strip_prefix(key));
-    line.expect("the key").trim_start_matches(':').trim().to_owned()
+    status_of(pid, key).expect("a status")
+}
+
+/// `None` when it has ended.
+fn status_of(pid: u32, key: &str) -> Option<String> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+    Some(line.trim_start_matches(':').trim().to_owned())
 }
 
 /// The keeper and, with a namespace, its process 1.
@@ -63,9 +68,9 @@ fn keepers(machine: &LinuxProcesses, keeper: &dyn ProcessHandle) -> Vec<ProcessI
     let program = contained(keeper).program.clone();
     let snapshot = machine.snapshot().expect("an answer");
     let children = snapshot.descendants(keeper.identity());
-    let init = children
-        .into_iter()
-        .filter(|child| Some(child) != program.as_ref() && status(child.pid, "Name") == "thv-init");
+    let init = children.into_iter().filter(|child| {
+        Some(child) != program.as_ref() && status_of(child.pid, "Name").as_deref() == Some("thv-init")
+    });
     std::iter::once(keeper.identity().clone()).chain(init).collect()
 }
 

@@ -48,6 +48,7 @@
 mod config;
 mod error;
 mod events;
+mod files;
 mod owned;
 mod program;
 mod record;

@@ -89,7 +89,9 @@ const GRACE: StopOptions = StopOptions {
 
 /// Ends in a session of its own, without a parent, without the token, deaf to SIGTERM.
 fn runaway(mark: &str) -> String {
-    format!("(setsid env -i /bin/sh -c 'trap \"\" TERM; echo away >&2; while :; do sleep 1000; done' {mark} &)")
+    format!(
+        "(setsid env -i /bin/sh -c 'trap \"\" TERM; echo away >&2; while :; do sleep 1000; done' {mark} &)"
+    )
 }
 
 #[tokio::test]
@@ -97,7 +99,10 @@ async fn who_left_session_parent_and_environment_does_not_survive_stop() {
     for (form, processes) in forms().into_iter().enumerate() {
         let root = tempfile::tempdir().unwrap();
         // Stopped by a value that did not start it, as another process would be.
-        let (first, second) = (runtime(root.path(), processes.clone()), runtime(root.path(), processes));
+        let (first, second) = (
+            runtime(root.path(), processes.clone()),
+            runtime(root.path(), processes),
+        );
         let mark = mark("runaway");
         let spec = shell("runaway", &format!("{}; exec cat", runaway(&mark)));
         first.deploy(&spec).await.unwrap();

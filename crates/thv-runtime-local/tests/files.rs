@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use thv_core::{Dirs, Env, WorkloadName};
-use thv_process::Processes;
 use thv_runtime::{DeploySpec, Expect, InstanceRef, InstanceState, LogOptions, Runtime, StopOptions};
 use thv_runtime_local::{LocalConfig, LocalRuntime};
 

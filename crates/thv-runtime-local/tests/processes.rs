@@ -411,14 +411,18 @@ async fn an_identical_server_of_another_value_is_stopped_and_not_reused() {
 async fn a_refused_deployment_leaves_no_file() {
     let root = tempfile::tempdir().unwrap();
     let runtime = runtime(root.path());
+    let left = || files_with(root.path(), "");
+    let nothing = Vec::<std::path::PathBuf>::new();
     let mut spec = shell("nothing", "exec cat");
     spec.expect = Expect::Instance(InstanceId::new("somebody"));
     assert_eq!(runtime.deploy(&spec).await.unwrap_err().code(), "conflict");
+    assert_eq!(left(), nothing);
     spec.expect = Expect::Absent;
     spec.env.insert("ZERO".to_owned(), "a\0b".to_owned());
     assert_eq!(runtime.deploy(&spec).await.unwrap_err().code(), "invalid");
+    assert_eq!(left(), nothing);
     spec.env.clear();
     "exec:///no/such/program".clone_into(&mut spec.image);
     assert_eq!(runtime.deploy(&spec).await.unwrap_err().code(), "image_not_found");
-    assert_eq!(files_with(root.path(), ""), Vec::<std::path::PathBuf>::new());
+    assert_eq!(left(), nothing);
 }

@@ -1,7 +1,7 @@
-//! Giving back the memory that a forked process shares with its parent and never uses.
+//! Giving back the memory that a forked process shares with its parent and never uses, and what others would read in it.
 //!
 //! Each page that the parent changes would otherwise be kept as it was at the fork, for as long as the child lives; and
-//! the child would show the parent's arguments and environment.
+//! the child would show the parent's arguments and environment as its own.
 
 use std::os::fd::RawFd;
 
@@ -47,6 +47,52 @@ pub(super) unsafe fn give_back(maps: RawFd) {
     }
 }
 
+/// Overwrites this process's copy of the arguments and the environment that its program was started with, where others
+/// read them.
+///
+/// # Safety
+/// Only in a forked, single-threaded child that reads neither from here on.
+#[expect(unsafe_code, reason = "between fork and exec there are only raw system calls")]
+pub(super) unsafe fn wipe_arguments() {
+    let mut text = [0_u8; 1024];
+    // SAFETY: the path ends with a zero byte, and `text` has room for what is read.
+    let read = unsafe {
+        let stat = libc::open(c"/proc/self/stat".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
+        let read = libc::read(stat, text.as_mut_ptr().cast(), text.len());
+        libc::close(stat);
+        read
+    };
+    let text = usize::try_from(read).ok().and_then(|read| text.get(..read));
+    let [arguments, arguments_end, environment, environment_end] = places(text.unwrap_or_default());
+    for (start, end) in [(arguments, arguments_end), (environment, environment_end)] {
+        if start < end {
+            // SAFETY: the kernel says that this process's strings are there: bytes of its stack that nothing else is
+            // in, and by the caller's word nobody reads.
+            unsafe {
+                std::ptr::write_bytes(std::ptr::with_exposed_provenance_mut::<u8>(start), 0, end - start);
+            };
+        }
+    }
+}
+
+/// Where arguments and environment begin and end: fields 48 to 51 of `stat`, zeros where it does not say.
+fn places(stat: &[u8]) -> [usize; 4] {
+    // The second field may contain anything, but no other has a bracket.
+    let name_end = stat.iter().rposition(|byte| *byte == b')').unwrap_or(stat.len());
+    let mut places = [0_usize; 4];
+    let mut field = 2;
+    for byte in stat.iter().skip(name_end) {
+        if *byte == b' ' {
+            field += 1;
+        } else if let Some(place) = places.get_mut(usize::wrapping_sub(field, 48))
+            && byte.is_ascii_digit()
+        {
+            *place = place.wrapping_mul(10).wrapping_add(digit(*byte));
+        }
+    }
+    places
+}
+
 /// One line of the list: `start-end perms offset device inode path`.
 #[derive(Default)]
 struct Line {
@@ -88,7 +134,16 @@ fn digit(byte: u8) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::Line;
+    use super::{Line, places};
+
+    #[test]
+    fn arguments_and_environment_are_found_behind_any_name() {
+        let fields: Vec<String> = (4..=52).map(|field| (field * 10).to_string()).collect();
+        let stat = format!("7 (a) b 1 2) S {}", fields.join(" "));
+        assert_eq!(places(stat.as_bytes()), [480, 490, 500, 510]);
+        assert_eq!(places(b""), [0; 4]);
+        assert_eq!(places(b"7 (short) S 1"), [0; 4]);
+    }
 
     #[test]
     fn only_private_writable_memory_of_no_file_is_given_back() {

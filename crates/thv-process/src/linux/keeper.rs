@@ -41,6 +41,7 @@ pub(super) unsafe fn keep(report: RawFd, namespaces: bool) -> io::Result<()> {
     // of the caller that never returns to their owners.
     unsafe {
         block_signals();
+        forked_memory::wipe_arguments();
         let own = libc::getpid();
         // Later `/proc` may be the namespace's, in which this process is not.
         let memory = forked_memory::open();

@@ -281,7 +281,7 @@ mod tests {
         assert!(stream.next().await.is_none());
     }
 
-    async fn follower(path: &Path) -> Follower {
+    fn follower(path: &Path) -> Follower {
         let file = File::open(path).unwrap();
         Follower {
             path: path.to_owned(),
@@ -299,7 +299,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
         let mut old = File::create(&path).unwrap();
-        let mut follower = follower(&path).await;
+        let mut follower = follower(&path);
         assert!(
             follower.file.fill_buf().await.unwrap().is_empty(),
             "read to its end"

@@ -47,6 +47,33 @@ async fn is_seen_and_repaired_by_one_start(machine: &Machine, server: &str, tran
 }
 
 #[tokio::test]
+async fn a_detached_proxy_lets_its_hand_over_go() {
+    let machine = Machine::new();
+    let name = machine.name("input");
+    run_echo(&machine, &name).await;
+    let pid = proxy_pid(&machine, &name).await;
+    let input = std::fs::read_link(format!("/proc/{pid}/fd/0")).expect("a descriptor");
+    assert_eq!(input, std::path::Path::new("/dev/null"));
+    machine.thv(["rm", &name]).await.ok();
+}
+
+#[tokio::test]
+async fn a_local_server_whose_record_is_damaged_is_stopped_started_and_removed() {
+    let machine = Machine::new();
+    let name = machine.name("damaged");
+    let workload = run_echo(&machine, &name).await;
+    let record = machine.dirs().lifecycle().join(format!("instances/{name}.json"));
+    std::fs::write(&record, "{").expect("the record");
+    machine.thv(["stop", &name]).await.ok();
+    machine.assert_nothing_lives(&[workload.port]);
+    machine.thv(["start", &name, "--wait=1m"]).await.ok();
+    std::fs::write(&record, "{").expect("the record");
+    machine.thv(["rm", &name]).await.ok();
+    machine.assert_nothing_lives(&[workload.port]);
+    assert!(!record.exists());
+}
+
+#[tokio::test]
 async fn a_killed_proxy_of_a_local_stdio_server() {
     let machine = Machine::new();
     let port = is_seen_and_repaired_by_one_start(&machine, &exec(), "stdio").await;

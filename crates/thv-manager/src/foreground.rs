@@ -1,7 +1,5 @@
 //! Supervising in the caller's own process: in the foreground of a terminal, and as a detached child.
 
-use std::os::fd::OwnedFd;
-
 use futures_util::future::BoxFuture;
 use thv_core::WorkloadName;
 use thv_status::OwnerKind;
@@ -84,15 +82,15 @@ impl Manager {
         }
     }
 
-    /// What a process does that [`Detached`](crate::Detached) launched: takes the order from `handover` (its standard
-    /// input), tells the parent how it goes, and supervises until `cancel` (SIGTERM) or until it is stopped.
+    /// What a process does that [`Detached`](crate::Detached) launched: takes the order from its standard input (which is
+    /// `/dev/null` from then on), tells the parent how it goes, and supervises until `cancel` (SIGTERM) or until it is
+    /// stopped.
     pub async fn run_detached_child(
         &self,
         name: &WorkloadName,
-        handover: OwnedFd,
         cancel: CancellationToken,
     ) -> Result<ForegroundEnd> {
-        let Some((parent, order)) = Parent::receive(name, handover)? else {
+        let Some((parent, order)) = Parent::receive(name)? else {
             return Ok(ForegroundEnd::TakenOver);
         };
         let (end, mut states) = self.supervisor(order, OwnerKind::Detached, cancel);

@@ -23,6 +23,10 @@ const HELLO: Duration = Duration::from_secs(5);
 /// The environment variable that marks a detached proxy, as ToolHive does.
 pub(crate) const DETACHED_ENV: &str = "TOOLHIVE_DETACHED";
 
+/// The environment variable by which the local runtime finds the processes of a server. A proxy that a server starts
+/// is not one of them.
+const INSTANCE_ENV: &str = "TOOLHIVE_INSTANCE";
+
 /// Everything that a supervisor is given by the verb that launches it.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -282,9 +286,10 @@ pub(crate) struct Parent {
 }
 
 impl Parent {
-    /// Receives the order from `stdin`. `None`: the parent is gone, and the child ends without an effect.
-    pub(crate) fn receive(name: &WorkloadName, stdin: OwnedFd) -> Result<Option<(Self, LaunchOrder)>> {
-        let channel = Channel::from_fd(stdin)?;
+    /// Receives the order from standard input, which is `/dev/null` from then on. `None`: the parent is gone, and the
+    /// child ends without an effect.
+    pub(crate) fn receive(name: &WorkloadName) -> Result<Option<(Self, LaunchOrder)>> {
+        let channel = Channel::from_stdin()?;
         let Some(message) = channel.recv(HELLO)? else {
             return Ok(None);
         };
@@ -353,7 +358,7 @@ fn child_env(env: &Env, secrets: &[String]) -> Vec<(String, String)> {
         "all_proxy",
     ];
     let allowed = |name: &str| match name {
-        "TOOLHIVE_SECRETS_PASSWORD" | DETACHED_ENV => false,
+        "TOOLHIVE_SECRETS_PASSWORD" | DETACHED_ENV | INSTANCE_ENV => false,
         _ => match name.strip_prefix("TOOLHIVE_SECRET_") {
             Some(secret) => secrets.iter().any(|wanted| wanted == secret),
             None => {
@@ -421,6 +426,7 @@ mod tests {
             ("XDG_STATE_HOME", "/state"),
             ("TOOLHIVE_RUNTIME", "local"),
             ("TOOLHIVE_SECRETS_PASSWORD", "no"),
+            ("TOOLHIVE_INSTANCE", "no"),
             ("TOOLHIVE_SECRET_mine", "yes"),
             ("TOOLHIVE_SECRET_other", "no"),
         ]);

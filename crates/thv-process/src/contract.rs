@@ -44,6 +44,7 @@ pub async fn check(fixture: &dyn Fixture) {
     another_process_of_the_same_pid_is_not_it(fixture).await;
     its_environment_finds_it(fixture).await;
     a_detached_process_leads_its_own_session(fixture).await;
+    a_contained_program_ends_as_itself(fixture).await;
     terminate_asks_first(fixture).await;
     terminate_kills_who_does_not_listen(fixture).await;
     a_port_names_its_holder(fixture);
@@ -165,18 +166,58 @@ async fn a_detached_process_leads_its_own_session(fixture: &dyn Fixture) {
     let processes = fixture.processes();
     let child = ok(processes.spawn_detached(fixture.idle()));
     let identity = child.identity();
+    let snapshot = ok(processes.snapshot());
     assert_eq!(
-        ok(processes.session_members(identity.pid)),
+        snapshot.session_of(identity),
         std::slice::from_ref(identity),
         "it is alone in its session"
     );
-    let descendants = ok(processes.descendants(processes.current().pid));
+    let descendants = snapshot.descendants(&processes.current());
     assert!(descendants.contains(identity), "it is a child of who started it");
-    end(&*child).await;
+    let other = ProcessIdentity {
+        start_time: identity.start_time - 1,
+        ..identity.clone()
+    };
     assert!(
-        ok(processes.session_members(identity.pid)).is_empty(),
-        "a session ends with its members"
+        snapshot.session_of(&other).is_empty(),
+        "a session is its leader's, not the pid's"
     );
+    end(&*child).await;
+    let after = ok(processes.snapshot());
+    assert!(after.get(identity).is_none(), "who was collected is not there");
+}
+
+async fn a_contained_program_ends_as_itself(fixture: &dyn Fixture) {
+    let processes = fixture.processes();
+    let plain = ok(processes.spawn_detached(fixture.idle()));
+    assert!(
+        plain.contained().is_none(),
+        "nothing is contained unless asked for"
+    );
+    end(&*plain).await;
+
+    let keeper = ok(processes.spawn_detached(fixture.idle().contained()));
+    let contained = keeper.contained().expect("it was asked for");
+    let program = contained.program.clone().expect("it runs");
+    let program = ok(processes.open(&program)).expect("it runs");
+    let snapshot = ok(processes.snapshot());
+    assert_eq!(
+        snapshot.session_of(program.identity()),
+        std::slice::from_ref(program.identity()),
+        "the program leads its own session"
+    );
+    assert!(ok(program.signal(Signal::Kill)), "who lives gets the signal");
+    assert_eq!(
+        within(keeper.exited()).await,
+        Exit::Signal(9),
+        "its keeper ends as it did"
+    );
+    within(program.exited()).await;
+
+    let missing = DetachedSpec::new("/no/such/program").contained();
+    if let Err(error) = processes.spawn_detached(missing) {
+        assert_eq!(error.code(), "process_program_not_found", "as without a keeper");
+    }
 }
 
 async fn terminate_asks_first(fixture: &dyn Fixture) {

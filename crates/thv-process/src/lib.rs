@@ -4,7 +4,8 @@
 //! start time, boot id), and a signal goes only through a [`ProcessHandle`], which holds a reference that the
 //! kernel cannot re-use. What the operating system knows is behind the trait [`Processes`]; [`system()`] is the
 //! machine's own (Linux so far), [`MemoryProcesses`] a simulated one for tests. `handover` gives locks and sockets to
-//! a child.
+//! a child. A program that is started [contained](DetachedSpec::contained) takes all its descendants with it when it
+//! ends, in a pid namespace where this process may make one.
 //!
 //! ```
 //! use std::time::Duration;
@@ -28,10 +29,12 @@
 //! # fn main() {}
 //! ```
 
+mod containment;
 mod error;
 mod evidence;
 mod identity;
 mod processes;
+mod snapshot;
 mod spawn;
 mod terminate;
 
@@ -48,6 +51,7 @@ mod linux;
 #[cfg(target_os = "linux")]
 mod watched;
 
+pub use containment::{Contained, Containment};
 pub use error::{ProcessError, Result};
 pub use evidence::{ToolhiveEvidence, is_toolhive_proxy};
 pub use identity::{Exit, ProcessFacts, ProcessIdentity, Signal};
@@ -55,5 +59,6 @@ pub use identity::{Exit, ProcessFacts, ProcessIdentity, Signal};
 pub use linux::LinuxProcesses;
 pub use memory_processes::{MemoryProcess, MemoryProcesses};
 pub use processes::{PortHolder, ProcessHandle, Processes, system};
+pub use snapshot::{Snapshot, SnapshotEntry};
 pub use spawn::DetachedSpec;
 pub use terminate::{TerminateOutcome, terminate};

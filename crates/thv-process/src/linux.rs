@@ -1,6 +1,8 @@
 //! The processes of a Linux machine: `/proc`, pidfds and `fork`.
 
+mod forked_memory;
 mod handle;
+mod keeper;
 mod proc_table;
 mod spawn;
 
@@ -10,7 +12,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::processes::{PortHolder, ProcessHandle, Processes};
-use crate::{DetachedSpec, ProcessError, ProcessFacts, ProcessIdentity, Result};
+use crate::{DetachedSpec, ProcessError, ProcessFacts, ProcessIdentity, Result, Snapshot};
 
 use handle::LinuxHandle;
 use proc_table::ProcTable;
@@ -20,6 +22,7 @@ use proc_table::ProcTable;
 pub struct LinuxProcesses {
     current: ProcessIdentity,
     table: ProcTable,
+    pid_namespaces: bool,
 }
 
 impl LinuxProcesses {
@@ -40,7 +43,17 @@ impl LinuxProcesses {
             .facts(own)?
             .ok_or_else(|| ProcessError::from_io(format!("read /proc/{own}"), Errno::NOENT))?
             .identity;
-        Ok(Self { current, table })
+        Ok(Self {
+            current,
+            table,
+            pid_namespaces: true,
+        })
+    }
+
+    /// Contains programs without a pid namespace also where one is allowed: they see the processes of the machine.
+    pub fn without_pid_namespaces(mut self) -> Self {
+        self.pid_namespaces = false;
+        self
     }
 }
 
@@ -101,18 +114,14 @@ impl Processes for LinuxProcesses {
     }
 
     fn spawn_detached(&self, spec: DetachedSpec) -> Result<Box<dyn ProcessHandle>> {
-        spawn::spawn(spec, self.table.boot_id())
+        spawn::spawn(spec, self.table.boot_id(), self.pid_namespaces)
     }
 
     fn find_by_env(&self, name: &str, value: &str) -> Result<Vec<ProcessIdentity>> {
         self.table.find_by_env(name, value, self.uid())
     }
 
-    fn descendants(&self, pid: u32) -> Result<Vec<ProcessIdentity>> {
-        self.table.descendants(pid)
-    }
-
-    fn session_members(&self, session: u32) -> Result<Vec<ProcessIdentity>> {
-        self.table.session_members(session)
+    fn snapshot(&self) -> Result<Snapshot> {
+        self.table.snapshot()
     }
 }

@@ -10,7 +10,10 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
 use crate::processes::{PortHolder, ProcessHandle, Processes};
-use crate::{DetachedSpec, Exit, ProcessFacts, ProcessIdentity, Result, Signal};
+use crate::{
+    Contained, Containment, DetachedSpec, Exit, ProcessFacts, ProcessIdentity, Result, Signal, Snapshot,
+    SnapshotEntry,
+};
 
 /// The user that all processes belong to unless said otherwise.
 const UID: u32 = 1000;
@@ -21,7 +24,8 @@ const SIGKILL: i32 = 9;
 /// A simulated machine: processes are entries of a table, time is a counter, and a test can end them, give their
 /// pids to others, occupy ports and restart the machine. Clones share one machine.
 ///
-/// A spawned process runs nothing: it stays until it is signalled or [`exit`](Self::exit) ends it. What its program
+/// A spawned process runs nothing: it stays until it is signalled or [`exit`](Self::exit) ends it. A contained one is
+/// its own keeper: its descendants end with it. What its program
 /// would do is up to [`on_spawn`](Self::on_spawn), which also receives the descriptors it was given.
 ///
 /// ```
@@ -134,6 +138,8 @@ struct Entry {
     session: u32,
     started_at: Timestamp,
     zombie: bool,
+    /// Whether its descendants end with it.
+    contained: bool,
     exit: watch::Sender<Option<Exit>>,
 }
 
@@ -256,6 +262,7 @@ impl Machine {
             process,
             started_at: started_at(self.ticks),
             zombie: false,
+            contained: false,
             exit: watch::Sender::new(None),
         };
         self.table.entry(pid).or_insert(entry)
@@ -267,6 +274,23 @@ impl Machine {
             entry
                 .exit
                 .send_if_modified(|known| known.is_none() && known.replace(exit).is_none());
+            if entry.contained {
+                self.end_children(pid);
+            }
+        }
+    }
+
+    fn end_children(&mut self, parent: u32) {
+        let is_child = |entry: &&Entry| entry.process.parent == parent;
+        let children: Vec<u32> = self
+            .table
+            .values()
+            .filter(is_child)
+            .map(|entry| entry.identity.pid)
+            .collect();
+        for child in children {
+            self.exit(child, Exit::Signal(SIGKILL));
+            self.end_children(child);
         }
     }
 
@@ -347,7 +371,7 @@ impl Processes for MemoryProcesses {
             .machine()
             .living(identity)
             .map(|entry| entry.exit.subscribe());
-        Ok(exit.map(|exit| self.handle(identity, exit, false)))
+        Ok(exit.map(|exit| self.handle(identity, exit, false, None)))
     }
 
     fn port_holder(&self, port: u16) -> Result<Option<PortHolder>> {
@@ -377,12 +401,19 @@ impl Processes for MemoryProcesses {
         process.parent = machine.own;
         let entry = machine.add(process);
         let (identity, exit) = (entry.identity.clone(), entry.exit.subscribe());
+        let contained = spec.contained.then(|| Contained {
+            containment: Containment::Subreaper,
+            program: Some(identity.clone()),
+        });
+        if let Some(entry) = machine.table.get_mut(&identity.pid) {
+            entry.contained = spec.contained;
+        }
         let hook = machine.on_spawn.clone();
         drop(machine);
         if let Some(hook) = hook {
             hook(&identity, spec);
         }
-        Ok(self.handle(&identity, exit, true))
+        Ok(self.handle(&identity, exit, true, contained))
     }
 
     fn find_by_env(&self, name: &str, value: &str) -> Result<Vec<ProcessIdentity>> {
@@ -392,19 +423,17 @@ impl Processes for MemoryProcesses {
             .select(|entry| entry.process.uid == UID && has(entry)))
     }
 
-    fn descendants(&self, pid: u32) -> Result<Vec<ProcessIdentity>> {
+    fn snapshot(&self) -> Result<Snapshot> {
         let machine = self.machine();
-        let mut found = machine.select(|entry| entry.process.parent == pid);
-        let mut next = 0;
-        while let Some(parent) = found.get(next).map(|identity| identity.pid) {
-            found.extend(machine.select(|entry| entry.process.parent == parent));
-            next += 1;
-        }
-        Ok(found)
-    }
-
-    fn session_members(&self, session: u32) -> Result<Vec<ProcessIdentity>> {
-        Ok(self.machine().select(|entry| entry.session == session))
+        let entry = |entry: &Entry| {
+            SnapshotEntry::new(
+                entry.identity.clone(),
+                entry.process.parent,
+                entry.session,
+                entry.zombie,
+            )
+        };
+        Ok(Snapshot::new(machine.table.values().map(entry).collect()))
     }
 }
 
@@ -414,12 +443,14 @@ impl MemoryProcesses {
         identity: &ProcessIdentity,
         exit: watch::Receiver<Option<Exit>>,
         ours: bool,
+        contained: Option<Contained>,
     ) -> Box<dyn ProcessHandle> {
         Box::new(MemoryHandle {
             machine: self.clone(),
             identity: identity.clone(),
             exit,
             ours,
+            contained,
         })
     }
 }
@@ -445,12 +476,17 @@ struct MemoryHandle {
     exit: watch::Receiver<Option<Exit>>,
     /// Whether its parent asks, who learns how it ended.
     ours: bool,
+    contained: Option<Contained>,
 }
 
 #[async_trait]
 impl ProcessHandle for MemoryHandle {
     fn identity(&self) -> &ProcessIdentity {
         &self.identity
+    }
+
+    fn contained(&self) -> Option<&Contained> {
+        self.contained.as_ref()
     }
 
     fn signal(&self, signal: Signal) -> Result<bool> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::{DetachedSpec, Exit, ProcessFacts, ProcessIdentity, Result, Signal};
+use crate::{Contained, DetachedSpec, Exit, ProcessFacts, ProcessIdentity, Result, Signal, Snapshot};
 
 /// The processes of a machine.
 ///
@@ -40,6 +40,10 @@ pub trait Processes: Debug + Send + Sync + 'static {
     /// It inherits nothing but what `spec` names. While this process lives, the child is collected when the handle
     /// is awaited ([`ProcessHandle::exited`]) or dropped, so that no zombie stays. Dropping the handle ends nobody.
     ///
+    /// Of a [contained](DetachedSpec::contained) program the handle's process is its keeper, which ends as the program
+    /// did, after everything that the program left behind has ended. SIGKILL alone reaches a keeper; the program
+    /// itself is in [`ProcessHandle::contained`].
+    ///
     /// # Errors
     /// `NotFound` when the program is not there, `Invalid` when `spec` is unusable or no async runtime is entered.
     fn spawn_detached(&self, spec: DetachedSpec) -> Result<Box<dyn ProcessHandle>>;
@@ -48,12 +52,8 @@ pub trait Processes: Debug + Send + Sync + 'static {
     /// ascending start time. Looks at every process.
     fn find_by_env(&self, name: &str, value: &str) -> Result<Vec<ProcessIdentity>>;
 
-    /// The living children of `pid`, their children and so on, without `pid` itself; parents come first. Looks at
-    /// every process. Who was orphaned on the way is not found.
-    fn descendants(&self, pid: u32) -> Result<Vec<ProcessIdentity>>;
-
-    /// The living members of a session, the leader included. Looks at every process.
-    fn session_members(&self, session: u32) -> Result<Vec<ProcessIdentity>>;
+    /// All processes at one moment, the dead that nobody has collected included. Looks at every process.
+    fn snapshot(&self) -> Result<Snapshot>;
 }
 
 /// A reference to one process that stays that process, also when it is gone and its pid is given away.
@@ -61,6 +61,11 @@ pub trait Processes: Debug + Send + Sync + 'static {
 pub trait ProcessHandle: Debug + Send + Sync + 'static {
     /// Who it is.
     fn identity(&self) -> &ProcessIdentity;
+
+    /// What is kept, where this is the keeper of a program that was started with this handle.
+    fn contained(&self) -> Option<&Contained> {
+        None
+    }
 
     /// Sends a signal to it and to nobody else. `false` when it is gone already.
     fn signal(&self, signal: Signal) -> Result<bool>;

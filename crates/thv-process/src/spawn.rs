@@ -27,6 +27,8 @@ pub struct DetachedSpec {
     pub stdout: Option<OwnedFd>,
     /// Standard error.
     pub stderr: Option<OwnedFd>,
+    /// Whether all descendants end with the program.
+    pub contained: bool,
 }
 
 impl DetachedSpec {
@@ -40,6 +42,7 @@ impl DetachedSpec {
             stdin: None,
             stdout: None,
             stderr: None,
+            contained: false,
         }
     }
 
@@ -83,6 +86,14 @@ impl DetachedSpec {
         self
     }
 
+    /// Keeps the program's descendants together, whatever they do: all end when the program has ended.
+    ///
+    /// The program gets a keeper, which is what [`spawn_detached`](crate::Processes::spawn_detached) refers to then.
+    pub fn contained(mut self) -> Self {
+        self.contained = true;
+        self
+    }
+
     /// A name to search, or a relative directory, would mean something else in the child.
     pub(crate) fn check(&self) -> Result<()> {
         if self.program.is_absolute() && self.cwd.is_absolute() {
@@ -104,6 +115,7 @@ impl fmt::Debug for DetachedSpec {
             .field("args", &self.args)
             .field("env", &names)
             .field("cwd", &self.cwd)
+            .field("contained", &self.contained)
             .finish_non_exhaustive()
     }
 }

@@ -103,7 +103,6 @@ impl Runtime for DockerRuntime {
         can.logs = true;
         can.images = true;
         // Standard input ends with its attachment, and the server with it.
-        can.reattach = false;
         can
     }
 

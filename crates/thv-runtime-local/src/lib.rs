@@ -3,8 +3,17 @@
 //! [`LocalRuntime`] is a [`Runtime`](thv_runtime::Runtime) whose instances are processes of this user. Each has a
 //! record on disk (`lifecycle/instances/<name>.json`, mode 0600), written before the program is started and completed
 //! after, so any process can inspect, list, log, stop and remove it. A random token in the record and in the
-//! environment of its processes (`TOOLHIVE_INSTANCE`) finds what was started and not yet recorded, or left its
-//! session. No value of the environment is ever on disk.
+//! environment of its processes (`TOOLHIVE_INSTANCE`) finds what was started and not yet recorded. No value of the
+//! environment is ever on disk.
+//!
+//! # What ends with a server
+//! Everything that it started. Each server is [contained](thv_process::DetachedSpec::contained): where this process may
+//! make one (`CAP_SYS_ADMIN`), in a pid namespace with a `/proc` of its own and private mounts, elsewhere below a
+//! subreaper. In a namespace a server sees its own processes only;
+//! [`LinuxProcesses::without_pid_namespaces`](thv_process::LinuxProcesses::without_pid_namespaces) is for those that
+//! must see the machine's. User namespaces are not used: they would change what a server sees as its user and as the
+//! owners of files. `stop` asks all processes (SIGTERM); when the server itself has ended, or the grace is over, the
+//! rest is killed. A server that outlived the value that deployed it is stopped before the next deployment, never reused.
 //!
 //! # What is run
 //! `exec:///absolute/program`, `uvx://package[@version]` and `npx://package[@version]`. The last two need `uvx` and
@@ -14,7 +23,8 @@
 //! A session of its own; its working directory and `HOME` are a private folder, `TMPDIR` one below it. Its
 //! environment is `PATH`, `HOME`, `TMPDIR`, `LANG`, the caches of uvx and npx (`UV_CACHE_DIR`, `UV_TOOL_DIR`,
 //! `UV_PYTHON_INSTALL_DIR`, `npm_config_cache`), the deployment's own variables, and nothing else. Standard error,
-//! and an HTTP server's standard output, go to `lifecycle/logs/<name>.log`, which survives the proxy.
+//! and an HTTP server's standard output, go to `lifecycle/logs/<name>.log`, which survives the proxy. Folder and log
+//! are the workload's: they stay when an instance is replaced, and go with `remove`.
 //!
 //! # What it does not do
 //! There is no sandbox: limits, mounts, published ports and network isolation are refused when asked for. Standard
@@ -48,6 +58,7 @@
 mod config;
 mod error;
 mod events;
+mod files;
 mod owned;
 mod program;
 mod record;

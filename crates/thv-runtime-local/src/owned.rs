@@ -9,7 +9,7 @@ use tokio::net::unix::pipe;
 use tokio::sync::watch;
 
 use crate::events::Events;
-use crate::record::{Record, Records};
+use crate::record::{Found, Record, Records};
 
 /// The instances that this process deployed.
 #[derive(Debug, Default)]
@@ -87,7 +87,7 @@ pub(crate) fn collect(
                 return Ok(());
             };
             match locked.read()? {
-                Some(mut now) if now.id == record.id => {
+                Found::Record(mut now) if now.id == record.id => {
                     now.exit_code = code;
                     locked.write(&now)
                 }

@@ -1,14 +1,17 @@
 //! From a deployment to a program with its arguments and environment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use thv_core::TransportType;
+use thv_process::ProcessError;
 use thv_runtime::{DeploySpec, Error, Result};
 
 use crate::LocalConfig;
-use crate::error::{KIND, invalid};
+use crate::error::{KIND, failed, invalid};
+use crate::record::Record;
 
 const FORMS: &str = "the local runtime runs exec:///absolute/program, uvx://package and npx://package";
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -110,7 +113,7 @@ fn find(image: &str, program: &str, search: &str) -> Result<PathBuf> {
         })
 }
 
-pub(crate) fn missing(image: &str, detail: String) -> Error {
+fn missing(image: &str, detail: String) -> Error {
     Error::ImageNotFound {
         image: image.to_owned(),
         runtime: KIND.into(),
@@ -154,4 +157,45 @@ fn environment(config: &LocalConfig, spec: &DeploySpec, search: &str) -> Result<
     }
     env.remove(TOKEN);
     Ok(env)
+}
+
+/// The port that an HTTP server is asked to listen on.
+pub(crate) fn port(spec: &DeploySpec) -> Option<u16> {
+    let target = spec
+        .target
+        .as_ref()
+        .filter(|_| spec.transport != TransportType::Stdio);
+    target.map(|target| target.container_port)
+}
+
+/// Whether a process of ours was started with these values: the kernel keeps them, so we need not.
+pub(crate) fn has_environment(pid: u32, program: &Program) -> bool {
+    let Ok(text) = fs::read(format!("/proc/{pid}/environ")) else {
+        return false;
+    };
+    let has: HashSet<&[u8]> = text.split(|byte| *byte == 0).collect();
+    program
+        .env
+        .iter()
+        .all(|(name, value)| has.contains(format!("{name}={value}").as_bytes()))
+}
+
+pub(crate) fn not_started(record: &Record, program: &Program, error: ProcessError) -> Error {
+    let path = program.path.display();
+    match error {
+        ProcessError::NotFound { .. } => missing(
+            &record.image,
+            format!("{path}, or the interpreter that it names, does not exist"),
+        ),
+        ProcessError::Denied { .. } => Error::Denied {
+            runtime: KIND.into(),
+            detail: format!("{path} may not be executed by this user"),
+        },
+        ProcessError::Unavailable { source, .. } => Error::StartFailed {
+            name: record.workload.clone(),
+            detail: format!("{path} could not be executed: {source}"),
+            last_lines: Vec::new(),
+        },
+        other => failed(&format!("start {path}"), other),
+    }
 }

@@ -12,12 +12,16 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use thv_core::{TransportType, WorkloadName};
-use thv_process::ProcessIdentity;
+use thv_process::{Containment, ProcessIdentity};
 use thv_runtime::{InstanceId, Result};
 
 use crate::error::{failed, file};
+use crate::program::TOKEN;
+use crate::tree::Roots;
 
 const VERSION: u32 = 1;
+/// The id of what cannot be told.
+const DAMAGED: &str = "damaged";
 /// A record is some kilobytes; what is far larger is not one.
 const MAX_RECORD: u64 = 4 << 20;
 
@@ -39,14 +43,58 @@ pub(crate) struct Record {
     pub(crate) log: PathBuf,
     pub(crate) created: Timestamp,
     pub(crate) boot_id: String,
-    /// `None` until the start was confirmed.
+    /// What lives as long as the instance: its keeper. `None` until the start was confirmed.
     pub(crate) process: Option<ProcessIdentity>,
+    /// The server itself; `None` also when it had ended before it could be looked at.
+    #[serde(default)]
+    pub(crate) server: Option<ProcessIdentity>,
+    /// How its processes are kept together.
+    #[serde(default)]
+    pub(crate) containment: Option<Containment>,
     /// How it ended, where its parent lived to learn it.
     pub(crate) exit_code: Option<i64>,
 }
 
 impl Record {
     pub(crate) const VERSION: u32 = VERSION;
+
+    /// By what its processes are known.
+    pub(crate) fn roots(&self) -> Roots {
+        Roots {
+            workload: self.workload.to_string(),
+            mark: (TOKEN, self.token.clone()),
+            leaders: self.process.iter().chain(&self.server).cloned().collect(),
+        }
+    }
+}
+
+/// What is under a name.
+#[derive(Debug)]
+pub(crate) enum Found {
+    Nothing,
+    Record(Box<Record>),
+    /// A file that is no record, and why. Nobody can tell which instance it was.
+    Damaged(String),
+}
+
+impl Found {
+    /// The id of the instance, if there is one.
+    pub(crate) fn id(&self) -> Option<InstanceId> {
+        match self {
+            Self::Nothing => None,
+            Self::Record(record) => Some(record.id.clone()),
+            Self::Damaged(_) => Some(InstanceId::new(DAMAGED)),
+        }
+    }
+
+    /// Whether `id` may mean this: a damaged record may be any one's.
+    pub(crate) fn is(&self, id: &InstanceId) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Record(record) => record.id == *id,
+            Self::Damaged(_) => true,
+        }
+    }
 }
 
 /// The folder of records.
@@ -98,12 +146,12 @@ impl Records {
         waiting.await.map_err(|e| failed("wait for a lock", e))?
     }
 
-    pub(crate) fn read(&self, name: &WorkloadName) -> Result<Option<Record>> {
+    pub(crate) fn read(&self, name: &WorkloadName) -> Result<Found> {
         read(&self.path(name.as_str()))
     }
 
-    /// All records that can be read; a damaged one is left out and said in the log.
-    pub(crate) fn all(&self) -> Result<Vec<Record>> {
+    /// All records, by name. One that cannot be read, or is of a newer version, is left out and said in the log.
+    pub(crate) fn all(&self) -> Result<Vec<(WorkloadName, Found)>> {
         let entries = match fs::read_dir(&self.0) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -115,18 +163,23 @@ impl Records {
             if path.extension().is_none_or(|end| end != "json") {
                 continue;
             }
+            let name = path
+                .file_stem()
+                .and_then(|stem| stem.to_str())
+                .map(WorkloadName::new);
+            let Some(Ok(name)) = name else { continue };
             match read(&path) {
-                Ok(record) => records.extend(record),
-                Err(error) => tracing::warn!(path = %path.display(), %error, "damaged instance record"),
+                Ok(found) => records.push((name, found)),
+                Err(error) => tracing::warn!(path = %path.display(), %error, "unreadable instance record"),
             }
         }
-        records.sort_by(|a, b| a.workload.cmp(&b.workload));
+        records.sort_by(|(a, _), (b, _)| a.cmp(b));
         Ok(records)
     }
 }
 
 impl Locked {
-    pub(crate) fn read(&self) -> Result<Option<Record>> {
+    pub(crate) fn read(&self) -> Result<Found> {
         read(&self.path)
     }
 
@@ -192,10 +245,10 @@ fn acquire(path: &Path, create: bool) -> io::Result<File> {
     }
 }
 
-fn read(path: &Path) -> Result<Option<Record>> {
+fn read(path: &Path) -> Result<Found> {
     let opened = match File::open(path) {
         Ok(opened) => opened,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
         Err(error) => return Err(file("read", path, error)),
     };
     let mut text = Vec::new();
@@ -203,18 +256,19 @@ fn read(path: &Path) -> Result<Option<Record>> {
         .take(MAX_RECORD)
         .read_to_end(&mut text)
         .map_err(|e| file("read", path, e))?;
-    let record: Record = serde_json::from_slice(&text).map_err(|e| {
-        failed(
-            &format!(
-                "understand {} (remove the workload to be rid of it)",
-                path.display()
-            ),
-            e,
-        )
-    })?;
-    if record.version > VERSION {
-        let newer = format!("it has version {}, this program knows {VERSION}", record.version);
+    // The version first: the rest of a newer one may have another form.
+    #[derive(Deserialize)]
+    struct Versioned {
+        version: u32,
+    }
+    if let Ok(Versioned { version }) = serde_json::from_slice(&text)
+        && version > VERSION
+    {
+        let newer = format!("it has version {version}, this program knows {VERSION}");
         return Err(failed(&format!("understand {}", path.display()), newer));
     }
-    Ok(Some(record))
+    Ok(match serde_json::from_slice(&text) {
+        Ok(record) => Found::Record(Box::new(record)),
+        Err(error) => Found::Damaged(format!("{} is damaged: {error}", path.display())),
+    })
 }

@@ -1,6 +1,7 @@
 //! The runtime itself: one method for each verb.
 
-use std::fs::{self, OpenOptions};
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use futures_util::stream::{self, BoxStream};
 use jiff::Timestamp;
 use rustix::pipe::{PipeFlags, pipe_with};
 use thv_core::{TransportType, WorkloadName};
-use thv_process::{DetachedSpec, ProcessError, ProcessHandle};
+use thv_process::{DetachedSpec, ProcessHandle};
 use thv_runtime::{
     Capabilities, DeployOutcome, DeploySpec, Deployment, Endpoint, Error, EventFilter, EventKind, Expect,
     Images, Instance, InstanceId, InstanceRef, InstanceState, LogLine, LogOptions, LogSource, NetworkMode,
@@ -21,12 +22,14 @@ use thv_runtime::{
 use tokio::net::unix::pipe;
 use tokio::sync::broadcast::error::RecvError;
 
+use crate::LocalConfig;
 use crate::error::{self, KIND, conflict, failed, invalid, not_found, unsupported};
 use crate::events::Events;
+use crate::files::Files;
 use crate::owned::{Child, Fate, Owned, collect};
-use crate::program::{Program, TOKEN, missing};
-use crate::record::{Locked, Record, Records, gone, private_dir};
-use crate::{LocalConfig, tree};
+use crate::program::{Program, TOKEN, has_environment, not_started, port};
+use crate::record::{Found, Locked, Record, Records, private_dir};
+use crate::tree::{self, Roots};
 
 /// What an orphan, or an instance that is replaced, may take to end.
 const REPLACE_GRACE: Duration = Duration::from_secs(5);
@@ -56,40 +59,66 @@ impl LocalRuntime {
         }
     }
 
-    /// The record that is meant, or the conflict.
-    fn meant(which: &InstanceRef, record: Option<Record>) -> Result<Option<Record>> {
-        match (record, &which.id) {
-            (Some(record), Some(id)) if record.id != *id => Err(conflict(&which.name, Some(record.id))),
-            (record, _) => Ok(record),
+    /// What is meant, or the conflict.
+    fn meant(which: &InstanceRef, found: Found) -> Result<Found> {
+        match (found.id(), &which.id) {
+            (Some(there), Some(id)) if !found.is(id) => Err(conflict(&which.name, Some(there))),
+            _ => Ok(found),
         }
     }
 
     fn there(&self, which: &InstanceRef) -> Result<Record> {
-        Self::meant(which, self.records.read(&which.name)?)?.ok_or_else(|| not_found(&which.name))
+        match Self::meant(which, self.records.read(&which.name)?)? {
+            Found::Record(record) => Ok(*record),
+            Found::Nothing => Err(not_found(&which.name)),
+            Found::Damaged(detail) => Err(failed("understand an instance record", detail)),
+        }
     }
 
     /// Closes what we hold of its standard input, then ends its whole tree.
     async fn end(&self, record: &Record, grace: Duration) -> Result<()> {
         self.owned.close_streams(&record.id);
-        tree::end(&*self.config.processes, record, grace).await?;
+        if record.boot_id == self.config.processes.boot_id() {
+            tree::end(&*self.config.processes, &record.roots(), grace).await?;
+        }
         // The event of its end comes before anything that its caller does next.
         self.owned.collected(&record.id).await;
         Ok(())
     }
 
-    /// Forgets an instance that has ended: record last, so that what a crash leaves can be removed again.
-    fn forget(&self, locked: &Locked, record: &Record) -> Result<()> {
-        let name = record.workload.as_str();
-        for (path, result) in [
-            (self.config.home(name), fs::remove_dir_all(self.config.home(name))),
-            (self.config.log(name), fs::remove_file(self.config.log(name))),
-        ] {
-            gone(result).map_err(|e| error::file("remove", &path, e))?;
+    /// As [`end`](Self::end), of whatever is there. Nobody but its processes has a workload's folder as home.
+    async fn end_found(&self, name: &WorkloadName, found: &Found, grace: Duration) -> Result<()> {
+        match found {
+            Found::Nothing => Ok(()),
+            Found::Record(record) => self.end(record, grace).await,
+            Found::Damaged(_) => {
+                let home = self.config.home(name.as_str());
+                let roots = Roots {
+                    workload: name.to_string(),
+                    mark: ("HOME", home.to_string_lossy().into_owned()),
+                    leaders: Vec::new(),
+                };
+                tree::end(&*self.config.processes, &roots, grace).await
+            }
         }
+    }
+
+    /// Forgets an instance that has ended. The workload's home and log stay.
+    fn forget(&self, locked: &Locked, found: &Found) -> Result<()> {
         locked.delete()?;
-        self.owned.lock().remove(&record.id);
-        self.events.send(&record.workload, &record.id, EventKind::Removed);
+        if let Found::Record(record) = found {
+            self.owned.lock().remove(&record.id);
+            self.events.send(&record.workload, &record.id, EventKind::Removed);
+        }
         Ok(())
+    }
+
+    /// Ends and forgets what a deployment that failed had made.
+    async fn take_back(&self, locked: Locked, record: Record, files: Files) -> Result<()> {
+        self.end(&record, Duration::ZERO).await?;
+        files.remove()?;
+        self.forget(&locked, &Found::Record(Box::new(record)))?;
+        locked.discard()
     }
 
     fn check(&self, spec: &DeploySpec) -> Result<()> {
@@ -108,13 +137,14 @@ impl LocalRuntime {
         }
     }
 
-    /// Whether it runs, speaks HTTP and was started with all of `spec`.
+    /// Whether it runs, is ours, speaks HTTP and was started with all of `spec`.
     fn identical(&self, record: &Record, spec: &DeploySpec, program: &Program) -> bool {
-        let Some(process) = &record.process else {
+        let Some(server) = &record.server else {
             return false;
         };
         spec.transport != TransportType::Stdio
-            && self.state(record).0 == InstanceState::Running
+            // Of one that outlived its owner nobody would learn the end.
+            && self.owned.fate(&record.id) == Fate::Runs
             && record.transport == spec.transport
             && record.image == spec.image
             && record.command == spec.command
@@ -122,7 +152,7 @@ impl LocalRuntime {
             && record.instance_name == spec.instance_name
             && record.port == port(spec)
             && record.env_names.iter().eq(program.env.keys())
-            && has_environment(process.pid, program)
+            && has_environment(server.pid, program)
     }
 
     fn new_record(&self, spec: &DeploySpec, program: &Program) -> Result<Record> {
@@ -142,6 +172,8 @@ impl LocalRuntime {
             created: Timestamp::now(),
             boot_id: self.config.processes.boot_id(),
             process: None,
+            server: None,
+            containment: None,
             exit_code: None,
         })
     }
@@ -173,9 +205,16 @@ impl LocalRuntime {
         } else {
             child = child.stdout(log.try_clone().map_err(|e| error::file("open", &record.log, e))?);
         }
-        let handle = self.config.processes.spawn_detached(child.stderr(log));
+        let handle = self
+            .config
+            .processes
+            .spawn_detached(child.stderr(log).contained());
         let handle = handle.map_err(|e| not_started(record, &program, e))?;
         record.process = Some(handle.identity().clone());
+        if let Some(contained) = handle.contained() {
+            record.server.clone_from(&contained.program);
+            record.containment = Some(contained.containment);
+        }
         self.own(handle, record, streams);
         // Not confirmed, it would still be found by its token.
         locked.write(record)
@@ -218,12 +257,9 @@ impl LocalRuntime {
                 .config
                 .processes
                 .facts(process.pid)
-                .map(|facts| facts.is_some_and(|facts| facts.identity == *process && facts.is_alive())),
-            None => tree::members(&*self.config.processes, record)
-                .map(|members| !members.is_empty())
-                .map_err(|_| ProcessError::Unsupported {
-                    os: std::env::consts::OS,
-                }),
+                .map(|facts| facts.is_some_and(|facts| facts.identity == *process && facts.is_alive()))
+                .map_err(|e| failed("look at a process", e)),
+            None => tree::lives(&*self.config.processes, &record.roots()),
         };
         match alive {
             Ok(true) if record.process.is_none() => {
@@ -232,6 +268,30 @@ impl LocalRuntime {
             Ok(true) => (InstanceState::Running, "running".to_owned(), None),
             Ok(false) => exited(record.exit_code),
             Err(error) => (InstanceState::Unknown, error.to_string(), None),
+        }
+    }
+
+    fn seen(&self, name: WorkloadName, found: Found) -> Option<Instance> {
+        let id = found.id()?;
+        match found {
+            Found::Nothing => None,
+            Found::Record(record) => Some(self.view(*record)),
+            Found::Damaged(detail) => Some(Instance {
+                instance_name: name.to_string(),
+                workload: name.to_string(),
+                id,
+                runtime: self.kind.clone(),
+                image: String::new(),
+                image_id: None,
+                state: InstanceState::Unknown,
+                status_text: format!("{detail}: remove the workload, or start it again, to be rid of it"),
+                exit_code: None,
+                created: None,
+                started: None,
+                labels: BTreeMap::new(),
+                ports: Vec::new(),
+                network_isolated: false,
+            }),
         }
     }
 
@@ -322,64 +382,68 @@ impl Runtime for LocalRuntime {
         self.check(spec)?;
         let locked = self.records.lock(&spec.name).await?;
         let old = locked.read()?;
-        let found = old.as_ref().map(|record| record.id.clone());
         let expected = match &spec.expect {
-            Expect::Absent => None,
-            Expect::Instance(id) => Some(id.clone()),
+            Expect::Absent => old.id().is_none(),
+            Expect::Instance(id) => old.is(id),
         };
-        if found != expected {
-            return Err(conflict(&spec.name, found));
-        }
-        // From here on an error leaves nothing of this call, the lock's file included.
-        let program = match Program::of(&self.config, spec) {
+        // Where nothing is, an error leaves nothing, the lock's file included.
+        let program = if expected {
+            Program::of(&self.config, spec)
+        } else {
+            Err(conflict(&spec.name, old.id()))
+        };
+        let program = match program {
             Ok(program) => program,
-            Err(error) if old.is_none() => return locked.discard().and(Err(error)),
+            Err(error) if old.id().is_none() => return locked.discard().and(Err(error)),
             Err(error) => return Err(error),
         };
         let outcome = match old {
-            None => DeployOutcome::Created,
-            Some(old) if self.identical(&old, spec, &program) => {
-                return Ok(self.deployment(old, DeployOutcome::AlreadyRunning));
+            Found::Nothing => DeployOutcome::Created,
+            Found::Record(old) if self.identical(&old, spec, &program) => {
+                return Ok(self.deployment(*old, DeployOutcome::AlreadyRunning));
             }
-            Some(old) => {
-                self.end(&old, REPLACE_GRACE).await?;
+            old => {
+                self.end_found(&spec.name, &old, REPLACE_GRACE).await?;
                 self.forget(&locked, &old)?;
                 DeployOutcome::Replaced
             }
         };
+        let files = Files::new_of(&self.config, &spec.name);
         let mut record = self.new_record(spec, &program)?;
         let started = record.port.map_or(Ok(()), |port| self.port_is_free(port));
         let started = started.and_then(|()| locked.write(&record));
         let started = started.and_then(|()| self.start(&locked, &mut record, program));
         if let Err(error) = started {
-            self.end(&record, Duration::ZERO).await?;
-            self.forget(&locked, &record)?;
-            return locked.discard().and(Err(error));
+            self.take_back(locked, record, files).await?;
+            return Err(error);
         }
         Ok(self.deployment(record, outcome))
     }
 
     async fn stop(&self, which: &InstanceRef, opts: StopOptions) -> Result<()> {
-        if Self::meant(which, self.records.read(&which.name)?)?.is_none() {
+        if Self::meant(which, self.records.read(&which.name)?)?
+            .id()
+            .is_none()
+        {
             return Ok(());
         }
         let locked = self.records.lock(&which.name).await?;
         match Self::meant(which, locked.read()?)? {
-            Some(record) => self.end(&record, opts.grace).await,
-            None => locked.discard(),
+            Found::Nothing => locked.discard(),
+            found => self.end_found(&which.name, &found, opts.grace).await,
         }
     }
 
+    /// The workload's home and log go too, also those of an instance that is not there any more.
     async fn remove(&self, which: &InstanceRef) -> Result<()> {
         // A deployment that was dropped may still be before its record: its lock is asked, not only the record.
         let locked = self.records.lock(&which.name).await?;
-        let read = locked.read();
-        if read.is_err() && which.id.is_none() {
-            // Nobody can tell what it was any more; a removal is how to be rid of it.
-            locked.delete()?;
-        } else if let Some(record) = Self::meant(which, read?)? {
-            self.end(&record, Duration::ZERO).await?;
-            self.forget(&locked, &record)?;
+        let found = Self::meant(which, locked.read()?)?;
+        self.end_found(&which.name, &found, Duration::ZERO).await?;
+        // The record last, so that what a crash leaves can be removed again.
+        Files::all_of(&self.config, &which.name).remove()?;
+        if found.id().is_some() {
+            self.forget(&locked, &found)?;
         }
         locked.discard()
     }
@@ -412,7 +476,7 @@ impl Runtime for LocalRuntime {
     }
 
     async fn inspect(&self, name: &WorkloadName) -> Result<Option<Instance>> {
-        Ok(self.records.read(name)?.map(|record| self.view(record)))
+        Ok(self.seen(name.clone(), self.records.read(name)?))
     }
 
     async fn list(&self) -> Result<Vec<Instance>> {
@@ -420,7 +484,7 @@ impl Runtime for LocalRuntime {
             .records
             .all()?
             .into_iter()
-            .map(|record| self.view(record))
+            .filter_map(|(name, found)| self.seen(name, found))
             .collect())
     }
 
@@ -453,7 +517,8 @@ impl Runtime for LocalRuntime {
     async fn events(&self, filter: EventFilter) -> Result<BoxStream<'static, Result<RuntimeEvent>>> {
         let receiver = self.events.subscribe();
         let mut others = Vec::new();
-        for record in self.records.all()? {
+        for (_, found) in self.records.all()? {
+            let Found::Record(record) = found else { continue };
             let ours = self.owned.fate(&record.id) != Fate::NotOurs;
             if let Some(process) = record
                 .process
@@ -497,49 +562,9 @@ impl Runtime for LocalRuntime {
     }
 }
 
-fn port(spec: &DeploySpec) -> Option<u16> {
-    let target = spec
-        .target
-        .as_ref()
-        .filter(|_| spec.transport != TransportType::Stdio);
-    target.map(|target| target.container_port)
-}
-
 /// 128 random bits.
 fn random() -> Result<String> {
     let mut bytes = [0_u8; 16];
     getrandom::fill(&mut bytes).map_err(|e| failed("get random numbers", e))?;
     Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
-}
-
-/// Whether a process of ours was started with these values: the kernel keeps them, so we need not.
-fn has_environment(pid: u32, program: &Program) -> bool {
-    let Ok(text) = fs::read(format!("/proc/{pid}/environ")) else {
-        return false;
-    };
-    let has: std::collections::HashSet<&[u8]> = text.split(|byte| *byte == 0).collect();
-    program
-        .env
-        .iter()
-        .all(|(name, value)| has.contains(format!("{name}={value}").as_bytes()))
-}
-
-fn not_started(record: &Record, program: &Program, error: ProcessError) -> Error {
-    let path = program.path.display();
-    match error {
-        ProcessError::NotFound { .. } => missing(
-            &record.image,
-            format!("{path}, or the interpreter that it names, does not exist"),
-        ),
-        ProcessError::Denied { .. } => Error::Denied {
-            runtime: KIND.into(),
-            detail: format!("{path} may not be executed by this user"),
-        },
-        ProcessError::Unavailable { source, .. } => Error::StartFailed {
-            name: record.workload.clone(),
-            detail: format!("{path} could not be executed: {source}"),
-            last_lines: Vec::new(),
-        },
-        other => failed(&format!("start {path}"), other),
-    }
 }

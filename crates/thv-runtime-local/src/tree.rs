@@ -1,84 +1,137 @@
-//! All processes of an instance: its session, what has its token, and their descendants.
+//! All processes of an instance: its keeper with all descendants, and what has its token.
+//!
+//! While the keeper lives nothing gets out of its reach. What else is looked for here matters where it does not: when
+//! the start was cut off before the keeper was recorded, or somebody killed the keeper.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
-use futures_util::future::join_all;
-use thv_process::{ProcessIdentity, Processes, Signal};
+use futures_util::future::{join_all, select_all};
+use thv_process::{ProcessHandle, ProcessIdentity, Processes, Signal};
 use thv_runtime::Result;
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::failed;
-use crate::program::TOKEN;
-use crate::record::Record;
 
 /// How long killed processes may take to vanish.
 const AFTER_KILL: Duration = Duration::from_secs(5);
 
+/// How long a keeper gets to end what is below it, before it is killed itself.
+const KEEPER: Duration = Duration::from_secs(2);
+
+/// By what the processes of an instance are known.
+#[derive(Debug)]
+pub(crate) struct Roots {
+    pub(crate) workload: String,
+    /// A variable that they have in their environment, with its value.
+    pub(crate) mark: (&'static str, String),
+    /// The keeper and the server, where they are known.
+    pub(crate) leaders: Vec<ProcessIdentity>,
+}
+
+/// The living processes of an instance.
+#[derive(Debug, Default)]
+struct Members {
+    all: Vec<ProcessIdentity>,
+    keepers: Vec<ProcessIdentity>,
+}
+
 /// Asks all of them to end, and kills who has not after `grace`. On return none lives.
-pub(crate) async fn end(processes: &dyn Processes, record: &Record, grace: Duration) -> Result<()> {
+pub(crate) async fn end(processes: &dyn Processes, roots: &Roots, grace: Duration) -> Result<()> {
     // Others than those asked first may turn up, so it is looked again until nobody is there.
     let ask_until = Instant::now() + grace;
     let mut asked = HashSet::new();
-    while !round(processes, record, Signal::Term, &mut asked, ask_until).await? {
-        if Instant::now() >= ask_until {
+    while Instant::now() < ask_until {
+        let handles = open(processes, &look(processes, roots)?.all)?;
+        for handle in &handles {
+            if asked.insert(handle.identity().clone()) {
+                signal(&**handle, Signal::Term)?;
+            }
+        }
+        if handles.is_empty() {
             break;
         }
+        // The end of one may be the end of all, and of nobody. Out of time: the loop looks at the clock.
+        let _ = timeout_at(
+            ask_until,
+            select_all(handles.iter().map(|handle| handle.exited())),
+        )
+        .await;
     }
-    let kill_until = Instant::now() + AFTER_KILL;
-    while !round(processes, record, Signal::Kill, &mut HashSet::new(), kill_until).await? {
-        if Instant::now() >= kill_until {
-            let left = format!("processes of workload \"{}\" survived SIGKILL", record.workload);
+    kill(processes, roots).await
+}
+
+/// Kills until nobody is there. A keeper is left to end by itself at first: it ends only after all below it have.
+async fn kill(processes: &dyn Processes, roots: &Roots) -> Result<()> {
+    let start = Instant::now();
+    loop {
+        let members = look(processes, roots)?;
+        if members.all.is_empty() {
+            return Ok(());
+        }
+        let spare = start.elapsed() < KEEPER;
+        let handles = open(processes, &members.all)?;
+        for handle in &handles {
+            if !(spare && members.keepers.contains(handle.identity())) {
+                signal(&**handle, Signal::Kill)?;
+            }
+        }
+        let until = start + if spare { KEEPER } else { AFTER_KILL };
+        let _ = timeout_at(until, join_all(handles.iter().map(|handle| handle.exited()))).await;
+        if start.elapsed() >= AFTER_KILL {
+            let left = format!("processes of workload \"{}\" survived SIGKILL", roots.workload);
             return Err(failed("end an instance", left));
         }
     }
-    Ok(())
 }
 
-/// Signals each once and waits for all of them. Whether nobody was there.
-async fn round(
-    processes: &dyn Processes,
-    record: &Record,
-    signal: Signal,
-    asked: &mut HashSet<ProcessIdentity>,
-    until: Instant,
-) -> Result<bool> {
+/// References to those that are still there.
+fn open(processes: &dyn Processes, members: &[ProcessIdentity]) -> Result<Vec<Box<dyn ProcessHandle>>> {
     let mut handles = Vec::new();
-    for identity in members(processes, record)? {
-        let opened = processes
-            .open(&identity)
-            .map_err(|e| failed("look at a process", e))?;
-        let Some(handle) = opened else { continue };
-        if asked.insert(identity) {
-            handle.signal(signal).map_err(|e| failed("signal a process", e))?;
-        }
-        handles.push(handle);
+    for identity in members {
+        handles.extend(
+            processes
+                .open(identity)
+                .map_err(|e| failed("look at a process", e))?,
+        );
     }
-    let nobody = handles.is_empty();
-    // Out of time: the caller looks at the clock.
-    let _ = timeout_at(until, join_all(handles.iter().map(|handle| handle.exited()))).await;
-    Ok(nobody)
+    Ok(handles)
 }
 
-/// The living processes of the instance.
-pub(crate) fn members(processes: &dyn Processes, record: &Record) -> Result<Vec<ProcessIdentity>> {
-    if record.boot_id != processes.boot_id() {
-        return Ok(Vec::new());
-    }
+fn signal(handle: &dyn ProcessHandle, signal: Signal) -> Result<()> {
+    // One that ended meanwhile is as wanted.
+    handle
+        .signal(signal)
+        .map(|_| ())
+        .map_err(|e| failed("signal a process", e))
+}
+
+/// Whether a process of the instance lives.
+pub(crate) fn lives(processes: &dyn Processes, roots: &Roots) -> Result<bool> {
+    Ok(!look(processes, roots)?.all.is_empty())
+}
+
+/// The living processes of the instance, derived from one look at the process table.
+fn look(processes: &dyn Processes, roots: &Roots) -> Result<Members> {
     let failed = |e| failed("look for the processes of an instance", e);
-    let mut found = processes.find_by_env(TOKEN, &record.token).map_err(failed)?;
-    if let Some(leader) = &record.process
-        && let Some(facts) = processes.facts(leader.pid).map_err(failed)?
-        && facts.identity == *leader
-    {
-        // Only while the leader, be it a zombie, holds the number is the session surely ours.
-        found.extend(processes.session_members(leader.pid).map_err(failed)?);
+    let (name, value) = &roots.mark;
+    let mut found = processes.find_by_env(name, value).map_err(failed)?;
+    let snapshot = processes.snapshot().map_err(failed)?;
+    let mut keepers = Vec::new();
+    for leader in found.iter().chain(&roots.leaders) {
+        keepers.extend(snapshot.keeper_of(leader).cloned());
+        keepers.extend(Some(leader).filter(|leader| snapshot.is_keeper(leader)).cloned());
     }
-    for root in found.clone() {
-        found.extend(processes.descendants(root.pid).map_err(failed)?);
+    let living = |identity: &&ProcessIdentity| snapshot.get(identity).is_some_and(|entry| !entry.zombie);
+    for leader in roots.leaders.iter().chain(&keepers) {
+        found.extend(Some(leader).filter(living).cloned());
+        found.extend(snapshot.session_of(leader));
+    }
+    for root in found.clone().iter().chain(&roots.leaders).chain(&keepers) {
+        found.extend(snapshot.descendants(root));
     }
     let own = processes.current();
     let mut seen = HashSet::new();
     found.retain(|identity| *identity != own && seen.insert(identity.clone()));
-    Ok(found)
+    Ok(Members { all: found, keepers })
 }

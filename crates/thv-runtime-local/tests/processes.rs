@@ -10,8 +10,8 @@ use futures_util::StreamExt;
 use thv_core::{Dirs, Env, TransportType, WorkloadName};
 use thv_process::{LinuxProcesses, Processes};
 use thv_runtime::{
-    DeploySpec, EventFilter, EventKind, Expect, InstanceRef, InstanceState, LogOptions, PortBinding, Runtime,
-    StopOptions,
+    DeployOutcome, DeploySpec, EventFilter, EventKind, Expect, InstanceId, InstanceRef, InstanceState,
+    LogOptions, PortBinding, Runtime, StopOptions,
 };
 use thv_runtime_local::{LocalConfig, LocalRuntime};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -147,24 +147,28 @@ async fn a_server_gets_the_documented_environment_and_nothing_else() {
     runtime.deploy(&spec).await.unwrap();
     let stdio = runtime.attach(&named(&spec.name)).await.unwrap();
     let mut lines = BufReader::new(stdio.stdout).lines();
-    let mut names = Vec::new();
+    let mut seen = std::collections::BTreeMap::new();
     while let Some(line) = lines.next_line().await.unwrap() {
-        names.push(line.split_once('=').unwrap().0.to_owned());
+        let (name, value) = line.split_once('=').unwrap();
+        seen.insert(name.to_owned(), value.to_owned());
     }
-    names.sort();
+    let dirs = Dirs::under(root.path());
+    let home = dirs.lifecycle().join("homes/env").display().to_string();
+    let cache = |name: &str| dirs.cache.join("toolhive").join(name).display().to_string();
     let documented = [
-        "GIVEN",
-        "HOME",
-        "LANG",
-        "PATH",
-        "TMPDIR",
-        "TOOLHIVE_INSTANCE",
-        "UV_CACHE_DIR",
-        "UV_PYTHON_INSTALL_DIR",
-        "UV_TOOL_DIR",
-        "npm_config_cache",
+        ("GIVEN", "yes".to_owned()),
+        ("HOME", home.clone()),
+        ("LANG", "C.UTF-8".to_owned()),
+        ("PATH", "/usr/bin:/bin".to_owned()),
+        ("TMPDIR", format!("{home}/tmp")),
+        ("TOOLHIVE_INSTANCE", token(root.path(), "env")),
+        ("UV_CACHE_DIR", cache("uv")),
+        ("UV_PYTHON_INSTALL_DIR", cache("uv-python")),
+        ("UV_TOOL_DIR", cache("uv-tools")),
+        ("npm_config_cache", cache("npm")),
     ];
-    assert_eq!(names, documented);
+    let documented = documented.map(|(name, value)| (name.to_owned(), value));
+    assert_eq!(seen, documented.into());
 }
 
 #[tokio::test]
@@ -376,17 +380,49 @@ async fn a_busy_port_is_an_error_that_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_damaged_record_hides_no_other_and_can_be_removed() {
+async fn an_identical_server_of_another_value_is_stopped_and_not_reused() {
+    let root = tempfile::tempdir().unwrap();
+    let (first, second) = (runtime(root.path()), runtime(root.path()));
+    let mut spec = over_http(shell("outlived", "exec sleep 1000"), free_port());
+    let deployed = first.deploy(&spec).await.unwrap();
+    let before = token(root.path(), "outlived");
+    spec.expect = Expect::Instance(deployed.instance.id.clone());
+    let again = second.deploy(&spec).await.unwrap();
+    assert_eq!(again.outcome, DeployOutcome::Replaced);
+    assert_ne!(again.instance.id, deployed.instance.id);
+    let processes = thv_process::system().unwrap();
+    assert!(
+        processes
+            .find_by_env("TOOLHIVE_INSTANCE", &before)
+            .unwrap()
+            .is_empty()
+    );
+    // Its new owner learns how it ends.
+    second
+        .stop(&named(&spec.name), StopOptions::default())
+        .await
+        .unwrap();
+    let seen = second.inspect(&spec.name).await.unwrap().unwrap();
+    assert_eq!(seen.exit_code, Some(143));
+    second.remove(&named(&spec.name)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_refused_deployment_leaves_no_file() {
     let root = tempfile::tempdir().unwrap();
     let runtime = runtime(root.path());
-    let spec = shell("whole", "exec cat");
-    runtime.deploy(&spec).await.unwrap();
-    let folder = Dirs::under(root.path()).lifecycle().join("instances");
-    std::fs::write(folder.join("damaged.json"), "{").unwrap();
-    assert_eq!(runtime.list().await.unwrap().len(), 1);
-    let damaged: WorkloadName = "damaged".parse().unwrap();
-    assert_eq!(runtime.inspect(&damaged).await.unwrap_err().code(), "failed");
-    runtime.remove(&named(&damaged)).await.unwrap();
-    assert!(runtime.inspect(&damaged).await.unwrap().is_none());
-    runtime.remove(&named(&spec.name)).await.unwrap();
+    let left = || files_with(root.path(), "");
+    let nothing = Vec::<std::path::PathBuf>::new();
+    let mut spec = shell("nothing", "exec cat");
+    spec.expect = Expect::Instance(InstanceId::new("somebody"));
+    assert_eq!(runtime.deploy(&spec).await.unwrap_err().code(), "conflict");
+    assert_eq!(left(), nothing);
+    spec.expect = Expect::Absent;
+    spec.env.insert("ZERO".to_owned(), "a\0b".to_owned());
+    assert_eq!(runtime.deploy(&spec).await.unwrap_err().code(), "invalid");
+    assert_eq!(left(), nothing);
+    spec.env.clear();
+    "exec:///no/such/program".clone_into(&mut spec.image);
+    assert_eq!(runtime.deploy(&spec).await.unwrap_err().code(), "image_not_found");
+    assert_eq!(left(), nothing);
 }

@@ -34,8 +34,6 @@ pub struct Capabilities {
     pub logs: bool,
     /// Instances are made of images.
     pub images: bool,
-    /// An instance keeps running when its owner dies, and another process can attach to it again.
-    pub reattach: bool,
 }
 
 impl Capabilities {

@@ -6,6 +6,7 @@
 //! what the suite made was removed.
 
 mod bench;
+mod dropped;
 pub mod promises;
 
 use std::fmt;
@@ -126,6 +127,9 @@ pub async fn run(fixture: &dyn Fixture) -> Report {
         what_cannot_be_enforced_is_refused,
         a_refused_name_touches_nothing,
         a_dropped_deploy_is_healed,
+        a_dropped_stop_is_healed,
+        a_dropped_remove_is_healed,
+        a_dropped_attach_is_healed,
         a_second_value_sees_and_acts,
     );
     report

@@ -41,7 +41,7 @@ pub use error::{Error, Result};
 pub use events::{EventFilter, EventKind, RuntimeEvent};
 pub use images::{Images, LocalImage, PullProgress};
 pub use instance::{Instance, InstanceId, InstanceRef, InstanceState};
-pub use log_file::{last_lines, log_file};
+pub use log_file::log_file;
 pub use logs::{LogLine, LogOptions, LogSource};
 pub use memory_runtime::{Call, MemoryImages, MemoryRuntime, MemoryServer};
 pub use runtime::{Runtime, RuntimeKind, Stdio, StopOptions};

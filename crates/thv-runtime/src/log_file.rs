@@ -1,6 +1,5 @@
 //! Reading a log that is a file: a tail in constant memory, then what comes, through rotation, without polling.
 
-use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
@@ -10,7 +9,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncSeekExt, BufReader};
 use tokio::sync::mpsc;
 
 /// Longer lines are cut into pieces of this many bytes.
@@ -19,7 +18,8 @@ const BLOCK: u64 = 64 * 1024;
 
 /// The lines of the log at `path`, without their ends: the last `tail` of them (`None`: all), and with `follow` those
 /// that are written later, until the file is removed or the stream is dropped. A file that is replaced (rotated) is
-/// read to its end, then the new one from its beginning.
+/// read to its end, then the new one from its beginning. One that gets shorter (copied and emptied) is read from its
+/// beginning again.
 ///
 /// Memory does not grow with the file. A line longer than 1 MiB comes in pieces. Cancel-safe.
 ///
@@ -44,7 +44,9 @@ pub async fn log_file(
     let reader = Follower {
         path,
         inode: file.metadata()?.ino(),
+        position: (&file).stream_position()?,
         file: reader(file),
+        next: Next::More,
         changes,
         pending: Vec::new(),
     };
@@ -103,8 +105,21 @@ struct Follower {
     path: PathBuf,
     inode: u64,
     file: Reader,
+    /// How much of the file was taken.
+    position: u64,
+    next: Next,
     changes: Option<Changes>,
     pending: Vec<u8>,
+}
+
+/// What comes when the open file has been read to its end.
+enum Next {
+    /// More of it.
+    More,
+    /// This file, which has its name now.
+    File(File),
+    /// Nothing: it was removed.
+    Nothing,
 }
 
 impl Follower {
@@ -117,34 +132,67 @@ impl Follower {
                 let taken = end.unwrap_or(available.len()).min(room);
                 self.pending.extend_from_slice(&available[..taken]);
                 let whole = end == Some(taken);
-                self.file.consume(taken + usize::from(whole));
+                let taken = taken + usize::from(whole);
+                self.file.consume(taken);
+                self.position += taken as u64;
                 if whole || self.pending.len() >= LONGEST_LINE {
                     return Ok(Some(self.take()));
                 }
                 continue;
             }
-            let Some(changes) = &mut self.changes else {
-                return Ok((!self.pending.is_empty()).then(|| self.take()));
-            };
-            match tokio::fs::metadata(&self.path).await {
-                Ok(now) if now.ino() != self.inode => {
-                    self.inode = now.ino();
-                    self.file = reader(File::open(&self.path)?);
-                    if !self.pending.is_empty() {
-                        return Ok(Some(self.take()));
+            if self.changes.is_none() {
+                return Ok(self.take_rest());
+            }
+            // What was written before the file lost its name has been read only now.
+            match std::mem::replace(&mut self.next, Next::More) {
+                Next::More => {}
+                Next::Nothing => {
+                    self.next = Next::Nothing;
+                    return Ok(self.take_rest());
+                }
+                Next::File(file) => {
+                    self.inode = file.metadata()?.ino();
+                    self.position = 0;
+                    self.file = reader(file);
+                    if let Some(rest) = self.take_rest() {
+                        return Ok(Some(rest));
                     }
+                    continue;
                 }
-                Ok(_) => {
-                    if !changes.next().await {
-                        return Ok(None);
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    return Ok((!self.pending.is_empty()).then(|| self.take()));
-                }
-                Err(error) => return Err(error),
+            }
+            if self.look().await? {
+                continue;
+            }
+            if let Some(changes) = &mut self.changes
+                && !changes.next().await
+            {
+                return Ok(None);
             }
         }
+    }
+
+    /// Looks whether the file has its name still, and is as long as it was. `true` when something is to be read.
+    async fn look(&mut self) -> io::Result<bool> {
+        match tokio::fs::metadata(&self.path).await {
+            Ok(now) if now.ino() != self.inode => match tokio::fs::File::open(&self.path).await {
+                Ok(file) => self.next = Next::File(file.into_std().await),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => self.next = Next::Nothing,
+                Err(error) => return Err(error),
+            },
+            Ok(now) if now.len() < self.position => {
+                self.file.seek(SeekFrom::Start(0)).await?;
+                self.position = 0;
+                self.pending.clear();
+            }
+            Ok(now) => return Ok(now.len() > self.position),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.next = Next::Nothing,
+            Err(error) => return Err(error),
+        }
+        Ok(true)
+    }
+
+    fn take_rest(&mut self) -> Option<Bytes> {
+        (!self.pending.is_empty()).then(|| self.take())
     }
 
     fn take(&mut self) -> Bytes {
@@ -184,20 +232,6 @@ impl Changes {
     }
 }
 
-/// The last `lines` lines of the log at `path`; empty when it cannot be read. For the text of an error.
-pub fn last_lines(path: &Path, lines: usize) -> Vec<String> {
-    let read = || -> io::Result<VecDeque<String>> {
-        let mut file = open(path, Some(lines))?;
-        let mut bytes = Vec::new();
-        (&mut file).take(LONGEST_LINE as u64).read_to_end(&mut bytes)?;
-        Ok(String::from_utf8_lossy(&bytes)
-            .lines()
-            .map(str::to_owned)
-            .collect())
-    };
-    read().unwrap_or_default().into()
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write;
@@ -223,7 +257,6 @@ mod tests {
         assert_eq!(lines(&path, Some(99)).await.len(), 4);
         assert_eq!(lines(&path, None).await.len(), 4);
         assert!(lines(&path, Some(0)).await.is_empty());
-        assert_eq!(last_lines(&path, 2), ["three", "four"]);
     }
 
     #[tokio::test]
@@ -246,6 +279,66 @@ mod tests {
         assert_eq!(stream.next().await.unwrap().unwrap(), "two");
         std::fs::remove_file(&path).unwrap();
         assert!(stream.next().await.is_none());
+    }
+
+    fn follower(path: &Path) -> Follower {
+        let file = File::open(path).unwrap();
+        Follower {
+            path: path.to_owned(),
+            inode: file.metadata().unwrap().ino(),
+            position: 0,
+            file: reader(file),
+            next: Next::More,
+            changes: Some(Changes::watch(path).unwrap()),
+            pending: Vec::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_written_between_the_last_read_and_the_rotation_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let mut old = File::create(&path).unwrap();
+        let mut follower = follower(&path);
+        assert!(
+            follower.file.fill_buf().await.unwrap().is_empty(),
+            "read to its end"
+        );
+        old.write_all(b"late\n").unwrap();
+        std::fs::write(dir.path().join("new"), b"two\n").unwrap();
+        std::fs::rename(dir.path().join("new"), &path).unwrap();
+        assert!(follower.look().await.unwrap());
+        assert_eq!(follower.next().await.unwrap().unwrap(), "late");
+        assert_eq!(follower.next().await.unwrap().unwrap(), "two");
+        assert!(
+            follower.file.fill_buf().await.unwrap().is_empty(),
+            "read to its end"
+        );
+        std::fs::OpenOptions::new()
+            .append(true)
+            .open(&path)
+            .unwrap()
+            .write_all(b"last")
+            .unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert!(follower.look().await.unwrap());
+        assert_eq!(follower.next().await.unwrap().unwrap(), "last");
+        assert!(follower.next().await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_was_emptied_is_read_from_its_beginning() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        std::fs::write(&path, "a long line that was there\n").unwrap();
+        let mut stream = log_file(&path, Some(0), true).await.unwrap();
+        let mut file = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
+        file.write_all(b"more\n").unwrap();
+        assert_eq!(stream.next().await.unwrap().unwrap(), "more");
+        file.set_len(0).unwrap();
+        file.write_all(b"new\n").unwrap();
+        let next = tokio::time::timeout(std::time::Duration::from_secs(20), stream.next());
+        assert_eq!(next.await.unwrap().unwrap().unwrap(), "new");
     }
 
     #[tokio::test]

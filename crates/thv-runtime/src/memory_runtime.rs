@@ -102,7 +102,6 @@ impl MemoryRuntime {
                 events: true,
                 logs: true,
                 images: true,
-                reattach: false,
             },
             script: Script::echo(),
             images: Arc::new(MemoryImages::default()),

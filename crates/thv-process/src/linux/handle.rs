@@ -12,7 +12,7 @@ use rustix::process::pidfd_send_signal;
 use tokio::process::Child;
 
 use crate::watched::Watched;
-use crate::{Exit, ProcessError, ProcessHandle, ProcessIdentity, Result, Signal};
+use crate::{Contained, Exit, ProcessError, ProcessHandle, ProcessIdentity, Result, Signal};
 
 /// A pidfd, and the duty to collect the process if it is a child of ours.
 pub(super) struct LinuxHandle {
@@ -20,6 +20,7 @@ pub(super) struct LinuxHandle {
     pidfd: OwnedFd,
     /// Dropped before its end, tokio collects it when it ends.
     child: Option<Mutex<Child>>,
+    contained: Option<Contained>,
 }
 
 impl LinuxHandle {
@@ -28,14 +29,21 @@ impl LinuxHandle {
             identity,
             pidfd,
             child: None,
+            contained: None,
         }
     }
 
-    pub(super) fn of_child(identity: ProcessIdentity, pidfd: OwnedFd, child: Child) -> Self {
+    pub(super) fn of_child(
+        identity: ProcessIdentity,
+        pidfd: OwnedFd,
+        child: Child,
+        contained: Option<Contained>,
+    ) -> Self {
         Self {
             identity,
             pidfd,
             child: Some(Mutex::new(child)),
+            contained,
         }
     }
 
@@ -77,6 +85,10 @@ fn raw(signal: Signal) -> rustix::process::Signal {
 impl ProcessHandle for LinuxHandle {
     fn identity(&self) -> &ProcessIdentity {
         &self.identity
+    }
+
+    fn contained(&self) -> Option<&Contained> {
+        self.contained.as_ref()
     }
 
     fn signal(&self, signal: Signal) -> Result<bool> {

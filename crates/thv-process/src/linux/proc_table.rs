@@ -1,6 +1,6 @@
 //! What `/proc` says.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -11,8 +11,9 @@ use procfs::net::TcpState;
 use procfs::process::{FDTarget, Process};
 use procfs::{Current, ProcError, Uptime};
 
+use super::keeper::KEEPER;
 use crate::processes::PortHolder;
-use crate::{ProcessError, ProcessFacts, ProcessIdentity, Result};
+use crate::{ProcessError, ProcessFacts, ProcessIdentity, Result, Snapshot, SnapshotEntry};
 
 /// Command lines and environments are the processes' own text; the kernel's limit for both together is 6 MiB.
 const MAX_TEXT: u64 = 8 << 20;
@@ -31,6 +32,7 @@ pub(super) struct Stat {
     pub(super) parent: u32,
     pub(super) session: u32,
     pub(super) start_time: u64,
+    keeper: bool,
     zombie: bool,
 }
 
@@ -39,7 +41,7 @@ impl Stat {
         !self.zombie
     }
 
-    fn identity(&self, boot_id: &str) -> ProcessIdentity {
+    pub(super) fn identity(&self, boot_id: &str) -> ProcessIdentity {
         ProcessIdentity {
             pid: self.pid,
             start_time: self.start_time,
@@ -151,30 +153,15 @@ impl ProcTable {
         Ok(found.iter().map(|stat| stat.identity(&self.boot_id)).collect())
     }
 
-    pub(super) fn descendants(&self, pid: u32) -> Result<Vec<ProcessIdentity>> {
-        let mut children: HashMap<u32, Vec<Stat>> = HashMap::new();
-        for stat in all_stats()? {
-            children.entry(stat.parent).or_default().push(stat);
+    pub(super) fn snapshot(&self) -> Result<Snapshot> {
+        let mut processes = Vec::new();
+        for process in all()? {
+            processes.extend(stat_of(&process)?.map(|stat| {
+                let identity = stat.identity(&self.boot_id);
+                SnapshotEntry::new(identity, stat.parent, stat.session, stat.zombie).keeper(stat.keeper)
+            }));
         }
-        let mut found: Vec<Stat> = children.remove(&pid).unwrap_or_default();
-        let mut next = 0;
-        while let Some(stat) = found.get(next) {
-            let more = children.remove(&stat.pid).unwrap_or_default();
-            found.extend(more);
-            next += 1;
-        }
-        Ok(found
-            .iter()
-            .filter(|stat| stat.is_alive())
-            .map(|stat| stat.identity(&self.boot_id))
-            .collect())
-    }
-
-    pub(super) fn session_members(&self, session: u32) -> Result<Vec<ProcessIdentity>> {
-        let members = all_stats()?
-            .into_iter()
-            .filter(|stat| stat.session == session && stat.is_alive());
-        Ok(members.map(|stat| stat.identity(&self.boot_id)).collect())
+        Ok(Snapshot::new(processes))
     }
 }
 
@@ -199,11 +186,6 @@ fn all() -> Result<impl Iterator<Item = Process>> {
     Ok(all.filter_map(std::result::Result::ok))
 }
 
-fn all_stats() -> Result<Vec<Stat>> {
-    let stats: Result<Vec<_>> = all()?.map(|process| stat_of(&process)).collect();
-    Ok(stats?.into_iter().flatten().collect())
-}
-
 fn stat_of(process: &Process) -> Result<Option<Stat>> {
     let stat = some(process.stat(), || format!("look at process {}", process.pid()))?;
     Ok(stat.map(|stat| Stat {
@@ -211,6 +193,7 @@ fn stat_of(process: &Process) -> Result<Option<Stat>> {
         parent: stat.ppid.cast_unsigned(),
         session: stat.session.cast_unsigned(),
         start_time: stat.starttime,
+        keeper: stat.comm.as_bytes() == KEEPER.to_bytes(),
         zombie: matches!(stat.state, 'Z' | 'X' | 'x'),
     }))
 }

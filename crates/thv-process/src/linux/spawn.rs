@@ -1,18 +1,19 @@
 //! Starting a detached process.
 
-use std::io;
-use std::os::fd::OwnedFd;
+use std::io::{self, PipeReader, PipeWriter, Read};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::Stdio;
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::process::{Child, Command};
 
 use super::handle::LinuxHandle;
+use super::keeper::{self, REPORT};
 use super::proc_table;
-use crate::{DetachedSpec, ProcessError, ProcessHandle, ProcessIdentity, Result};
+use crate::{Contained, Containment, DetachedSpec, ProcessError, ProcessHandle, ProcessIdentity, Result};
 
 /// Starts `spec`; see [`Processes::spawn_detached`](crate::Processes::spawn_detached).
-pub(super) fn spawn(spec: DetachedSpec, boot_id: &str) -> Result<Box<dyn ProcessHandle>> {
+pub(super) fn spawn(spec: DetachedSpec, boot_id: &str, namespaces: bool) -> Result<Box<dyn ProcessHandle>> {
     spec.check()?;
     if tokio::runtime::Handle::try_current().is_err() {
         return Err(ProcessError::invalid(format!(
@@ -31,7 +32,15 @@ pub(super) fn spawn(spec: DetachedSpec, boot_id: &str) -> Result<Box<dyn Process
         .stdout(stdio(spec.stdout))
         .stderr(stdio(spec.stderr))
         .kill_on_drop(false);
-    detach(&mut command);
+    let mut report = None;
+    let mut keep = None;
+    if spec.contained {
+        let (ours, theirs) =
+            io::pipe().map_err(|source| ProcessError::from_io(format!("start {program}"), source))?;
+        report = Some(ours);
+        keep = Some((theirs, namespaces));
+    }
+    detach(&mut command, keep);
     let mut child = command.spawn().map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => ProcessError::NotFound {
             program: program.clone(),
@@ -39,8 +48,16 @@ pub(super) fn spawn(spec: DetachedSpec, boot_id: &str) -> Result<Box<dyn Process
         },
         _ => ProcessError::from_io(format!("start {program}"), source),
     })?;
-    match refer_to(&child, boot_id) {
-        Ok((identity, pidfd)) => Ok(Box::new(LinuxHandle::of_child(identity, pidfd, child))),
+    // With it goes our copy of the keeper's end of the pipe.
+    drop(command);
+    let referred = refer_to(&child, boot_id).and_then(|(identity, pidfd)| {
+        let contained = report.map(|report| contained(report, &identity)).transpose()?;
+        Ok((identity, pidfd, contained))
+    });
+    match referred {
+        Ok((identity, pidfd, contained)) => {
+            Ok(Box::new(LinuxHandle::of_child(identity, pidfd, child, contained)))
+        }
         Err(source) => {
             // Without a reference it would run on unknown to anybody.
             let _ = child.start_kill();
@@ -72,23 +89,42 @@ fn refer_to(child: &Child, boot_id: &str) -> io::Result<(ProcessIdentity, OwnedF
     ))
 }
 
+/// What the keeper said before the program was executed, which it has been by now.
+fn contained(mut report: PipeReader, keeper: &ProcessIdentity) -> io::Result<Contained> {
+    let mut message = [0; REPORT];
+    report.read_exact(&mut message)?;
+    let [namespace, pid @ ..] = message;
+    let stat = proc_table::stat(u32::from_ne_bytes(pid)).map_err(io::Error::other)?;
+    // Ended and collected, it may have given its pid to another already.
+    let program = stat.filter(|stat| stat.parent == keeper.pid);
+    Ok(Contained {
+        containment: if namespace == 1 {
+            Containment::PidNamespace
+        } else {
+            Containment::Subreaper
+        },
+        program: program.map(|stat| stat.identity(&keeper.boot_id)),
+    })
+}
+
 fn stdio(fd: Option<OwnedFd>) -> Stdio {
     fd.map_or_else(Stdio::null, Stdio::from)
 }
 
-/// Between `fork` and `exec`: a session of its own, and no descriptor beyond the three streams.
+/// Between `fork` and `exec`: a session of its own, no descriptor beyond the three streams, and a keeper if asked for.
 #[expect(
     unsafe_code,
     reason = "nothing else runs code in the child before exec, and setsid must run there"
 )]
-fn detach(command: &mut Command) {
+fn detach(command: &mut Command, keep: Option<(PipeWriter, bool)>) {
     // SAFETY: the closure runs in the forked child of a process that may have many threads, where only
-    // async-signal-safe functions may be called. It makes three system calls (setsid, close_range, fcntl) and
-    // neither allocates, locks nor panics; rustix's setsid is the bare system call. The two calls of libc take
-    // integers only, no pointers; they mark descriptors close-on-exec and close none, so no owner of a descriptor
-    // in this copy of the process is surprised.
+    // async-signal-safe functions may be called. It makes system calls (setsid, close_range, fcntl, and those of the
+    // keeper) and neither allocates, locks nor panics; rustix's setsid is the bare system call. The two calls of libc
+    // take integers only, no pointers; they mark descriptors close-on-exec and close none, so no owner of a
+    // descriptor in this copy of the process is surprised. For `keeper::keep`: this is the one thread of a forked
+    // child, and the pipe's end is the closure's own.
     unsafe {
-        command.pre_exec(|| {
+        command.pre_exec(move || {
             rustix::process::setsid()?;
             // What an embedding application opened without close-on-exec would be inherited otherwise.
             const FIRST: libc::c_uint = 3;
@@ -104,7 +140,10 @@ fn detach(command: &mut Command) {
                     libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC);
                 }
             }
-            Ok(())
+            match &keep {
+                Some((report, namespaces)) => keeper::keep(report.as_raw_fd(), *namespaces),
+                None => Ok(()),
+            }
         });
     }
 }

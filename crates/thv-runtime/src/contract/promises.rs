@@ -13,6 +13,10 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::time::{Instant, timeout};
 
 use super::bench::Bench;
+pub use super::dropped::{
+    a_dropped_attach_is_healed, a_dropped_deploy_is_healed, a_dropped_remove_is_healed,
+    a_dropped_stop_is_healed,
+};
 use super::{EXIT_CODE, LAST_WORDS, Outcome, READY_LINE, Server};
 use crate::{
     DeployOutcome, EventFilter, EventKind, Expect, InstanceId, InstanceRef, InstanceState, LogLine,
@@ -465,19 +469,6 @@ pub async fn a_refused_name_touches_nothing(bench: &Bench<'_>) -> Outcome {
     Ok(())
 }
 
-pub async fn a_dropped_deploy_is_healed(bench: &Bench<'_>) -> Outcome {
-    for micros in [0, 50, 500, 2_000, 10_000, 50_000] {
-        let spec = bench.spec(Server::Echo)?;
-        // Dropped wherever it is by then; it may also be done.
-        let _dropped = timeout(Duration::from_micros(micros), bench.runtime.deploy(&spec)).await;
-        bench.remove(&spec).await;
-        let id = bench.deploy(&spec).await.instance.id;
-        assert_running(bench, &spec.name, &id).await;
-        bench.remove(&spec).await;
-    }
-    Ok(())
-}
-
 pub async fn a_second_value_sees_and_acts(bench: &Bench<'_>) -> Outcome {
     let Some(second) = bench.fixture.second() else {
         return bench.needs(false, "a second value over the same backing");
@@ -518,7 +509,7 @@ pub async fn a_second_value_sees_and_acts(bench: &Bench<'_>) -> Outcome {
     Ok(())
 }
 
-async fn assert_running(bench: &Bench<'_>, name: &thv_core::WorkloadName, id: &InstanceId) {
+pub(super) async fn assert_running(bench: &Bench<'_>, name: &thv_core::WorkloadName, id: &InstanceId) {
     let seen = bench
         .ok(bench.runtime.inspect(name).await, "inspect")
         .expect("it is there");
@@ -530,7 +521,7 @@ async fn assert_running(bench: &Bench<'_>, name: &thv_core::WorkloadName, id: &I
     );
 }
 
-async fn ended(bench: &Bench<'_>, name: &thv_core::WorkloadName) -> crate::Instance {
+pub(super) async fn ended(bench: &Bench<'_>, name: &thv_core::WorkloadName) -> crate::Instance {
     bench
         .until("the end of the server", || async {
             let seen = bench.ok(bench.runtime.inspect(name).await, "inspect");

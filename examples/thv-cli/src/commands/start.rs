@@ -1,12 +1,11 @@
 //! `thv start` and `thv restart`.
 
-use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::ExitCode;
 
 use thv::core::WorkloadName;
 use thv::manager::{BatchResult, Manager, RunOutcome, StartOptions, StopOptions};
 
-use super::{Done, Failure, foreground, is_detached, manager, names, outcome, results};
+use super::{Done, foreground, is_detached, manager, names, outcome, results};
 use crate::cli::{Format, StartArgs};
 use crate::output::{note, progress};
 
@@ -80,8 +79,7 @@ pub(super) async fn foreground(args: &StartArgs, restart: bool) -> Done {
     let name = WorkloadName::new(text)?;
     let manager = manager()?;
     if is_detached() {
-        let socket = handover()?;
-        foreground::until_signal(|cancel| manager.run_detached_child(&name, socket, cancel)).await?;
+        foreground::until_signal(|cancel| manager.run_detached_child(&name, cancel)).await?;
         return Ok(ExitCode::SUCCESS);
     }
     if restart {
@@ -95,13 +93,6 @@ pub(super) async fn foreground(args: &StartArgs, restart: bool) -> Done {
     })
     .await?;
     Ok(foreground::write(text, end))
-}
-
-fn handover() -> Result<OwnedFd, Failure> {
-    std::io::stdin()
-        .as_fd()
-        .try_clone_to_owned()
-        .map_err(|error| Failure::new(format!("cannot take the hand-over from standard input: {error}")))
 }
 
 fn options(args: &StartArgs) -> StartOptions {

@@ -1,0 +1,178 @@
+//! What the end of an instance means for processes that do all they can to outlive it, in both forms of containment.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use thv_core::{Dirs, Env, WorkloadName};
+use thv_process::{LinuxProcesses, Processes};
+use thv_runtime::{DeploySpec, InstanceRef, InstanceState, LogOptions, Runtime, StopOptions};
+use thv_runtime_local::{LocalConfig, LocalRuntime};
+
+/// The two forms; without the right to make a namespace the first is the second.
+fn forms() -> [Arc<dyn Processes>; 2] {
+    [
+        Arc::new(LinuxProcesses::new().unwrap()),
+        Arc::new(LinuxProcesses::new().unwrap().without_pid_namespaces()),
+    ]
+}
+
+fn runtime(root: &Path, processes: Arc<dyn Processes>) -> LocalRuntime {
+    let env = Env::from_vars([("PATH", "/usr/bin:/bin")]);
+    LocalRuntime::new(LocalConfig::new(Dirs::under(root), env, processes))
+}
+
+fn shell(name: &str, script: &str) -> DeploySpec {
+    let mut spec = DeploySpec::new(name.parse().unwrap(), "exec:///bin/sh");
+    spec.command = vec!["-c".to_owned(), script.to_owned()];
+    spec
+}
+
+fn named(name: &WorkloadName) -> InstanceRef {
+    InstanceRef::named(name.clone())
+}
+
+/// An argument that nobody else on this machine has.
+fn mark(what: &str) -> String {
+    let unique = tempfile::Builder::new().prefix("thv-mark-").tempdir().unwrap();
+    format!("{}-{what}", unique.path().file_name().unwrap().display())
+}
+
+/// The living processes that have `mark` among their arguments.
+fn marked(mark: &str) -> Vec<u32> {
+    let processes = thv_process::system().unwrap();
+    let pids = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let name = entry.ok()?.file_name();
+        name.to_str()?.parse::<u32>().ok()
+    });
+    pids.filter(|pid| {
+        let facts = processes.facts(*pid).ok().flatten();
+        facts.is_some_and(|facts| facts.is_alive() && facts.argv.iter().any(|arg| arg == mark))
+    })
+    .collect()
+}
+
+async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "still not so: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn said(runtime: &LocalRuntime, name: &WorkloadName, wanted: &str) {
+    let opts = LogOptions {
+        follow: true,
+        ..LogOptions::default()
+    };
+    let mut logs = runtime.logs(&named(name), opts).await.unwrap();
+    let found = async { while logs.next().await.unwrap().unwrap().line != wanted {} };
+    tokio::time::timeout(Duration::from_secs(20), found)
+        .await
+        .unwrap();
+}
+
+fn program(root: &Path, name: &str, text: &str) -> PathBuf {
+    let path = root.join(name);
+    std::fs::write(&path, text).unwrap();
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+    path
+}
+
+const GRACE: StopOptions = StopOptions {
+    grace: Duration::from_millis(200),
+};
+
+/// Ends in a session of its own, without a parent, without the token, deaf to SIGTERM.
+fn runaway(mark: &str) -> String {
+    format!(
+        "(setsid env -i /bin/sh -c 'trap \"\" TERM; echo away >&2; while :; do sleep 1000; done' {mark} &)"
+    )
+}
+
+#[tokio::test]
+async fn who_left_session_parent_and_environment_does_not_survive_stop() {
+    for (form, processes) in forms().into_iter().enumerate() {
+        let root = tempfile::tempdir().unwrap();
+        // Stopped by a value that did not start it, as another process would be.
+        let (first, second) = (
+            runtime(root.path(), processes.clone()),
+            runtime(root.path(), processes),
+        );
+        let mark = mark("runaway");
+        let spec = shell("runaway", &format!("{}; exec cat", runaway(&mark)));
+        first.deploy(&spec).await.unwrap();
+        said(&first, &spec.name, "away").await;
+        assert_eq!(marked(&mark).len(), 1, "form {form}");
+        second.stop(&named(&spec.name), GRACE).await.unwrap();
+        assert!(marked(&mark).is_empty(), "form {form}");
+        second.remove(&named(&spec.name)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn who_left_everything_does_not_survive_remove() {
+    for (form, processes) in forms().into_iter().enumerate() {
+        let root = tempfile::tempdir().unwrap();
+        let runtime = runtime(root.path(), processes);
+        let mark = mark("removed");
+        let spec = shell("removed", &format!("{}; exec cat", runaway(&mark)));
+        runtime.deploy(&spec).await.unwrap();
+        said(&runtime, &spec.name, "away").await;
+        runtime.remove(&named(&spec.name)).await.unwrap();
+        assert!(marked(&mark).is_empty(), "form {form}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_server_left_behind_ends_with_it_and_its_exit_code_is_its_own() {
+    for (form, processes) in forms().into_iter().enumerate() {
+        let root = tempfile::tempdir().unwrap();
+        let runtime = runtime(root.path(), processes);
+        let mark = mark("left");
+        let script = format!(
+            "env -i /bin/sh -c 'echo left >&2; while :; do sleep 1000; done' {mark} & read line; exit 3"
+        );
+        let spec = shell("left", &script);
+        runtime.deploy(&spec).await.unwrap();
+        said(&runtime, &spec.name, "left").await;
+        assert_eq!(marked(&mark).len(), 1, "form {form}");
+        drop(runtime.attach(&named(&spec.name)).await.unwrap());
+        let mut seen = runtime.inspect(&spec.name).await.unwrap().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while seen.state != InstanceState::Stopped {
+            assert!(Instant::now() < deadline, "it ends: {seen:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            seen = runtime.inspect(&spec.name).await.unwrap().unwrap();
+        }
+        assert_eq!(seen.exit_code, Some(3), "form {form}");
+        assert!(marked(&mark).is_empty(), "form {form}");
+    }
+}
+
+#[tokio::test]
+async fn who_forks_all_the_time_does_not_survive_stop() {
+    for (form, processes) in forms().into_iter().enumerate() {
+        let root = tempfile::tempdir().unwrap();
+        let runtime = runtime(root.path(), processes);
+        let mark = mark("forker");
+        let script = "#!/bin/sh\ntrap '' TERM\n/bin/sleep 0.002\n\"$0\" \"$1\" &\nexit 0\n";
+        let forker = program(root.path(), "forker", script);
+        let start = format!(
+            "trap '' TERM; setsid env -i {} {mark} & echo ready >&2; while :; do sleep 1000; done",
+            forker.display()
+        );
+        let spec = shell("forker", &start);
+        runtime.deploy(&spec).await.unwrap();
+        said(&runtime, &spec.name, "ready").await;
+        until("the forker forks", || !marked(&mark).is_empty()).await;
+        runtime.stop(&named(&spec.name), GRACE).await.unwrap();
+        for _ in 0..5 {
+            assert!(marked(&mark).is_empty(), "form {form}");
+        }
+    }
+}

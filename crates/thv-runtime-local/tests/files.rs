@@ -1,0 +1,243 @@
+//! What stays on disk while instances come and go, and what becomes of what is damaged.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use thv_core::{Dirs, Env, WorkloadName};
+use thv_runtime::{DeploySpec, Expect, InstanceRef, InstanceState, LogOptions, Runtime, StopOptions};
+use thv_runtime_local::{LocalConfig, LocalRuntime};
+
+fn runtime(root: &Path) -> LocalRuntime {
+    let env = Env::from_vars([("PATH", "/usr/bin:/bin")]);
+    LocalRuntime::new(LocalConfig::new(
+        Dirs::under(root),
+        env,
+        thv_process::system().unwrap(),
+    ))
+}
+
+fn shell(name: &str, script: &str) -> DeploySpec {
+    let mut spec = DeploySpec::new(name.parse().unwrap(), "exec:///bin/sh");
+    spec.command = vec!["-c".to_owned(), script.to_owned()];
+    spec
+}
+
+fn named(name: &WorkloadName) -> InstanceRef {
+    InstanceRef::named(name.clone())
+}
+
+fn lifecycle(root: &Path, path: &str) -> PathBuf {
+    Dirs::under(root).lifecycle().join(path)
+}
+
+fn token(root: &Path, name: &str) -> String {
+    let text = std::fs::read(lifecycle(root, &format!("instances/{name}.json"))).unwrap();
+    let record: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    record["token"].as_str().unwrap().to_owned()
+}
+
+fn living(token: &str) -> usize {
+    let processes = thv_process::system().unwrap();
+    processes.find_by_env("TOOLHIVE_INSTANCE", token).unwrap().len()
+}
+
+const FOLLOW: LogOptions = LogOptions {
+    tail: None,
+    follow: true,
+    without_stdout: false,
+};
+
+async fn soon<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(20), what).await.unwrap()
+}
+
+async fn said(runtime: &LocalRuntime, name: &WorkloadName, wanted: &str) {
+    let mut logs = runtime.logs(&named(name), FOLLOW).await.unwrap();
+    soon(async { while logs.next().await.unwrap().unwrap().line != wanted {} }).await;
+}
+
+#[tokio::test]
+async fn home_and_log_outlive_a_restart_and_followers_go_on() {
+    let root = tempfile::tempdir().unwrap();
+    let runtime = runtime(root.path());
+    let mut spec = shell("kept", "echo first >&2; echo state > state; exec cat");
+    let first = runtime.deploy(&spec).await.unwrap();
+    let mut logs = runtime.logs(&named(&spec.name), FOLLOW).await.unwrap();
+    assert_eq!(soon(logs.next()).await.unwrap().unwrap().line, "first");
+    spec = shell("kept", "echo second >&2; cat state >&2; exec cat");
+    spec.expect = Expect::Instance(first.instance.id);
+    runtime.deploy(&spec).await.unwrap();
+    assert_eq!(soon(logs.next()).await.unwrap().unwrap().line, "second");
+    assert_eq!(soon(logs.next()).await.unwrap().unwrap().line, "state");
+    runtime.remove(&named(&spec.name)).await.unwrap();
+    assert!(soon(logs.next()).await.is_none(), "it ends with the workload");
+    assert!(!lifecycle(root.path(), "homes/kept").exists());
+    assert!(!lifecycle(root.path(), "logs/kept.log").exists());
+}
+
+#[tokio::test]
+async fn a_replacement_that_fails_leaves_home_and_log_for_the_removal() {
+    let root = tempfile::tempdir().unwrap();
+    let runtime = runtime(root.path());
+    let mut spec = shell("failed", "echo first >&2; exec cat");
+    let first = runtime.deploy(&spec).await.unwrap();
+    said(&runtime, &spec.name, "first").await;
+    // It is executable, and what it wants to be executed by is not there.
+    let broken = root.path().join("broken");
+    std::fs::write(&broken, "#!/no/such/interpreter\n").unwrap();
+    std::fs::set_permissions(&broken, PermissionsExt::from_mode(0o755)).unwrap();
+    spec.image = format!("exec://{}", broken.display());
+    spec.expect = Expect::Instance(first.instance.id);
+    assert_eq!(runtime.deploy(&spec).await.unwrap_err().code(), "image_not_found");
+    assert!(lifecycle(root.path(), "logs/failed.log").exists());
+    runtime.remove(&named(&spec.name)).await.unwrap();
+    for folder in ["instances", "homes", "logs"] {
+        let left = std::fs::read_dir(lifecycle(root.path(), folder)).unwrap().count();
+        assert_eq!(left, 0, "{folder} is empty");
+    }
+}
+
+/// Runs this test anew as a user for whom permissions count; whether this process is that one.
+fn unprivileged(test: &str) -> bool {
+    if !rustix::process::geteuid().is_root() {
+        return true;
+    }
+    // The folder of the build may be closed to others.
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let program = dir.path().join("test");
+    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let mut again = std::process::Command::new(&program);
+    let nobody = 65_534;
+    again
+        .args(["--exact", test, "--nocapture"])
+        .current_dir("/")
+        .env("TMPDIR", "/tmp")
+        .uid(nobody)
+        .gid(nobody);
+    let done = again.output().unwrap();
+    assert!(
+        done.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&done.stdout),
+        String::from_utf8_lossy(&done.stderr)
+    );
+    false
+}
+
+#[tokio::test]
+async fn folders_without_write_permission_are_removed_and_hinder_no_start() {
+    if !unprivileged("folders_without_write_permission_are_removed_and_hinder_no_start") {
+        return;
+    }
+    let root = tempfile::tempdir().unwrap();
+    let outside = root.path().join("outside");
+    std::fs::create_dir(&outside).unwrap();
+    std::fs::set_permissions(&outside, PermissionsExt::from_mode(0o555)).unwrap();
+    let runtime = runtime(root.path());
+    let script = format!(
+        "mkdir -p mod/cache/deep; echo x > mod/cache/deep/file; ln -s {} mod/link
+        chmod 000 mod/cache/deep; chmod 555 mod/cache mod; echo made >&2; exec cat",
+        outside.display()
+    );
+    let mut spec = shell("readonly", &script);
+    let first = runtime.deploy(&spec).await.unwrap();
+    said(&runtime, &spec.name, "made").await;
+    spec.expect = Expect::Instance(first.instance.id);
+    runtime.deploy(&spec).await.unwrap();
+    runtime.remove(&named(&spec.name)).await.unwrap();
+    assert!(!lifecycle(root.path(), "homes/readonly").exists());
+    let mode = std::fs::metadata(&outside).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o555, "what a link points at is not touched");
+}
+
+#[tokio::test]
+async fn what_has_a_damaged_record_is_seen_stopped_and_removed() {
+    let root = tempfile::tempdir().unwrap();
+    let whole = shell("whole", "exec cat");
+    let spec = shell(
+        "damaged",
+        "trap '' TERM; echo ready >&2; while :; do sleep 1000; done",
+    );
+    let first = runtime(root.path());
+    first.deploy(&whole).await.unwrap();
+    let deployed = first.deploy(&spec).await.unwrap();
+    said(&first, &spec.name, "ready").await;
+    let token = token(root.path(), "damaged");
+    std::fs::write(lifecycle(root.path(), "instances/damaged.json"), "{").unwrap();
+
+    let second = runtime(root.path());
+    let listed = second.list().await.unwrap();
+    assert_eq!(listed.len(), 2);
+    let seen = second.inspect(&spec.name).await.unwrap().unwrap();
+    assert_eq!(seen.state, InstanceState::Unknown);
+    assert!(
+        seen.status_text.contains("remove the workload"),
+        "{}",
+        seen.status_text
+    );
+    assert!(living(&token) > 0);
+    // It may be the one that was meant.
+    let which = InstanceRef::exact(spec.name.clone(), deployed.instance.id);
+    let grace = Duration::from_millis(100);
+    second.stop(&which, StopOptions { grace }).await.unwrap();
+    assert_eq!(living(&token), 0);
+    second.remove(&which).await.unwrap();
+    assert!(second.inspect(&spec.name).await.unwrap().is_none());
+    for left in [
+        "instances/damaged.json",
+        "instances/damaged.lock",
+        "homes/damaged",
+        "logs/damaged.log",
+    ] {
+        assert!(!lifecycle(root.path(), left).exists(), "{left}");
+    }
+    second.remove(&named(&whole.name)).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_has_a_damaged_record_is_replaced_by_a_start() {
+    let root = tempfile::tempdir().unwrap();
+    let mut spec = shell("healed", "exec cat");
+    let first = runtime(root.path());
+    first.deploy(&spec).await.unwrap();
+    let token = token(root.path(), "healed");
+    std::fs::write(lifecycle(root.path(), "instances/healed.json"), "{").unwrap();
+    let second = runtime(root.path());
+    assert_eq!(second.deploy(&spec).await.unwrap_err().code(), "conflict");
+    let seen = second.inspect(&spec.name).await.unwrap().unwrap();
+    spec.expect = Expect::Instance(seen.id);
+    second.deploy(&spec).await.unwrap();
+    assert_eq!(living(&token), 0);
+    second.remove(&named(&spec.name)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_record_of_a_newer_version_or_that_cannot_be_read_is_left_alone() {
+    let root = tempfile::tempdir().unwrap();
+    let spec = shell("newer", "exec cat");
+    let runtime = runtime(root.path());
+    runtime.deploy(&spec).await.unwrap();
+    let token = token(root.path(), "newer");
+    let path = lifecycle(root.path(), "instances/newer.json");
+    let kept = std::fs::read(&path).unwrap();
+    std::fs::write(&path, r#"{"version": 2, "something": "else"}"#).unwrap();
+    let refused = async |what: &str| {
+        let error = runtime.remove(&named(&spec.name)).await.unwrap_err();
+        assert_eq!(error.code(), "failed", "{what}: {error}");
+        assert_eq!(living(&token), 1, "{what}");
+        assert!(path.exists(), "{what}");
+    };
+    refused("a newer version").await;
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    refused("what cannot be read").await;
+    std::fs::remove_dir(&path).unwrap();
+    std::fs::write(&path, kept).unwrap();
+    runtime.remove(&named(&spec.name)).await.unwrap();
+}

@@ -20,7 +20,8 @@ pub struct DockerConfig {
     pub dirs: Option<Dirs>,
     /// How long a socket may take to accept, and the engine to say its version. 5 s by default.
     pub connect_timeout: Duration,
-    /// How long the engine may take to begin its answer to a call; for a stop, beyond its grace. 60 s by default.
+    /// How long the engine may take to answer a call, to the end of its answer; for a stop, beyond its grace. 60 s by
+    /// default. Streams (logs that are followed, events, pulls) have no end.
     pub call_timeout: Duration,
 }
 

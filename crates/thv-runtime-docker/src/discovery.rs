@@ -18,6 +18,9 @@ pub enum Flavour {
     Unknown,
 }
 
+/// Where a candidate is from that nobody named.
+const USUAL_PLACES: &str = "the usual places";
+
 /// One socket that is worth a try.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Candidate {
@@ -41,9 +44,18 @@ pub(crate) struct Found {
     pub(crate) refused: Vec<Refused>,
 }
 
+/// What a look at a place shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Seen {
+    There,
+    Absent,
+    /// This user may not look: it may be there.
+    Hidden,
+}
+
 /// What exists. A trait, so that tests need no files.
 pub(crate) trait Probe {
-    fn exists(&self, path: &Path) -> bool;
+    fn look(&self, path: &Path) -> Seen;
     fn entries(&self, folder: &Path) -> Vec<PathBuf>;
 }
 
@@ -51,9 +63,14 @@ pub(crate) trait Probe {
 pub(crate) struct Disk;
 
 impl Probe for Disk {
-    fn exists(&self, path: &Path) -> bool {
-        // A place that may not be looked into exists: the connection attempt gives the reason.
-        !matches!(std::fs::metadata(path), Err(e) if e.kind() == std::io::ErrorKind::NotFound)
+    fn look(&self, path: &Path) -> Seen {
+        use std::io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
+        match std::fs::metadata(path) {
+            Err(e) if matches!(e.kind(), NotFound | NotADirectory) => Seen::Absent,
+            Err(e) if e.kind() == PermissionDenied => Seen::Hidden,
+            // Whatever else it is, the connection attempt gives the reason.
+            _ => Seen::There,
+        }
     }
 
     fn entries(&self, folder: &Path) -> Vec<PathBuf> {
@@ -89,7 +106,7 @@ pub(crate) fn discover(config: &DockerConfig, probe: &dyn Probe) -> Found {
         return found;
     }
     for (socket, flavour) in usual_places(config, probe) {
-        found.consider(probe, socket, flavour, "the usual places");
+        found.consider(probe, socket, flavour, USUAL_PLACES);
     }
     found
 }
@@ -98,8 +115,14 @@ impl Found {
     fn consider(&mut self, probe: &dyn Probe, socket: PathBuf, flavour: Flavour, from: &'static str) {
         if !socket.is_absolute() {
             self.refuse(&socket, format!("{from} is not an absolute path"));
-        } else if !probe.exists(&socket) {
+            return;
+        }
+        let seen = probe.look(&socket);
+        if seen == Seen::Absent {
             self.refuse(&socket, "no such file".to_owned());
+        } else if seen == Seen::Hidden && from == USUAL_PLACES {
+            // Most machines have folders like this without any engine in them.
+            self.refuse(&socket, "this user may not look there".to_owned());
         } else if !self.candidates.iter().any(|c| c.socket == socket) {
             self.candidates.push(Candidate {
                 socket,
@@ -182,8 +205,14 @@ mod tests {
     struct Files(Vec<&'static str>);
 
     impl Probe for Files {
-        fn exists(&self, path: &Path) -> bool {
-            self.0.iter().any(|file| Path::new(file) == path)
+        fn look(&self, path: &Path) -> Seen {
+            if path.starts_with("/var/run/podman") || path.starts_with("/hidden") {
+                Seen::Hidden
+            } else if self.0.iter().any(|file| Path::new(file) == path) {
+                Seen::There
+            } else {
+                Seen::Absent
+            }
         }
         fn entries(&self, folder: &Path) -> Vec<PathBuf> {
             self.0
@@ -240,6 +269,19 @@ mod tests {
             &[("/r/home/.rd/docker.sock", "no such file")],
         );
         check(&[], &[], &[], &[("/var/run/docker.sock", "no such file")]);
+    }
+
+    #[test]
+    fn a_folder_that_is_closed_to_this_user_is_tried_only_if_it_was_named() {
+        let closed = [("/var/run/podman/podman.sock", "may not look")];
+        check(&[], &[], &[], &closed);
+        check(&[], &["/var/run/docker.sock"], &["/var/run/docker.sock"], &closed);
+        check(
+            &[("TOOLHIVE_PODMAN_SOCKET", "/hidden/p")],
+            &[],
+            &["/hidden/p"],
+            &[],
+        );
     }
 
     #[test]

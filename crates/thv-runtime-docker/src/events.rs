@@ -166,7 +166,8 @@ pub(crate) async fn of_container(engine: &Engine, id: &str) -> Result<Feed, Engi
 /// The engine begins its answer when the subscription stands.
 async fn subscribe(engine: &Engine, filters: &serde_json::Value) -> Result<Feed, EngineError> {
     let path = format!("/events?filters={}", quoted(&filters.to_string()));
-    let body = engine.call(|| Ok(Call::get(path.as_str()))).await?.stream();
+    // Nothing may happen for days.
+    let body = engine.call(|| Ok(Call::get(path.as_str()))).await?.stream(None);
     Ok(Feed {
         body,
         lines: JsonLines::default(),

@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 use crate::discovery::{Candidate, Disk, discover};
 use crate::error::{EngineError, NoEngine};
 use crate::http::{Answer, Call, send};
-use crate::wire::Version;
+use crate::wire::{Info, Version};
 use crate::{DockerConfig, EngineInfo, Flavour};
 
 /// The versions of the API that this crate was tried with.
@@ -26,6 +26,8 @@ pub(crate) struct Engine(Arc<Inner>);
 struct Inner {
     config: DockerConfig,
     known: RwLock<Option<Arc<EngineInfo>>>,
+    /// What the known engine says it can do.
+    abilities: RwLock<Option<(Arc<EngineInfo>, Arc<Info>)>>,
     /// The socket that answered once: from then on no other engine is looked for, it would hold other workloads.
     pinned: RwLock<Option<Candidate>>,
     /// Held while the engine is looked for, so that callers look once: why the last search failed.
@@ -39,6 +41,7 @@ impl Engine {
         Self(Arc::new(Inner {
             config,
             known: RwLock::new(None),
+            abilities: RwLock::new(None),
             pinned: RwLock::new(None),
             search: Mutex::new(None),
             searches: AtomicU64::new(0),
@@ -204,6 +207,19 @@ impl Engine {
                 answer => return answer,
             }
         }
+    }
+
+    /// What the engine can do; asked once as long as it stays in reach.
+    pub(crate) async fn abilities(&self) -> Result<Arc<Info>, EngineError> {
+        let engine = self.info().await?;
+        if let Some((of, abilities)) = &*read(&self.0.abilities)
+            && Arc::ptr_eq(of, &engine)
+        {
+            return Ok(Arc::clone(abilities));
+        }
+        let abilities: Arc<Info> = Arc::new(self.get("/info").await?);
+        *write(&self.0.abilities) = Some((engine, Arc::clone(&abilities)));
+        Ok(abilities)
     }
 
     /// GET, as JSON.

@@ -50,6 +50,14 @@ impl EngineError {
         }
     }
 
+    /// Whether the engine may have done what it was asked for although this failure came instead of its answer.
+    pub(crate) fn is_unsure(&self) -> bool {
+        matches!(
+            self,
+            Self::Connect { .. } | Self::NoEngine(_) | Self::Broken(_) | Self::Timeout(_) | Self::Nonsense(_)
+        )
+    }
+
     pub(crate) fn is_not_found(&self) -> bool {
         self.status() == Some(404)
     }

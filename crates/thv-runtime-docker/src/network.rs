@@ -29,6 +29,7 @@ pub(crate) async fn ensure_shared(engine: &Engine) -> Result<String, EngineError
     let body = CreateNetwork {
         name: SHARED_NETWORK,
         driver: "bridge",
+        check_duplicate: true,
         labels,
     };
     match engine.call(|| Call::post("/networks/create").json(&body)).await {

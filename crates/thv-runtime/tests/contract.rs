@@ -53,6 +53,10 @@ impl Fixture for Memory {
         Some(Arc::new(self.0.clone()))
     }
 
+    fn another_image(&self) -> Option<String> {
+        Some("stubborn".to_owned())
+    }
+
     fn spec(&self, name: WorkloadName, server: Server) -> Option<DeploySpec> {
         let image = match server {
             Server::Echo => "echo",

@@ -30,7 +30,8 @@ pub(crate) enum Do {
 pub(crate) struct Meddler {
     path: PathBuf,
     serving: JoinHandle<()>,
-    calls: Arc<Mutex<Vec<String>>>,
+    /// Each call and its whole request.
+    seen: Arc<Mutex<Vec<(String, String)>>>,
 }
 
 impl Meddler {
@@ -42,12 +43,8 @@ impl Meddler {
     ) -> Self {
         let listener = UnixListener::bind(path).unwrap();
         let engine = engine.to_owned();
-        let calls = Arc::new(Mutex::new(Vec::new()));
-        let (seen, decide, next) = (
-            Arc::clone(&calls),
-            Arc::new(decide),
-            Arc::new(AtomicUsize::new(0)),
-        );
+        let all = Arc::new(Mutex::new(Vec::new()));
+        let (seen, decide, next) = (Arc::clone(&all), Arc::new(decide), Arc::new(AtomicUsize::new(0)));
         let serving = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             loop {
@@ -60,7 +57,8 @@ impl Meddler {
                         return;
                     };
                     let number = next.fetch_add(1, Ordering::Relaxed);
-                    seen.lock().unwrap().push(call.clone());
+                    let text = String::from_utf8_lossy(&request).into_owned();
+                    seen.lock().unwrap().push((call.clone(), text));
                     serve(client, &engine, request, decide(number, &call)).await;
                 });
             }
@@ -68,13 +66,20 @@ impl Meddler {
         Self {
             path: path.to_owned(),
             serving,
-            calls,
+            seen: all,
         }
     }
 
     /// The calls so far.
     pub(crate) fn calls(&self) -> Vec<String> {
-        self.calls.lock().unwrap().clone()
+        let seen = self.seen.lock().unwrap();
+        seen.iter().map(|(call, _)| call.clone()).collect()
+    }
+
+    /// The requests so far, with their bodies.
+    pub(crate) fn requests(&self) -> Vec<String> {
+        let seen = self.seen.lock().unwrap();
+        seen.iter().map(|(_, request)| request.clone()).collect()
     }
 }
 

@@ -16,7 +16,7 @@ use super::bench::Bench;
 use super::{EXIT_CODE, LAST_WORDS, Outcome, READY_LINE, Server};
 use crate::{
     DeployOutcome, EventFilter, EventKind, Expect, InstanceId, InstanceRef, InstanceState, LogLine,
-    LogOptions, MountBind, StopOptions,
+    LogOptions, MountBind, PortBinding, StopOptions,
 };
 
 const SHORT: Duration = Duration::from_secs(2);
@@ -179,15 +179,61 @@ pub async fn an_identical_instance_is_reused(bench: &Bench<'_>) -> Outcome {
 }
 
 pub async fn a_different_instance_is_replaced(bench: &Bench<'_>) -> Outcome {
+    let can = bench.runtime.capabilities();
     let mut spec = bench.spec(Server::Echo)?;
-    let first = bench.deploy(&spec).await.instance.id;
-    spec.env.insert("CONTRACT_CHANGE".to_owned(), "1".to_owned());
-    spec.expect = Expect::Instance(first.clone());
-    let second = bench.deploy(&spec).await;
-    assert_eq!(second.outcome, DeployOutcome::Replaced);
-    assert_ne!(second.instance.id, first);
-    assert_running(bench, &spec.name, &second.instance.id).await;
+    let mut id = bench.deploy(&spec).await.instance.id;
+    // Each thing comes, changes, and is taken away again.
+    let changes: [(bool, &str, Ask); 10] = [
+        (true, "a new variable", |spec| {
+            spec.env.insert("CONTRACT_CHANGE".to_owned(), "1".to_owned());
+        }),
+        (true, "another value", |spec| {
+            spec.env.insert("CONTRACT_CHANGE".to_owned(), "2".to_owned());
+        }),
+        (true, "no variable", |spec| spec.env.clear()),
+        (true, "a new argument", |spec| {
+            spec.command.push("contract".to_owned());
+        }),
+        (true, "no argument", |spec| drop(spec.command.pop())),
+        (true, "a new label", |spec| {
+            spec.labels.insert("contract".to_owned(), "changed".to_owned());
+        }),
+        (can.mounts, "a new mount", |spec| {
+            spec.mounts.push(MountBind {
+                source: "/tmp".into(),
+                target: "/tmp/contract".to_owned(),
+                read_only: true,
+            });
+        }),
+        (can.mounts, "no mount", |spec| spec.mounts.clear()),
+        (can.publish, "a new port", |spec| {
+            spec.publish.push(PortBinding {
+                container_port: 9,
+                host_ip: Some(std::net::Ipv4Addr::LOCALHOST.into()),
+                host_port: 0,
+            });
+        }),
+        (can.publish, "no port", |spec| spec.publish.clear()),
+    ];
+    for (_, what, change) in changes.iter().filter(|(applies, ..)| *applies) {
+        change(&mut spec);
+        id = replaced(bench, &mut spec, id, what).await;
+    }
+    if let Some(image) = bench.fixture.another_image() {
+        spec.image = image;
+        id = replaced(bench, &mut spec, id, "another image").await;
+    }
+    assert_running(bench, &spec.name, &id).await;
     Ok(())
+}
+
+/// Deploys `spec`, in which `what` changed, over the instance `id`.
+async fn replaced(bench: &Bench<'_>, spec: &mut crate::DeploySpec, id: InstanceId, what: &str) -> InstanceId {
+    spec.expect = Expect::Instance(id.clone());
+    let deployed = bench.deploy(spec).await;
+    assert_eq!(deployed.outcome, DeployOutcome::Replaced, "{what}");
+    assert_ne!(deployed.instance.id, id, "{what}");
+    deployed.instance.id
 }
 
 pub async fn lines_go_round_through_an_attachment(bench: &Bench<'_>) -> Outcome {
@@ -476,6 +522,53 @@ pub async fn a_dropped_deploy_is_healed(bench: &Bench<'_>) -> Outcome {
         bench.remove(&spec).await;
     }
     Ok(())
+}
+
+pub async fn a_dropped_stop_does_not_reach_the_next_deploy(bench: &Bench<'_>) -> Outcome {
+    let grace = Duration::from_millis(300);
+    for millis in [0, 5, 50, 200] {
+        let mut spec = bench.spec(Server::IgnoresTerm)?;
+        spec.expect = Expect::Instance(bench.deploy(&spec).await.instance.id);
+        let which = InstanceRef::named(spec.name.clone());
+        // Dropped wherever it is by then.
+        let stop = bench.runtime.stop(&which, StopOptions { grace });
+        let _dropped = timeout(Duration::from_millis(millis), stop).await;
+        let id = bench.deploy(&spec).await.instance.id;
+        assert_stays(bench, &spec.name, &id, grace * 4).await;
+        bench.remove(&spec).await;
+    }
+    Ok(())
+}
+
+pub async fn a_dropped_remove_does_not_reach_the_next_deploy(bench: &Bench<'_>) -> Outcome {
+    for micros in [0, 500, 5_000, 50_000] {
+        let mut spec = bench.spec(Server::Echo)?;
+        let id = bench.deploy(&spec).await.instance.id;
+        let which = InstanceRef::named(spec.name.clone());
+        let _dropped = timeout(Duration::from_micros(micros), bench.runtime.remove(&which)).await;
+        spec.expect = Expect::Instance(id);
+        let id = match bench.runtime.deploy(&spec).await {
+            Ok(deployed) => deployed.instance.id,
+            Err(error) => {
+                assert_eq!(error.code(), "conflict", "{error:?}");
+                bench.remove(&spec).await;
+                spec.expect = Expect::Absent;
+                bench.deploy(&spec).await.instance.id
+            }
+        };
+        assert_stays(bench, &spec.name, &id, Duration::from_millis(200)).await;
+        bench.remove(&spec).await;
+    }
+    Ok(())
+}
+
+/// Nothing ends or removes it any more.
+async fn assert_stays(bench: &Bench<'_>, name: &thv_core::WorkloadName, id: &InstanceId, time: Duration) {
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        assert_running(bench, name, id).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 pub async fn a_second_value_sees_and_acts(bench: &Bench<'_>) -> Outcome {

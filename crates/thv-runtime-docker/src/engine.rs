@@ -299,7 +299,7 @@ mod tests {
             let candidate = Candidate {
                 socket: socket.clone(),
                 flavour: Flavour::Docker,
-                from: "DOCKER_HOST",
+                from: "DOCKER_HOST".to_owned(),
             };
             let source = kind.into();
             (candidate, EngineError::Connect { socket, source })

@@ -6,6 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use thv_core::TransportType;
 use thv_runtime::{DeploySpec, Endpoint, Error, NetworkMode, PortBinding, Result};
 
+use crate::EngineInfo;
+use crate::quirks;
 use crate::wire::{Binding, Config, Container, Create, HostConfig, Info, Mount, RestartPolicy};
 
 /// The network that all workloads share unless they are isolated.
@@ -223,20 +225,20 @@ fn with_image(wanted: &Config, image: &Config) -> Config {
 
 /// Whether `found`, which was made of `image`, is exactly what `wanted` describes.
 pub(crate) fn is_identical(
+    engine: &EngineInfo,
     found: &Container,
     image: &Config,
     wanted: &Create,
-    shared_network_name: &str,
     shared_network_id: &str,
 ) -> bool {
     let (have, want) = (&found.config, &with_image(&wanted.config, image));
     let (have_host, want_host) = (&found.host_config, &wanted.host_config);
     let same_network = have_host.network_mode == want_host.network_mode
-        || (want_host.network_mode == shared_network_id && have_host.network_mode == shared_network_name);
+        || (want_host.network_mode == shared_network_id && have_host.network_mode == SHARED_NETWORK);
     have.image == want.image
         && have.entrypoint == want.entrypoint
         && have.cmd == want.cmd
-        && same_set(&have.env, &want.env, String::clone)
+        && same_variables(engine, &have.env, &want.env)
         && have.labels == want.labels
         && (have.attach_stdin, have.attach_stdout, have.attach_stderr)
             == (want.attach_stdin, want.attach_stdout, want.attach_stderr)
@@ -267,6 +269,13 @@ pub(crate) fn is_identical(
             want_host.nano_cpus,
             want_host.pids_limit,
         )
+}
+
+fn same_variables(engine: &EngineInfo, have: &[String], want: &[String]) -> bool {
+    let asked_for =
+        |variable: &&String| want.contains(variable) || !quirks::brings_variable(engine, variable);
+    let have: BTreeSet<_> = have.iter().filter(asked_for).collect();
+    have == want.iter().collect()
 }
 
 fn same_set<T, K: Ord>(have: &[T], want: &[T], key: impl Fn(&T) -> K) -> bool {

@@ -171,10 +171,11 @@ async fn reuse(
     if !running && !matches!(found.state.status.as_str(), "created" | "exited") {
         return Ok(None);
     }
-    let image = lookup::image_of(engine, found)
+    let look = async { Ok((engine.info().await?, lookup::image_of(engine, found).await?)) };
+    let (about, image) = look
         .await
-        .map_err(|e| during(engine, spec, e, "look at the image of"))?;
-    if !image.is_some_and(|image| is_identical(found, &image, wanted, SHARED_NETWORK, network)) {
+        .map_err(|e: EngineError| during(engine, spec, e, "look at the image of"))?;
+    if !image.is_some_and(|image| is_identical(&about, found, &image, wanted, network)) {
         return Ok(None);
     }
     if running {
@@ -183,7 +184,7 @@ async fn reuse(
     match start(engine, &found.id).await {
         Ok(()) => Ok(Some(DeployOutcome::Started)),
         // A network or an image layer of it is gone: it cannot be started again as it is.
-        Err(cause) if cause.is_not_found() => Ok(None),
+        Err(cause) if cause.is_not_found() || is_network_gone(&cause, wanted) => Ok(None),
         Err(cause) => {
             if cause.is_unsure() {
                 undo_start(engine, &found.id).await;
@@ -354,6 +355,10 @@ fn discarded_limit<'a>(spec: &DeploySpec, warnings: &'a [String]) -> Option<&'a 
 /// The engine names the network that it does not find; so may the name of an image that it does not find.
 fn is_network_gone(cause: &EngineError, wanted: &Create) -> bool {
     let words = cause.message();
+    if words.contains(SHARED_NETWORK) && words.contains("is ambiguous") {
+        // Another process made one too at the same moment; one of them goes.
+        return true;
+    }
     let image = words.contains("no such image") || words.contains("image not known");
     cause.is_not_found()
         && !image

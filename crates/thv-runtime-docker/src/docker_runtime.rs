@@ -48,6 +48,13 @@ pub struct EngineInfo {
     pub api_version: String,
 }
 
+impl EngineInfo {
+    /// Whether the API that is spoken is at least this one.
+    pub(crate) fn speaks(&self, major: u32, minor: u32) -> bool {
+        crate::engine::parse_api(&self.api_version).is_some_and(|spoken| spoken >= (major, minor))
+    }
+}
+
 impl DockerRuntime {
     /// A runtime that connects when it is first used; the engine need not be up.
     pub fn new(config: DockerConfig) -> Self {

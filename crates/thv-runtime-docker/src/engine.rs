@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use thv_runtime::{Error, Result, RuntimeKind};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::discovery::{Candidate, Disk, discover};
 use crate::error::{EngineError, NoEngine};
@@ -34,6 +34,8 @@ struct Inner {
     search: Mutex<Option<NoEngine>>,
     /// How many searches ended.
     searches: AtomicU64,
+    /// Held while the shared network is looked for and made.
+    network: Mutex<()>,
 }
 
 impl Engine {
@@ -45,6 +47,7 @@ impl Engine {
             pinned: RwLock::new(None),
             search: Mutex::new(None),
             searches: AtomicU64::new(0),
+            network: Mutex::new(()),
         }))
     }
 
@@ -155,6 +158,11 @@ impl Engine {
         make: impl Fn() -> Result<Call, EngineError>,
     ) -> Result<Answer, EngineError> {
         self.call_within(self.0.config.call_timeout, make).await
+    }
+
+    /// One at a time in this process: networks of the same name are trouble on some engines.
+    pub(crate) async fn making_network(&self) -> MutexGuard<'_, ()> {
+        self.0.network.lock().await
     }
 
     /// How long an engine may take to answer.
@@ -271,7 +279,8 @@ fn no_engine(failed: Vec<(Candidate, EngineError)>, refused: Vec<(String, String
     })
 }
 
-fn parse_api(text: &str) -> Option<(u32, u32)> {
+/// `1.45` as numbers.
+pub(crate) fn parse_api(text: &str) -> Option<(u32, u32)> {
     let (major, minor) = text.split_once('.')?;
     Some((major.parse().ok()?, minor.parse().ok()?))
 }

@@ -55,6 +55,7 @@ mod engine;
 mod error;
 mod http;
 mod lines;
+mod quirks;
 mod wire;
 
 pub use config::DockerConfig;

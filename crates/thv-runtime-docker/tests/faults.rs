@@ -5,6 +5,7 @@
 mod support;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -422,4 +423,44 @@ async fn what_the_image_brings_is_what_is_left_when_nothing_is_asked_for() {
         assert_eq!(again.outcome, DeployOutcome::AlreadyRunning);
     }
     engine.remove(&spec.name).await;
+}
+
+#[tokio::test]
+async fn of_two_networks_of_the_name_one_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("engine.sock");
+    let removed = AtomicBool::new(false);
+    let network = |id: &str| json!({"Id": id, "Name": "toolhive-external", "Labels": {"toolhive": "true"}});
+    let (first, second) = (network("n1"), network("n2"));
+    let engine = Meddler::open(&socket, Path::new(NOBODY), move |_, call| match call {
+        "GET /version" => Do::Answer(
+            200,
+            json!({"Version": "20.10", "ApiVersion": "1.41", "MinAPIVersion": "1.12"}),
+        ),
+        "GET /info" => Do::Answer(200, json!({})),
+        "DELETE /networks/n2" => {
+            removed.store(true, Ordering::Relaxed);
+            Do::Answer(204, Value::Null)
+        }
+        call if call.starts_with("GET /networks") && removed.load(Ordering::Relaxed) => {
+            Do::Answer(200, json!([first]))
+        }
+        call if call.starts_with("GET /networks") => Do::Answer(200, json!([second, first])),
+        call if call.starts_with("GET /containers/json") => Do::Answer(200, json!([])),
+        _ => Do::Answer(404, json!({"message": "No such image: fetch"})),
+    });
+    let spec = DeploySpec::new(unique_name(), "fetch");
+    let error = impatient(&socket).deploy(&spec).await.unwrap_err();
+    assert_eq!(error.code(), "image_not_found", "{error:?}");
+    let calls = engine.calls();
+    assert!(
+        calls.iter().any(|call| call == "DELETE /networks/n2"),
+        "{calls:?}"
+    );
+    assert!(
+        engine
+            .requests()
+            .iter()
+            .any(|request| request.contains(r#""NetworkMode":"n1""#))
+    );
 }

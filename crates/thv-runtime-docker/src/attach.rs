@@ -2,6 +2,10 @@
 //!
 //! Only standard input and output are attached: standard error is in the engine's log, and one connection then needs
 //! no queue between two readers.
+//!
+//! A second attachment is refused among the clones of one value. Other processes are not seen: no engine tells who is
+//! attached, and a mark on this machine would miss other users and machines, or let any user occupy it. Whoever owns the
+//! workload holds a lock.
 
 use std::collections::BTreeSet;
 use std::io;

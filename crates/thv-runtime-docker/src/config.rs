@@ -14,13 +14,14 @@ pub struct DockerConfig {
     pub kind: RuntimeKind,
     /// The engine's socket. If given, nothing else is looked at.
     pub socket: Option<PathBuf>,
-    /// The environment: `TOOLHIVE_{PODMAN,DOCKER,COLIMA}_SOCKET`, `DOCKER_HOST`.
+    /// The environment: `TOOLHIVE_{PODMAN,DOCKER,COLIMA}_SOCKET`, `DOCKER_HOST`, `DOCKER_CONTEXT`, `DOCKER_CONFIG`.
     pub env: Env,
-    /// The directories below which engines keep their sockets.
+    /// The directories below which engines keep their sockets, and Docker its contexts.
     pub dirs: Option<Dirs>,
     /// How long a socket may take to accept, and the engine to say its version. 5 s by default.
     pub connect_timeout: Duration,
-    /// How long the engine may take to begin its answer to a call; for a stop, beyond its grace. 60 s by default.
+    /// How long the engine may take to answer a call, to the end of its answer; for a stop, beyond its grace. 60 s by
+    /// default. Streams (logs that are followed, events, pulls) have no end.
     pub call_timeout: Duration,
 }
 

@@ -6,7 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use thv_core::TransportType;
 use thv_runtime::{DeploySpec, Endpoint, Error, NetworkMode, PortBinding, Result};
 
-use crate::wire::{Binding, Config, Container, Create, HostConfig, Mount, RestartPolicy};
+use crate::EngineInfo;
+use crate::quirks;
+use crate::wire::{Binding, Config, Container, Create, HostConfig, Info, Mount, RestartPolicy};
 
 /// The network that all workloads share unless they are isolated.
 pub(crate) const SHARED_NETWORK: &str = "toolhive-external";
@@ -35,10 +37,19 @@ pub(crate) fn check(spec: &DeploySpec) -> Result<()> {
             "a server without network cannot be reached over HTTP; use stdio".to_owned(),
         );
     }
-    for name in spec.env.keys() {
+    for (name, value) in &spec.env {
         if name.is_empty() || name.contains(['=', '\0']) {
             return invalid("environment variable", format!("the name {name:?}"));
         }
+        if value.contains('\0') {
+            return invalid(
+                "environment variable",
+                format!("the value of {name} has a zero byte"),
+            );
+        }
+    }
+    if let Some(what) = with_zero_byte(spec) {
+        return invalid(what, "it has a zero byte".to_owned());
     }
     for mount in &spec.mounts {
         if !mount.source.is_absolute() || !mount.target.starts_with('/') {
@@ -70,8 +81,28 @@ pub(crate) fn check(spec: &DeploySpec) -> Result<()> {
     Ok(())
 }
 
+/// The part of a request that has a zero byte, which no program can be given.
+fn with_zero_byte(spec: &DeploySpec) -> Option<&'static str> {
+    let in_mount = |mount: &thv_runtime::MountBind| {
+        mount.target.contains('\0') || mount.source.as_os_str().as_encoded_bytes().contains(&0)
+    };
+    if spec.command.iter().any(|argument| argument.contains('\0')) {
+        Some("argument")
+    } else if spec
+        .labels
+        .iter()
+        .any(|(key, value)| key.contains('\0') || value.contains('\0'))
+    {
+        Some("label")
+    } else if spec.mounts.iter().any(in_mount) {
+        Some("mount")
+    } else {
+        None
+    }
+}
+
 /// The container of `spec`, on the network with this id where it joins the shared one.
-pub(crate) fn desired(spec: &DeploySpec, network: &str) -> Create {
+pub(crate) fn desired(spec: &DeploySpec, network: &str, info: &Info) -> Create {
     let stdio = spec.transport == TransportType::Stdio;
     let mut exposed_ports = BTreeSet::new();
     let mut port_bindings: BTreeMap<String, Option<Vec<Binding>>> = BTreeMap::new();
@@ -88,6 +119,7 @@ pub(crate) fn desired(spec: &DeploySpec, network: &str) -> Create {
     Create {
         config: Config {
             image: spec.image.clone(),
+            entrypoint: Vec::new(),
             cmd: spec.command.clone(),
             env: spec
                 .env
@@ -122,8 +154,11 @@ pub(crate) fn desired(spec: &DeploySpec, network: &str) -> Create {
             mounts: spec.mounts.iter().map(wire_mount).collect(),
             port_bindings,
             memory: spec.limits.memory.map_or(0, clamped),
-            // Without swap: a limit that swaps is none.
-            memory_swap: spec.limits.memory.map_or(0, clamped),
+            // Without swap: a limit that swaps is none. An engine that cannot count swap is told so, or it warns.
+            memory_swap: match spec.limits.memory {
+                Some(_) if info.swap_limit == Some(false) => -1,
+                memory => memory.map_or(0, clamped),
+            },
             nano_cpus: spec.limits.cpus.map_or(0, nano),
             pids_limit: spec.limits.pids.map_or(0, i64::from),
         },
@@ -167,24 +202,44 @@ fn nano(cpus: f64) -> i64 {
     (cpus * 1e9).round() as i64
 }
 
-/// Whether `found` is what `wanted` describes. Labels and variables may be more, because images bring their own.
+/// What a container has of its image where nothing else is asked for.
+fn with_image(wanted: &Config, image: &Config) -> Config {
+    let mut config = wanted.clone();
+    config.entrypoint.clone_from(&image.entrypoint);
+    if config.cmd.is_empty() {
+        config.cmd.clone_from(&image.cmd);
+    }
+    let name = |variable: &str| variable.split('=').next().unwrap_or_default().to_owned();
+    let asked: BTreeSet<_> = config.env.iter().map(|variable| name(variable)).collect();
+    let brought = image
+        .env
+        .iter()
+        .filter(|variable| !asked.contains(&name(variable)));
+    config.env.extend(brought.cloned());
+    for (key, value) in &image.labels {
+        config.labels.entry(key.clone()).or_insert_with(|| value.clone());
+    }
+    config.exposed_ports.extend(image.exposed_ports.iter().cloned());
+    config
+}
+
+/// Whether `found`, which was made of `image`, is exactly what `wanted` describes.
 pub(crate) fn is_identical(
+    engine: &EngineInfo,
     found: &Container,
+    image: &Config,
     wanted: &Create,
-    shared_network_name: &str,
     shared_network_id: &str,
 ) -> bool {
-    let (have, want) = (&found.config, &wanted.config);
+    let (have, want) = (&found.config, &with_image(&wanted.config, image));
     let (have_host, want_host) = (&found.host_config, &wanted.host_config);
     let same_network = have_host.network_mode == want_host.network_mode
-        || (want_host.network_mode == shared_network_id && have_host.network_mode == shared_network_name);
+        || (want_host.network_mode == shared_network_id && have_host.network_mode == SHARED_NETWORK);
     have.image == want.image
-        && (have.cmd == want.cmd || want.cmd.is_empty())
-        && want.env.iter().all(|variable| have.env.contains(variable))
-        && want
-            .labels
-            .iter()
-            .all(|(key, value)| have.labels.get(key) == Some(value))
+        && have.entrypoint == want.entrypoint
+        && have.cmd == want.cmd
+        && same_variables(engine, &have.env, &want.env)
+        && have.labels == want.labels
         && (have.attach_stdin, have.attach_stdout, have.attach_stderr)
             == (want.attach_stdin, want.attach_stdout, want.attach_stderr)
         && (have.open_stdin, have.stdin_once, have.tty) == (want.open_stdin, want.stdin_once, want.tty)
@@ -201,10 +256,7 @@ pub(crate) fn is_identical(
         && have_host.privileged == want_host.privileged
         && restart_name(&have_host.restart_policy) == restart_name(&want_host.restart_policy)
         && same_set(&have_host.mounts, &want_host.mounts, Mount::clone)
-        && want
-            .exposed_ports
-            .iter()
-            .all(|port| have.exposed_ports.contains(port))
+        && have.exposed_ports == want.exposed_ports
         && bindings(have_host) == bindings(want_host)
         && (
             have_host.memory,
@@ -217,6 +269,13 @@ pub(crate) fn is_identical(
             want_host.nano_cpus,
             want_host.pids_limit,
         )
+}
+
+fn same_variables(engine: &EngineInfo, have: &[String], want: &[String]) -> bool {
+    let asked_for =
+        |variable: &&String| want.contains(variable) || !quirks::brings_variable(engine, variable);
+    let have: BTreeSet<_> = have.iter().filter(asked_for).collect();
+    have == want.iter().collect()
 }
 
 fn same_set<T, K: Ord>(have: &[T], want: &[T], key: impl Fn(&T) -> K) -> bool {

@@ -1,14 +1,15 @@
 //! Bringing a container up.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use thv_runtime::{
-    DeployOutcome, DeploySpec, Deployment, Error, Expect, InstanceId, InstanceRef, LogOptions, NetworkMode,
-    Result,
+    DeployOutcome, DeploySpec, Deployment, Error, Expect, InstanceId, InstanceRef, Limits, LogOptions,
+    NetworkMode, Result,
 };
-
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument;
 
 use crate::container::{SHARED_NETWORK, check, desired, endpoint, is_identical};
 use crate::engine::Engine;
@@ -16,12 +17,25 @@ use crate::error::EngineError;
 use crate::http::{Call, quoted};
 use crate::lookup::{self, container};
 use crate::remove::force_remove;
-use crate::turns::Turns;
-use crate::wire::{Container, Create, Created};
+use crate::stop::stop_container;
+use crate::turns::{Turns, to_the_end};
+use crate::wire::{Container, Create, Created, Info};
 use crate::{logs, network};
 
 /// How many lines of a server that failed at once are shown.
 const LAST_LINES: usize = 20;
+
+/// How much time a server has that was started and is not wanted.
+const UNDO_GRACE: Duration = Duration::from_secs(5);
+
+/// When to look for a container that was perhaps made: the engine may not have registered it yet.
+const LOOK_AGAIN: [Duration; 5] = [
+    Duration::ZERO,
+    Duration::from_millis(50),
+    Duration::from_millis(150),
+    Duration::from_millis(400),
+    Duration::from_millis(900),
+];
 
 /// How often the shared network may vanish under one deployment: a batch of removals takes it away repeatedly.
 const NETWORK_RETRIES: u8 = 5;
@@ -33,46 +47,51 @@ pub(crate) async fn deploy(engine: &Engine, turns: &Turns, spec: &DeploySpec) ->
     let work = {
         let (engine, spec, abandoned) = (engine.clone(), spec.clone(), abandoned.clone());
         async move {
+            let _turn = turn;
             let deployment = bring_up(&engine, &spec).await;
             if let Ok(deployment) = &deployment
                 && abandoned.is_cancelled()
-                && matches!(
-                    deployment.outcome,
-                    DeployOutcome::Created | DeployOutcome::Replaced
-                )
             {
-                undo(&engine, deployment.instance.id.as_str()).await;
+                take_back(&engine, deployment).await;
             }
-            drop(turn);
             deployment
         }
     };
     let waiting = abandoned.drop_guard();
-    let deployment = tokio::spawn(work.in_current_span()).await;
+    let deployment = to_the_end(engine, "deploy", work).await;
     waiting.disarm();
-    deployment.unwrap_or_else(|ended| Err(engine.error(EngineError::Broken(ended.into()), "deploy")))
+    deployment
+}
+
+/// Nobody wants what this deployment did any more.
+async fn take_back(engine: &Engine, deployment: &Deployment) {
+    let id = deployment.instance.id.as_str();
+    match deployment.outcome {
+        DeployOutcome::Created | DeployOutcome::Replaced => undo(engine, id).await,
+        DeployOutcome::Started => undo_start(engine, id).await,
+        DeployOutcome::AlreadyRunning => {}
+    }
 }
 
 async fn bring_up(engine: &Engine, spec: &DeploySpec) -> Result<Deployment> {
+    let info = engine
+        .abilities()
+        .await
+        .map_err(|e| engine.error(e, "ask the engine what it can do"))?;
+    check_limits(engine, spec, &info)?;
     let there = expected(engine, spec).await?;
     let mut network = shared_network(engine, spec).await?;
-    let mut wanted = desired(spec, &network);
+    let mut wanted = desired(spec, &network, &info);
 
     let replaces = match there {
         None => false,
         Some(found) => {
-            let running = found.state.status == "running";
-            let startable = matches!(found.state.status.as_str(), "created" | "exited");
-            if (running || startable) && is_identical(&found, &wanted, SHARED_NETWORK, &network) {
-                if running {
-                    return deployed(engine, spec, &found.id, DeployOutcome::AlreadyRunning).await;
+            if let Some(outcome) = reuse(engine, spec, &found, &wanted, &network).await? {
+                let deployment = deployed(engine, spec, &found.id, outcome).await;
+                if deployment.is_err() && outcome == DeployOutcome::Started {
+                    undo_start(engine, &found.id).await;
                 }
-                match start(engine, &found.id).await {
-                    Ok(()) => return deployed(engine, spec, &found.id, DeployOutcome::Started).await,
-                    // A network or an image layer of it is gone: it cannot be started again as it is.
-                    Err(cause) if cause.is_not_found() => {}
-                    Err(cause) => return Err(start_failed(engine, spec, cause)),
-                }
+                return deployment;
             }
             force_remove(engine, &found.id)
                 .await
@@ -93,7 +112,7 @@ async fn bring_up(engine: &Engine, spec: &DeploySpec) -> Result<Deployment> {
             Err(Attempt::NetworkGone(_)) if again > 0 => {
                 again -= 1;
                 network = shared_network(engine, spec).await?;
-                wanted = desired(spec, &network);
+                wanted = desired(spec, &network, &info);
             }
             Err(Attempt::NetworkGone(cause)) => return Err(during(engine, spec, cause, "start")),
             Err(Attempt::Failed(error)) => return Err(error),
@@ -109,6 +128,70 @@ async fn bring_up(engine: &Engine, spec: &DeploySpec) -> Result<Deployment> {
         undo(engine, &id).await;
     }
     deployment
+}
+
+/// What the engine says it cannot enforce is refused.
+fn check_limits(engine: &Engine, spec: &DeploySpec, info: &Info) -> Result<()> {
+    let cannot = |says: Option<bool>| says == Some(false);
+    let asked = [
+        (
+            spec.limits.memory.is_some() && cannot(info.memory_limit),
+            "a memory limit",
+        ),
+        (
+            spec.limits.cpus.is_some() && (cannot(info.cpu_cfs_period) || cannot(info.cpu_cfs_quota)),
+            "a CPU limit",
+        ),
+        (
+            spec.limits.pids.is_some() && cannot(info.pids_limit),
+            "a limit of processes",
+        ),
+    ];
+    match asked
+        .into_iter()
+        .find_map(|(refused, what)| refused.then_some(what))
+    {
+        None => Ok(()),
+        Some(what) => Err(Error::Unsupported {
+            runtime: engine.kind().clone(),
+            what: format!("{what}: its engine says that it cannot enforce one on this kernel"),
+        }),
+    }
+}
+
+/// Uses the container that is there, if it is what is wanted and can be started.
+async fn reuse(
+    engine: &Engine,
+    spec: &DeploySpec,
+    found: &Container,
+    wanted: &Create,
+    network: &str,
+) -> Result<Option<DeployOutcome>> {
+    let running = found.state.status == "running";
+    if !running && !matches!(found.state.status.as_str(), "created" | "exited") {
+        return Ok(None);
+    }
+    let look = async { Ok((engine.info().await?, lookup::image_of(engine, found).await?)) };
+    let (about, image) = look
+        .await
+        .map_err(|e: EngineError| during(engine, spec, e, "look at the image of"))?;
+    if !image.is_some_and(|image| is_identical(&about, found, &image, wanted, network)) {
+        return Ok(None);
+    }
+    if running {
+        return Ok(Some(DeployOutcome::AlreadyRunning));
+    }
+    match start(engine, &found.id).await {
+        Ok(()) => Ok(Some(DeployOutcome::Started)),
+        // A network or an image layer of it is gone: it cannot be started again as it is.
+        Err(cause) if cause.is_not_found() || is_network_gone(&cause, wanted) => Ok(None),
+        Err(cause) => {
+            if cause.is_unsure() {
+                undo_start(engine, &found.id).await;
+            }
+            Err(start_failed(engine, spec, cause))
+        }
+    }
 }
 
 /// What is there, if that is what the caller expects.
@@ -128,13 +211,24 @@ async fn expected(engine: &Engine, spec: &DeploySpec) -> Result<Option<Container
         Some(row) => Some(row.id),
         None => named(engine, spec).await?.map(|found| found.id),
     };
+    let inspect = async |id: &str| {
+        lookup::details(engine, id)
+            .await
+            .map_err(|e| during(engine, spec, e, "inspect"))
+    };
     match (&spec.expect, id) {
         (Expect::Absent, None) => Ok(None),
-        (Expect::Absent, Some(id)) => conflict(Some(&id)),
+        (Expect::Absent, Some(id)) => match inspect(&id).await? {
+            Some(found) if is_left_over(&found, spec) => {
+                force_remove(engine, &id)
+                    .await
+                    .map_err(|e| during(engine, spec, e, "remove what is left of"))?;
+                Ok(None)
+            }
+            _ => conflict(Some(&id)),
+        },
         (Expect::Instance(wanted), Some(id)) if wanted.as_str() == id => {
-            let found = lookup::details(engine, &id)
-                .await
-                .map_err(|e| during(engine, spec, e, "inspect"))?;
+            let found = inspect(&id).await?;
             if found.is_none() {
                 conflict(None)
             } else {
@@ -143,6 +237,14 @@ async fn expected(engine: &Engine, spec: &DeploySpec) -> Result<Option<Container
         }
         (Expect::Instance(_), id) => conflict(id.as_deref()),
     }
+}
+
+/// Whether a deployment of this workload was cut off before it could start what it had made.
+fn is_left_over(found: &Container, spec: &DeploySpec) -> bool {
+    found.never_started()
+        && found.name() == spec.instance_name
+        && thv_labels::is_toolhive(&found.config.labels)
+        && thv_labels::base_name(&found.config.labels) == Some(spec.name.as_str())
 }
 
 async fn named(engine: &Engine, spec: &DeploySpec) -> Result<Option<Container>> {
@@ -171,16 +273,29 @@ async fn create_and_start(engine: &Engine, spec: &DeploySpec, wanted: &Create) -
         Ok(answer) => answer.json::<Created>().await,
         Err(cause) => Err(cause),
     };
-    let id = match created {
-        Ok(created) => created.id,
-        Err(cause) if is_network_gone(&cause) => return Err(Attempt::NetworkGone(cause)),
-        Err(cause) => return Err(Attempt::Failed(create_failed(engine, spec, cause).await)),
+    let created = match created {
+        Ok(created) => created,
+        Err(cause) if is_network_gone(&cause, wanted) => return Err(Attempt::NetworkGone(cause)),
+        Err(cause) => {
+            if cause.is_unsure() {
+                undo_unseen(engine, spec).await;
+            }
+            return Err(Attempt::Failed(create_failed(engine, spec, cause).await));
+        }
     };
+    let id = created.id;
+    if let Some(warning) = discarded_limit(spec, &created.warnings) {
+        undo(engine, &id).await;
+        return Err(Attempt::Failed(Error::Unsupported {
+            runtime: engine.kind().clone(),
+            what: format!("a limit; its engine says: {warning}"),
+        }));
+    }
     match start(engine, &id).await {
         Ok(()) => Ok(id),
         Err(cause) => {
             undo(engine, &id).await;
-            Err(if is_network_gone(&cause) {
+            Err(if is_network_gone(&cause, wanted) {
                 Attempt::NetworkGone(cause)
             } else {
                 Attempt::Failed(start_failed(engine, spec, cause))
@@ -200,8 +315,55 @@ async fn undo(engine: &Engine, id: &str) {
     }
 }
 
-fn is_network_gone(cause: &EngineError) -> bool {
-    cause.is_not_found() && cause.message().contains("network")
+/// As [`undo`], where it is not known whether there is a container, and which: the answer to its creation was lost.
+async fn undo_unseen(engine: &Engine, spec: &DeploySpec) {
+    for pause in LOOK_AGAIN {
+        sleep(pause).await;
+        match lookup::details(engine, &spec.instance_name).await {
+            Ok(Some(found)) if is_left_over(&found, spec) => return undo(engine, &found.id).await,
+            // It is somebody else's.
+            Ok(Some(_)) => return,
+            // The engine may still be at it.
+            Ok(None) => {}
+            Err(cause) => tracing::debug!(error = %cause, "what a broken creation left is not known"),
+        }
+    }
+}
+
+/// A container that was there and stopped is stopped again.
+async fn undo_start(engine: &Engine, id: &str) {
+    if let Err(cause) = stop_container(engine, id, UNDO_GRACE).await {
+        tracing::warn!(container = id, error = %cause, "a container was started and is not wanted, but not stopped");
+    }
+}
+
+/// The first warning that says that a limit does not hold.
+fn discarded_limit<'a>(spec: &DeploySpec, warnings: &'a [String]) -> Option<&'a str> {
+    let mut discarded = None;
+    for warning in warnings {
+        let words = warning.to_lowercase();
+        let of_a_limit = words.contains("discarded") && !words.contains("published ports");
+        if spec.limits != Limits::default() && of_a_limit {
+            discarded.get_or_insert(warning.as_str());
+        } else {
+            tracing::warn!(workload = %spec.name, warning, "the engine warns");
+        }
+    }
+    discarded
+}
+
+/// The engine names the network that it does not find; so may the name of an image that it does not find.
+fn is_network_gone(cause: &EngineError, wanted: &Create) -> bool {
+    let words = cause.message();
+    if words.contains(SHARED_NETWORK) && words.contains("is ambiguous") {
+        // Another process made one too at the same moment; one of them goes.
+        return true;
+    }
+    let image = words.contains("no such image") || words.contains("image not known");
+    cause.is_not_found()
+        && !image
+        && words.contains("network")
+        && (words.contains(&wanted.host_config.network_mode) || words.contains(SHARED_NETWORK))
 }
 
 async fn create_failed(engine: &Engine, spec: &DeploySpec, cause: EngineError) -> Error {

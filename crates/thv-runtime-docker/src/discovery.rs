@@ -1,8 +1,10 @@
 //! Where an engine may be: a pure decision over environment, directories and what exists.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::DockerConfig;
+use crate::context::{self, Context};
 
 /// What kind of engine a place belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,13 +20,19 @@ pub enum Flavour {
     Unknown,
 }
 
+/// Where a candidate is from that nobody named.
+const USUAL_PLACES: &str = "the usual places";
+
+/// Docker's files are far smaller.
+const MAX_FILE: u64 = 1 << 20;
+
 /// One socket that is worth a try.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Candidate {
     pub(crate) socket: PathBuf,
     pub(crate) flavour: Flavour,
     /// Who said so, for messages.
-    pub(crate) from: &'static str,
+    pub(crate) from: String,
 }
 
 /// A place that was looked at and is not tried.
@@ -41,19 +49,35 @@ pub(crate) struct Found {
     pub(crate) refused: Vec<Refused>,
 }
 
+/// What a look at a place shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Seen {
+    There,
+    Absent,
+    /// This user may not look: it may be there.
+    Hidden,
+}
+
 /// What exists. A trait, so that tests need no files.
 pub(crate) trait Probe {
-    fn exists(&self, path: &Path) -> bool;
+    fn look(&self, path: &Path) -> Seen;
     fn entries(&self, folder: &Path) -> Vec<PathBuf>;
+    /// A small text file; `None` when there is none.
+    fn read(&self, file: &Path) -> Option<Result<String, String>>;
 }
 
 /// The file system.
 pub(crate) struct Disk;
 
 impl Probe for Disk {
-    fn exists(&self, path: &Path) -> bool {
-        // A place that may not be looked into exists: the connection attempt gives the reason.
-        !matches!(std::fs::metadata(path), Err(e) if e.kind() == std::io::ErrorKind::NotFound)
+    fn look(&self, path: &Path) -> Seen {
+        use std::io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
+        match std::fs::metadata(path) {
+            Err(e) if matches!(e.kind(), NotFound | NotADirectory) => Seen::Absent,
+            Err(e) if e.kind() == PermissionDenied => Seen::Hidden,
+            // Whatever else it is, the connection attempt gives the reason.
+            _ => Seen::There,
+        }
     }
 
     fn entries(&self, folder: &Path) -> Vec<PathBuf> {
@@ -63,6 +87,21 @@ impl Probe for Disk {
         let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
         paths.sort();
         paths
+    }
+
+    fn read(&self, file: &Path) -> Option<Result<String, String>> {
+        let read = || {
+            let mut text = String::new();
+            std::fs::File::open(file)?
+                .take(MAX_FILE)
+                .read_to_string(&mut text)?;
+            Ok::<_, std::io::Error>(text)
+        };
+        match read() {
+            Ok(text) => Some(Ok(text)),
+            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => None,
+            Err(cause) => Some(Err(cause.to_string())),
+        }
     }
 }
 
@@ -85,21 +124,41 @@ pub(crate) fn discover(config: &DockerConfig, probe: &dyn Probe) -> Found {
         }
     }
     if let Some(host) = config.env.non_empty("DOCKER_HOST") {
-        found.consider_docker_host(probe, host);
+        found.consider_host(probe, host, "DOCKER_HOST".to_owned());
         return found;
     }
+    match context::active(config, probe) {
+        Context::None => {}
+        Context::Host { name, host } => {
+            found.consider_host(probe, &host, format!("Docker's context \"{name}\""));
+            return found;
+        }
+        Context::Broken { name, reason } => {
+            let place = format!("Docker's context \"{name}\"");
+            found.refused.push(Refused { place, reason });
+            return found;
+        }
+        Context::Unknown { file, reason } => found.refuse(&file, reason),
+    }
     for (socket, flavour) in usual_places(config, probe) {
-        found.consider(probe, socket, flavour, "the usual places");
+        found.consider(probe, socket, flavour, USUAL_PLACES);
     }
     found
 }
 
 impl Found {
-    fn consider(&mut self, probe: &dyn Probe, socket: PathBuf, flavour: Flavour, from: &'static str) {
+    fn consider(&mut self, probe: &dyn Probe, socket: PathBuf, flavour: Flavour, from: impl Into<String>) {
+        let from = from.into();
         if !socket.is_absolute() {
             self.refuse(&socket, format!("{from} is not an absolute path"));
-        } else if !probe.exists(&socket) {
+            return;
+        }
+        let seen = probe.look(&socket);
+        if seen == Seen::Absent {
             self.refuse(&socket, "no such file".to_owned());
+        } else if seen == Seen::Hidden && from == USUAL_PLACES {
+            // Most machines have folders like this without any engine in them.
+            self.refuse(&socket, "this user may not look there".to_owned());
         } else if !self.candidates.iter().any(|c| c.socket == socket) {
             self.candidates.push(Candidate {
                 socket,
@@ -116,21 +175,25 @@ impl Found {
         });
     }
 
-    fn consider_docker_host(&mut self, probe: &dyn Probe, host: &str) {
-        match host.split_once("://") {
+    fn consider_host(&mut self, probe: &dyn Probe, host: &str, from: String) {
+        let reason = match host.split_once("://") {
             Some(("unix", path)) => {
-                self.consider(probe, PathBuf::from(path), Flavour::Unknown, "DOCKER_HOST");
+                self.consider(probe, PathBuf::from(path), Flavour::Unknown, from);
+                return;
             }
-            Some((scheme, _)) => self.refused.push(Refused {
-                // Only the scheme: the rest may hold a password.
-                place: format!("DOCKER_HOST={scheme}://…"),
-                reason: format!("engines over {scheme} are not supported yet, only unix://"),
-            }),
-            None => self.refused.push(Refused {
-                place: "DOCKER_HOST".to_owned(),
-                reason: "not of the form unix:///path".to_owned(),
-            }),
-        }
+            Some(("ssh", _)) => {
+                "an engine over SSH is not supported: forward its socket (ssh -L /path:/run/docker.sock) and name that"
+                    .to_owned()
+            }
+            Some((scheme, _)) => format!("an engine over {scheme} is not supported, only unix://"),
+            None => "it is not of the form unix:///path".to_owned(),
+        };
+        // Only the scheme: the rest may hold a password.
+        let scheme = host.split_once("://").map_or("", |(scheme, _)| scheme);
+        self.refused.push(Refused {
+            place: format!("{scheme}://… from {from}"),
+            reason,
+        });
     }
 }
 
@@ -175,35 +238,57 @@ fn usual_places(config: &DockerConfig, probe: &dyn Probe) -> Vec<(PathBuf, Flavo
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use thv_core::{Dirs, Env};
 
     use super::*;
 
-    struct Files(Vec<&'static str>);
+    /// Paths and what is in them; sockets are empty.
+    struct Files(BTreeMap<PathBuf, &'static str>);
+
+    impl Files {
+        fn sockets(paths: &[&'static str]) -> Self {
+            Self(paths.iter().map(|path| (PathBuf::from(path), "")).collect())
+        }
+    }
 
     impl Probe for Files {
-        fn exists(&self, path: &Path) -> bool {
-            self.0.iter().any(|file| Path::new(file) == path)
+        fn look(&self, path: &Path) -> Seen {
+            if path.starts_with("/var/run/podman") || path.starts_with("/hidden") {
+                Seen::Hidden
+            } else if self.0.contains_key(path) {
+                Seen::There
+            } else {
+                Seen::Absent
+            }
         }
         fn entries(&self, folder: &Path) -> Vec<PathBuf> {
-            self.0
-                .iter()
-                .map(PathBuf::from)
-                .filter(|file| file.parent() == Some(folder))
-                .collect()
+            let below =
+                |file: &PathBuf| Some(folder.join(file.strip_prefix(folder).ok()?.components().next()?));
+            let mut entries: Vec<_> = self.0.keys().filter_map(below).collect();
+            entries.dedup();
+            entries
+        }
+        fn read(&self, file: &Path) -> Option<Result<String, String>> {
+            self.0.get(file).map(|text| Ok((*text).to_owned()))
         }
     }
 
     fn check(vars: &[(&str, &str)], files: &[&'static str], tried: &[&str], refused: &[(&str, &str)]) {
+        check_in(&Files::sockets(files), vars, tried, refused);
+    }
+
+    fn check_in(files: &Files, vars: &[(&str, &str)], tried: &[&str], refused: &[(&str, &str)]) {
         let env = Env::from_vars(vars.iter().copied());
         let config = DockerConfig::discover(env, Dirs::under("/r"));
-        let found = discover(&config, &Files(files.to_vec()));
+        let found = discover(&config, files);
         let paths: Vec<_> = found
             .candidates
             .iter()
             .map(|c| c.socket.to_str().unwrap())
             .collect();
-        assert_eq!(paths, tried, "{vars:?} {files:?}");
+        assert_eq!(paths, tried, "{vars:?} {:?}", files.0);
         for (place, reason) in refused {
             assert!(
                 found
@@ -243,6 +328,19 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_that_is_closed_to_this_user_is_tried_only_if_it_was_named() {
+        let closed = [("/var/run/podman/podman.sock", "may not look")];
+        check(&[], &[], &[], &closed);
+        check(&[], &["/var/run/docker.sock"], &["/var/run/docker.sock"], &closed);
+        check(
+            &[("TOOLHIVE_PODMAN_SOCKET", "/hidden/p")],
+            &[],
+            &["/hidden/p"],
+            &[],
+        );
+    }
+
+    #[test]
     fn a_place_that_the_user_names_is_the_only_one() {
         let files = ["/var/run/docker.sock", "/p", "/d", "/c", "/h"];
         check(
@@ -272,20 +370,126 @@ mod tests {
             &[("d", "absolute")],
         );
         let far = [("DOCKER_HOST", "tcp://user:hunter2@far:2376")];
-        check(&far, &files, &[], &[("DOCKER_HOST=tcp://…", "only unix://")]);
+        check(&far, &files, &[], &[("tcp://… from DOCKER_HOST", "only unix://")]);
         check(
             &[("DOCKER_HOST", "ssh://far")],
             &files,
             &[],
-            &[("DOCKER_HOST=ssh://…", "only unix://")],
+            &[("ssh://… from DOCKER_HOST", "forward its socket")],
         );
+        check(
+            &[("DOCKER_HOST", "far:2375")],
+            &files,
+            &[],
+            &[("://… from DOCKER_HOST", "not of the form")],
+        );
+    }
+
+    /// What the configuration file says, the variables, what is tried, what is refused and why.
+    type Row = (&'static str, Pairs, &'static [&'static str], Pairs);
+    type Pairs = &'static [(&'static str, &'static str)];
+
+    /// A home whose user chose a context, with an engine in the usual place too.
+    fn home_with(chosen: &'static str) -> Files {
+        let mut files = Files::sockets(&["/var/run/docker.sock", "/desk.sock", "/h", "/elsewhere.sock"]);
+        for (file, text) in [
+            ("/r/home/.docker/config.json", chosen),
+            (
+                "/r/home/.docker/contexts/meta/00aa/meta.json",
+                r#"{"Name":"desktop","Metadata":{},"Endpoints":{"docker":{"Host":"unix:///desk.sock","SkipTLSVerify":false}}}"#,
+            ),
+            (
+                "/r/home/.docker/contexts/meta/01/meta.json",
+                r#"{"Name":"far","Endpoints":{"docker":{"Host":"ssh://me:hunter2@far"}}}"#,
+            ),
+            (
+                "/r/home/.docker/contexts/meta/02/meta.json",
+                r#"{"Name":"empty"}"#,
+            ),
+            ("/r/home/.docker/contexts/meta/03/meta.json", "{"),
+            ("/other/config.json", r#"{"currentContext":"mine"}"#),
+            (
+                "/other/contexts/meta/x/meta.json",
+                r#"{"Name":"mine","Endpoints":{"docker":{"Host":"unix:///elsewhere.sock"}}}"#,
+            ),
+        ] {
+            files.0.insert(file.into(), text);
+        }
+        files
+    }
+
+    #[test]
+    fn the_active_context_of_docker_is_the_only_place_unless_something_else_is_named() {
+        let rows: [Row; 13] = [
+            (
+                r#"{"auths":{},"currentContext":"desktop"}"#,
+                &[],
+                &["/desk.sock"],
+                &[],
+            ),
+            ("{}", &[], &["/var/run/docker.sock"], &[]),
+            (
+                r#"{"currentContext":"default"}"#,
+                &[],
+                &["/var/run/docker.sock"],
+                &[],
+            ),
+            (r#"{"currentContext":""}"#, &[], &["/var/run/docker.sock"], &[]),
+            (
+                r#"{"currentContext":"gone"}"#,
+                &[],
+                &[],
+                &[(r#"Docker's context "gone""#, "no such context")],
+            ),
+            (
+                r#"{"currentContext":"empty"}"#,
+                &[],
+                &[],
+                &[(r#"Docker's context "empty""#, "names no engine")],
+            ),
+            (
+                r#"{"currentContext":"far"}"#,
+                &[],
+                &[],
+                &[(r#"ssh://… from Docker's context "far""#, "forward its socket")],
+            ),
+            (
+                "not json",
+                &[],
+                &["/var/run/docker.sock"],
+                &[("/r/home/.docker/config.json", "expected")],
+            ),
+            ("{}", &[("DOCKER_CONTEXT", "desktop")], &["/desk.sock"], &[]),
+            (
+                r#"{"currentContext":"desktop"}"#,
+                &[("DOCKER_CONTEXT", "default")],
+                &["/var/run/docker.sock"],
+                &[],
+            ),
+            (
+                r#"{"currentContext":"desktop"}"#,
+                &[("DOCKER_HOST", "unix:///h"), ("DOCKER_CONTEXT", "desktop")],
+                &["/h"],
+                &[],
+            ),
+            (
+                r#"{"currentContext":"desktop"}"#,
+                &[("TOOLHIVE_DOCKER_SOCKET", "/h")],
+                &["/h"],
+                &[],
+            ),
+            ("{}", &[("DOCKER_CONFIG", "/other")], &["/elsewhere.sock"], &[]),
+        ];
+        for (chosen, vars, tried, refused) in rows {
+            check_in(&home_with(chosen), vars, tried, refused);
+        }
     }
 
     #[test]
     fn a_configured_socket_wins_over_everything() {
         let mut config = DockerConfig::at("/mine");
         config.env = Env::from_vars([("DOCKER_HOST", "unix:///h")]);
-        let found = discover(&config, &Files(vec!["/mine", "/h"]));
+        let found = discover(&config, &Files::sockets(&["/mine", "/h"]));
         assert_eq!(found.candidates[0].socket, Path::new("/mine"));
         assert_eq!(found.candidates.len(), 1);
     }

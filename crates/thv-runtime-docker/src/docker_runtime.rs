@@ -24,8 +24,9 @@ use crate::{DockerConfig, Flavour, lookup};
 ///
 /// # Cancel-safety
 ///
-/// A dropped `deploy` goes on in the background and removes what it made; the next `deploy` or `remove` of the same
-/// workload waits for that. A dropped `stop` or `remove` goes on in the engine. Dropped streams close their connection.
+/// A dropped `deploy` goes on in the background and takes back what it did; a dropped `stop` or `remove` is finished. The
+/// next `deploy`, `stop` or `remove` of the same workload waits for that; a `remove`, or a `stop` with less time to give,
+/// cuts short the grace of a stop that it waits for. Dropped streams close their connection.
 #[derive(Debug, Clone)]
 pub struct DockerRuntime {
     engine: Engine,
@@ -45,6 +46,13 @@ pub struct EngineInfo {
     pub version: String,
     /// The version of the API that is spoken with it.
     pub api_version: String,
+}
+
+impl EngineInfo {
+    /// Whether the API that is spoken is at least this one.
+    pub(crate) fn speaks(&self, major: u32, minor: u32) -> bool {
+        crate::engine::parse_api(&self.api_version).is_some_and(|spoken| spoken >= (major, minor))
+    }
 }
 
 impl DockerRuntime {
@@ -133,12 +141,11 @@ impl Runtime for DockerRuntime {
     }
 
     async fn stop(&self, which: &InstanceRef, opts: StopOptions) -> Result<()> {
-        crate::stop::stop(&self.engine, which, opts).await
+        crate::stop::stop(&self.engine, &self.turns, which, opts).await
     }
 
     async fn remove(&self, which: &InstanceRef) -> Result<()> {
-        let _turn = self.turns.take(&which.name).await;
-        crate::remove::remove(&self.engine, which).await
+        crate::remove::remove(&self.engine, &self.turns, which).await
     }
 
     async fn attach(&self, which: &InstanceRef) -> Result<Stdio> {

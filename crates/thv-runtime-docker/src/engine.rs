@@ -1,16 +1,17 @@
 //! One engine: found lazily, remembered, asked for its version.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use thv_runtime::{Error, Result, RuntimeKind};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::discovery::{Candidate, Disk, discover};
-use crate::error::EngineError;
+use crate::error::{EngineError, NoEngine};
 use crate::http::{Answer, Call, send};
-use crate::wire::Version;
+use crate::wire::{Info, Version};
 use crate::{DockerConfig, EngineInfo, Flavour};
 
 /// The versions of the API that this crate was tried with.
@@ -25,10 +26,16 @@ pub(crate) struct Engine(Arc<Inner>);
 struct Inner {
     config: DockerConfig,
     known: RwLock<Option<Arc<EngineInfo>>>,
+    /// What the known engine says it can do.
+    abilities: RwLock<Option<(Arc<EngineInfo>, Arc<Info>)>>,
     /// The socket that answered once: from then on no other engine is looked for, it would hold other workloads.
     pinned: RwLock<Option<Candidate>>,
-    /// Held while the engine is looked for, so that callers look once.
-    search: Mutex<()>,
+    /// Held while the engine is looked for, so that callers look once: why the last search failed.
+    search: Mutex<Option<NoEngine>>,
+    /// How many searches ended.
+    searches: AtomicU64,
+    /// Held while the shared network is looked for and made.
+    network: Mutex<()>,
 }
 
 impl Engine {
@@ -36,8 +43,11 @@ impl Engine {
         Self(Arc::new(Inner {
             config,
             known: RwLock::new(None),
+            abilities: RwLock::new(None),
             pinned: RwLock::new(None),
-            search: Mutex::new(()),
+            search: Mutex::new(None),
+            searches: AtomicU64::new(0),
+            network: Mutex::new(()),
         }))
     }
 
@@ -55,11 +65,24 @@ impl Engine {
         if let Some(info) = self.known() {
             return Ok(info);
         }
-        let _one_search = self.0.search.lock().await;
+        let before = self.0.searches.load(Ordering::Acquire);
+        let mut last_failure = self.0.search.lock().await;
         if let Some(info) = self.known() {
             return Ok(info);
         }
-        let info = Arc::new(self.search().await?);
+        // Whoever waited for a search that failed does not wait for one more.
+        if self.0.searches.load(Ordering::Acquire) != before
+            && let Some(failure) = &*last_failure
+        {
+            return Err(EngineError::NoEngine(failure.clone()));
+        }
+        let found = self.search().await;
+        *last_failure = match &found {
+            Err(EngineError::NoEngine(failure)) => Some(failure.clone()),
+            _ => None,
+        };
+        self.0.searches.fetch_add(1, Ordering::Release);
+        let info = Arc::new(found?);
         tracing::debug!(socket = %info.socket.display(), version = %info.version, api = %info.api_version, "engine found");
         *write(&self.0.known) = Some(Arc::clone(&info));
         Ok(info)
@@ -129,12 +152,22 @@ impl Engine {
         })
     }
 
-    /// Sends a call; the engine may take the configured time to begin its answer.
+    /// Sends a call; the engine may take the configured time to answer.
     pub(crate) async fn call(
         &self,
         make: impl Fn() -> Result<Call, EngineError>,
     ) -> Result<Answer, EngineError> {
-        self.call_within(Some(self.0.config.call_timeout), make).await
+        self.call_within(self.0.config.call_timeout, make).await
+    }
+
+    /// One at a time in this process: networks of the same name are trouble on some engines.
+    pub(crate) async fn making_network(&self) -> MutexGuard<'_, ()> {
+        self.0.network.lock().await
+    }
+
+    /// How long an engine may take to answer.
+    pub(crate) fn call_timeout(&self) -> Duration {
+        self.0.config.call_timeout
     }
 
     /// Sends a call that the engine answers after `work`.
@@ -143,15 +176,15 @@ impl Engine {
         work: Duration,
         make: impl Fn() -> Result<Call, EngineError>,
     ) -> Result<Answer, EngineError> {
-        self.call_within(Some(self.0.config.call_timeout.saturating_add(work)), make)
+        self.call_within(self.0.config.call_timeout.saturating_add(work), make)
             .await
     }
 
-    /// Sends a call, `None`: however long the answer takes. A socket that does not accept is looked at once more from the beginning: nothing
-    /// was sent yet.
+    /// Sends a call that must be answered within `limit`. A socket that does not accept is looked at once more from the
+    /// beginning: nothing was sent yet.
     pub(crate) async fn call_within(
         &self,
-        limit: Option<Duration>,
+        limit: Duration,
         make: impl Fn() -> Result<Call, EngineError>,
     ) -> Result<Answer, EngineError> {
         let mut asked_anew = self.known().is_none();
@@ -163,7 +196,7 @@ impl Engine {
                 &prefix,
                 make()?,
                 self.0.config.connect_timeout,
-                limit,
+                Some(limit),
             )
             .await
             {
@@ -182,6 +215,19 @@ impl Engine {
                 answer => return answer,
             }
         }
+    }
+
+    /// What the engine can do; asked once as long as it stays in reach.
+    pub(crate) async fn abilities(&self) -> Result<Arc<Info>, EngineError> {
+        let engine = self.info().await?;
+        if let Some((of, abilities)) = &*read(&self.0.abilities)
+            && Arc::ptr_eq(of, &engine)
+        {
+            return Ok(Arc::clone(abilities));
+        }
+        let abilities: Arc<Info> = Arc::new(self.get("/info").await?);
+        *write(&self.0.abilities) = Some((engine, Arc::clone(&abilities)));
+        Ok(abilities)
     }
 
     /// GET, as JSON.
@@ -206,7 +252,12 @@ impl Engine {
 
 fn no_engine(failed: Vec<(Candidate, EngineError)>, refused: Vec<(String, String)>) -> EngineError {
     let is_denial = |cause: &EngineError| matches!(cause, EngineError::Connect { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied);
-    let denied = failed.iter().any(|(_, cause)| is_denial(cause));
+    let denied: Vec<_> = failed
+        .iter()
+        .filter(|(_, cause)| is_denial(cause))
+        .map(|(candidate, _)| candidate.socket.clone())
+        .collect();
+    let all_denied = !denied.is_empty() && denied.len() == failed.len();
     let mut tried: Vec<_> = failed
         .into_iter()
         .map(|(candidate, cause)| {
@@ -221,10 +272,15 @@ fn no_engine(failed: Vec<(Candidate, EngineError)>, refused: Vec<(String, String
         })
         .collect();
     tried.extend(refused);
-    EngineError::NoEngine { tried, denied }
+    EngineError::NoEngine(NoEngine {
+        tried,
+        denied,
+        all_denied,
+    })
 }
 
-fn parse_api(text: &str) -> Option<(u32, u32)> {
+/// `1.45` as numbers.
+pub(crate) fn parse_api(text: &str) -> Option<(u32, u32)> {
     let (major, minor) = text.split_once('.')?;
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
@@ -240,34 +296,36 @@ fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::ErrorKind;
+
     use thv_runtime::Error;
 
     use super::*;
 
-    fn failed_with(kind: std::io::ErrorKind) -> Error {
-        let socket = std::path::PathBuf::from("/run/engine.sock");
-        let candidate = Candidate {
-            socket: socket.clone(),
-            flavour: Flavour::Docker,
-            from: "DOCKER_HOST",
-        };
-        let cause = EngineError::Connect {
-            socket,
-            source: kind.into(),
-        };
+    fn failed_with(kinds: &[std::io::ErrorKind]) -> Error {
+        let failed = kinds.iter().enumerate().map(|(number, &kind)| {
+            let socket = std::path::PathBuf::from(format!("/run/engine{number}.sock"));
+            let candidate = Candidate {
+                socket: socket.clone(),
+                flavour: Flavour::Docker,
+                from: "DOCKER_HOST".to_owned(),
+            };
+            let source = kind.into();
+            (candidate, EngineError::Connect { socket, source })
+        });
         let refused = vec![("/elsewhere".to_owned(), "no such file".to_owned())];
-        no_engine(vec![(candidate, cause)], refused)
+        no_engine(failed.collect(), refused)
             .during(&"docker".into(), "ping")
             .into()
     }
 
     #[test]
     fn each_place_that_was_tried_is_named_with_its_reason() {
-        let error = failed_with(std::io::ErrorKind::ConnectionRefused);
+        let error = failed_with(&[ErrorKind::ConnectionRefused]);
         assert!(error.is_retryable());
         let text = error.to_string();
         for part in [
-            "/run/engine.sock from DOCKER_HOST (connection refused)",
+            "/run/engine0.sock from DOCKER_HOST (connection refused)",
             "/elsewhere (no such file)",
         ] {
             assert!(text.contains(part), "{text}");
@@ -275,9 +333,22 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_access_names_the_group() {
-        let error = failed_with(std::io::ErrorKind::PermissionDenied);
+    fn access_is_denied_only_if_every_socket_refuses() {
+        let error = failed_with(&[ErrorKind::PermissionDenied, ErrorKind::PermissionDenied]);
         assert_eq!(error.code(), "denied");
-        assert!(error.to_string().contains("usermod -aG docker"), "{error}");
+        let sockets = "access to /run/engine0.sock and /run/engine1.sock";
+        for part in [sockets, "usermod -aG docker"] {
+            assert!(error.to_string().contains(part), "{error}");
+        }
+        // The other engine may be starting.
+        let error = failed_with(&[ErrorKind::PermissionDenied, ErrorKind::ConnectionRefused]);
+        assert!(error.is_retryable(), "{error:?}");
+        for part in [
+            "engine1.sock from DOCKER_HOST (connection refused)",
+            "access to /run/engine0.sock",
+        ] {
+            assert!(error.to_string().contains(part), "{error}");
+        }
+        assert!(failed_with(&[]).is_retryable());
     }
 }

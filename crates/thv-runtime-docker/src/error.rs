@@ -9,10 +9,7 @@ use thv_runtime::{Error, RuntimeKind};
 pub(crate) enum EngineError {
     /// No socket that was found leads to an engine.
     #[error("no engine answers")]
-    NoEngine {
-        tried: Vec<(String, String)>,
-        denied: bool,
-    },
+    NoEngine(NoEngine),
     /// The socket does not accept.
     #[error("connect to {}", socket.display())]
     Connect { socket: PathBuf, source: std::io::Error },
@@ -33,6 +30,17 @@ pub(crate) enum EngineError {
     Version { engine: String, needed: &'static str },
 }
 
+/// Where an engine was looked for in vain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NoEngine {
+    /// Each place, and why it is none.
+    pub(crate) tried: Vec<(String, String)>,
+    /// The sockets that are there and refuse this user.
+    pub(crate) denied: Vec<PathBuf>,
+    /// They are all that is there: waiting for an engine to come up does not help.
+    pub(crate) all_denied: bool,
+}
+
 impl EngineError {
     /// The status, if the engine answered with one.
     pub(crate) fn status(&self) -> Option<u16> {
@@ -40,6 +48,14 @@ impl EngineError {
             Self::Status { status, .. } => Some(*status),
             _ => None,
         }
+    }
+
+    /// Whether the engine may have done what it was asked for although this failure came instead of its answer.
+    pub(crate) fn is_unsure(&self) -> bool {
+        matches!(
+            self,
+            Self::Connect { .. } | Self::NoEngine(_) | Self::Broken(_) | Self::Timeout(_) | Self::Nonsense(_)
+        )
     }
 
     pub(crate) fn is_not_found(&self) -> bool {
@@ -79,29 +95,7 @@ impl From<Failure> for Error {
             cause,
         } = failure;
         match cause {
-            EngineError::NoEngine { tried, denied } => {
-                let places: Vec<_> = tried
-                    .iter()
-                    .map(|(place, why)| format!("{place} ({why})"))
-                    .collect();
-                let places = places.join(", ");
-                if denied {
-                    return Self::Denied {
-                        runtime,
-                        detail: format!(
-                            "tried {places}; add your user to the group that owns the socket (usermod -aG docker \
-                             $USER, then log in again), or use a rootless engine"
-                        ),
-                    };
-                }
-                Self::Unavailable {
-                    runtime,
-                    detail: format!(
-                        "tried {places}; start the engine, or name its socket with DOCKER_HOST=unix:///path"
-                    ),
-                    source: None,
-                }
-            }
+            EngineError::NoEngine(nowhere) => nowhere.into_error(runtime),
             EngineError::Status {
                 status: 401 | 403,
                 message,
@@ -121,6 +115,43 @@ impl From<Failure> for Error {
                 action,
                 source: Box::new(cause),
             },
+        }
+    }
+}
+
+impl NoEngine {
+    fn into_error(self, runtime: RuntimeKind) -> Error {
+        let places: Vec<_> = self
+            .tried
+            .iter()
+            .map(|(place, why)| format!("{place} ({why})"))
+            .collect();
+        let places = places.join(", ");
+        let denied: Vec<_> = self
+            .denied
+            .iter()
+            .map(|socket| socket.display().to_string())
+            .collect();
+        let denied = denied.join(" and ");
+        let access = format!(
+            "for access to {denied} add your user to the group that owns it (for Docker: usermod -aG docker $USER, \
+             then log in again), or use a rootless engine"
+        );
+        if self.all_denied {
+            return Error::Denied {
+                runtime,
+                detail: format!("tried {places}; {access}"),
+            };
+        }
+        let mut detail =
+            format!("tried {places}; start the engine, or name its socket with DOCKER_HOST=unix:///path");
+        if !denied.is_empty() {
+            detail = format!("{detail}; {access}");
+        }
+        Error::Unavailable {
+            runtime,
+            detail,
+            source: None,
         }
     }
 }

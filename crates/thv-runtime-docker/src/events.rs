@@ -30,6 +30,7 @@ pub(crate) async fn events(
         filter,
         feed: Some(feed),
         synced: false,
+        pause: Duration::ZERO,
     };
     Ok(stream::unfold(subscription, |mut subscription| async move {
         let event = subscription.next().await;
@@ -43,6 +44,8 @@ struct Subscription {
     filter: EventFilter,
     feed: Option<Feed>,
     synced: bool,
+    /// How long to wait before the engine is asked again: longer each time, until it tells something.
+    pause: Duration,
 }
 
 impl Subscription {
@@ -50,24 +53,22 @@ impl Subscription {
         if !std::mem::replace(&mut self.synced, true) {
             return RuntimeEvent::of_stream(EventKind::Synced);
         }
-        let mut pause = FIRST_PAUSE;
         loop {
             let Some(feed) = &mut self.feed else {
+                tokio::time::sleep(self.pause).await;
+                self.pause = (self.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
                 match of_workloads(&self.engine).await {
                     Ok(feed) => {
                         self.feed = Some(feed);
                         return RuntimeEvent::of_stream(EventKind::Gap);
                     }
-                    Err(cause) => {
-                        tracing::debug!(error = %cause, "the engine is away");
-                        tokio::time::sleep(pause).await;
-                        pause = (pause * 2).min(LONGEST_PAUSE);
-                    }
+                    Err(cause) => tracing::debug!(error = %cause, "the engine is away"),
                 }
                 continue;
             };
             match feed.next().await {
                 Ok(Some(event)) => {
+                    self.pause = Duration::ZERO;
                     if let Some(event) = self.told(event) {
                         return event;
                     }
@@ -166,7 +167,8 @@ pub(crate) async fn of_container(engine: &Engine, id: &str) -> Result<Feed, Engi
 /// The engine begins its answer when the subscription stands.
 async fn subscribe(engine: &Engine, filters: &serde_json::Value) -> Result<Feed, EngineError> {
     let path = format!("/events?filters={}", quoted(&filters.to_string()));
-    let body = engine.call(|| Ok(Call::get(path.as_str()))).await?.stream();
+    // Nothing may happen for days.
+    let body = engine.call(|| Ok(Call::get(path.as_str()))).await?.stream(None);
     Ok(Feed {
         body,
         lines: JsonLines::default(),

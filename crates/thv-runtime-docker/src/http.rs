@@ -1,11 +1,13 @@
 //! HTTP over the engine's socket: one connection for each call, closed when the answer is dropped, so that a dropped
 //! future ends its call on the engine's side too. Bodies are never logged; they carry secrets.
+//!
+//! The time limit of a call covers its whole answer, body included; that of a stream is for each piece of it.
 
 use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream::BoxStream;
+use futures_util::stream::{self, BoxStream};
 use futures_util::{Stream, StreamExt};
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Either, Full, Limited, StreamBody};
@@ -14,6 +16,7 @@ use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::error::EngineError;
@@ -110,6 +113,27 @@ impl Call {
 pub(crate) struct Answer {
     response: http::Response<Incoming>,
     connection: AbortOnDropHandle<()>,
+    limit: Limit,
+}
+
+/// Until when an answer must be complete.
+#[derive(Debug, Clone, Copy)]
+struct Limit(Option<(Duration, Instant)>);
+
+impl Limit {
+    /// From now on.
+    fn of(limit: Option<Duration>) -> Self {
+        Self(limit.and_then(|limit| Some((limit, Instant::now().checked_add(limit)?))))
+    }
+
+    async fn on<T>(self, work: impl Future<Output = Result<T, EngineError>>) -> Result<T, EngineError> {
+        match self.0 {
+            None => work.await,
+            Some((limit, end)) => timeout_at(end, work)
+                .await
+                .unwrap_or(Err(EngineError::Timeout(limit))),
+        }
+    }
 }
 
 /// Sends `call` to the engine at `socket`; an answer that says failure is an error.
@@ -118,18 +142,21 @@ pub(crate) async fn send(
     prefix: &str,
     call: Call,
     connect_timeout: Duration,
-    answer_timeout: Option<Duration>,
+    limit: Option<Duration>,
 ) -> Result<Answer, EngineError> {
     let request = call.into_request(prefix)?;
-    let stream = within(Some(connect_timeout), async {
-        UnixStream::connect(socket)
-            .await
-            .map_err(|source| EngineError::Connect {
-                socket: socket.to_owned(),
-                source,
-            })
-    })
-    .await?;
+    let connect = Limit::of(Some(connect_timeout));
+    let stream = connect
+        .on(async {
+            UnixStream::connect(socket)
+                .await
+                .map_err(|source| EngineError::Connect {
+                    socket: socket.to_owned(),
+                    source,
+                })
+        })
+        .await?;
+    let limit = Limit::of(limit);
     let answer = async {
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
@@ -139,21 +166,13 @@ pub(crate) async fn send(
             let _ = connection.with_upgrades().await;
         }));
         let response = sender.send_request(request).await.map_err(broken)?;
-        Answer { response, connection }.checked().await
+        Ok(Answer {
+            response,
+            connection,
+            limit,
+        })
     };
-    within(answer_timeout, answer).await
-}
-
-async fn within<T>(
-    limit: Option<Duration>,
-    work: impl Future<Output = Result<T, EngineError>>,
-) -> Result<T, EngineError> {
-    match limit {
-        None => work.await,
-        Some(limit) => tokio::time::timeout(limit, work)
-            .await
-            .unwrap_or(Err(EngineError::Timeout(limit))),
-    }
+    limit.on(answer).await?.checked().await
 }
 
 fn broken(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> EngineError {
@@ -185,11 +204,13 @@ impl Answer {
 
     /// The whole body.
     pub(crate) async fn bytes(self) -> Result<Bytes, EngineError> {
-        let Self { response, connection } = self;
-        let body = Limited::new(response.into_body(), MAX_ANSWER)
-            .collect()
-            .await
-            .map_err(broken)?;
+        let Self {
+            response,
+            connection,
+            limit,
+        } = self;
+        let body = Limited::new(response.into_body(), MAX_ANSWER).collect();
+        let body = limit.on(async { body.await.map_err(broken) }).await?;
         drop(connection);
         Ok(body.to_bytes())
     }
@@ -200,23 +221,36 @@ impl Answer {
         serde_json::from_slice(&body).map_err(|e| EngineError::Nonsense(e.to_string()))
     }
 
-    /// The body as it comes.
-    pub(crate) fn stream(self) -> BoxStream<'static, Result<Bytes, EngineError>> {
-        let Self { response, connection } = self;
-        response
-            .into_body()
-            .into_data_stream()
-            .map(move |chunk| {
-                let _keep_open = &connection;
-                chunk.map_err(broken)
-            })
-            .boxed()
+    /// The body as it comes, however long that takes. `idle` is how long the engine may be silent; `None` where it
+    /// may have nothing to say.
+    pub(crate) fn stream(self, idle: Option<Duration>) -> BoxStream<'static, Result<Bytes, EngineError>> {
+        let Self {
+            response, connection, ..
+        } = self;
+        let body = response.into_body().into_data_stream();
+        stream::unfold(Some((body, connection)), move |open| async move {
+            let (mut body, connection) = open?;
+            let chunk = match idle {
+                None => body.next().await,
+                Some(limit) => match timeout(limit, body.next()).await {
+                    Ok(chunk) => chunk,
+                    Err(_) => return Some((Err(EngineError::Timeout(limit)), None)),
+                },
+            };
+            Some((chunk?.map_err(broken), Some((body, connection))))
+        })
+        .boxed()
     }
 
     /// The bare connection after an upgrade, and what was read from it already.
     pub(crate) async fn upgraded(self) -> Result<(UnixStream, Bytes), EngineError> {
-        let Self { response, connection } = self;
-        let upgraded = hyper::upgrade::on(response).await.map_err(broken)?;
+        let Self {
+            response,
+            connection,
+            limit,
+        } = self;
+        let upgraded = hyper::upgrade::on(response);
+        let upgraded = limit.on(async { upgraded.await.map_err(broken) }).await?;
         drop(connection);
         let parts = upgraded
             .downcast::<TokioIo<UnixStream>>()

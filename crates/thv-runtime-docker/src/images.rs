@@ -14,6 +14,9 @@ use crate::http::{Call, quoted, streamed};
 use crate::lines::JsonLines;
 use crate::wire::{Image, Progress};
 
+/// How long a pull may tell nothing: a far registry, or one large layer being unpacked.
+const PULL_SILENCE: Duration = Duration::from_mins(10);
+
 /// Loading reads the whole archive before the engine answers.
 const LOAD_TIME: Duration = Duration::from_mins(30);
 
@@ -56,8 +59,13 @@ impl Images for EngineImages {
             quoted(tag)
         );
         // The engine answers after its first word with the registry, however far that is.
-        let answer = self.0.call_within(None, || Ok(Call::post(path.as_str()))).await;
-        let body = answer.map_err(|e| pull_failed(&self.0, reference, e))?.stream();
+        let answer = self
+            .0
+            .call_within(PULL_SILENCE, || Ok(Call::post(path.as_str())))
+            .await;
+        let body = answer
+            .map_err(|e| pull_failed(&self.0, reference, e))?
+            .stream(Some(PULL_SILENCE));
         let (engine, reference) = (self.0.clone(), reference.to_owned());
         Ok(progress(body)
             .map(move |step| match step {
@@ -93,7 +101,7 @@ impl Images for EngineImages {
             Ok(Call::post("/images/load?quiet=true").tar(streamed(body)))
         };
         let answer = self.0.long_call(LOAD_TIME, once).await.map_err(failed)?;
-        let mut steps = progress(answer.stream());
+        let mut steps = progress(answer.stream(Some(LOAD_TIME)));
         let mut loaded = Vec::new();
         while let Some(step) = steps.next().await {
             let step = step.map_err(failed)?;

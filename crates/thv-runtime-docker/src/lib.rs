@@ -20,8 +20,10 @@
 //! # Where the engine is
 //!
 //! The first of these that is set is the only place that is tried: the configured socket, `TOOLHIVE_PODMAN_SOCKET`,
-//! `TOOLHIVE_DOCKER_SOCKET`, `TOOLHIVE_COLIMA_SOCKET`, `DOCKER_HOST` (`unix://` only). Otherwise the usual sockets of
-//! Podman, Docker, Docker Desktop, Rancher Desktop, OrbStack and Colima, in this order; the first that answers is kept.
+//! `TOOLHIVE_DOCKER_SOCKET`, `TOOLHIVE_COLIMA_SOCKET`, `DOCKER_HOST`, the active context of Docker (`DOCKER_CONTEXT`, or what
+//! `docker context use` wrote). Otherwise the usual sockets of Podman, Docker, Docker Desktop, Rancher Desktop, OrbStack
+//! and Colima, in this order; the first that answers is kept. Only `unix://` is spoken: an engine over TCP or SSH is
+//! elsewhere, and with it the ports and folders that a workload is given.
 //!
 //! # What a container looks like
 //!
@@ -30,6 +32,7 @@
 //! hyper: bodies carry secrets, and a general client logs them.
 
 mod config;
+mod context;
 mod discovery;
 mod docker_runtime;
 
@@ -52,6 +55,7 @@ mod engine;
 mod error;
 mod http;
 mod lines;
+mod quirks;
 mod wire;
 
 pub use config::DockerConfig;

@@ -82,7 +82,9 @@ impl Reader {
             &self.id,
             &format!("/logs?stdout={stdout}&stderr=true&timestamps=true&follow={follow}&{from}"),
         );
-        self.body = Some(self.engine.call(|| Ok(Call::get(path.as_str()))).await?.stream());
+        let idle = (!follow).then(|| self.engine.call_timeout());
+        let answer = self.engine.call(|| Ok(Call::get(path.as_str()))).await?;
+        self.body = Some(answer.stream(idle));
         Ok(())
     }
 

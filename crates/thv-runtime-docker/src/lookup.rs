@@ -10,7 +10,7 @@ use thv_runtime::{Error, Instance, InstanceId, InstanceRef, InstanceState, PortB
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::http::quoted;
-use crate::wire::{Binding, Container, Summary};
+use crate::wire::{Binding, Config, Container, Image, Summary};
 
 /// The path of a container, and of what can be done to it.
 pub(crate) fn container(id: &str, what: &str) -> String {
@@ -80,6 +80,13 @@ pub(crate) async fn details(engine: &Engine, id: &str) -> Result<Option<Containe
     engine.find(&container(id, "/json")).await
 }
 
+/// What the image of this container brings; `None` if it went away.
+pub(crate) async fn image_of(engine: &Engine, found: &Container) -> Result<Option<Config>, EngineError> {
+    let Some(id) = &found.image else { return Ok(None) };
+    let image: Option<Image> = engine.find(&format!("/images/{id}/json")).await?;
+    Ok(image.map(|image| image.config))
+}
+
 impl Summary {
     /// Its name, without the engine's slash.
     pub(crate) fn name(&self) -> &str {
@@ -125,6 +132,16 @@ impl Summary {
 impl Container {
     pub(crate) fn name(&self) -> &str {
         self.name.trim_start_matches('/')
+    }
+
+    /// Whether it was made and never started.
+    pub(crate) fn never_started(&self) -> bool {
+        let made = matches!(
+            self.state.status.as_str(),
+            "created" | "configured" | "initialized"
+        );
+        let started = self.state.started_at.as_deref();
+        made && started.is_none_or(|time| time.is_empty() || time.starts_with("0001-"))
     }
 
     /// What an inspection tells.

@@ -6,7 +6,11 @@ use crate::container::SHARED_NETWORK;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::http::{Call, quoted};
+use crate::quirks;
 use crate::wire::{CreateNetwork, Created, Network};
+
+/// How often the shared network is looked for and made, while others make and remove it.
+const TRIES: usize = 5;
 
 /// Networks with exactly this name.
 async fn named(engine: &Engine, name: &str) -> Result<Vec<Network>, EngineError> {
@@ -22,22 +26,48 @@ async fn named(engine: &Engine, name: &str) -> Result<Vec<Network>, EngineError>
 
 /// The id of the shared network, which is made if it is missing.
 pub(crate) async fn ensure_shared(engine: &Engine) -> Result<String, EngineError> {
-    if let Some(network) = named(engine, SHARED_NETWORK).await?.into_iter().next() {
-        return Ok(network.id);
+    let _one_maker = engine.making_network().await;
+    for _ in 0..TRIES {
+        let networks = named(engine, SHARED_NETWORK).await?;
+        match networks.as_slice() {
+            [] => {
+                let made = make_shared(engine).await?;
+                // Another process may have made one too.
+                if quirks::network_names_are_unique(&*engine.info().await?)
+                    && let Some(id) = made
+                {
+                    return Ok(id);
+                }
+            }
+            [network] => return Ok(network.id.clone()),
+            [first, others @ ..] => {
+                // A container on a network whose name is not unique cannot be started. One in use stays.
+                for network in others {
+                    delete(engine, &network.id).await?;
+                }
+                if named(engine, SHARED_NETWORK).await?.len() > 1 {
+                    delete(engine, &first.id).await?;
+                }
+            }
+        }
     }
+    let networks = named(engine, SHARED_NETWORK).await?;
+    let first = networks.into_iter().next().map(|network| network.id);
+    first.ok_or_else(|| EngineError::Nonsense(format!("network {SHARED_NETWORK} comes and goes")))
+}
+
+/// Makes the shared network; `None` when somebody else made it in between.
+async fn make_shared(engine: &Engine) -> Result<Option<String>, EngineError> {
     let labels = BTreeMap::from([(thv_labels::TOOLHIVE, "true"), (thv_labels::NAME, SHARED_NETWORK)]);
     let body = CreateNetwork {
         name: SHARED_NETWORK,
         driver: "bridge",
+        check_duplicate: true,
         labels,
     };
     match engine.call(|| Call::post("/networks/create").json(&body)).await {
-        Ok(answer) => answer.json::<Created>().await.map(|created| created.id),
-        // Somebody else made it in between.
-        Err(cause) if cause.status() == Some(409) || cause.message().contains("already exists") => {
-            let networks = named(engine, SHARED_NETWORK).await?;
-            networks.into_iter().next().map(|network| network.id).ok_or(cause)
-        }
+        Ok(answer) => answer.json::<Created>().await.map(|created| Some(created.id)),
+        Err(cause) if cause.status() == Some(409) || cause.message().contains("already exists") => Ok(None),
         Err(cause) => Err(cause),
     }
 }
@@ -48,15 +78,17 @@ pub(crate) async fn remove(engine: &Engine, name: &str) -> Result<(), EngineErro
         if !thv_labels::is_toolhive(&network.labels) {
             continue;
         }
-        match engine
-            .call(|| Ok(Call::delete(format!("/networks/{}", network.id))))
-            .await
-        {
-            Ok(_) => {}
-            Err(cause) if matches!(cause.status(), Some(403 | 404 | 409)) => {}
-            Err(cause) if cause.message().contains("active endpoints") => {}
-            Err(cause) => return Err(cause),
-        }
+        delete(engine, &network.id).await?;
     }
     Ok(())
+}
+
+/// Removes a network unless it is in use.
+async fn delete(engine: &Engine, id: &str) -> Result<(), EngineError> {
+    match engine.call(|| Ok(Call::delete(format!("/networks/{id}")))).await {
+        Ok(_) => Ok(()),
+        Err(cause) if matches!(cause.status(), Some(403 | 404 | 409)) => Ok(()),
+        Err(cause) if cause.message().contains("active endpoints") => Ok(()),
+        Err(cause) => Err(cause),
+    }
 }

@@ -1,6 +1,9 @@
 //! Removing a container and what was made around it.
 
+use std::time::Duration;
+
 use thv_runtime::{InstanceRef, Result};
+use tokio::time::{Instant, sleep};
 
 use crate::container::SHARED_NETWORK;
 use crate::engine::Engine;
@@ -8,9 +11,35 @@ use crate::error::EngineError;
 use crate::http::Call;
 use crate::lookup::{self, container};
 use crate::network;
+use crate::turns::{Turns, to_the_end};
 use crate::wire::Summary;
 
-pub(crate) async fn remove(engine: &Engine, which: &InstanceRef) -> Result<()> {
+/// How often a removal is asked for whose answer is lost, and how long after the last time.
+const AGAIN: [Duration; 3] = [
+    Duration::from_millis(100),
+    Duration::from_millis(400),
+    Duration::from_millis(1500),
+];
+
+pub(crate) async fn remove(engine: &Engine, turns: &Turns, which: &InstanceRef) -> Result<()> {
+    let turn = if let Some(turn) = turns.try_take(&which.name) {
+        turn
+    } else {
+        lookup::exactly(engine, which).await?;
+        // Whatever is being stopped need not be given time any more.
+        turns.take_until(&which.name, Instant::now()).await
+    };
+    let work = {
+        let (engine, which) = (engine.clone(), which.clone());
+        async move {
+            let _turn = turn;
+            gone(&engine, &which).await
+        }
+    };
+    to_the_end(engine, "remove", work).await
+}
+
+async fn gone(engine: &Engine, which: &InstanceRef) -> Result<()> {
     let row = lookup::exactly(engine, which).await?;
     let name = row.as_ref().map_or(which.name.as_str(), Summary::name).to_owned();
     let work = async {
@@ -47,6 +76,20 @@ pub(crate) async fn helpers(engine: &Engine, name: &str) -> Result<Vec<Summary>,
 
 /// Removes a container, running or not, with its anonymous volumes. Returns when it is gone.
 pub(crate) async fn force_remove(engine: &Engine, id: &str) -> Result<(), EngineError> {
+    for pause in AGAIN {
+        match try_to_remove(engine, id).await {
+            // An engine that keeps silent is not waited for again.
+            Err(cause) if cause.is_unsure() && !matches!(cause, EngineError::Timeout(_)) => {
+                tracing::debug!(container = id, error = %cause, "whether a container was removed is not known");
+            }
+            sure => return sure,
+        }
+        sleep(pause).await;
+    }
+    try_to_remove(engine, id).await
+}
+
+async fn try_to_remove(engine: &Engine, id: &str) -> Result<(), EngineError> {
     match engine
         .call(|| Ok(Call::delete(container(id, "?force=true&v=true"))))
         .await

@@ -3,14 +3,37 @@
 use std::time::Duration;
 
 use thv_runtime::{Error, InstanceRef, Result, StopOptions};
+use tokio::time::Instant;
 
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::http::Call;
 use crate::lookup::{self, container};
 use crate::remove::helpers;
+use crate::turns::{Turn, Turns, to_the_end};
 
-pub(crate) async fn stop(engine: &Engine, which: &InstanceRef, opts: StopOptions) -> Result<()> {
+pub(crate) async fn stop(
+    engine: &Engine,
+    turns: &Turns,
+    which: &InstanceRef,
+    opts: StopOptions,
+) -> Result<()> {
+    let turn = if let Some(turn) = turns.try_take(&which.name) {
+        turn
+    } else {
+        lookup::exactly(engine, which).await?;
+        let now = Instant::now();
+        let end = now.checked_add(opts.grace);
+        turns.take_until(&which.name, end.unwrap_or(now)).await
+    };
+    let work = {
+        let (engine, which) = (engine.clone(), which.clone());
+        async move { down(&engine, &turn, &which, opts).await }
+    };
+    to_the_end(engine, "stop", work).await
+}
+
+async fn down(engine: &Engine, turn: &Turn, which: &InstanceRef, opts: StopOptions) -> Result<()> {
     let Some(row) = lookup::exactly(engine, which).await? else {
         return Ok(());
     };
@@ -19,9 +42,16 @@ pub(crate) async fn stop(engine: &Engine, which: &InstanceRef, opts: StopOptions
     };
     // A restart policy of ToolHive's is disarmed only by a stop, also while it waits to restart.
     if !matches!(row.state.as_str(), "exited" | "created" | "dead" | "removing") {
-        stop_container(engine, &row.id, opts.grace)
-            .await
-            .map_err(failed)?;
+        let stopping = stop_container(engine, &row.id, opts.grace);
+        tokio::pin!(stopping);
+        let stopped = tokio::select! {
+            stopped = &mut stopping => stopped,
+            () = turn.hurried() => {
+                kill(engine, &row.id).await.map_err(failed)?;
+                stopping.await
+            }
+        };
+        stopped.map_err(failed)?;
     }
     if thv_labels::is_isolated(&row.labels) {
         for helper in helpers(engine, row.name()).await.map_err(failed)? {
@@ -33,7 +63,8 @@ pub(crate) async fn stop(engine: &Engine, which: &InstanceRef, opts: StopOptions
     Ok(())
 }
 
-async fn stop_container(engine: &Engine, id: &str, grace: Duration) -> Result<(), EngineError> {
+/// Asks the server to end, and kills it after `grace`. Returns when it is down.
+pub(crate) async fn stop_container(engine: &Engine, id: &str, grace: Duration) -> Result<(), EngineError> {
     // Whole seconds, rounded up: the engine knows no less.
     let seconds = (grace.as_secs() + u64::from(grace.subsec_nanos() > 0)).min(24 * 3600);
     let path = container(id, &format!("/stop?t={seconds}"));
@@ -44,5 +75,13 @@ async fn stop_container(engine: &Engine, id: &str, grace: Duration) -> Result<()
         Ok(answer) => answer.bytes().await.map(drop),
         Err(cause) if cause.is_not_found() => Ok(()),
         Err(cause) => Err(cause),
+    }
+}
+
+async fn kill(engine: &Engine, id: &str) -> Result<(), EngineError> {
+    match engine.post(&container(id, "/kill")).await {
+        // It ended by itself.
+        Err(cause) if matches!(cause.status(), Some(404 | 409)) => Ok(()),
+        other => other,
     }
 }

@@ -27,6 +27,17 @@ pub(crate) struct Component {
     pub(crate) name: String,
 }
 
+/// What an engine can enforce, and how it is set up. What it does not say it is asked for.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct Info {
+    pub(crate) memory_limit: Option<bool>,
+    pub(crate) swap_limit: Option<bool>,
+    pub(crate) pids_limit: Option<bool>,
+    pub(crate) cpu_cfs_period: Option<bool>,
+    pub(crate) cpu_cfs_quota: Option<bool>,
+}
+
 /// One row of a list of containers.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -92,6 +103,9 @@ pub(crate) struct State {
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct Config {
     pub(crate) image: String,
+    /// The image's; none is asked for.
+    #[serde(deserialize_with = "nullable", skip_serializing)]
+    pub(crate) entrypoint: Vec<String>,
     #[serde(deserialize_with = "nullable")]
     pub(crate) cmd: Vec<String>,
     /// Carries secrets: this type has no derived `Debug`.
@@ -205,6 +219,8 @@ pub(crate) struct Create {
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Created {
     pub(crate) id: String,
+    #[serde(default, deserialize_with = "nullable")]
+    pub(crate) warnings: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -221,6 +237,8 @@ pub(crate) struct Network {
 pub(crate) struct CreateNetwork<'a> {
     pub(crate) name: &'a str,
     pub(crate) driver: &'static str,
+    /// Before API 1.44 an engine makes a second one of the same name otherwise.
+    pub(crate) check_duplicate: bool,
     pub(crate) labels: BTreeMap<&'static str, &'a str>,
 }
 
@@ -232,6 +250,8 @@ pub(crate) struct Image {
     pub(crate) repo_digests: Vec<String>,
     #[serde(default, deserialize_with = "nullable")]
     pub(crate) repo_tags: Vec<String>,
+    #[serde(default, deserialize_with = "nullable")]
+    pub(crate) config: Config,
 }
 
 /// One line of a pull's or load's progress.

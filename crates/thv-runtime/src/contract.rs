@@ -60,6 +60,11 @@ pub trait Fixture: fmt::Debug + Send + Sync {
     /// What to deploy; `None` when the runtime cannot have such a server.
     fn spec(&self, name: WorkloadName, server: Server) -> Option<DeploySpec>;
 
+    /// Another image or program under which [`Server::Echo`] runs; `None` when there is no such thing.
+    fn another_image(&self) -> Option<String> {
+        None
+    }
+
     /// A name that the runtime cannot take.
     fn refused_name(&self) -> Option<WorkloadName> {
         None
@@ -130,6 +135,8 @@ pub async fn run(fixture: &dyn Fixture) -> Report {
         a_dropped_stop_is_healed,
         a_dropped_remove_is_healed,
         a_dropped_attach_is_healed,
+        a_dropped_stop_does_not_reach_the_next_deploy,
+        a_dropped_remove_does_not_reach_the_next_deploy,
         a_second_value_sees_and_acts,
     );
     report

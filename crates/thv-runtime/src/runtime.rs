@@ -84,7 +84,8 @@ impl Default for StopOptions {
 ///
 /// - A workload has at most one instance in a runtime; `inspect` finds it by the workload's name, whoever made it.
 /// - Every method is safe to repeat. A method that was dropped half-way leaves a state that a second call of the
-///   same method, or `remove`, heals.
+///   same method, or `remove`, heals: what a cut-off `deploy` made and never started counts as absent.
+/// - A dropped call does nothing any more once a later `deploy`, `stop` or `remove` of the workload has returned.
 /// - `deploy` honours [`DeploySpec::expect`](DeploySpec): anything else under that name is a `Conflict`, and nothing was done.
 /// - An [`InstanceRef`] with an id that is not the one there is a `Conflict`, and nothing was done.
 /// - `stop` of something stopped, and `stop` and `remove` of something absent, are `Ok`.
@@ -116,7 +117,9 @@ pub trait Runtime: fmt::Debug + Send + Sync + 'static {
     /// Removes the instance and its helpers by force. Returns when they are gone.
     async fn remove(&self, which: &InstanceRef) -> Result<()>;
 
-    /// Connects to the streams of a running stdio instance. One attachment at a time.
+    /// Connects to the streams of a running stdio instance. One attachment at a time: a second one through values of one
+    /// runtime that share their state (clones) is `AlreadyAttached`. Engines do not tell who is attached, so processes
+    /// that could meet hold a lock of their own, as a supervisor does; the attachment that ends first ends the server.
     async fn attach(&self, which: &InstanceRef) -> Result<Stdio>;
 
     /// The instance of a workload, or `None`.

@@ -2,16 +2,32 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::time::timeout;
 
 use crate::{Error, Instance, Result, Runtime, RuntimeKind};
 
+/// How long one runtime may keep a list waiting.
+const LIST_TIMEOUT: Duration = Duration::from_secs(15);
+
 /// The runtimes of an application, by kind. A workload's record names the one that it belongs to.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Runtimes {
     by_kind: BTreeMap<RuntimeKind, Arc<dyn Runtime>>,
     default: Option<RuntimeKind>,
+    list_timeout: Duration,
+}
+
+impl Default for Runtimes {
+    fn default() -> Self {
+        Self {
+            by_kind: BTreeMap::new(),
+            default: None,
+            list_timeout: LIST_TIMEOUT,
+        }
+    }
 }
 
 /// What one runtime answered to a list.
@@ -45,6 +61,13 @@ impl Runtimes {
         self
     }
 
+    /// How long one runtime may keep a list waiting; 15 s by default.
+    #[must_use]
+    pub fn with_list_timeout(mut self, limit: Duration) -> Self {
+        self.list_timeout = limit;
+        self
+    }
+
     /// The runtime of that kind.
     pub fn get(&self, kind: &RuntimeKind) -> Result<Arc<dyn Runtime>> {
         self.by_kind
@@ -66,12 +89,21 @@ impl Runtimes {
         self.by_kind.keys()
     }
 
-    /// Lists all runtimes at once. One that is down is its own answer, not a failure of the list.
+    /// Lists all runtimes at once. One that is down or does not answer in time is its own answer, not a failure of the
+    /// list.
     pub async fn list(&self) -> Vec<Listing> {
         join_all(self.by_kind.values().map(|runtime| async move {
+            let listed = timeout(self.list_timeout, runtime.list()).await;
+            let instances = listed.unwrap_or_else(|_| {
+                Err(Error::Unavailable {
+                    runtime: runtime.kind().clone(),
+                    detail: format!("it did not list its instances within {:?}", self.list_timeout),
+                    source: None,
+                })
+            });
             Listing {
                 runtime: runtime.kind().clone(),
-                instances: runtime.list().await,
+                instances,
             }
         }))
         .await

@@ -1,6 +1,7 @@
 //! The memory runtime passes the contract suite, and a set of runtimes survives one that is down.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use thv_core::{TransportType, WorkloadName};
 use thv_runtime::contract::{self, EXIT_CODE, Fixture, LAST_WORDS, READY_LINE, Server};
@@ -50,6 +51,10 @@ impl Fixture for Memory {
 
     fn second(&self) -> Option<Arc<dyn Runtime>> {
         Some(Arc::new(self.0.clone()))
+    }
+
+    fn another_image(&self) -> Option<String> {
+        Some("stubborn".to_owned())
     }
 
     fn spec(&self, name: WorkloadName, server: Server) -> Option<DeploySpec> {
@@ -107,6 +112,29 @@ async fn one_runtime_that_is_down_does_not_fail_the_list() {
     };
     assert_eq!(of("up").instances.as_ref().unwrap().len(), 1);
     assert!(of("down").instances.as_ref().unwrap_err().is_retryable());
+}
+
+#[tokio::test]
+async fn one_runtime_that_hangs_does_not_hold_up_the_list() {
+    let (quick, stuck) = (
+        MemoryRuntime::new().with_kind("quick"),
+        MemoryRuntime::new().with_kind("stuck"),
+    );
+    stuck.delay(Call::List, Duration::from_hours(1));
+    let runtimes = Runtimes::new()
+        .with(Arc::new(quick))
+        .with(Arc::new(stuck))
+        .with_list_timeout(Duration::from_millis(300));
+    let listings = tokio::time::timeout(Duration::from_mins(1), runtimes.list())
+        .await
+        .unwrap();
+    assert_eq!(listings.len(), 2);
+    for listing in listings {
+        match listing.runtime.as_str() {
+            "quick" => assert!(listing.instances.is_ok()),
+            _ => assert!(listing.instances.unwrap_err().is_retryable()),
+        }
+    }
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@
     reason = "each test target uses its part; set-up that fails may panic"
 )]
 
+pub(crate) mod meddler;
 pub(crate) mod raw;
 
 use std::path::{Path, PathBuf};
@@ -27,6 +28,8 @@ use tokio::sync::OnceCell;
 pub(crate) struct TestEngine {
     pub(crate) runtime: DockerRuntime,
     pub(crate) image: String,
+    /// Another name of the same image.
+    pub(crate) second_tag: String,
     socket: PathBuf,
 }
 
@@ -50,6 +53,7 @@ impl TestEngine {
         static IMAGE: OnceCell<String> = OnceCell::const_new();
         let image = IMAGE.get_or_init(|| load_image(&runtime)).await.clone();
         Some(Self {
+            second_tag: image.replace(':', "-too:"),
             runtime,
             image,
             socket,
@@ -151,7 +155,10 @@ async fn load_image(runtime: &DockerRuntime) -> String {
     );
     let id = sha256(config.as_bytes());
     let tag = format!("localhost/thv-test/server:{}", &id[..12]);
-    let manifest = format!(r#"[{{"Config":"config.json","RepoTags":["{tag}"],"Layers":["layer.tar"]}}]"#);
+    let manifest = format!(
+        r#"[{{"Config":"config.json","RepoTags":["{tag}","{}"],"Layers":["layer.tar"]}}]"#,
+        tag.replace(':', "-too:")
+    );
     let archive = tar([
         ("manifest.json", manifest.as_bytes(), 0o644),
         ("config.json", config.as_bytes(), 0o644),

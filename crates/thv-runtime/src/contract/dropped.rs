@@ -6,14 +6,14 @@
     reason = "the names of the promises say what they are"
 )]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
 use super::bench::Bench;
 use super::promises::{assert_running, ended};
 use super::{Outcome, Server};
-use crate::{DeploySpec, Expect, InstanceRef, InstanceState, StopOptions};
+use crate::{DeploySpec, Expect, InstanceId, InstanceRef, InstanceState, StopOptions};
 
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -107,4 +107,51 @@ pub async fn a_dropped_attach_is_healed(bench: &Bench<'_>) -> Outcome {
         bench.remove(&spec).await;
     }
     Ok(())
+}
+
+pub async fn a_dropped_stop_does_not_reach_the_next_deploy(bench: &Bench<'_>) -> Outcome {
+    let grace = Duration::from_millis(300);
+    for millis in [0, 5, 50, 200] {
+        let mut spec = bench.spec(Server::IgnoresTerm)?;
+        spec.expect = Expect::Instance(bench.deploy(&spec).await.instance.id);
+        let which = InstanceRef::named(spec.name.clone());
+        // Dropped wherever it is by then.
+        let stop = bench.runtime.stop(&which, StopOptions { grace });
+        let _dropped = timeout(Duration::from_millis(millis), stop).await;
+        let id = bench.deploy(&spec).await.instance.id;
+        assert_stays(bench, &spec.name, &id, grace * 4).await;
+        bench.remove(&spec).await;
+    }
+    Ok(())
+}
+
+pub async fn a_dropped_remove_does_not_reach_the_next_deploy(bench: &Bench<'_>) -> Outcome {
+    for micros in [0, 500, 5_000, 50_000] {
+        let mut spec = bench.spec(Server::Echo)?;
+        let id = bench.deploy(&spec).await.instance.id;
+        let which = InstanceRef::named(spec.name.clone());
+        let _dropped = timeout(Duration::from_micros(micros), bench.runtime.remove(&which)).await;
+        spec.expect = Expect::Instance(id);
+        let id = match bench.runtime.deploy(&spec).await {
+            Ok(deployed) => deployed.instance.id,
+            Err(error) => {
+                assert_eq!(error.code(), "conflict", "{error:?}");
+                bench.remove(&spec).await;
+                spec.expect = Expect::Absent;
+                bench.deploy(&spec).await.instance.id
+            }
+        };
+        assert_stays(bench, &spec.name, &id, Duration::from_millis(200)).await;
+        bench.remove(&spec).await;
+    }
+    Ok(())
+}
+
+/// Nothing ends or removes it any more.
+async fn assert_stays(bench: &Bench<'_>, name: &thv_core::WorkloadName, id: &InstanceId, time: Duration) {
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        assert_running(bench, name, id).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }

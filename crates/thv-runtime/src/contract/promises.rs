@@ -14,13 +14,13 @@ use tokio::time::{Instant, timeout};
 
 use super::bench::Bench;
 pub use super::dropped::{
-    a_dropped_attach_is_healed, a_dropped_deploy_is_healed, a_dropped_remove_is_healed,
-    a_dropped_stop_is_healed,
+    a_dropped_attach_is_healed, a_dropped_deploy_is_healed, a_dropped_remove_does_not_reach_the_next_deploy,
+    a_dropped_remove_is_healed, a_dropped_stop_does_not_reach_the_next_deploy, a_dropped_stop_is_healed,
 };
 use super::{EXIT_CODE, LAST_WORDS, Outcome, READY_LINE, Server};
 use crate::{
     DeployOutcome, EventFilter, EventKind, Expect, InstanceId, InstanceRef, InstanceState, LogLine,
-    LogOptions, MountBind, StopOptions,
+    LogOptions, MountBind, PortBinding, StopOptions,
 };
 
 const SHORT: Duration = Duration::from_secs(2);
@@ -183,15 +183,61 @@ pub async fn an_identical_instance_is_reused(bench: &Bench<'_>) -> Outcome {
 }
 
 pub async fn a_different_instance_is_replaced(bench: &Bench<'_>) -> Outcome {
+    let can = bench.runtime.capabilities();
     let mut spec = bench.spec(Server::Echo)?;
-    let first = bench.deploy(&spec).await.instance.id;
-    spec.env.insert("CONTRACT_CHANGE".to_owned(), "1".to_owned());
-    spec.expect = Expect::Instance(first.clone());
-    let second = bench.deploy(&spec).await;
-    assert_eq!(second.outcome, DeployOutcome::Replaced);
-    assert_ne!(second.instance.id, first);
-    assert_running(bench, &spec.name, &second.instance.id).await;
+    let mut id = bench.deploy(&spec).await.instance.id;
+    // Each thing comes, changes, and is taken away again.
+    let changes: [(bool, &str, Ask); 10] = [
+        (true, "a new variable", |spec| {
+            spec.env.insert("CONTRACT_CHANGE".to_owned(), "1".to_owned());
+        }),
+        (true, "another value", |spec| {
+            spec.env.insert("CONTRACT_CHANGE".to_owned(), "2".to_owned());
+        }),
+        (true, "no variable", |spec| spec.env.clear()),
+        (true, "a new argument", |spec| {
+            spec.command.push("contract".to_owned());
+        }),
+        (true, "no argument", |spec| drop(spec.command.pop())),
+        (true, "a new label", |spec| {
+            spec.labels.insert("contract".to_owned(), "changed".to_owned());
+        }),
+        (can.mounts, "a new mount", |spec| {
+            spec.mounts.push(MountBind {
+                source: "/tmp".into(),
+                target: "/tmp/contract".to_owned(),
+                read_only: true,
+            });
+        }),
+        (can.mounts, "no mount", |spec| spec.mounts.clear()),
+        (can.publish, "a new port", |spec| {
+            spec.publish.push(PortBinding {
+                container_port: 9,
+                host_ip: Some(std::net::Ipv4Addr::LOCALHOST.into()),
+                host_port: 0,
+            });
+        }),
+        (can.publish, "no port", |spec| spec.publish.clear()),
+    ];
+    for (_, what, change) in changes.iter().filter(|(applies, ..)| *applies) {
+        change(&mut spec);
+        id = replaced(bench, &mut spec, id, what).await;
+    }
+    if let Some(image) = bench.fixture.another_image() {
+        spec.image = image;
+        id = replaced(bench, &mut spec, id, "another image").await;
+    }
+    assert_running(bench, &spec.name, &id).await;
     Ok(())
+}
+
+/// Deploys `spec`, in which `what` changed, over the instance `id`.
+async fn replaced(bench: &Bench<'_>, spec: &mut crate::DeploySpec, id: InstanceId, what: &str) -> InstanceId {
+    spec.expect = Expect::Instance(id.clone());
+    let deployed = bench.deploy(spec).await;
+    assert_eq!(deployed.outcome, DeployOutcome::Replaced, "{what}");
+    assert_ne!(deployed.instance.id, id, "{what}");
+    deployed.instance.id
 }
 
 pub async fn lines_go_round_through_an_attachment(bench: &Bench<'_>) -> Outcome {

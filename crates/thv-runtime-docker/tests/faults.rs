@@ -1,0 +1,466 @@
+//! Engines that stall, break off, or refuse a part: no call hangs, and nothing half-made stays.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use serde_json::{Value, json};
+use support::meddler::{Do, Meddler, version};
+use support::raw::api;
+use support::{TestEngine, soon, unique_name};
+use thv_runtime::{
+    DeployOutcome, DeploySpec, EventFilter, Expect, InstanceRef, InstanceState, MountBind, Runtime,
+    StopOptions,
+};
+use thv_runtime_docker::{DockerConfig, DockerRuntime};
+use tokio::time::timeout;
+
+const SHORT: StopOptions = StopOptions {
+    grace: Duration::from_secs(2),
+};
+
+const HEADERS_AND_A_BYTE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n[";
+
+/// There is no engine behind the socket.
+const NOBODY: &str = "/nowhere/engine.sock";
+
+fn impatient(socket: &Path) -> DockerRuntime {
+    let mut config = DockerConfig::at(socket);
+    config.connect_timeout = Duration::from_millis(200);
+    config.call_timeout = Duration::from_millis(200);
+    DockerRuntime::new(config)
+}
+
+#[tokio::test]
+async fn an_answer_that_stops_after_its_headers_is_not_waited_for() {
+    for stalled in ["/version", "/containers/json", "/_ping", "/images/x/json"] {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("engine.sock");
+        let _engine = Meddler::open(&socket, Path::new(NOBODY), move |_, call| match call {
+            call if call.contains(stalled) => Do::Stall(HEADERS_AND_A_BYTE),
+            "GET /version" => version(),
+            _ => Do::Answer(404, serde_json::json!({"message": "no"})),
+        });
+        let runtime = impatient(&socket);
+        let images = runtime.images().unwrap();
+        let error = match stalled {
+            "/_ping" => soon("the ping", runtime.ping()).await.unwrap_err(),
+            "/images/x/json" => soon("the image", images.present("x")).await.unwrap_err(),
+            _ => soon("the list", runtime.list()).await.unwrap_err(),
+        };
+        assert!(error.is_retryable(), "{stalled}: {error:?}");
+    }
+}
+
+#[tokio::test]
+async fn who_waits_for_a_search_that_fails_does_not_search_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("engine.sock");
+    let engine = Meddler::open(&socket, Path::new(NOBODY), |_, _| Do::Stall(HEADERS_AND_A_BYTE));
+    let runtime = impatient(&socket);
+    let lists = futures_util::future::join_all((0..20).map(|_| runtime.list()));
+    let lists = soon("the lists", lists).await;
+    assert!(lists.iter().all(Result::is_err));
+    assert!(engine.calls().len() < 4, "{:?}", engine.calls());
+}
+
+#[tokio::test]
+async fn an_event_stream_that_breaks_at_once_is_not_asked_for_in_a_loop() {
+    for broken in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\noops!\n",
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("engine.sock");
+        let engine = Meddler::open(&socket, Path::new(NOBODY), move |_, call| match call {
+            "GET /version" => version(),
+            _ => Do::Send(broken),
+        });
+        let mut events = impatient(&socket).events(EventFilter::default()).await.unwrap();
+        let listening = async { while events.next().await.is_some() {} };
+        assert!(timeout(Duration::from_millis(700), listening).await.is_err());
+        assert!(
+            engine.calls().len() < 30,
+            "asked {} times for {broken:?}",
+            engine.calls().len()
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_zero_byte_is_refused_before_the_engine_is_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("engine.sock");
+    let engine = Meddler::open(&socket, Path::new(NOBODY), |_, _| Do::CutBefore);
+    let changes: [fn(&mut DeploySpec); 4] = [
+        |spec| drop(spec.env.insert("TOKEN".to_owned(), "hunter2\0".to_owned())),
+        |spec| spec.command.push("a\0b".to_owned()),
+        |spec| drop(spec.labels.insert("a".to_owned(), "\0".to_owned())),
+        |spec| {
+            spec.mounts.push(MountBind {
+                source: "/tmp/a\0".into(),
+                target: "/a".to_owned(),
+                read_only: true,
+            });
+        },
+    ];
+    for change in changes {
+        let mut spec = DeploySpec::new(unique_name(), "fetch");
+        change(&mut spec);
+        let error = impatient(&socket).deploy(&spec).await.unwrap_err();
+        assert_eq!(error.code(), "invalid", "{error:?}");
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+    }
+    assert!(engine.calls().is_empty(), "{:?}", engine.calls());
+}
+
+#[tokio::test]
+async fn an_old_engine_is_asked_not_to_make_a_second_network_of_the_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("engine.sock");
+    let engine = Meddler::open(&socket, Path::new(NOBODY), |_, call| match call {
+        "GET /version" => version(),
+        call if call.starts_with("GET /networks") || call.contains("/containers/json") => {
+            Do::Answer(200, json!([]))
+        }
+        "GET /info" => Do::Answer(200, json!({})),
+        _ => Do::Answer(404, json!({"message": "no"})),
+    });
+    let spec = DeploySpec::new(unique_name(), "fetch");
+    impatient(&socket).deploy(&spec).await.unwrap_err();
+    let made: Vec<_> = engine
+        .requests()
+        .into_iter()
+        .filter(|request| request.contains("/networks/create"))
+        .collect();
+    assert_eq!(made.len(), 1);
+    assert!(made[0].contains(r#""CheckDuplicate":true"#), "{}", made[0]);
+}
+
+#[tokio::test]
+async fn a_limit_that_the_engine_cannot_enforce_is_refused_before_anything_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("engine.sock");
+    let engine = Meddler::open(&socket, Path::new(NOBODY), |_, call| match call {
+        "GET /version" => version(),
+        "GET /info" => Do::Answer(
+            200,
+            json!({"MemoryLimit": false, "SwapLimit": false, "PidsLimit": false, "CpuCfsQuota": true, "CpuCfsPeriod": false}),
+        ),
+        call if call.contains("/json") => Do::Answer(404, json!({"message": "no"})),
+        _ => Do::Answer(500, json!({"message": "nobody asked for this"})),
+    });
+    let asked: [fn(&mut DeploySpec); 3] = [
+        |spec| spec.limits.memory = Some(64 << 20),
+        |spec| spec.limits.cpus = Some(0.5),
+        |spec| spec.limits.pids = Some(10),
+    ];
+    for ask in asked {
+        let mut spec = DeploySpec::new(unique_name(), "fetch");
+        ask(&mut spec);
+        let error = impatient(&socket).deploy(&spec).await.unwrap_err();
+        assert_eq!(error.code(), "unsupported", "{error:?}");
+    }
+    let calls = engine.calls();
+    assert!(calls.iter().all(|call| call.starts_with("GET")), "{calls:?}");
+}
+
+#[tokio::test]
+async fn a_limit_that_the_engine_discards_undoes_the_deployment() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("engine.sock");
+    let engine = Meddler::open(&socket, Path::new(NOBODY), |_, call| match call {
+        "GET /version" => version(),
+        "GET /info" => Do::Answer(200, json!({})),
+        call if call.starts_with("GET /networks") => {
+            Do::Answer(200, json!([{"Id": "n", "Name": "toolhive-external"}]))
+        }
+        call if call.starts_with("GET /containers/json") => Do::Answer(200, json!([])),
+        call if call.starts_with("POST /containers/create") => Do::Answer(
+            201,
+            json!({"Id": "abc", "Warnings": [
+                "Your kernel does not support memory limit capabilities or the cgroup is not mounted. Limitation discarded."
+            ]}),
+        ),
+        call if call.starts_with("DELETE /containers/abc") => Do::Answer(200, json!(null)),
+        _ => Do::Answer(404, json!({"message": "no"})),
+    });
+    let mut spec = DeploySpec::new(unique_name(), "fetch");
+    spec.limits.memory = Some(64 << 20);
+    let error = impatient(&socket).deploy(&spec).await.unwrap_err();
+    assert_eq!(error.code(), "unsupported", "{error:?}");
+    let calls = engine.calls();
+    assert!(
+        calls
+            .iter()
+            .any(|call| call.starts_with("DELETE /containers/abc")),
+        "{calls:?}"
+    );
+    assert!(!calls.iter().any(|call| call.contains("/start")), "{calls:?}");
+}
+
+#[tokio::test]
+async fn a_missing_image_is_told_apart_from_a_missing_network_whatever_its_name() {
+    let Some(engine) = TestEngine::get().await else {
+        return;
+    };
+    let mut spec = engine.spec(&[]);
+    "localhost/thv-test/network-not-found:none".clone_into(&mut spec.image);
+    let error = engine.runtime.deploy(&spec).await.unwrap_err();
+    assert_eq!(error.code(), "image_not_found", "{error:?}");
+}
+
+/// A runtime behind a socket that cuts the call of that number; `true` from `was_cut` once it did.
+struct Cut {
+    _folder: tempfile::TempDir,
+    socket: Meddler,
+    number: usize,
+    runtime: DockerRuntime,
+}
+
+impl Cut {
+    fn new(engine: &TestEngine, number: usize, heard: bool) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("engine.sock");
+        let socket = Meddler::open(&path, engine.socket(), move |at, _| match heard {
+            _ if at != number => Do::Forward,
+            true => Do::CutAfter,
+            false => Do::CutBefore,
+        });
+        Self {
+            _folder: folder,
+            socket,
+            number,
+            runtime: DockerRuntime::new(DockerConfig::at(&path)),
+        }
+    }
+
+    /// What was cut; `None` when there were not so many calls.
+    fn what(&self) -> Option<String> {
+        self.socket.calls().get(self.number).cloned()
+    }
+}
+
+/// Beyond any number of calls that one verb makes.
+const CALLS: usize = 40;
+
+#[tokio::test]
+async fn a_deployment_that_is_cut_anywhere_leaves_nothing() {
+    let Some(engine) = TestEngine::get().await else {
+        return;
+    };
+    for heard in [false, true] {
+        for number in 0..CALLS {
+            let cut = Cut::new(&engine, number, heard);
+            let spec = engine.spec(&["echo"]);
+            let deployed = soon("the deployment", cut.runtime.deploy(&spec)).await;
+            let Some(what) = cut.what() else {
+                deployed.unwrap();
+                engine.remove(&spec.name).await;
+                break;
+            };
+            if deployed.is_err() {
+                let left = engine.runtime.inspect(&spec.name).await.unwrap();
+                assert!(left.is_none(), "{what} (heard: {heard}) left {left:?}");
+                cut.runtime.deploy(&spec).await.unwrap();
+            }
+            engine.remove(&spec.name).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_start_that_is_cut_anywhere_leaves_the_container_stopped() {
+    let Some(engine) = TestEngine::get().await else {
+        return;
+    };
+    let mut spec = engine.spec(&["echo"]);
+    let which = InstanceRef::named(spec.name.clone());
+    spec.expect = Expect::Instance(engine.runtime.deploy(&spec).await.unwrap().instance.id);
+    for heard in [false, true] {
+        for number in 0..CALLS {
+            engine.runtime.stop(&which, SHORT).await.unwrap();
+            let cut = Cut::new(&engine, number, heard);
+            let deployed = soon("the deployment", cut.runtime.deploy(&spec)).await;
+            let Some(what) = cut.what() else {
+                assert_eq!(deployed.unwrap().outcome, DeployOutcome::Started);
+                break;
+            };
+            if deployed.is_err() {
+                let left = engine.runtime.inspect(&spec.name).await.unwrap().unwrap();
+                assert_eq!(left.state, InstanceState::Stopped, "{what} (heard: {heard})");
+                cut.runtime.deploy(&spec).await.unwrap();
+            }
+        }
+    }
+    engine.remove(&spec.name).await;
+}
+
+#[tokio::test]
+async fn a_stop_or_removal_that_is_cut_anywhere_is_done_by_the_next() {
+    let Some(engine) = TestEngine::get().await else {
+        return;
+    };
+    for heard in [false, true] {
+        for number in 0..CALLS {
+            let spec = engine.spec(&["echo"]);
+            let which = InstanceRef::named(spec.name.clone());
+            engine.runtime.deploy(&spec).await.unwrap();
+            let cut = Cut::new(&engine, number, heard);
+            let _either = soon("the stop", cut.runtime.stop(&which, SHORT)).await;
+            let stop_was_cut = cut.what().is_some();
+            engine.runtime.stop(&which, SHORT).await.unwrap();
+            let stopped = engine.runtime.inspect(&spec.name).await.unwrap().unwrap();
+            assert_eq!(stopped.state, InstanceState::Stopped, "{:?}", cut.what());
+
+            let cut = Cut::new(&engine, number, heard);
+            let _either = soon("the removal", cut.runtime.remove(&which)).await;
+            let remove_was_cut = cut.what().is_some();
+            engine.runtime.remove(&which).await.unwrap();
+            assert!(
+                engine.runtime.inspect(&spec.name).await.unwrap().is_none(),
+                "{:?}",
+                cut.what()
+            );
+            if !stop_was_cut && !remove_was_cut {
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_deployment_left_that_died_is_replaced_by_the_next() {
+    let Some(engine) = TestEngine::get().await else {
+        return;
+    };
+    let spec = engine.spec(&["echo"]);
+    let name = spec.name.as_str();
+    let mut body = json!({
+        "Image": engine.image, "Cmd": ["echo"],
+        "Labels": {"toolhive": "true", "toolhive-name": name, "toolhive-basename": name},
+    });
+    let create = format!("/v1.41/containers/create?name={name}");
+    let (status, answer) = api(engine.socket(), "POST", &create, &body).await;
+    assert_eq!(status, 201, "{answer}");
+    let deployed = engine.runtime.deploy(&spec).await.unwrap();
+    assert_eq!(deployed.outcome, DeployOutcome::Created);
+    engine.remove(&spec.name).await;
+
+    // Somebody else's is not touched.
+    body["Labels"]["toolhive-basename"] = json!("another");
+    let (status, answer) = api(engine.socket(), "POST", &create, &body).await;
+    assert_eq!(status, 201, "{answer}");
+    assert_eq!(engine.runtime.deploy(&spec).await.unwrap_err().code(), "conflict");
+    let (status, _) = api(
+        engine.socket(),
+        "DELETE",
+        &format!("/v1.41/containers/{name}"),
+        &Value::Null,
+    )
+    .await;
+    assert_eq!(status, 204);
+}
+
+#[tokio::test]
+async fn a_removal_does_not_wait_for_the_grace_of_a_stop() {
+    let Some(engine) = TestEngine::get().await else {
+        return;
+    };
+    let spec = engine.spec(&["echo", "--ignore-term"]);
+    engine.runtime.deploy(&spec).await.unwrap();
+    let which = InstanceRef::named(spec.name.clone());
+    let patient = StopOptions {
+        grace: Duration::from_mins(10),
+    };
+    let stop = engine.runtime.stop(&which, patient);
+    assert!(
+        timeout(Duration::from_millis(300), stop).await.is_err(),
+        "it ignores the signal"
+    );
+    soon("the removal", engine.runtime.remove(&which)).await.unwrap();
+    assert!(engine.runtime.inspect(&spec.name).await.unwrap().is_none());
+
+    engine.runtime.deploy(&spec).await.unwrap();
+    let stop = engine.runtime.stop(&which, patient);
+    assert!(
+        timeout(Duration::from_millis(300), stop).await.is_err(),
+        "it ignores the signal"
+    );
+    soon("the stop", engine.runtime.stop(&which, SHORT))
+        .await
+        .unwrap();
+    engine.remove(&spec.name).await;
+}
+
+#[tokio::test]
+async fn what_the_image_brings_is_what_is_left_when_nothing_is_asked_for() {
+    let Some(engine) = TestEngine::get().await else {
+        return;
+    };
+    let mut spec = engine.spec(&["echo", "--ignore-term"]);
+    spec.env.insert("TOKEN".to_owned(), "old".to_owned());
+    spec.labels.insert("colour".to_owned(), "red".to_owned());
+    let mut id = engine.runtime.deploy(&spec).await.unwrap().instance.id;
+    let changes: [fn(&mut DeploySpec); 3] = [
+        |spec| spec.command.clear(),
+        |spec| spec.env.clear(),
+        |spec| spec.labels.clear(),
+    ];
+    for change in changes {
+        change(&mut spec);
+        spec.expect = Expect::Instance(id);
+        let deployed = engine.runtime.deploy(&spec).await.unwrap();
+        assert_eq!(deployed.outcome, DeployOutcome::Replaced);
+        id = deployed.instance.id;
+        spec.expect = Expect::Instance(id.clone());
+        let again = engine.runtime.deploy(&spec).await.unwrap();
+        assert_eq!(again.outcome, DeployOutcome::AlreadyRunning);
+    }
+    engine.remove(&spec.name).await;
+}
+
+#[tokio::test]
+async fn of_two_networks_of_the_name_one_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("engine.sock");
+    let removed = AtomicBool::new(false);
+    let network = |id: &str| json!({"Id": id, "Name": "toolhive-external", "Labels": {"toolhive": "true"}});
+    let (first, second) = (network("n1"), network("n2"));
+    let engine = Meddler::open(&socket, Path::new(NOBODY), move |_, call| match call {
+        "GET /version" => Do::Answer(
+            200,
+            json!({"Version": "20.10", "ApiVersion": "1.41", "MinAPIVersion": "1.12"}),
+        ),
+        "GET /info" => Do::Answer(200, json!({})),
+        "DELETE /networks/n2" => {
+            removed.store(true, Ordering::Relaxed);
+            Do::Answer(204, Value::Null)
+        }
+        call if call.starts_with("GET /networks") && removed.load(Ordering::Relaxed) => {
+            Do::Answer(200, json!([first]))
+        }
+        call if call.starts_with("GET /networks") => Do::Answer(200, json!([second, first])),
+        call if call.starts_with("GET /containers/json") => Do::Answer(200, json!([])),
+        _ => Do::Answer(404, json!({"message": "No such image: fetch"})),
+    });
+    let spec = DeploySpec::new(unique_name(), "fetch");
+    let error = impatient(&socket).deploy(&spec).await.unwrap_err();
+    assert_eq!(error.code(), "image_not_found", "{error:?}");
+    let calls = engine.calls();
+    assert!(
+        calls.iter().any(|call| call == "DELETE /networks/n2"),
+        "{calls:?}"
+    );
+    assert!(
+        engine
+            .requests()
+            .iter()
+            .any(|request| request.contains(r#""NetworkMode":"n1""#))
+    );
+}

@@ -1,0 +1,166 @@
+//! A socket in front of an engine's, or in place of one, where a test decides what becomes of each call.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::{JoinHandle, JoinSet};
+
+/// What becomes of a call.
+pub(crate) enum Do {
+    /// The engine answers it.
+    Forward,
+    /// This is the answer.
+    Answer(u16, Value),
+    /// This is sent, and then nothing more.
+    Stall(&'static str),
+    /// This is sent, and then the connection ends.
+    Send(&'static str),
+    /// The connection ends; the engine heard nothing.
+    CutBefore,
+    /// The engine does it and answers; the connection ends before anybody hears the answer.
+    CutAfter,
+}
+
+/// Such a socket, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Meddler {
+    path: PathBuf,
+    serving: JoinHandle<()>,
+    /// Each call and its whole request.
+    seen: Arc<Mutex<Vec<(String, String)>>>,
+}
+
+impl Meddler {
+    /// `decide` gets the number of the call and the call itself, `GET /containers/json?all=true`, without the version.
+    pub(crate) fn open(
+        path: &Path,
+        engine: &Path,
+        decide: impl Fn(usize, &str) -> Do + Send + Sync + 'static,
+    ) -> Self {
+        let listener = UnixListener::bind(path).unwrap();
+        let engine = engine.to_owned();
+        let all = Arc::new(Mutex::new(Vec::new()));
+        let (seen, decide, next) = (Arc::clone(&all), Arc::new(decide), Arc::new(AtomicUsize::new(0)));
+        let serving = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                let (client, _) = listener.accept().await.unwrap();
+                let (engine, seen) = (engine.clone(), Arc::clone(&seen));
+                let (decide, next) = (Arc::clone(&decide), Arc::clone(&next));
+                connections.spawn(async move {
+                    let mut client = client;
+                    let Some((call, request)) = read_request(&mut client).await else {
+                        return;
+                    };
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let text = String::from_utf8_lossy(&request).into_owned();
+                    seen.lock().unwrap().push((call.clone(), text));
+                    serve(client, &engine, request, decide(number, &call)).await;
+                });
+            }
+        });
+        Self {
+            path: path.to_owned(),
+            serving,
+            seen: all,
+        }
+    }
+
+    /// The calls so far.
+    pub(crate) fn calls(&self) -> Vec<String> {
+        let seen = self.seen.lock().unwrap();
+        seen.iter().map(|(call, _)| call.clone()).collect()
+    }
+
+    /// The requests so far, with their bodies.
+    pub(crate) fn requests(&self) -> Vec<String> {
+        let seen = self.seen.lock().unwrap();
+        seen.iter().map(|(_, request)| request.clone()).collect()
+    }
+}
+
+impl Drop for Meddler {
+    fn drop(&mut self) {
+        self.serving.abort();
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// The answer to `/version` of an engine that is none.
+pub(crate) fn version() -> Do {
+    Do::Answer(
+        200,
+        serde_json::json!({"Version": "26.1", "ApiVersion": "1.45", "MinAPIVersion": "1.24"}),
+    )
+}
+
+async fn serve(mut client: UnixStream, engine: &Path, request: Vec<u8>, what: Do) {
+    match what {
+        Do::Forward => {
+            let mut server = UnixStream::connect(engine).await.unwrap();
+            server.write_all(&request).await.unwrap();
+            let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+        }
+        Do::Answer(status, body) => {
+            let body = body.to_string();
+            let answer = format!(
+                "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            let _ = client.write_all(answer.as_bytes()).await;
+        }
+        Do::Stall(text) => {
+            let _ = client.write_all(text.as_bytes()).await;
+            // Until the client gives up.
+            let _ = client.read_to_end(&mut Vec::new()).await;
+        }
+        Do::Send(text) => {
+            let _ = client.write_all(text.as_bytes()).await;
+        }
+        Do::CutBefore => {}
+        Do::CutAfter => {
+            let mut server = UnixStream::connect(engine).await.unwrap();
+            server.write_all(&request).await.unwrap();
+            let mut answer = Vec::new();
+            let mut buffer = [0; 4096];
+            while !answer.windows(4).any(|end| end == b"\r\n\r\n") {
+                match server.read(&mut buffer).await {
+                    Ok(read @ 1..) => answer.extend_from_slice(&buffer[..read]),
+                    _ => break,
+                }
+            }
+        }
+    }
+}
+
+/// The call and the bytes of the whole request.
+async fn read_request(client: &mut UnixStream) -> Option<(String, Vec<u8>)> {
+    let mut request = Vec::new();
+    let mut buffer = [0; 4096];
+    let mut whole = None;
+    while whole.is_none_or(|length| request.len() < length) {
+        let read = client.read(&mut buffer).await.ok().filter(|&read| read > 0)?;
+        request.extend_from_slice(&buffer[..read]);
+        if whole.is_none()
+            && let Some(end) = request.windows(4).position(|end| end == b"\r\n\r\n")
+        {
+            let head = String::from_utf8_lossy(&request[..end]).to_lowercase();
+            let body = head
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
+            whole = Some(end + 4 + body.unwrap_or(0));
+        }
+    }
+    let head = String::from_utf8_lossy(&request).into_owned();
+    let mut words = head.split(' ');
+    let (method, path) = (words.next()?, words.next()?);
+    let path = match path.strip_prefix("/v1.") {
+        Some(rest) => &rest[rest.find('/')?..],
+        None => path,
+    };
+    Some((format!("{method} {path}"), request))
+}

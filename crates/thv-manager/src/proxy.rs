@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
-use thv_core::{Env, RunConfig, TransportType};
+use thv_core::{Env, RunConfig};
 use thv_proxy::{
-    BackendIo, BridgeConfig, BridgeEnd, GuardConfig, ProxyError, ProxyService, ReverseProxy,
-    ReverseProxyConfig, ServerInfo, StdioBridge, probe,
+    BackendIo, BridgeConfig, BridgeEnd, Front, GuardConfig, ProxyError, ProxyService, ReverseProxy,
+    ReverseProxyConfig, ServerInfo, StdioBridge,
 };
 use thv_runtime::Stdio;
 use tokio::io::AsyncRead;
@@ -31,11 +31,12 @@ pub(crate) enum Backend {
         _stderr: Option<AbortOnDropHandle<()>>,
     },
     /// An HTTP server, here or elsewhere.
-    Http {
-        proxy: ReverseProxy,
-        probe: Url,
-        transport: TransportType,
-    },
+    Http { proxy: ReverseProxy },
+}
+
+/// What clients see of a proxy, whatever server is behind it.
+pub(crate) fn front(config: &RunConfig) -> Front {
+    Front::new(config.transport, guard(config))
 }
 
 /// The bridge before a stdio server. Ids sent to it begin with the claim, which is new for each proxy.
@@ -43,7 +44,8 @@ pub(crate) fn stdio(config: &RunConfig, claim: &str, env: &Env, io: Stdio) -> Re
     let mut bridge = BridgeConfig {
         mode: config.effective_proxy_mode(),
         id_prefix: format!("{}-", &claim[..claim.len().min(16)]),
-        guard: guard(config),
+        // The front has them.
+        layers: Vec::new(),
         ..BridgeConfig::default()
     };
     if let Ok(Some(ttl)) = config.session_ttl() {
@@ -73,27 +75,17 @@ pub(crate) fn stdio(config: &RunConfig, claim: &str, env: &Env, io: Stdio) -> Re
 
 /// The reverse proxy before an HTTP server of a runtime.
 pub(crate) fn http(config: &RunConfig, address: SocketAddr) -> Result<Backend> {
-    let base = format!("http://{address}");
-    let path = match config.transport {
-        TransportType::Sse => "/sse",
-        _ => "/mcp",
-    };
-    reverse(
-        config,
-        parse(config, &base)?,
-        parse(config, &format!("{base}{path}"))?,
-    )
+    reverse(config, parse(config, &format!("http://{address}"))?)
 }
 
 /// The reverse proxy before a remote server.
 pub(crate) fn remote(config: &RunConfig) -> Result<Backend> {
-    let url = parse(config, &config.remote_url)?;
-    reverse(config, url.clone(), url)
+    reverse(config, parse(config, &config.remote_url)?)
 }
 
-fn reverse(config: &RunConfig, target: Url, probe: Url) -> Result<Backend> {
+fn reverse(config: &RunConfig, target: Url) -> Result<Backend> {
     let mut options = ReverseProxyConfig {
-        guard: guard(config),
+        layers: Vec::new(),
         transport: config.transport,
         ..ReverseProxyConfig::default()
     };
@@ -104,11 +96,7 @@ fn reverse(config: &RunConfig, target: Url, probe: Url) -> Result<Backend> {
     }
     options.remote = config.is_remote();
     let proxy = ReverseProxy::new(target, options).map_err(|error| failed(config, error))?;
-    Ok(Backend::Http {
-        proxy,
-        probe,
-        transport: config.transport,
-    })
+    Ok(Backend::Http { proxy })
 }
 
 fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue)> {
@@ -124,9 +112,12 @@ fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue)> {
 
 fn guard(config: &RunConfig) -> GuardConfig {
     let loopback = crate::ports::bind_address(&config.host).is_ok_and(|address| address.is_loopback());
+    // Bound to more than loopback on request, it is reached by the machine's addresses and its own name. Any name
+    // would be one that a web page can rebind.
+    let own_name = || rustix::system::uname().nodename().to_string_lossy().into_owned();
     GuardConfig {
-        // Bound to more than loopback on request, it is reached by names that only its user knows.
-        any_host: !loopback,
+        any_address: !loopback,
+        hosts: if loopback { Vec::new() } else { vec![own_name()] },
         origins: config.allowed_origins.clone(),
         ..GuardConfig::default()
     }
@@ -167,7 +158,7 @@ impl Backend {
     pub(crate) fn service(&self) -> ProxyService {
         match self {
             Self::Stdio { bridge, .. } => bridge.clone().into_service(),
-            Self::Http { proxy, .. } => proxy.clone().into_service(),
+            Self::Http { proxy } => proxy.clone().into_service(),
         }
     }
 
@@ -191,11 +182,7 @@ impl Backend {
     pub(crate) async fn ready_once(&self) -> Result<ServerInfo, ProxyError> {
         match self {
             Self::Stdio { bridge, .. } => bridge.initialize().await,
-            Self::Http {
-                probe: url,
-                transport,
-                ..
-            } => probe::initialize(url, *transport, PROBE).await,
+            Self::Http { proxy } => proxy.initialize(PROBE).await,
         }
     }
 
@@ -203,7 +190,7 @@ impl Backend {
     pub(crate) async fn reachable(&self, timeout: Duration) -> Result<(), ProxyError> {
         match self {
             Self::Stdio { .. } => Ok(()),
-            Self::Http { probe: url, .. } => probe::reachable(url, timeout).await,
+            Self::Http { proxy } => proxy.reachable(timeout).await,
         }
     }
 

@@ -1,7 +1,7 @@
 //! The forms of an HTTP answer.
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 
 use crate::body::Body;
@@ -78,13 +78,18 @@ pub(crate) fn error_message(code: i32, message: &str, id: &[u8]) -> Bytes {
     out.into()
 }
 
-/// `message` as one event.
-pub(crate) fn event(message: &[u8]) -> Bytes {
-    [EVENT_HEAD, message, EVENT_TAIL].concat().into()
-}
-
 pub(crate) fn too_large() -> Response<Body> {
     text(StatusCode::PAYLOAD_TOO_LARGE, "Request Entity Too Large\n")
+}
+
+/// There is no memory for another large body now.
+pub(crate) fn starved() -> Response<Body> {
+    let message = "too many large requests are under way, try again";
+    let mut response = rpc_error(StatusCode::SERVICE_UNAVAILABLE, -32000, message, b"");
+    response
+        .headers_mut()
+        .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
 }
 
 pub(crate) fn batch() -> Response<Body> {

@@ -8,6 +8,9 @@ use futures_util::Stream;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use crate::budget::{Budget, Share};
+use crate::serve::Returning;
+
 /// The cause of a broken body.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -21,6 +24,7 @@ enum Kind {
         next: usize,
     },
     Incoming(Incoming),
+    Received(Returning),
     Stream(Pin<Box<dyn Stream<Item = Result<Bytes, BodyError>> + Send>>),
     Boxed(Pin<Box<dyn HttpBody<Data = Bytes, Error = BodyError> + Send>>),
 }
@@ -29,7 +33,7 @@ impl std::fmt::Debug for Body {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self.0 {
             Kind::Pieces { .. } => "Body(memory)",
-            Kind::Incoming(_) => "Body(incoming)",
+            Kind::Incoming(_) | Kind::Received(_) => "Body(incoming)",
             Kind::Stream(_) => "Body(stream)",
             Kind::Boxed(_) => "Body(boxed)",
         })
@@ -74,6 +78,12 @@ impl From<Incoming> for Body {
     }
 }
 
+impl From<Returning> for Body {
+    fn from(body: Returning) -> Self {
+        Self(Kind::Received(body))
+    }
+}
+
 impl From<axum::body::Body> for Body {
     fn from(body: axum::body::Body) -> Self {
         Self::boxed(body)
@@ -101,6 +111,9 @@ impl HttpBody for Body {
             Kind::Incoming(body) => Pin::new(body)
                 .poll_frame(cx)
                 .map(|frame| frame.map(|frame| frame.map_err(Into::into))),
+            Kind::Received(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map(|frame| frame.map(|frame| frame.map_err(Into::into))),
             Kind::Stream(stream) => stream
                 .as_mut()
                 .poll_next(cx)
@@ -113,6 +126,7 @@ impl HttpBody for Body {
         match &self.0 {
             Kind::Pieces { pieces, .. } => pieces.iter().all(Bytes::is_empty),
             Kind::Incoming(body) => body.is_end_stream(),
+            Kind::Received(body) => body.is_end_stream(),
             Kind::Stream(_) => false,
             Kind::Boxed(body) => body.is_end_stream(),
         }
@@ -124,6 +138,7 @@ impl HttpBody for Body {
                 SizeHint::with_exact(pieces.iter().map(|piece| piece.len() as u64).sum())
             }
             Kind::Incoming(body) => body.size_hint(),
+            Kind::Received(body) => body.size_hint(),
             Kind::Stream(_) => SizeHint::default(),
             Kind::Boxed(body) => body.size_hint(),
         }
@@ -136,19 +151,34 @@ pub(crate) enum ReadError {
     TooLarge,
     TooSlow,
     Broken,
+    /// There is no memory for it now.
+    Starved,
 }
 
-/// Reads a whole body of at most `limit` bytes. A body in one piece is not copied.
+/// A whole body, and its share of the memory for bodies.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) bytes: Bytes,
+    pub(crate) share: Share,
+}
+
+/// A first allocation is not larger: a length that was only announced costs nothing.
+const FIRST_ROOM: usize = 1 << 20;
+
+/// Reads a whole body of at most `limit` bytes; its memory is taken from `budget` as it comes. A body in one piece is
+/// not copied.
 pub(crate) async fn read_all(
     mut body: Body,
     limit: usize,
     within: std::time::Duration,
-) -> Result<Bytes, ReadError> {
+    budget: &Budget,
+) -> Result<Held, ReadError> {
     use http_body_util::BodyExt;
     if body.size_hint().lower() > limit as u64 {
         return Err(ReadError::TooLarge);
     }
     let expected = body.size_hint().exact().unwrap_or(0) as usize;
+    let mut share = Share::default();
     let reading = async {
         let mut first = Bytes::new();
         let mut whole = bytes::BytesMut::new();
@@ -156,28 +186,31 @@ pub(crate) async fn read_all(
             let Ok(data) = frame.map_err(|_| ReadError::Broken)?.into_data() else {
                 continue;
             };
+            let len = first.len() + whole.len() + data.len();
+            if len > limit {
+                return Err(ReadError::TooLarge);
+            }
+            budget
+                .cover(&mut share, len)
+                .await
+                .map_err(|_| ReadError::Starved)?;
             if first.is_empty() && whole.is_empty() {
                 first = data;
-                if first.len() > limit {
-                    return Err(ReadError::TooLarge);
-                }
                 if body.is_end_stream() {
                     break;
                 }
                 continue;
             }
             if whole.is_empty() {
-                whole.reserve(expected.max(first.len() + data.len()));
+                whole.reserve(expected.min(FIRST_ROOM).max(len));
                 whole.extend_from_slice(&std::mem::take(&mut first));
-            }
-            if whole.len() + data.len() > limit {
-                return Err(ReadError::TooLarge);
             }
             whole.extend_from_slice(&data);
         }
         Ok(if whole.is_empty() { first } else { whole.freeze() })
     };
-    tokio::time::timeout(within, reading)
+    let bytes = tokio::time::timeout(within, reading)
         .await
-        .unwrap_or(Err(ReadError::TooSlow))
+        .unwrap_or(Err(ReadError::TooSlow))?;
+    Ok(Held { bytes, share })
 }

@@ -12,6 +12,9 @@ use http::{HeaderMap, StatusCode, Uri};
 pub struct GuardConfig {
     /// Host names (without port) that are accepted besides `localhost` and loopback addresses.
     pub hosts: Vec<String>,
+    /// Accept every IP address as `Host`, for a proxy that is reached from other machines: who rebinds a name needs a
+    /// name.
+    pub any_address: bool,
     /// Accept every `Host`: for a proxy behind another that has checked it.
     pub any_host: bool,
     /// Origins (`scheme://host[:port]`) that are accepted besides the proxy's own loopback origin.
@@ -86,7 +89,10 @@ impl GuardConfig {
     }
 
     fn serves(&self, name: &str) -> bool {
-        self.any_host || is_loopback(name) || self.hosts.iter().any(|host| host.eq_ignore_ascii_case(name))
+        self.any_host
+            || is_loopback(name)
+            || (self.any_address && name.parse::<std::net::IpAddr>().is_ok())
+            || self.hosts.iter().any(|host| host.eq_ignore_ascii_case(name))
     }
 
     fn trusts(&self, origin: &str, own_port: Option<&str>) -> bool {
@@ -236,6 +242,16 @@ mod tests {
             Err(Refusal::Origin),
         );
         check(&config, &["other.internal"], &[], Err(Refusal::Host));
+        let reachable = GuardConfig {
+            any_address: true,
+            ..config.clone()
+        };
+        for host in ["192.168.1.7:8080", "[fd00::1]:8080", "10.0.0.1", "proxy.internal"] {
+            check(&reachable, &[host], &[], Ok(()));
+        }
+        for host in ["evil.example", "192.168.1.7.evil.example", "1.2.3", "0x7f.1"] {
+            check(&reachable, &[host], &[], Err(Refusal::Host));
+        }
         check(
             &GuardConfig {
                 any_host: true,

@@ -4,7 +4,11 @@
 //! pass that a message is well-formed JSON and notes where those members are; nothing is decoded, copied or
 //! re-encoded. Work and memory are bounded: one pass, a fixed depth, a fixed number of top-level members.
 
+mod fragment;
+
 use std::fmt;
+
+pub use self::fragment::{ids_at_end, ids_at_start};
 
 /// Nesting beyond this is refused: no honest message comes near it, and it protects the servers behind the proxy.
 pub const MAX_DEPTH: usize = 512;
@@ -45,6 +49,8 @@ pub struct Envelope {
     pub error: Option<Span>,
     /// Carriage returns or line feeds stand between tokens: the message is not yet one line.
     pub line_breaks: bool,
+    /// A member name in `params` or one level below is written with escapes.
+    pub escaped_names: bool,
     kind: Kind,
 }
 
@@ -146,7 +152,7 @@ pub fn scan(message: &[u8]) -> Result<Envelope, ScanError> {
     if parser.at != message.len() {
         return Err(parser.syntax());
     }
-    found.finish(message, parser.line_breaks)
+    found.finish(message, &parser)
 }
 
 /// Whether the first token of `message` opens an array.
@@ -183,19 +189,23 @@ pub fn member_span(object: &[u8], name: &str) -> Option<Span> {
     if twice { None } else { found }
 }
 
-/// The id in the beginning of a message whose rest is missing.
-pub fn id_in_fragment(fragment: &[u8]) -> Option<&[u8]> {
-    let mut parser = Parser::new(fragment);
+/// Whether `matches` any member name of `object`, quotes included.
+pub(crate) fn any_name(object: &[u8], matches: impl Fn(&[u8]) -> bool) -> bool {
+    let mut found = false;
+    let mut parser = Parser::new(object);
     parser.skip_space();
-    let mut id = None;
-    // The error is expected: the fragment ends somewhere. A value that is cut off is not reported as a member.
-    let _ = parser.object(|name, value| {
-        if unquoted(name.of(fragment)) == b"id" && id.is_none() && value.end < fragment.len() {
-            id = Some(value.of(fragment));
-        }
+    // What is no object has no names.
+    let _ = parser.object(|name, _| {
+        found |= matches(name.of(object));
         Ok(())
     });
-    id
+    found
+}
+
+/// Whether a JSON string with escapes means `text`.
+pub(crate) fn decodes_to(string: &[u8], text: &str) -> bool {
+    memchr::memchr(b'\\', string).is_some()
+        && serde_json::from_slice::<String>(string).is_ok_and(|decoded| decoded == text)
 }
 
 /// A text between its quotes; anything else as it is.
@@ -203,6 +213,11 @@ pub fn unquoted(text: &[u8]) -> &[u8] {
     text.strip_prefix(b"\"")
         .and_then(|rest| rest.strip_suffix(b"\""))
         .unwrap_or(text)
+}
+
+/// The text that a JSON string means; none when it is no string.
+pub(crate) fn text(string: &[u8]) -> Option<String> {
+    serde_json::from_slice(string).ok()
 }
 
 /// `text` as a JSON string, quotes included.
@@ -248,14 +263,15 @@ impl Found {
         Ok(())
     }
 
-    fn finish(mut self, message: &[u8], line_breaks: bool) -> Result<Envelope, ScanError> {
+    fn finish(mut self, message: &[u8], parser: &Parser<'_>) -> Result<Envelope, ScanError> {
         let refuse = |reason| Err(ScanError::NotJsonRpc { reason });
         if self.version.map(|span| span.of(message)) != Some(b"\"2.0\"") {
             return refuse("\"jsonrpc\" is not \"2.0\"");
         }
         let first = |span: Option<Span>| span.map(|span| message[span.start]);
         let envelope = &mut self.envelope;
-        envelope.line_breaks = line_breaks;
+        envelope.line_breaks = parser.line_breaks;
+        envelope.escaped_names = parser.escaped_names;
         envelope.kind = match (
             first(envelope.method),
             envelope.id,
@@ -288,6 +304,7 @@ struct Parser<'a> {
     bytes: &'a [u8],
     at: usize,
     line_breaks: bool,
+    escaped_names: bool,
 }
 
 /// Bytes that end a run of plain string content.
@@ -312,6 +329,7 @@ impl<'a> Parser<'a> {
             bytes,
             at: 0,
             line_breaks: false,
+            escaped_names: false,
         }
     }
 
@@ -382,6 +400,15 @@ impl<'a> Parser<'a> {
         Ok(name)
     }
 
+    /// The name of a member of a value; one near the top is looked at.
+    fn inner_name(&mut self, open: &Containers) -> Result<(), ScanError> {
+        let name = self.name()?;
+        if open.depth <= 2 && memchr::memchr(b'\\', name.of(self.bytes)).is_some() {
+            self.escaped_names = true;
+        }
+        Ok(())
+    }
+
     /// One value of any type, cursor on its first byte, without recursion.
     fn value(&mut self) -> Result<(), ScanError> {
         let mut open = Containers::default();
@@ -395,7 +422,7 @@ impl<'a> Parser<'a> {
                         self.at += 1;
                     } else {
                         open.push(true)?;
-                        self.name()?;
+                        self.inner_name(&open)?;
                         continue;
                     }
                 }
@@ -428,7 +455,7 @@ impl<'a> Parser<'a> {
                 Some(b',') => {
                     self.at += 1;
                     if in_object {
-                        self.name()?;
+                        self.inner_name(open)?;
                     }
                     return Ok(false);
                 }

@@ -1,7 +1,8 @@
 //! MCP over HTTP: a stdio bridge, a reverse proxy and middleware as tower layers.
 //!
 //! A [`StdioBridge`] gives a server that speaks JSON-RPC lines to many clients at once; it knows nothing of where the
-//! server's streams come from. A [`ReverseProxy`] does the same for a server that speaks HTTP. Both are ordinary tower services and axum routers; [`serve`] runs them on a listener.
+//! server's streams come from. A [`ReverseProxy`] does the same for a server that speaks HTTP. Both are ordinary tower
+//! services and axum routers; [`serve`] runs them on a listener, behind a [`Front`] where their server comes and goes.
 //!
 //! ```
 //! use thv_proxy::{BackendIo, BridgeConfig, ServeOptions, StdioBridge, serve};
@@ -26,13 +27,15 @@
 mod answer;
 mod body;
 mod bridge;
+mod budget;
 mod error;
 mod framer;
+mod front;
 mod guard;
 mod health;
 pub mod jsonrpc;
 mod middleware;
-pub mod probe;
+mod probe;
 mod reverse;
 mod serve;
 
@@ -40,8 +43,9 @@ pub use body::{Body, BodyError};
 pub use bridge::{Backend, BackendIo, BridgeConfig, BridgeEnd, BridgeStats, Once, StdioBridge};
 pub use error::ProxyError;
 pub use framer::{Frame, LineFramer};
+pub use front::Front;
 pub use guard::{GuardConfig, Refusal};
 pub use middleware::{MiddlewareKind, ProxyService};
 pub use probe::ServerInfo;
 pub use reverse::{ReverseProxy, ReverseProxyConfig};
-pub use serve::{ServeOptions, listener, serve};
+pub use serve::{Drain, EndsItself, ServeOptions, listener, serve};

@@ -15,7 +15,7 @@ use axum::routing::{any, get};
 use common::{finish, read_until};
 use futures_util::StreamExt;
 use thv_core::TransportType;
-use thv_proxy::{ProxyError, ReverseProxy, ReverseProxyConfig, ServeOptions, probe, serve};
+use thv_proxy::{ProxyError, ReverseProxy, ReverseProxyConfig, ServeOptions, serve};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -97,6 +97,7 @@ async fn a_request_reaches_a_local_server_as_it_was_sent() {
         text.contains(&format!("x-forwarded-host: {}\n", proxy.address)),
         "{text}"
     );
+    assert!(text.contains("x-forwarded-for: 127.0.0.1\n"), "{text}");
     assert!(
         text.contains("x-kept: yes\n")
             && text.contains("x-api-key: k\n")
@@ -274,9 +275,8 @@ async fn a_server_that_is_down_is_a_json_rpc_error_and_seen_in_health() {
             .text
             .contains(r#""status":"degraded""#)
     );
-    let error = probe::initialize(&target, TransportType::StreamableHttp, Duration::from_secs(10))
-        .await
-        .unwrap_err();
+    let asked = ReverseProxy::new(target, ReverseProxyConfig::default()).unwrap();
+    let error = asked.initialize(Duration::from_secs(10)).await.unwrap_err();
     assert!(error.is_retryable(), "{error}");
 }
 
@@ -293,7 +293,12 @@ async fn the_probe_believes_an_answer_to_initialize_and_nothing_else() {
     let server = Running::new(router).await;
     let ask = |path: &str| {
         let url = server.url(path);
-        async move { probe::initialize(&url, TransportType::StreamableHttp, Duration::from_secs(10)).await }
+        let remote = ReverseProxyConfig {
+            remote: true,
+            ..ReverseProxyConfig::default()
+        };
+        let proxy = ReverseProxy::new(url, remote).unwrap();
+        async move { proxy.initialize(Duration::from_secs(10)).await }
     };
     let ready = ask("/json").await.unwrap();
     assert_eq!(
@@ -309,6 +314,137 @@ async fn the_probe_believes_an_answer_to_initialize_and_nothing_else() {
     assert!(matches!(ask("/page").await, Err(ProxyError::Refused { .. })));
     assert!(matches!(ask("/nothing").await, Err(ProxyError::Refused { .. })));
     assert!(ask("/starting").await.unwrap_err().is_retryable());
+}
+
+/// A server as Starlette mounts it, which wants a key: `/mcp` is redirected, and without the key there is nothing.
+fn guarded_server() -> Router {
+    let answer = |headers: HeaderMap| async move {
+        if headers.get("x-key").is_none_or(|key| key != "k") {
+            return StatusCode::UNAUTHORIZED.into_response();
+        }
+        let body = r#"{"jsonrpc":"2.0","id":"toolhive-init-check","result":{"serverInfo":{"name":"n"}}}"#;
+        ([("content-type", "application/json")], body).into_response()
+    };
+    Router::new()
+        .route("/mcp", any(|| async { Redirect::temporary("/mcp/") }))
+        .route("/mcp/", any(answer))
+}
+
+#[tokio::test]
+async fn the_probe_goes_the_way_of_a_clients_request() {
+    let server = Running::new(guarded_server()).await;
+    for (target, remote) in [(server.url(""), false), (server.url("/mcp"), true)] {
+        let config = ReverseProxyConfig {
+            remote,
+            headers: vec![("x-key".parse().unwrap(), "k".parse().unwrap())],
+            ..ReverseProxyConfig::default()
+        };
+        let proxy = ReverseProxy::new(target.clone(), config.clone()).unwrap();
+        let ready = proxy.initialize(Duration::from_secs(10)).await.unwrap();
+        assert_eq!(ready.name, "n");
+        proxy.reachable(Duration::from_secs(10)).await.unwrap();
+        assert_eq!(proxy.available(), Some(true));
+
+        let keyless = ReverseProxyConfig {
+            headers: Vec::new(),
+            ..config
+        };
+        let proxy = ReverseProxy::new(target, keyless).unwrap();
+        let error = proxy.initialize(Duration::from_secs(10)).await.unwrap_err();
+        assert!(error.to_string().contains("401"), "{error}");
+    }
+}
+
+/// An SSE server whose stream is fed by the test, and whose messages are all accepted.
+fn sse_server(chunks: mpsc::Receiver<String>, headers: [(&'static str, &'static str); 1]) -> Router {
+    let chunks = std::sync::Arc::new(tokio::sync::Mutex::new(Some(chunks)));
+    let open = move |asked: HeaderMap| {
+        let chunks = std::sync::Arc::clone(&chunks);
+        async move {
+            assert_eq!(asked.get("accept-encoding"), None);
+            let chunks = chunks.lock().await.take().unwrap();
+            let stream = futures_util::stream::unfold(chunks, |mut chunks| async {
+                Some((Ok::<_, std::convert::Infallible>(chunks.recv().await?), chunks))
+            });
+            (
+                [("content-type", "text/event-stream"), headers[0]],
+                Body::from_stream(stream.boxed()),
+            )
+        }
+    };
+    Router::new()
+        .route("/sse", get(open))
+        .route("/messages", any(|| async { StatusCode::ACCEPTED }))
+}
+
+fn sse() -> ReverseProxyConfig {
+    ReverseProxyConfig {
+        transport: TransportType::Sse,
+        ..ReverseProxyConfig::default()
+    }
+}
+
+const ENDPOINT: &str = "event: endpoint\ndata: /messages?s=1\n\n";
+
+#[tokio::test]
+async fn a_stream_of_an_sse_server_ends_when_nothing_is_owed_on_it() {
+    let answer = |id: &str| format!("data: {{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":1}}\n\n");
+    for answered in [true, false] {
+        let (chunks, receiver) = mpsc::channel(4);
+        let server = Running::new(sse_server(receiver, [("x-none", "")])).await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let options = ServeOptions {
+            drain: if answered {
+                Duration::from_secs(10)
+            } else {
+                Duration::from_millis(200)
+            },
+            ..ServeOptions::default()
+        };
+        let service = ReverseProxy::new(server.url(""), sse()).unwrap().into_router();
+        let serving = tokio::spawn(serve(listener, service, options, stop.clone()));
+        let url = |path: &str| format!("http://{address}{path}");
+        let mut stream = client()
+            .get(url("/sse"))
+            .header("accept-encoding", "gzip")
+            .send()
+            .await
+            .unwrap();
+        let mut seen = String::new();
+        chunks.send(ENDPOINT.into()).await.unwrap();
+        read_until(&mut stream, &mut seen, "\n\n").await;
+        for id in ["1", "\"b\""] {
+            let body = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"m"}}"#);
+            let posted = client().post(url("/messages?s=1")).body(body);
+            assert_eq!(finish(posted).await.status, 202);
+        }
+        chunks.send(answer("1")).await.unwrap();
+        read_until(&mut stream, &mut seen, "\"id\":1").await;
+        stop.cancel();
+        if answered {
+            chunks.send(answer("\"b\"")).await.unwrap();
+        }
+        while let Some(chunk) = stream.chunk().await.expect("the stream was cut off") {
+            seen.push_str(std::str::from_utf8(&chunk).unwrap());
+        }
+        let (mut last, error) = (seen.rsplit("data: "), "ended before");
+        assert!(last.next().unwrap().contains("\"id\":\"b\""), "{seen}");
+        assert_eq!(seen.contains(error), !answered, "{seen}");
+        serving.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_compressed_stream_is_passed_on_as_it_is() {
+    let (chunks, receiver) = mpsc::channel(4);
+    let server = Running::new(sse_server(receiver, [("content-encoding", "br")])).await;
+    let proxy = proxy(server.url(""), sse()).await;
+    let mut stream = client().get(proxy.url("/sse")).send().await.unwrap();
+    chunks.send("no event".into()).await.unwrap();
+    let mut seen = String::new();
+    read_until(&mut stream, &mut seen, "no event").await;
 }
 
 #[test]

@@ -4,7 +4,8 @@
 
 mod common;
 
-use common::{Served, finish, read_until, with_server};
+use common::{Served, eventually, finish, read_until, with_server, with_wire};
+use serde_json::json;
 use thv_core::ProxyMode;
 use thv_proxy::BridgeConfig;
 
@@ -104,4 +105,83 @@ async fn messages_of_nobody_are_refused() {
             "a closed stream still takes messages"
         );
     }
+}
+
+#[tokio::test]
+async fn a_client_that_goes_frees_its_call_and_one_that_cancels_gets_no_answer() {
+    let (served, mut wire) = with_wire(BridgeConfig {
+        mode: ProxyMode::Sse,
+        ..BridgeConfig::default()
+    })
+    .await;
+    let (ready, ()) = tokio::join!(served.bridge.initialize(), wire.handshake());
+    ready.unwrap();
+    let (mut stream, endpoint) = connect(&served).await;
+    let ask = |body: &'static str| finish(post(&served, &endpoint, body));
+    ask(r#"{"jsonrpc":"2.0","id":1,"method":"w"}"#).await;
+    let asked = wire.next().await.unwrap();
+    ask(r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}"#).await;
+    assert_eq!(wire.next().await.unwrap()["params"]["requestId"], asked["id"]);
+    ask(r#"{"jsonrpc":"2.0","id":2,"method":"w"}"#).await;
+    let asked = wire.next().await.unwrap();
+    wire.write(&json!({"jsonrpc": "2.0", "id": asked["id"], "result": 2}).to_string())
+        .await;
+    let mut seen = String::new();
+    read_until(&mut stream, &mut seen, "\n\n").await;
+    assert!(
+        seen.contains(r#""id":2"#) && !seen.contains(r#""id":1"#),
+        "{seen}"
+    );
+    ask(r#"{"jsonrpc":"2.0","id":3,"method":"w"}"#).await;
+    eventually("it waits", || served.bridge.stats().in_flight == 1).await;
+    drop(stream);
+    eventually("its place is free", || served.bridge.stats().in_flight == 0).await;
+}
+
+#[tokio::test]
+async fn what_a_hostile_client_sends_harms_nobody() {
+    let served = with_server(BridgeConfig {
+        mode: ProxyMode::Sse,
+        body_limit: 10_000,
+        ..BridgeConfig::default()
+    })
+    .await;
+    let (mut stream, endpoint) = connect(&served).await;
+    let large: &'static str = "x".repeat(10_001).leak();
+    for (body, status) in [
+        ("", 400),
+        ("{", 400),
+        ("[{}]", 400),
+        ("null", 400),
+        (r#"{"jsonrpc":"2.0","id":1,"method":"echo","id":2}"#, 400),
+        (r#"{"jsonrpc":"2.0","id":1,"method":"initi\u0061lize"}"#, 400),
+        (large, 413),
+        (r#"{"jsonrpc":"2.0","id":"t-1","result":1}"#, 202),
+        (
+            r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":99}}"#,
+            202,
+        ),
+    ] {
+        let answer = finish(post(&served, &endpoint, body)).await;
+        assert_eq!(answer.status, status, "{body}: {}", answer.text);
+    }
+    let stranger = post(&served, &endpoint, "{}").header("origin", "http://evil.example");
+    assert_eq!(finish(stranger).await.status, 403);
+    let plain = served
+        .client
+        .post(&endpoint)
+        .body(r#"{"jsonrpc":"2.0","id":1,"method":"echo"}"#);
+    assert_eq!(finish(plain).await.status, 415);
+    finish(post(
+        &served,
+        &endpoint,
+        r#"{"jsonrpc":"2.0","id":"good","method":"echo","params":{}}"#,
+    ))
+    .await;
+    let mut seen = String::new();
+    read_until(&mut stream, &mut seen, "\n\n").await;
+    assert_eq!(
+        seen,
+        "event: message\ndata: {\"id\":\"good\",\"jsonrpc\":\"2.0\",\"result\":{}}\n\n"
+    );
 }

@@ -129,7 +129,7 @@ impl Supervisor {
             detail: error.to_string(),
             source: None,
         })?;
-        let door = Door::default();
+        let door = Door::new(&config);
         let lives = async {
             let end = self.lives(&config, &door).await;
             door.close().await;

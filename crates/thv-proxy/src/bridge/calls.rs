@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use http::StatusCode;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
+use super::events::Events;
 use crate::jsonrpc::Span;
 
 /// Why a call has no answer of the server.
@@ -23,6 +24,16 @@ pub(crate) enum CallError {
     Timeout,
     /// The answer was longer than the limit.
     TooLong { limit: usize },
+    /// The answer is no JSON-RPC message.
+    Unusable { reason: String },
+    /// Too many large answers wait to be read by their clients.
+    Unread,
+    /// The client itself gave the call up.
+    Cancelled,
+    /// The proxy ends before the server answered.
+    Draining,
+    /// A session asks for more than it may keep.
+    TooMuch { what: &'static str },
     /// The server refused to initialize.
     NotReady { reason: String },
     /// The answer of the server to `initialize` is an error: the text of its `error` member.
@@ -58,6 +69,23 @@ impl CallError {
                 -32000,
                 format!("the server's answer is longer than {limit} bytes"),
             ),
+            Self::Unusable { reason } => (
+                StatusCode::BAD_GATEWAY,
+                -32000,
+                format!("the server's answer cannot be used: {reason}"),
+            ),
+            Self::Unread => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                -32000,
+                "too many answers wait to be read by their clients, try again".into(),
+            ),
+            Self::Cancelled => (StatusCode::OK, -32800, "the request was cancelled".into()),
+            Self::Draining => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                -32000,
+                "the proxy ended before the server answered".into(),
+            ),
+            Self::TooMuch { what } => (StatusCode::BAD_REQUEST, -32602, (*what).into()),
             Self::NotReady { reason } => (StatusCode::BAD_GATEWAY, -32000, reason.clone()),
             Self::InitializeError { .. } => (
                 StatusCode::BAD_GATEWAY,
@@ -78,13 +106,26 @@ pub(crate) struct ServerLine {
 /// One waiting call.
 #[derive(Debug)]
 pub(crate) struct Pending {
-    pub(crate) session: u128,
+    /// Who asked; nobody's calls are told apart by their numbers alone.
+    pub(crate) session: Option<u128>,
     /// The id as the client wrote it.
     pub(crate) id: Bytes,
     /// The progress token as the client wrote it.
     pub(crate) token: Option<Bytes>,
     pub(crate) reply: oneshot::Sender<Result<ServerLine, CallError>>,
-    pub(crate) events: Option<mpsc::Sender<Bytes>>,
+    pub(crate) events: Option<Events>,
+    pub(crate) then: Then,
+    /// Whether the server has got it.
+    pub(crate) written: bool,
+}
+
+/// What a call changes in the proxy when it succeeds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) enum Then {
+    #[default]
+    Nothing,
+    /// The session listens to this URI.
+    Subscribe(Arc<str>),
 }
 
 /// All waiting calls of one bridge. Numbers are never used twice.
@@ -129,16 +170,29 @@ impl Calls {
         self.table().len()
     }
 
-    /// The number under which `session` waits for the answer to `id`.
-    pub(crate) fn find(&self, session: u128, id: &[u8]) -> Option<u64> {
-        self.table()
+    /// Notes that the server gets this call now; false when nobody waits for it any more.
+    pub(crate) fn begin_write(&self, number: u64) -> bool {
+        match self.table().get_mut(&number) {
+            Some(pending) => {
+                pending.written = true;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Ends the call that waits in `session` under `id`.
+    pub(crate) fn take(&self, session: u128, id: &[u8]) -> Option<(u64, Pending)> {
+        let mut table = self.table();
+        let number = table
             .iter()
-            .find(|(_, call)| call.session == session && call.id == id)
-            .map(|(number, _)| *number)
+            .find(|(_, call)| call.session == Some(session) && call.id == id)
+            .map(|(number, _)| *number)?;
+        table.remove(&number).map(|pending| (number, pending))
     }
 
     /// Where the progress of a call goes, and its client's token.
-    pub(crate) fn progress(&self, number: u64) -> Option<(mpsc::Sender<Bytes>, Bytes)> {
+    pub(crate) fn progress(&self, number: u64) -> Option<(Events, Bytes)> {
         let table = self.table();
         let call = table.get(&number)?;
         Some((call.events.clone()?, call.token.clone()?))

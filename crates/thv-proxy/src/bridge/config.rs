@@ -21,11 +21,14 @@ pub struct BridgeConfig {
     pub line_limit: usize,
     /// Bytes of large request bodies in memory at one time, over all clients: 64 MiB, `body_limit` at least.
     pub body_budget: usize,
+    /// Bytes of large answers and notifications in memory that clients have not read, over all clients: 128 MiB,
+    /// `line_limit` at least.
+    pub answer_budget: usize,
     /// How long a call may take: 60 s.
     pub request_timeout: Duration,
     /// How long a client may take to send a body: 30 s.
     pub body_timeout: Duration,
-    /// A session without requests or an open stream is forgotten after this: 2 h.
+    /// A session without requests or an open stream is forgotten after this, earlier when there are too many: 2 h.
     pub session_ttl: Duration,
     /// Sessions at one time: 10,000.
     pub max_sessions: usize,
@@ -35,6 +38,8 @@ pub struct BridgeConfig {
     pub queue: usize,
     /// Messages that wait to be read by one event stream: 100.
     pub stream_buffer: usize,
+    /// Bytes of them: 4 MiB. A single larger one is taken while no other waits.
+    pub stream_bytes: usize,
     /// How often an event stream gets a comment to keep it open: 30 s.
     pub keep_alive: Duration,
     /// Pauses before asking for a new connection to the server: the first at once, then doubling from this to 30 s.
@@ -56,6 +61,7 @@ impl Default for BridgeConfig {
             body_limit: 8 << 20,
             line_limit: 32 << 20,
             body_budget: 64 << 20,
+            answer_budget: 128 << 20,
             request_timeout: Duration::from_mins(1),
             body_timeout: Duration::from_secs(30),
             session_ttl: Duration::from_hours(2),
@@ -63,6 +69,7 @@ impl Default for BridgeConfig {
             max_in_flight: 4_096,
             queue: 1_024,
             stream_buffer: 100,
+            stream_bytes: 4 << 20,
             keep_alive: Duration::from_secs(30),
             reconnect_delay: Duration::from_secs(2),
             reconnect_attempts: 10,

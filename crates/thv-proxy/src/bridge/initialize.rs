@@ -7,8 +7,9 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 
 use super::calls::CallError;
-use super::core::Core;
+use super::core::{Ask, Core};
 use super::link::Link;
+use crate::budget::Share;
 use crate::jsonrpc::{self, Span};
 use crate::probe::ServerInfo;
 
@@ -17,7 +18,7 @@ pub(crate) const REVISIONS: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18
 /// The revision without one.
 pub(crate) const STATELESS_REVISION: &str = "2026-07-28";
 /// A server may have to fetch itself first; clients that wait are told earlier.
-const PATIENCE: Duration = Duration::from_mins(10);
+pub(super) const PATIENCE: Duration = Duration::from_mins(10);
 
 /// What the server answered to `initialize`.
 #[derive(Debug)]
@@ -29,18 +30,13 @@ pub(crate) struct Initialized {
 }
 
 impl Initialized {
-    /// `result` for a client that asked for `wanted` (a JSON string, as sent): the highest revision that both know.
-    pub(super) fn result_for(&self, wanted: Option<&[u8]>) -> Bytes {
+    /// `result` for a client that asked for `wanted`, a place among the known revisions: the highest one that both know.
+    pub(super) fn result_for(&self, wanted: Option<usize>) -> Bytes {
         let Some(span) = self.version else {
             return self.result.clone();
         };
-        let known = |text: &[u8]| {
-            REVISIONS
-                .iter()
-                .position(|known| known.as_bytes() == jsonrpc::unquoted(text))
-        };
         let server = span.of(&self.result);
-        let chosen = match (wanted.and_then(known), known(server)) {
+        let chosen = match (wanted, revision(server)) {
             (Some(client), Some(server)) if client < server => REVISIONS[client],
             _ => return self.result.clone(),
         };
@@ -52,6 +48,13 @@ impl Initialized {
     pub(super) fn info(&self) -> ServerInfo {
         ServerInfo::from_result(&self.result)
     }
+}
+
+/// The place of a revision, a JSON string, among the known ones.
+pub(super) fn revision(text: &[u8]) -> Option<usize> {
+    REVISIONS
+        .iter()
+        .position(|known| known.as_bytes() == jsonrpc::unquoted(text))
 }
 
 impl Core {
@@ -77,13 +80,8 @@ async fn initialize(core: Arc<Core>, link: Arc<Link>) -> Result<Arc<Initialized>
     let message = Bytes::from(format!(
         r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{{"protocolVersion":"{newest}","capabilities":{{}},"clientInfo":{{"name":"thv-proxy","version":"{version}"}}}}}}"#
     ));
-    let envelope = jsonrpc::scan(&message).map_err(|error| CallError::NotReady {
-        reason: error.to_string(),
-    })?;
     let deadline = tokio::time::Instant::now() + PATIENCE;
-    let mut call = core
-        .send(&link, 0, message, &envelope, None, None, deadline)
-        .await?;
+    let mut call = core.send(&link, Ask::own(message)?, deadline).await?;
     let answer = core
         .stop
         .run_until_cancelled(call.reply())
@@ -108,9 +106,27 @@ async fn initialize(core: Arc<Core>, link: Arc<Link>) -> Result<Arc<Initialized>
     core.notify(
         &link,
         Bytes::from_static(br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#),
+        Share::default(),
     )
     .await?;
     let _ = link.ready.set(Arc::clone(&ready));
     tracing::debug!(server = %ready.info().name, "the server is initialized");
+    resubscribe(&core);
     Ok(ready)
+}
+
+/// A server that was attached to anew knows nothing of what clients listen to.
+fn resubscribe(core: &Arc<Core>) {
+    let uris = core.subscriptions.all();
+    if uris.is_empty() {
+        return;
+    }
+    let again = Arc::clone(core);
+    core.tasks.spawn(async move {
+        for uri in uris {
+            if let Err(error) = again.ask_about("resources/subscribe", &uri).await {
+                tracing::debug!(?error, "a subscription could not be made again");
+            }
+        }
+    });
 }

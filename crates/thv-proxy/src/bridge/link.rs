@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::BridgeEnd;
@@ -21,6 +21,7 @@ use super::backend::{Backend, BackendIo};
 use super::calls::CallError;
 use super::core::Core;
 use super::initialize::Initialized;
+use crate::budget::Share;
 use crate::framer::{Frame, LineFramer};
 
 /// Messages larger than this are written from where they are; smaller ones are joined.
@@ -39,15 +40,18 @@ pub(super) type InitFuture = Shared<BoxFuture<'static, Result<Arc<Initialized>, 
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
     pub(super) pieces: [Bytes; 3],
-    /// The share of the body budget, given back once the message is written.
-    pub(super) _budget: Option<OwnedSemaphorePermit>,
+    /// The call that it makes: not written once nobody waits for its answer.
+    pub(super) call: Option<u64>,
+    /// The share of the memory for bodies, given back once the message is written.
+    pub(super) _share: Share,
 }
 
 impl Outgoing {
-    pub(super) fn whole(message: Bytes) -> Self {
+    pub(super) fn whole(message: Bytes, share: Share) -> Self {
         Self {
             pieces: [message, Bytes::new(), Bytes::new()],
-            _budget: None,
+            call: None,
+            _share: share,
         }
     }
 
@@ -159,7 +163,7 @@ async fn serve(core: &Arc<Core>, connection: Connection) {
     // Two tasks, so that a burst on one side does not wait for the other. Dropping the set ends them.
     let mut both = JoinSet::new();
     both.spawn(read(Arc::clone(core), Arc::clone(&link), io.reader).map(|outcome| (Side::Output, outcome)));
-    both.spawn(write(io.writer, messages, replies).map(|outcome| (Side::Input, outcome)));
+    both.spawn(write(Arc::clone(core), io.writer, messages, replies).map(|outcome| (Side::Input, outcome)));
     let first = both.join_next().await;
     tracing::info!(outcome = ?first, "the connection to the server ended");
     if matches!(first, Some(Ok((Side::Input, _)))) {
@@ -198,6 +202,7 @@ async fn read(
 }
 
 async fn write(
+    core: Arc<Core>,
     mut writer: Box<dyn AsyncWrite + Send + Unpin>,
     mut messages: mpsc::Receiver<Outgoing>,
     mut replies: mpsc::Receiver<Bytes>,
@@ -207,12 +212,15 @@ async fn write(
     loop {
         tokio::select! {
             biased;
-            Some(reply) = replies.recv() => batch.push(Outgoing::whole(reply)),
+            Some(reply) = replies.recv() => batch.push(Outgoing::whole(reply, Share::default())),
             count = messages.recv_many(&mut batch, BATCH) => if count == 0 {
                 return Ok(());
             },
         }
         for message in batch.drain(..) {
+            if message.call.is_some_and(|number| !core.calls.begin_write(number)) {
+                continue;
+            }
             if message.len() < JOIN {
                 for piece in &message.pieces {
                     joined.extend_from_slice(piece);

@@ -1,18 +1,24 @@
 //! A server that speaks JSON-RPC lines, behind HTTP.
 //!
 //! The way of a call: [`streamable`] or [`sse`] takes the request and finds its session; [`core`] puts it under a
-//! number of its own and queues it; [`link`] writes it, reads the answer, and hands it to whoever waits in [`calls`].
+//! number of its own and queues it; [`link`] writes it and reads the answer; [`receive`] hands that to whoever waits in
+//! [`calls`].
 
 mod backend;
 mod calls;
 mod config;
 mod core;
+mod event_stream;
+mod events;
+mod housekeeping;
 mod initialize;
 mod link;
+mod receive;
 mod request;
 mod sessions;
 mod sse;
 mod streamable;
+mod subscriptions;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -104,6 +110,7 @@ impl StdioBridge {
         // The first connection is there before anybody can ask.
         let first = link::Connection::new(&core, io);
         let supervisor = link::supervise(Arc::clone(&core), first, backend);
+        core.tasks.spawn(housekeeping::keep(Arc::clone(&core)));
         core.tasks.spawn(async move {
             let end = supervisor.await;
             running.sessions.clear();
@@ -115,24 +122,20 @@ impl StdioBridge {
         })
     }
 
-    /// Makes sure that the server is initialized: asks it if nobody has, else tells what it said.
+    /// Makes sure that the server is initialized: asks it if nobody has, else tells what it said. It waits for as long as
+    /// that takes, ten minutes at most: whoever wants less sets a bound of its own.
     ///
     /// # Errors
     /// [`ProxyError::Unavailable`] without a connection, [`ProxyError::Refused`] when it answers with an error,
-    /// [`ProxyError::Timeout`] when it does not answer within the request timeout. Cancel-safe.
+    /// [`ProxyError::Timeout`] when it does not answer at all. Cancel-safe.
     pub async fn initialize(&self) -> Result<ServerInfo, ProxyError> {
-        let limit = self.core.config.request_timeout;
         let asking = async {
             let link = self.core.link()?;
             self.core.initialized(&link).await
         };
-        match tokio::time::timeout(limit, asking).await {
-            Err(_) => Err(ProxyError::Timeout {
-                what: "initialize",
-                seconds: limit.as_secs(),
-            }),
-            Ok(Ok(ready)) => Ok(ready.info()),
-            Ok(Err(error)) => Err(refused(&error)),
+        match asking.await {
+            Ok(ready) => Ok(ready.info()),
+            Err(error) => Err(refused(&error)),
         }
     }
 
@@ -152,9 +155,9 @@ impl StdioBridge {
         self.core.tasks.wait().await;
     }
 
-    /// Ends the event streams of all clients, so that a server that drains can finish; calls under way go on.
+    /// Ends the event streams of all clients, each once its client has the answers that are to come on it.
     pub fn end_streams(&self) {
-        self.core.sessions.clear();
+        self.core.sessions.end_streams();
     }
 
     /// What it holds now.
@@ -192,7 +195,7 @@ impl StdioBridge {
             (ProxyMode::Sse, "/sse") => sse::connect(&self.core, &request),
             (ProxyMode::Sse, "/messages") => sse::message(&self.core, request).await,
             (_, "/health") => {
-                let available = self.core.link().is_ok();
+                let available = self.core.available();
                 health::answer(
                     request.method(),
                     TransportType::Stdio,
@@ -213,7 +216,7 @@ fn refused(error: &calls::CallError) -> ProxyError {
         }
         calls::CallError::Timeout => ProxyError::Timeout {
             what: "initialize",
-            seconds: 0,
+            seconds: initialize::PATIENCE.as_secs(),
         },
         other => ProxyError::Unavailable {
             reason: other.describe().2,

@@ -5,20 +5,35 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap};
 use http::{Response, StatusCode};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use super::calls::CallError;
-use super::core::{Core, InFlight, SMALL_BODY, one_line};
+use super::calls::{CallError, Then};
+use super::core::{Ask, Core, InFlight, one_line, progress_token, splice};
+use super::events::Events;
+use super::initialize::revision;
 use super::sessions::Session;
 use crate::answer;
-use crate::body::{self, Body, ReadError};
-use crate::jsonrpc::{self, Envelope, Kind, ScanError};
+use crate::body::{self, Body, Held, ReadError};
+use crate::budget::Share;
+use crate::jsonrpc::{self, Envelope, Kind, ScanError, Span};
+
+/// A client's id or progress token is kept until its call ends; a longer one is refused.
+const LONGEST_ID: usize = 1024;
+/// Names that the proxy looks for in `params` and in `params._meta`. Written with escapes, they would not be found
+/// here and still mean the same to the server.
+const NAMES: [&str; 6] = [
+    "_meta",
+    "requestId",
+    "progressToken",
+    "uri",
+    "level",
+    "protocolVersion",
+];
 
 /// One message of a client, read and understood.
 pub(super) struct Message {
     pub(super) bytes: Bytes,
     pub(super) envelope: Envelope,
-    pub(super) budget: Option<OwnedSemaphorePermit>,
+    pub(super) share: Share,
 }
 
 /// What became of a request.
@@ -27,6 +42,22 @@ pub(super) enum Begun {
     Answered([Bytes; 3]),
     /// The server was asked.
     Waiting(Box<InFlight>),
+}
+
+/// An `initialize` of a client: what has to be known of it. The message itself is not kept while it waits.
+pub(super) struct Hello {
+    pub(super) id: Bytes,
+    wanted: Option<usize>,
+}
+
+impl Hello {
+    pub(super) fn new(message: &Message) -> Self {
+        let params = message.envelope.params_in(&message.bytes);
+        Self {
+            id: Bytes::copy_from_slice(message.envelope.id_in(&message.bytes)),
+            wanted: jsonrpc::member(params, "protocolVersion").and_then(revision),
+        }
+    }
 }
 
 /// Reads a message, or says why it is none.
@@ -44,50 +75,67 @@ pub(super) async fn read(
             b"",
         )));
     }
-    let limit = core.config.body_limit;
-    let size = http_body::Body::size_hint(&body).exact().unwrap_or(limit as u64);
-    let budget = reserve(core, size).await.map_err(Box::new)?;
-    let bytes = body::read_all(body, limit, core.config.body_timeout)
+    let (limit, within) = (core.config.body_limit, core.config.body_timeout);
+    let Held { bytes, share } = body::read_all(body, limit, within, &core.bodies)
         .await
         .map_err(|error| {
             Box::new(match error {
                 ReadError::TooLarge => answer::too_large(),
                 ReadError::TooSlow => answer::text(StatusCode::REQUEST_TIMEOUT, "Request Timeout"),
                 ReadError::Broken => answer::text(StatusCode::BAD_REQUEST, "Bad Request"),
+                ReadError::Starved => answer::starved(),
             })
         })?;
-    match jsonrpc::scan(&bytes) {
-        Ok(envelope) => Ok(Message {
-            bytes,
-            envelope,
-            budget,
-        }),
-        Err(ScanError::Batch) => Err(Box::new(answer::batch())),
+    let envelope = match jsonrpc::scan(&bytes) {
+        Ok(envelope) => envelope,
+        Err(ScanError::Batch) => return Err(Box::new(answer::batch())),
         Err(error) => {
             tracing::debug!(%error, "a client's message is refused");
-            Err(Box::new(answer::text(
+            return Err(Box::new(answer::text(
                 StatusCode::BAD_REQUEST,
                 "Invalid JSON-RPC 2.0 message",
-            )))
+            )));
         }
+    };
+    if let Some(reason) = objection(&bytes, &envelope) {
+        return Err(Box::new(answer::rpc_error(
+            StatusCode::BAD_REQUEST,
+            -32600,
+            reason,
+            b"",
+        )));
     }
+    Ok(Message {
+        bytes,
+        envelope,
+        share,
+    })
 }
 
-/// Memory for a large body. It is taken at once, for the whole body, so that two half-read bodies never wait for each
-/// other.
-async fn reserve(core: &Core, size: u64) -> Result<Option<OwnedSemaphorePermit>, Response<Body>> {
-    if size > core.config.body_limit as u64 {
-        return Err(answer::too_large());
+/// What is wrong with a message that is well-formed.
+fn objection(message: &[u8], envelope: &Envelope) -> Option<&'static str> {
+    if envelope.id_in(message).len() > LONGEST_ID {
+        return Some("\"id\" is longer than 1024 bytes");
     }
-    if size <= SMALL_BODY as u64 {
-        return Ok(None);
+    if progress_token(message, envelope).is_some_and(|token| token.end - token.start > LONGEST_ID) {
+        return Some("\"progressToken\" is longer than 1024 bytes");
     }
-    let share = u32::try_from(size / 1024 + 1).unwrap_or(u32::MAX);
-    let waiting = Arc::clone(&core.budget).acquire_many_owned(share);
-    match tokio::time::timeout(core.config.body_timeout, waiting).await {
-        Ok(Ok(permit)) => Ok(Some(permit)),
-        _ => Err(failure(&CallError::Busy, b"")),
+    if memchr::memchr(b'\\', envelope.method_in(message)).is_some() {
+        return Some("\"method\" must be written without escapes");
     }
+    if envelope.escaped_names && hides_a_name(envelope.params_in(message)) {
+        return Some("the names of \"params\" and \"_meta\" must be written without escapes");
+    }
+    None
+}
+
+fn hides_a_name(params: &[u8]) -> bool {
+    let hidden = |object: &[u8]| {
+        jsonrpc::any_name(object, |name| {
+            NAMES.iter().any(|known| jsonrpc::decodes_to(name, known))
+        })
+    };
+    hidden(params) || jsonrpc::member(params, "_meta").is_some_and(hidden)
 }
 
 /// `application/json`, with or without parameters. Anything else could be sent by a web page without asking.
@@ -132,18 +180,17 @@ pub(super) fn failure_message(error: &CallError, id: &[u8]) -> Bytes {
 
 impl Core {
     /// `initialize` of a client, answered from the shared one.
-    pub(super) async fn initialize_client(
-        self: &Arc<Self>,
-        message: &Message,
-    ) -> Result<[Bytes; 3], CallError> {
+    pub(super) async fn initialize_client(self: &Arc<Self>, hello: &Hello) -> Result<[Bytes; 3], CallError> {
         let link = self.link()?;
         let waiting = tokio::time::timeout(self.config.request_timeout, self.initialized(&link));
         let ready = waiting.await.map_err(|_| CallError::Timeout)??;
-        let params = message.envelope.params_in(&message.bytes);
-        let result = ready.result_for(jsonrpc::member(params, "protocolVersion"));
-        let id = Bytes::copy_from_slice(message.envelope.id_in(&message.bytes));
+        let result = ready.result_for(hello.wanted);
         let tail = [br#","result":"#.as_slice(), &result, b"}"].concat();
-        Ok([Bytes::from_static(br#"{"jsonrpc":"2.0","id":"#), id, tail.into()])
+        Ok([
+            Bytes::from_static(br#"{"jsonrpc":"2.0","id":"#),
+            hello.id.clone(),
+            tail.into(),
+        ])
     }
 
     /// A request other than `initialize`.
@@ -151,85 +198,133 @@ impl Core {
         self: &Arc<Self>,
         session: Option<&Session>,
         message: Message,
-        events: Option<mpsc::Sender<Bytes>>,
+        events: Option<Events>,
     ) -> Result<Begun, CallError> {
         let Message {
             bytes,
             envelope,
-            budget,
+            share,
         } = message;
-        if let Some(session) = session
-            && let Some(answered) = self.subscription(session, &bytes, &envelope)?
-        {
-            return Ok(Begun::Answered(answered));
+        let mut then = Then::Nothing;
+        if let Some(session) = session {
+            match self.subscription(session, &bytes, &envelope)? {
+                Asked::Nothing => {}
+                Asked::Subscribe(uri) => then = Then::Subscribe(uri),
+                Asked::KeptByOthers => {
+                    return Ok(Begun::Answered(empty_result(envelope.id_in(&bytes))));
+                }
+            }
         }
-        let key = session.map_or(0, Session::key);
-        let call = self.begin(key, bytes, &envelope, events, budget).await?;
-        Ok(Begun::Waiting(Box::new(call)))
+        let subscribing = then.clone();
+        let session = session.map(Session::key);
+        let ask = Ask {
+            session,
+            message: bytes,
+            envelope,
+            events,
+            share,
+            then,
+        };
+        let begun = self.begin(ask).await;
+        if let (Err(_), Then::Subscribe(uri), Some(session)) = (&begun, subscribing, session) {
+            self.subscriptions.settle(session, &uri, false);
+        }
+        Ok(Begun::Waiting(Box::new(begun?)))
     }
 
-    /// Notes what a session subscribes to. An answer when the server must not hear of it, because others still want
-    /// what this one gives up.
+    /// What a session wants with a resource.
     fn subscription(
         &self,
         session: &Session,
         bytes: &Bytes,
         envelope: &Envelope,
-    ) -> Result<Option<[Bytes; 3]>, CallError> {
+    ) -> Result<Asked, CallError> {
         let method = envelope.method_in(bytes);
-        if !method.starts_with(b"resources/") {
-            return Ok(None);
+        if !matches!(method, b"resources/subscribe" | b"resources/unsubscribe") {
+            return Ok(Asked::Nothing);
         }
-        let Some(uri) = jsonrpc::member(envelope.params_in(bytes), "uri") else {
-            return Ok(None);
+        let uri = jsonrpc::member(envelope.params_in(bytes), "uri");
+        // Without one the server says what it thinks of it.
+        let Some(uri) = uri.and_then(jsonrpc::text) else {
+            return Ok(Asked::Nothing);
         };
         if method == b"resources/subscribe" {
-            return if session.subscribe(uri) {
-                Ok(None)
-            } else {
-                Err(CallError::Busy)
-            };
+            let asked = self.subscriptions.ask(session.key(), &uri);
+            return asked
+                .map(Asked::Subscribe)
+                .map_err(|what| CallError::TooMuch { what });
         }
-        if method != b"resources/unsubscribe" {
-            return Ok(None);
-        }
-        session.unsubscribe(uri);
-        let id = Bytes::copy_from_slice(envelope.id_in(bytes));
-        let answer = [
-            Bytes::from_static(br#"{"jsonrpc":"2.0","id":"#),
-            id,
-            Bytes::from_static(br#","result":{}}"#),
-        ];
-        Ok(self
-            .sessions
-            .others_subscribed(uri, session.key())
-            .then_some(answer))
+        Ok(if self.subscriptions.leave(session.key(), &uri) {
+            Asked::Nothing
+        } else {
+            Asked::KeptByOthers
+        })
     }
 
     /// A notification or response of a client.
     pub(super) async fn take_notification(
         self: &Arc<Self>,
         session: Option<&Session>,
-        message: &Message,
+        message: Message,
     ) -> Result<(), CallError> {
-        let Message { bytes, envelope, .. } = message;
+        let Message {
+            bytes,
+            envelope,
+            share,
+        } = message;
         // No request of the server reaches a client, so no answer of a client belongs to one. The proxy itself has
         // said that it is initialized.
-        if envelope.kind() == Kind::Response || envelope.method_in(bytes) == b"notifications/initialized" {
+        if envelope.kind() == Kind::Response || envelope.method_in(&bytes) == b"notifications/initialized" {
             return Ok(());
         }
         let link = self.link()?;
         let mut outgoing = bytes.clone();
-        if envelope.method_in(bytes) == b"notifications/cancelled" {
-            let rewritten = session.and_then(|session| self.cancellation(session.key(), bytes, envelope));
+        if envelope.method_in(&bytes) == b"notifications/cancelled" {
+            let rewritten = session.and_then(|session| self.cancellation(session.key(), &bytes, &envelope));
             let Some(rewritten) = rewritten else { return Ok(()) };
             outgoing = rewritten;
         }
         if envelope.line_breaks {
             outgoing = one_line(&outgoing);
         }
+        drop(bytes);
         let waiting = tokio::time::timeout(self.config.request_timeout, self.initialized(&link));
         waiting.await.map_err(|_| CallError::Timeout)??;
-        self.notify(&link, outgoing).await
+        self.notify(&link, outgoing, share).await
     }
+
+    /// `notifications/cancelled` of a client: its call ends. What the server is to be told, if it has the call.
+    fn cancellation(&self, session: u128, message: &Bytes, envelope: &Envelope) -> Option<Bytes> {
+        let params = envelope.params_in(message);
+        let span = jsonrpc::member_span(params, "requestId")?;
+        let (number, pending) = self.calls.take(session, span.of(params))?;
+        self.unsettled(&pending);
+        let _ = pending.reply.send(Err(CallError::Cancelled));
+        if !pending.written {
+            return None;
+        }
+        let start = envelope.params?.start;
+        let span = Span {
+            start: start + span.start,
+            end: start + span.end,
+        };
+        Some(splice(message, span, &self.server_id(number)))
+    }
+}
+
+/// What a request means for the subscriptions of its session.
+enum Asked {
+    Nothing,
+    Subscribe(Arc<str>),
+    /// Others still want what this one gives up: the server must not hear of it.
+    KeptByOthers,
+}
+
+/// The answer `{}` to the request with this id.
+pub(super) fn empty_result(id: &[u8]) -> [Bytes; 3] {
+    [
+        Bytes::from_static(br#"{"jsonrpc":"2.0","id":"#),
+        Bytes::copy_from_slice(id),
+        Bytes::from_static(br#","result":{}}"#),
+    ]
 }

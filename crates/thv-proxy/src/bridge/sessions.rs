@@ -1,17 +1,15 @@
 //! Clients that the bridge knows.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use bytes::Bytes;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// URIs that one session may subscribe to.
-const MAX_SUBSCRIPTIONS: usize = 1024;
+use super::events::{Event, Events};
 
 /// One client.
 #[derive(Debug)]
@@ -19,9 +17,9 @@ pub(crate) struct Session {
     pub(crate) id: Uuid,
     /// Milliseconds after the table's start.
     touched: AtomicU64,
-    stream: Mutex<Option<mpsc::Sender<Bytes>>>,
-    /// URIs as they were written, quotes included.
-    subscriptions: Mutex<HashSet<Box<[u8]>>>,
+    stream: Mutex<Option<Events>>,
+    /// Nobody waits for the server any more: what it owes this client is answered without it.
+    pub(super) given_up: CancellationToken,
 }
 
 impl Session {
@@ -30,12 +28,17 @@ impl Session {
     }
 
     /// Makes this the session's event stream; the former one ends.
-    pub(crate) fn set_stream(&self, stream: mpsc::Sender<Bytes>) {
+    pub(super) fn set_stream(&self, stream: Events) {
         *lock(&self.stream) = Some(stream);
     }
 
+    /// Lets go of the session's event stream: it ends once nobody else has something to send on it.
+    pub(super) fn end_stream(&self) {
+        *lock(&self.stream) = None;
+    }
+
     /// The session's event stream, if it is open.
-    pub(crate) fn stream(&self) -> Option<mpsc::Sender<Bytes>> {
+    pub(super) fn stream(&self) -> Option<Events> {
         lock(&self.stream)
             .as_ref()
             .filter(|stream| !stream.is_closed())
@@ -48,28 +51,11 @@ impl Session {
             .is_some_and(|stream| !stream.is_closed())
     }
 
-    /// Hands an event to the session's stream, if there is one with room.
-    fn offer(&self, event: &Bytes) -> bool {
+    /// Hands an event to the session's stream; false when there is one without room.
+    fn offer(&self, event: &Event) -> bool {
         lock(&self.stream)
             .as_ref()
-            .is_some_and(|stream| stream.try_send(event.clone()).is_ok())
-    }
-
-    pub(crate) fn subscribe(&self, uri: &[u8]) -> bool {
-        let mut subscriptions = lock(&self.subscriptions);
-        if subscriptions.len() >= MAX_SUBSCRIPTIONS && !subscriptions.contains(uri) {
-            return false;
-        }
-        subscriptions.insert(uri.into());
-        true
-    }
-
-    pub(crate) fn unsubscribe(&self, uri: &[u8]) {
-        lock(&self.subscriptions).remove(uri);
-    }
-
-    fn subscribed(&self, uri: &[u8]) -> bool {
-        lock(&self.subscriptions).contains(uri)
+            .is_none_or(|stream| stream.is_closed() || stream.offer(event.clone()))
     }
 }
 
@@ -77,13 +63,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// All sessions of one bridge. There is no timer: who is too old is found when somebody asks.
+type Table = HashMap<u128, Arc<Session>>;
+
+/// All sessions of one bridge.
 #[derive(Debug)]
 pub(crate) struct Sessions {
     start: Instant,
     ttl: Duration,
     limit: usize,
-    table: RwLock<HashMap<u128, Arc<Session>>>,
+    table: RwLock<Table>,
+}
+
+/// A new session, and who had to make room for it.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) session: Arc<Session>,
+    pub(super) gone: Vec<u128>,
 }
 
 impl Sessions {
@@ -96,6 +91,14 @@ impl Sessions {
         }
     }
 
+    fn read(&self) -> RwLockReadGuard<'_, Table> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Table> {
+        self.table.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn now(&self) -> u64 {
         self.start.elapsed().as_millis() as u64
     }
@@ -105,36 +108,59 @@ impl Sessions {
         u128::from(idle) > self.ttl.as_millis() && !session.has_stream()
     }
 
-    /// A new session under `id`, or the one that is there; `None` when there are too many.
-    pub(crate) fn open(&self, id: Uuid) -> Option<Arc<Session>> {
-        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = table.get(&id.as_u128()) {
-            return Some(Arc::clone(known));
-        }
+    /// A new session. When there are too many, those that are too old make room, else the one that was not used for
+    /// the longest time and does not listen; none when all listen.
+    pub(super) fn open(&self) -> Option<Opened> {
+        let mut table = self.write();
+        let mut gone = Vec::new();
         if table.len() >= self.limit {
-            table.retain(|_, session| !self.expired(session));
+            gone = self.remove_expired(&mut table);
             if table.len() >= self.limit {
-                return None;
+                let idle = table.values().filter(|session| !session.has_stream());
+                let longest = idle.min_by_key(|session| session.touched.load(Ordering::Relaxed))?;
+                let longest = longest.key();
+                table.remove(&longest);
+                gone.push(longest);
             }
         }
         let session = Arc::new(Session {
-            id,
+            id: Uuid::new_v4(),
             touched: AtomicU64::new(self.now()),
             stream: Mutex::default(),
-            subscriptions: Mutex::default(),
+            given_up: CancellationToken::new(),
         });
-        table.insert(id.as_u128(), Arc::clone(&session));
-        Some(session)
+        table.insert(session.key(), Arc::clone(&session));
+        Some(Opened { session, gone })
+    }
+
+    fn remove_expired(&self, table: &mut Table) -> Vec<u128> {
+        let expired: Vec<u128> = table
+            .values()
+            .filter(|session| self.expired(session))
+            .map(|session| session.key())
+            .collect();
+        for key in &expired {
+            table.remove(key);
+        }
+        expired
+    }
+
+    /// Forgets who is too old.
+    pub(super) fn sweep(&self) -> Vec<u128> {
+        self.remove_expired(&mut self.write())
+    }
+
+    /// Those without an event stream.
+    pub(super) fn without_stream(&self) -> Vec<u128> {
+        let table = self.read();
+        let without = table.values().filter(|session| !session.has_stream());
+        without.map(|session| session.key()).collect()
     }
 
     /// The session under `id`, which counts as used now.
     pub(crate) fn get(&self, id: Uuid) -> Option<Arc<Session>> {
-        let found = {
-            let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(table.get(&id.as_u128())?)
-        };
+        let found = Arc::clone(self.read().get(&id.as_u128())?);
         if self.expired(&found) {
-            self.close(id);
             return None;
         }
         found.touched.store(self.now(), Ordering::Relaxed);
@@ -142,44 +168,92 @@ impl Sessions {
     }
 
     /// Forgets a session; its stream ends.
-    pub(crate) fn close(&self, id: Uuid) -> bool {
-        self.table
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&id.as_u128())
-            .is_some()
+    pub(super) fn close(&self, key: u128) {
+        if let Some(session) = self.write().remove(&key) {
+            session.end_stream();
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.table.read().unwrap_or_else(PoisonError::into_inner).len()
+        self.read().len()
+    }
+
+    /// Ends all streams.
+    pub(super) fn end_streams(&self) {
+        for session in self.read().values() {
+            session.end_stream();
+        }
     }
 
     /// Ends all streams and forgets everybody.
-    pub(crate) fn clear(&self) {
-        self.table.write().unwrap_or_else(PoisonError::into_inner).clear();
+    pub(super) fn clear(&self) {
+        self.end_streams();
+        self.write().clear();
     }
 
-    /// Offers an event to every session's stream.
-    pub(crate) fn broadcast(&self, event: &Bytes) {
-        for session in self.table.read().unwrap_or_else(PoisonError::into_inner).values() {
-            session.offer(event);
+    /// Offers an event to every session's stream. How many had no room.
+    pub(super) fn broadcast(&self, event: &Event) -> usize {
+        let table = self.read();
+        table.values().filter(|session| !session.offer(event)).count()
+    }
+
+    /// Offers an event to some sessions' streams. How many had no room.
+    pub(super) fn publish(&self, to: &[u128], event: &Event) -> usize {
+        let table = self.read();
+        to.iter()
+            .filter_map(|key| table.get(key))
+            .filter(|session| !session.offer(event))
+            .count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bridge::events::queue;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_was_not_used_for_the_longest_time_makes_room() {
+        let sessions = Sessions::new(Duration::from_secs(100), 3);
+        let mut opened = Vec::new();
+        for _ in 0..3 {
+            opened.push(sessions.open().unwrap().session);
+            tokio::time::advance(Duration::from_secs(10)).await;
         }
-    }
+        assert!(sessions.get(opened[0].id).is_some());
+        let fourth = sessions.open().unwrap();
+        assert_eq!(fourth.gone, [opened[1].key()]);
+        assert!(sessions.get(opened[1].id).is_none());
 
-    /// Offers an event to those who subscribed to `uri`.
-    pub(crate) fn publish(&self, uri: &[u8], event: &Bytes) {
-        for session in self.table.read().unwrap_or_else(PoisonError::into_inner).values() {
-            if session.subscribed(uri) {
-                session.offer(event);
-            }
+        // Those that listen stay, whatever comes.
+        let mut streams = Vec::new();
+        for session in [&opened[0], &opened[2], &fourth.session] {
+            let (events, waiting) = queue(1, 1);
+            session.set_stream(events);
+            streams.push(waiting);
         }
+        assert!(sessions.open().is_none());
+        drop(streams.remove(1));
+        assert_eq!(sessions.open().unwrap().gone, [opened[2].key()]);
     }
 
-    /// Whether anybody but `except` is subscribed to `uri`.
-    pub(crate) fn others_subscribed(&self, uri: &[u8], except: u128) -> bool {
-        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
-        table
-            .values()
-            .any(|session| session.key() != except && session.subscribed(uri))
+    #[tokio::test(start_paused = true)]
+    async fn a_session_is_forgotten_when_it_was_not_used_and_nobody_listens() {
+        let sessions = Sessions::new(Duration::from_secs(100), 10);
+        let (idle, used, listening) = (
+            sessions.open().unwrap().session,
+            sessions.open().unwrap().session,
+            sessions.open().unwrap().session,
+        );
+        let (events, _waiting) = queue(1, 1);
+        listening.set_stream(events);
+        tokio::time::advance(Duration::from_secs(80)).await;
+        assert!(sessions.get(used.id).is_some());
+        tokio::time::advance(Duration::from_secs(80)).await;
+        assert!(sessions.get(idle.id).is_none());
+        assert_eq!(sessions.sweep(), [idle.key()]);
+        assert!(sessions.get(used.id).is_some() && sessions.get(listening.id).is_some());
+        assert_eq!(sessions.len(), 2);
+        assert!(sessions.get(Uuid::nil()).is_none());
     }
 }

@@ -5,22 +5,25 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::HOST;
 use http::{Method, Request, Response, StatusCode};
-use tokio::sync::mpsc;
 use uuid::Uuid;
 
+use super::calls::CallError;
 use super::core::Core;
-use super::request::{self, Begun};
-use super::streamable::event_stream;
+use super::event_stream::EventStream;
+use super::events::{Event, Events, Place, queue};
+use super::request::{self, Begun, Hello, Message};
+use super::sessions::Session;
 use crate::answer;
 use crate::body::Body;
 use crate::jsonrpc::Kind;
+use crate::serve::{Drain, EndsItself};
 
 /// Opens a client's event stream and tells it where to send its messages.
 pub(super) fn connect(core: &Arc<Core>, request: &Request<Body>) -> Response<Body> {
     if request.method() != Method::GET {
         return answer::method_not_allowed("GET");
     }
-    let Some(session) = core.sessions.open(Uuid::new_v4()) else {
+    let Some(session) = core.open_session() else {
         return answer::text(
             StatusCode::SERVICE_UNAVAILABLE,
             "too many sessions, try again later",
@@ -39,13 +42,17 @@ pub(super) fn connect(core: &Arc<Core>, request: &Request<Body>) -> Response<Bod
         "event: endpoint\ndata: {scheme}://{host}/messages?session_id={}\n\n",
         session.id
     );
-    let (events, stream) = mpsc::channel(core.config.stream_buffer);
+    let (events, waiting) = queue(core.config.stream_buffer, core.config.stream_bytes);
     session.set_stream(events);
-    answer::events(event_stream(
-        stream,
-        Some(endpoint.into()),
-        core.config.keep_alive,
-    ))
+    let drain = request.extensions().get::<Drain>().cloned();
+    let mut response = answer::events(
+        EventStream::new(core, waiting)
+            .beginning_with(endpoint.into())
+            .draining(drain, &session)
+            .into_body(),
+    );
+    response.extensions_mut().insert(EndsItself);
+    response
 }
 
 /// Takes a message of a client whose stream is open.
@@ -71,49 +78,62 @@ pub(super) async fn message(core: &Arc<Core>, request: Request<Body>) -> Respons
         Err(refusal) => return *refusal,
     };
     if message.envelope.kind() != Kind::Request {
-        return match core.take_notification(Some(&session), &message).await {
+        return match core.take_notification(Some(&session), message).await {
             Ok(()) => accepted(),
             Err(error) => request::failure(&error, b""),
         };
     }
-    let id = Bytes::copy_from_slice(message.envelope.id_in(&message.bytes));
     // The answer's place in the stream is taken before the server is asked: no answer is ever dropped or kept
     // outside a bounded queue.
-    let reserving = tokio::time::timeout(core.config.request_timeout, stream.clone().reserve_owned());
-    let Ok(Ok(place)) = reserving.await else {
+    let reserving = tokio::time::timeout(core.config.request_timeout, stream.clone().reserve());
+    let Ok(Some(place)) = reserving.await else {
         return answer::text(
             StatusCode::SERVICE_UNAVAILABLE,
             "the event stream of this session is not read",
         );
     };
-    let core = Arc::clone(core);
-    let running = Arc::clone(&core);
-    running.tasks.spawn(async move {
-        let asking = async {
-            if message.envelope.method_in(&message.bytes) == b"initialize" {
-                return core.initialize_client(&message).await;
-            }
-            match core
-                .begin_request(Some(&session), message, Some(stream.clone()))
-                .await?
-            {
-                Begun::Answered(pieces) => Ok(pieces),
-                Begun::Waiting(mut call) => call.answer().await,
-            }
-        };
-        tokio::select! {
-            outcome = asking => {
-                let answer = outcome.map_or_else(
-                    |error| request::failure_message(&error, &id),
-                    |pieces| pieces.concat().into(),
-                );
-                place.send(answer::event(&answer));
-            }
-            // The client has gone: its place is free for others.
-            () = stream.closed() => {}
-        }
-    });
+    let answering = answer(Arc::clone(core), session, message, stream, place);
+    core.tasks.spawn(answering);
     accepted()
+}
+
+/// Asks the server and puts its answer into the stream.
+async fn answer(core: Arc<Core>, session: Arc<Session>, message: Message, stream: Events, place: Place) {
+    let id = Bytes::copy_from_slice(message.envelope.id_in(&message.bytes));
+    let outcome = tokio::select! {
+        outcome = ask(&core, &session, message, &stream) => outcome,
+        () = session.given_up.cancelled() => Err(CallError::Draining),
+        // The client has gone: its place is free for others.
+        () = stream.closed() => return,
+    };
+    let event = match outcome {
+        Ok(pieces) => Event::message(pieces),
+        // Who cancels a request expects no answer on the stream.
+        Err(CallError::Cancelled) => return,
+        Err(error) => Event::message([request::failure_message(&error, &id)]),
+    };
+    // Who does not read holds the answer no longer than a call may take.
+    let _ = tokio::time::timeout(core.config.request_timeout, place.send(event)).await;
+}
+
+async fn ask(
+    core: &Arc<Core>,
+    session: &Session,
+    message: Message,
+    stream: &Events,
+) -> Result<[Bytes; 3], CallError> {
+    if message.envelope.method_in(&message.bytes) == b"initialize" {
+        let hello = Hello::new(&message);
+        drop(message);
+        return core.initialize_client(&hello).await;
+    }
+    match core
+        .begin_request(Some(session), message, Some(stream.clone()))
+        .await?
+    {
+        Begun::Answered(pieces) => Ok(pieces),
+        Begun::Waiting(mut call) => call.answer().await,
+    }
 }
 
 fn accepted() -> Response<Body> {

@@ -8,13 +8,13 @@ use futures_util::stream;
 use http::header::ACCEPT;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
-use tokio::sync::mpsc;
-use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::calls::CallError;
 use super::core::{Core, InFlight, progress_token};
-use super::request::{self, Begun, Message};
+use super::event_stream::{EventStream, KEEP_ALIVE};
+use super::events::{Event, Waiting, queue};
+use super::request::{self, Begun, Hello};
 use super::sessions::Session;
 use super::{REVISIONS, STATELESS_REVISION};
 use crate::answer::{self, EVENT_HEAD, EVENT_TAIL};
@@ -23,11 +23,11 @@ use crate::jsonrpc::Kind;
 
 const SESSION_HEADER: &str = "mcp-session-id";
 const VERSION_HEADER: &str = "mcp-protocol-version";
-/// Progress that waits to be read by the client of one call.
+/// Progress that waits to be read by the client of one call: so many events, of so many bytes.
 const PROGRESS_BUFFER: usize = 16;
+const PROGRESS_BYTES: usize = 256 * 1024;
 /// An answer that comes within this is sent in one piece; for a slower one the event stream is begun without it.
 const PROMPT: Duration = Duration::from_secs(1);
-pub(super) const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
 
 pub(super) async fn serve(core: &Arc<Core>, request: Request<Body>) -> Response<Body> {
     let (head, body) = request.into_parts();
@@ -72,14 +72,16 @@ async fn post(core: &Arc<Core>, head: Parts, body: Body) -> Response<Body> {
             Named::Known(session) => Some(session),
             Named::Nobody | Named::Unknown => None,
         };
-        return match core.take_notification(session.as_deref(), &message).await {
+        return match core.take_notification(session.as_deref(), message).await {
             Ok(()) => answer::empty(StatusCode::ACCEPTED),
             Err(error) => request::failure(&error, b""),
         };
     }
     let streaming = accepts_events(&head.headers);
     if message.envelope.method_in(&message.bytes) == b"initialize" {
-        return initialize(core, &head.headers, &message, streaming).await;
+        let hello = Hello::new(&message);
+        drop(message);
+        return initialize(core, &hello, streaming).await;
     }
     let session = match session(core, &head.headers) {
         Named::Known(session) => Some(session),
@@ -87,7 +89,7 @@ async fn post(core: &Arc<Core>, head: Parts, body: Body) -> Response<Body> {
         Named::Unknown => return answer::session_not_found(message.envelope.id_in(&message.bytes)),
     };
     let (events, progress) = if streaming && progress_token(&message.bytes, &message.envelope).is_some() {
-        let (events, progress) = mpsc::channel(PROGRESS_BUFFER);
+        let (events, progress) = queue(PROGRESS_BUFFER, PROGRESS_BYTES);
         (Some(events), Some(progress))
     } else {
         (None, None)
@@ -146,36 +148,20 @@ fn complete(pieces: [Bytes; 3], streaming: bool) -> Response<Body> {
 
 fn failed(error: &CallError, id: &[u8], streaming: bool) -> Response<Body> {
     if streaming && !matches!(error, CallError::Busy | CallError::Disconnected) {
-        return answer::events(Body::full(answer::event(&request::failure_message(error, id))));
+        return answer::events(Event::message([request::failure_message(error, id)]).into_body());
     }
     request::failure(error, id)
 }
 
-async fn initialize(
-    core: &Arc<Core>,
-    headers: &HeaderMap,
-    message: &Message,
-    streaming: bool,
-) -> Response<Body> {
-    let id = message.envelope.id_in(&message.bytes);
-    let named = headers
-        .get(SESSION_HEADER)
-        .map(|value| value.to_str().ok().and_then(|it| Uuid::try_parse(it).ok()));
-    let Some(wanted) = named.unwrap_or_else(|| Some(Uuid::new_v4())) else {
-        return answer::rpc_error(
-            StatusCode::BAD_REQUEST,
-            -32600,
-            "Mcp-Session-Id must be a UUID",
-            id,
-        );
-    };
-    let pieces = match core.initialize_client(message).await {
+/// A new session. An id that the client names is not taken over: others may know it.
+async fn initialize(core: &Arc<Core>, hello: &Hello, streaming: bool) -> Response<Body> {
+    let pieces = match core.initialize_client(hello).await {
         Ok(pieces) => pieces,
-        Err(error) => return failed(&error, id, streaming),
+        Err(error) => return failed(&error, &hello.id, streaming),
     };
-    let Some(session) = core.sessions.open(wanted) else {
+    let Some(session) = core.open_session() else {
         let message = "too many sessions, try again later";
-        return answer::rpc_error(StatusCode::SERVICE_UNAVAILABLE, -32000, message, id);
+        return answer::rpc_error(StatusCode::SERVICE_UNAVAILABLE, -32000, message, &hello.id);
     };
     let mut response = complete(pieces, streaming);
     let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
@@ -189,101 +175,99 @@ async fn initialize(
 async fn stream_answer(
     core: &Arc<Core>,
     mut call: Box<InFlight>,
-    progress: Option<mpsc::Receiver<Bytes>>,
+    progress: Option<Waiting>,
     id: Bytes,
 ) -> Response<Body> {
+    let keep_alive = core.config.keep_alive;
     let Some(mut progress) = progress else {
         return match tokio::time::timeout(PROMPT, call.answer()).await {
             Ok(Ok(pieces)) => complete(pieces, true),
             Ok(Err(error)) => failed(&error, &id, true),
-            Err(_) => answer::events(AnswerStream::new(core, call, None, None, id).into_body()),
+            Err(_) => answer::events(AnswerStream::new(call, None, id, keep_alive).into_body()),
         };
     };
     let first = tokio::select! {
         biased;
         // None comes when the call is over and its answer is already there.
-        Some(first) = progress.recv() => Some(first),
+        Some(first) = progress.next() => Some(first),
         answer = call.answer() => {
             return match answer {
                 Ok(pieces) if progress.is_empty() => complete(pieces, true),
-                Ok(pieces) => {
-                    let mut body = Vec::new();
-                    while let Ok(event) = progress.try_recv() {
-                        body.extend_from_slice(&event);
-                    }
-                    body.extend_from_slice(&answer::event(&pieces.concat()));
-                    answer::events(Body::full(body))
-                }
-                Err(error) => failed(&error, &id, true),
+                Err(error) if progress.is_empty() => failed(&error, &id, true),
+                answer => answer::events(last_events(Some(&mut progress), answer, &id).into_body()),
             };
         }
         () = tokio::time::sleep(PROMPT) => None,
     };
-    answer::events(AnswerStream::new(core, call, Some(progress), first, id).into_body())
+    let mut stream = AnswerStream::new(call, Some(progress), id, keep_alive);
+    stream.pieces = first.unwrap_or_default();
+    answer::events(stream.into_body())
+}
+
+/// The progress that nobody has read yet, then the answer.
+fn last_events(progress: Option<&mut Waiting>, answer: Result<[Bytes; 3], CallError>, id: &[u8]) -> Event {
+    let mut events = Event::default();
+    if let Some(progress) = progress {
+        while let Some(event) = progress.try_next() {
+            events.append(event);
+        }
+    }
+    events.append(match answer {
+        Ok(pieces) => Event::message(pieces),
+        Err(error) => Event::message([request::failure_message(&error, id)]),
+    });
+    events
 }
 
 /// The event stream of one call that is under way.
 struct AnswerStream {
     call: Option<Box<InFlight>>,
-    progress: Option<mpsc::Receiver<Bytes>>,
-    first: Option<Bytes>,
+    progress: Option<Waiting>,
+    /// What was begun to be sent.
+    pieces: Event,
     id: Bytes,
     keep_alive: Duration,
 }
 
 impl AnswerStream {
-    fn new(
-        core: &Core,
-        call: Box<InFlight>,
-        progress: Option<mpsc::Receiver<Bytes>>,
-        first: Option<Bytes>,
-        id: Bytes,
-    ) -> Self {
+    fn new(call: Box<InFlight>, progress: Option<Waiting>, id: Bytes, keep_alive: Duration) -> Self {
         Self {
             call: Some(call),
             progress,
-            first,
+            pieces: Event::default(),
             id,
-            keep_alive: core.config.keep_alive,
+            keep_alive,
         }
     }
 
     fn into_body(self) -> Body {
         Body::stream(stream::unfold(self, |mut state| async move {
-            let event = state.next().await?;
-            Some((Ok::<_, BodyError>(event), state))
+            let piece = state.next().await?;
+            Some((Ok::<_, BodyError>(piece), state))
         }))
     }
 
     async fn next(&mut self) -> Option<Bytes> {
-        if let Some(first) = self.first.take() {
-            return Some(first);
+        if let Some(piece) = self.pieces.next_piece() {
+            return Some(piece);
         }
         let call = self.call.as_mut()?;
         let next_progress = async {
             match &mut self.progress {
-                Some(progress) => progress.recv().await,
+                Some(progress) => progress.next().await,
                 None => None,
             }
         };
-        let message = tokio::select! {
+        self.pieces = tokio::select! {
             biased;
-            Some(event) = next_progress => return Some(event),
-            answer = call.answer() => answer.map_or_else(
-                |error| request::failure_message(&error, &self.id),
-                |pieces| pieces.concat().into(),
-            ),
+            Some(event) = next_progress => event,
+            answer = call.answer() => {
+                self.call = None;
+                last_events(self.progress.as_mut(), answer, &self.id)
+            }
             () = tokio::time::sleep(self.keep_alive) => return Some(KEEP_ALIVE),
         };
-        self.call = None;
-        let mut last = Vec::new();
-        if let Some(progress) = &mut self.progress {
-            while let Ok(event) = progress.try_recv() {
-                last.extend_from_slice(&event);
-            }
-        }
-        last.extend_from_slice(&answer::event(&message));
-        Some(last.into())
+        self.pieces.next_piece()
     }
 }
 
@@ -292,38 +276,11 @@ fn get(core: &Arc<Core>, headers: &HeaderMap) -> Response<Body> {
         Named::Nobody => missing_session(),
         Named::Unknown => answer::session_not_found(b""),
         Named::Known(session) => {
-            let (events, stream) = mpsc::channel(core.config.stream_buffer);
+            let (events, waiting) = queue(core.config.stream_buffer, core.config.stream_bytes);
             session.set_stream(events);
-            answer::events(event_stream(stream, None, core.config.keep_alive))
+            answer::events(EventStream::new(core, waiting).into_body())
         }
     }
-}
-
-/// A stream that lives until its sender is gone; `first` comes before all else.
-pub(super) fn event_stream(
-    events: mpsc::Receiver<Bytes>,
-    first: Option<Bytes>,
-    keep_alive: Duration,
-) -> Body {
-    let state = (events, first, Instant::now() + keep_alive);
-    Body::stream(stream::unfold(
-        state,
-        move |(mut events, mut first, mut next)| async move {
-            let event = if let Some(event) = first.take() {
-                event
-            } else {
-                tokio::select! {
-                    biased;
-                    event = events.recv() => event?,
-                    () = tokio::time::sleep_until(next) => {
-                        next = Instant::now() + keep_alive;
-                        KEEP_ALIVE
-                    }
-                }
-            };
-            Some((Ok::<_, BodyError>(event), (events, first, next)))
-        },
-    ))
 }
 
 fn delete(core: &Core, headers: &HeaderMap) -> Response<Body> {
@@ -331,7 +288,7 @@ fn delete(core: &Core, headers: &HeaderMap) -> Response<Body> {
         Named::Nobody => missing_session(),
         Named::Unknown => answer::session_not_found(b""),
         Named::Known(session) => {
-            core.sessions.close(session.id);
+            core.close_session(session.key());
             answer::empty(StatusCode::NO_CONTENT)
         }
     }

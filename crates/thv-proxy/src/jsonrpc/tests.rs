@@ -128,14 +128,58 @@ fn members_are_found_where_they_are() {
 }
 
 #[test]
-fn the_id_is_found_in_the_beginning_of_a_message() {
-    assert_eq!(
-        id_in_fragment(br#"{"jsonrpc":"2.0","id":"p7","result":{"a":"bbbb"#),
-        Some(&br#""p7""#[..])
+fn the_id_is_found_in_what_cannot_be_read() {
+    fn check(fragment: &str, at_start: &[&str], at_end: &[&str]) {
+        let text = |ids: Vec<&[u8]>| -> Vec<String> {
+            ids.iter()
+                .map(|id| String::from_utf8_lossy(id).into_owned())
+                .collect()
+        };
+        assert_eq!(text(ids_at_start(fragment.as_bytes())), at_start, "{fragment}");
+        assert_eq!(text(ids_at_end(fragment.as_bytes())), at_end, "{fragment}");
+    }
+    let deep = format!(
+        r#"{{"result":{}{},"id":"p"}}"#,
+        "[".repeat(2000),
+        "]".repeat(2000)
     );
-    assert_eq!(id_in_fragment(br#"{"jsonrpc":"2.0","id":"p7"#), None);
-    assert_eq!(id_in_fragment(br#"{"jsonrpc":"2.0","id":12"#), None);
-    assert_eq!(id_in_fragment(b"garbage"), None);
+    check(
+        r#"{"jsonrpc":"2.0","id":"p7","result":{"a":"bbbb"#,
+        &[r#""p7""#],
+        &[],
+    );
+    check(r#"{"jsonrpc":"2.0","id":"p7"#, &[], &[]);
+    check(r#"{"jsonrpc":"2.0","id":12"#, &[], &[]);
+    check("garbage", &[], &[]);
+    check("", &[], &[]);
+    check(r#"bb\"],"x":1},"jsonrpc":"2.0","id" : "p7"}"#, &[], &[r#""p7""#]);
+    check(
+        r#"{"id":"inner"},"id":"p7","t":"}{\"id\":\"x\"\\"}"#,
+        &[r#""inner""#],
+        &[r#""p7""#],
+    );
+    check(r#"{"a":{"id":1},"b":[{"id":2}],"c":"\"id\":3"}"#, &[], &[]);
+    check(r#"{"a":NaN,"id":4,"x":1}"#, &["4"], &["4"]);
+    check(r#"log: {"\u0069d":"p","a":1}"#, &[r#""p""#], &[r#""p""#]);
+    check(r#"[{"id":1,"x":{"id":2}},{"id":3}]"#, &["1", "3"], &["3", "1"]);
+    check(&deep, &[r#""p""#], &[r#""p""#]);
+}
+
+#[test]
+fn escaped_names_near_the_top_of_params_are_noticed() {
+    for (params, expected) in [
+        (r#"{"requestId":1}"#, false),
+        (r#"{"a":"\u0041","b":{"c":{"d\n":1}}}"#, false),
+        (r#"{"request\u0049d":1}"#, true),
+        (r#"{"_meta":{"x":1,"progress\u0054oken":1}}"#, true),
+    ] {
+        let message = format!(r#"{{"jsonrpc":"2.0","method":"m","params":{params}}}"#);
+        assert_eq!(
+            scan(message.as_bytes()).unwrap().escaped_names,
+            expected,
+            "{params}"
+        );
+    }
 }
 
 fn json() -> impl Strategy<Value = serde_json::Value> {
@@ -181,7 +225,7 @@ proptest! {
     #[test]
     fn never_panics(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         let _ = scan(&bytes);
-        let _ = id_in_fragment(&bytes);
+        let _ = (ids_at_start(&bytes), ids_at_end(&bytes));
         let _ = member(&bytes, "id");
     }
 }

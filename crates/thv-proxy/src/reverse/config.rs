@@ -31,6 +31,8 @@ pub struct ReverseProxyConfig {
     pub trust_forwarded: bool,
     /// Largest request body in bytes: 8 MiB.
     pub body_limit: usize,
+    /// Bytes of large request bodies in memory at one time, over all clients: 64 MiB, `body_limit` at least.
+    pub body_budget: usize,
     /// How long a client may take to send a body: 30 s.
     pub body_timeout: Duration,
     /// How long a connection to the server may take: 10 s. An answer may take any time.
@@ -52,6 +54,7 @@ impl Default for ReverseProxyConfig {
             endpoint_prefix: String::new(),
             trust_forwarded: false,
             body_limit: 8 << 20,
+            body_budget: 64 << 20,
             body_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(10),
             guard: GuardConfig::default(),

@@ -14,6 +14,8 @@ pub(super) struct EndpointRewriter {
     prefix: String,
     held: BytesMut,
     done: bool,
+    /// Path and query of the event that was found, without the prefix.
+    endpoint: Option<String>,
 }
 
 /// The server tells its clients to send messages to somebody else.
@@ -28,7 +30,18 @@ impl EndpointRewriter {
             prefix,
             held: BytesMut::new(),
             done: false,
+            endpoint: None,
         }
+    }
+
+    /// Where messages of this stream are sent, once it is known and once only.
+    pub(super) fn take_endpoint(&mut self) -> Option<String> {
+        self.endpoint.take()
+    }
+
+    /// What was held back when the stream has ended.
+    pub(super) fn finish(&mut self) -> Bytes {
+        self.held.split().freeze()
     }
 
     /// What can be passed on after `chunk`; empty while the event is incomplete.
@@ -56,7 +69,7 @@ impl EndpointRewriter {
         Ok(out.freeze())
     }
 
-    fn rewrite(&self, event: &[u8]) -> Result<Option<Vec<u8>>, ForeignEndpoint> {
+    fn rewrite(&mut self, event: &[u8]) -> Result<Option<Vec<u8>>, ForeignEndpoint> {
         let Ok(text) = std::str::from_utf8(event) else {
             return Ok(None);
         };
@@ -78,9 +91,10 @@ impl EndpointRewriter {
         }
         let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
         let prefix = self.prefix.trim_end_matches('/');
-        Ok(Some(
-            format!("event: endpoint\ndata: {prefix}{}{query}\n\n", url.path()).into_bytes(),
-        ))
+        let endpoint = format!("{}{query}", url.path());
+        let event = format!("event: endpoint\ndata: {prefix}{endpoint}\n\n");
+        self.endpoint = Some(endpoint);
+        Ok(Some(event.into_bytes()))
     }
 }
 
@@ -104,6 +118,7 @@ mod tests {
                 out.extend_from_slice(&rewriter.push(Bytes::copy_from_slice(chunk))?);
                 Ok(())
             });
+            out.extend_from_slice(&rewriter.finish());
             assert_eq!(
                 outcome.map(|()| String::from_utf8(out).unwrap()).as_deref(),
                 expected.as_deref(),
@@ -126,6 +141,16 @@ mod tests {
             "",
             ": hi\n\nevent: endpoint\ndata: /m\n\nevent: endpoint\ndata: x\n\nrest",
             Ok(": hi\n\nevent: endpoint\ndata: /m\n\nevent: endpoint\ndata: x\n\nrest"),
+        );
+    }
+
+    #[test]
+    fn what_is_held_back_comes_at_the_end_of_the_stream() {
+        check(
+            "http://host.example/sse",
+            "",
+            ": hi\n\ndata: x\n",
+            Ok(": hi\n\ndata: x\n"),
         );
     }
 

@@ -1,7 +1,10 @@
 //! Which headers pass a reverse proxy.
 
+use std::net::IpAddr;
+
 use http::HeaderMap;
 use http::header::{self, HeaderName, HeaderValue};
+use thv_core::TransportType;
 
 use super::ReverseProxyConfig;
 
@@ -52,10 +55,20 @@ pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// The headers of a client as the server gets them.
-pub(super) fn for_server(mut headers: HeaderMap, config: &ReverseProxyConfig, scheme: &str) -> HeaderMap {
+/// The headers of a client at `peer` as the server gets them.
+pub(super) fn for_server(
+    mut headers: HeaderMap,
+    config: &ReverseProxyConfig,
+    scheme: &str,
+    peer: Option<IpAddr>,
+) -> HeaderMap {
     let host = headers.remove(header::HOST);
+    let forwarded_for = forwarded_for(&headers, config, peer);
     strip_hop_by_hop(&mut headers);
+    if config.transport == TransportType::Sse {
+        // An endpoint event could not be found in a compressed stream.
+        headers.remove(header::ACCEPT_ENCODING);
+    }
     for name in [
         "content-length",
         "expect",
@@ -78,6 +91,9 @@ pub(super) fn for_server(mut headers: HeaderMap, config: &ReverseProxyConfig, sc
         "http"
     };
     headers.insert("x-forwarded-proto", HeaderValue::from_static(own_scheme));
+    if let Some(forwarded_for) = forwarded_for {
+        headers.insert("x-forwarded-for", forwarded_for);
+    }
     if let Some(host) = host.filter(|_| !config.remote) {
         headers.insert("x-forwarded-host", host);
     }
@@ -85,4 +101,19 @@ pub(super) fn for_server(mut headers: HeaderMap, config: &ReverseProxyConfig, sc
         headers.insert(name.clone(), value.clone());
     }
     headers
+}
+
+/// The client's address, behind what a trusted proxy before this one says.
+fn forwarded_for(
+    headers: &HeaderMap,
+    config: &ReverseProxyConfig,
+    peer: Option<IpAddr>,
+) -> Option<HeaderValue> {
+    let peer = peer?;
+    let before = headers
+        .get("x-forwarded-for")
+        .filter(|_| config.trust_forwarded)
+        .and_then(|value| value.to_str().ok());
+    let all = before.map_or_else(|| peer.to_string(), |before| format!("{before}, {peer}"));
+    all.parse().ok()
 }

@@ -2,27 +2,34 @@
 
 mod config;
 mod endpoint;
+mod event_reader;
 mod headers;
+mod sse_stream;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use axum::extract::ConnectInfo;
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
-use http::header::{ALLOW, CONTENT_TYPE, HeaderMap, LOCATION};
+use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, LOCATION};
 use http::{Method, Request, Response, StatusCode};
 use thv_core::{SystemClock, TransportType};
 use url::Url;
 
 pub use self::config::ReverseProxyConfig;
 use self::endpoint::EndpointRewriter;
+pub(crate) use self::event_reader::{Data, EventReader};
+use self::sse_stream::{SseStream, Streams};
 use crate::answer;
-use crate::body::{self, Body, BodyError, ReadError};
+use crate::body::{self, Body, Held, ReadError};
 use crate::bridge::STATELESS_REVISION;
+use crate::budget::Budget;
 use crate::error::ProxyError;
 use crate::health;
-use crate::jsonrpc;
+use crate::jsonrpc::{self, Kind};
 use crate::middleware::ProxyService;
+use crate::serve::{Drain, EndsItself};
 
 const MOST_REDIRECTS: usize = 10;
 
@@ -35,6 +42,10 @@ struct Shared {
     target: Url,
     config: ReverseProxyConfig,
     client: reqwest::Client,
+    /// Memory for what clients send.
+    bodies: Budget,
+    /// The open streams of an SSE server.
+    streams: Arc<Streams>,
     /// What the last request to the server showed: one of the values below.
     seen: AtomicU8,
 }
@@ -55,7 +66,7 @@ impl ReverseProxy {
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
             .connect_timeout(config.connect_timeout);
-        if !config.remote || crate::probe::is_loopback(&target) {
+        if !config.remote || is_loopback(&target) {
             // What runs on this machine is not reached through the environment's proxy.
             builder = builder.no_proxy();
         }
@@ -65,8 +76,10 @@ impl ReverseProxy {
         })?;
         Ok(Self(Arc::new(Shared {
             target,
+            bodies: Budget::new(config.body_budget.max(config.body_limit)),
             config,
             client,
+            streams: Arc::default(),
             seen: AtomicU8::new(SEEN_NOTHING),
         })))
     }
@@ -116,8 +129,14 @@ impl ReverseProxy {
         if let Some(refusal) = self.0.gate(&head.method, &head.headers) {
             return refusal;
         }
-        let body = match body::read_all(body, self.0.config.body_limit, self.0.config.body_timeout).await {
-            Ok(body) => body,
+        let (limit, within) = (self.0.config.body_limit, self.0.config.body_timeout);
+        // The share is given back when the server has answered, or cannot be reached.
+        let Held {
+            bytes: body,
+            share: _share,
+        } = match body::read_all(body, limit, within, &self.0.bodies).await {
+            Ok(held) => held,
+            Err(ReadError::Starved) => return answer::starved(),
             Err(ReadError::TooLarge) => return answer::too_large(),
             Err(ReadError::TooSlow) => return answer::text(StatusCode::REQUEST_TIMEOUT, "Request Timeout"),
             Err(ReadError::Broken) => return answer::text(StatusCode::BAD_REQUEST, "Bad Request"),
@@ -125,32 +144,60 @@ impl ReverseProxy {
         if head.method == Method::POST && jsonrpc::is_batch(&body) {
             return answer::batch();
         }
+        let envelope = jsonrpc::scan(&body).ok();
+        let id = envelope
+            .as_ref()
+            .map_or(&[][..], |envelope| envelope.id_in(&body));
+        let expected = envelope
+            .as_ref()
+            .filter(|envelope| envelope.kind() == Kind::Request && head.method == Method::POST)
+            .and_then(|_| self.0.streams.expect(head.uri.path_and_query()?.as_str(), id));
+        let peer = head.extensions.get::<ConnectInfo<SocketAddr>>();
+        let peer = peer.map(|ConnectInfo(peer)| peer.ip());
         let prefix = self.0.prefix(&head.headers);
         let url = self.0.url(&head.method, &head.uri);
-        let headers = headers::for_server(head.headers, &self.0.config, self.0.target.scheme());
+        let headers = headers::for_server(head.headers, &self.0.config, self.0.target.scheme(), peer);
         match self.0.send(head.method, url, headers, body.clone()).await {
             Ok((url, response)) => {
-                self.0.seen.store(SEEN_ALIVE, Ordering::Relaxed);
-                self.0.pass_back(url, prefix, response)
+                if let Some(expected) = expected.filter(|_| response.status().is_success()) {
+                    expected.accepted();
+                }
+                self.0
+                    .pass_back(url, prefix, response, head.extensions.get::<Drain>())
             }
             Err(reason) => {
-                if matches!(reason, Failure::Unreachable(_)) {
-                    self.0.seen.store(SEEN_DEAD, Ordering::Relaxed);
-                }
                 tracing::warn!(%reason, "a request did not reach the server");
-                let id = jsonrpc::scan(&body)
-                    .ok()
-                    .and_then(|envelope| envelope.id)
-                    .map_or(&[][..], |id| id.of(&body));
                 answer::rpc_error(StatusCode::BAD_GATEWAY, -32000, reason.message(), id)
             }
         }
+    }
+
+    pub(crate) fn transport(&self) -> TransportType {
+        self.0.config.transport
+    }
+
+    /// Asks the server at the place where clients ask it.
+    pub(crate) async fn ask_server(
+        &self,
+        method: Method,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<reqwest::Response, Failure> {
+        let path = match (self.0.config.transport, self.0.config.remote) {
+            (TransportType::Sse, _) => "/sse",
+            (_, false) => "/mcp",
+            (_, true) => "/",
+        };
+        let url = self.0.url(&method, &http::Uri::from_static(path));
+        let headers = headers::for_server(headers, &self.0.config, self.0.target.scheme(), None);
+        let asked = self.0.send(method, url, headers, body).await;
+        asked.map(|(_, response)| response)
     }
 }
 
 /// Why there is no answer of the server.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+pub(crate) enum Failure {
     #[error("{0}")]
     Unreachable(reqwest::Error),
     #[error("redirected more than {MOST_REDIRECTS} times")]
@@ -160,7 +207,7 @@ enum Failure {
 }
 
 impl Failure {
-    fn message(&self) -> &'static str {
+    pub(crate) fn message(&self) -> &'static str {
         match self {
             Self::Unreachable(_) => "the server is not reachable",
             Self::TooManyRedirects => "the server redirects in circles",
@@ -231,6 +278,21 @@ impl Shared {
     async fn send(
         &self,
         method: Method,
+        url: Url,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<(Url, reqwest::Response), Failure> {
+        let sent = self.follow(method, url, headers, body).await;
+        match &sent {
+            Err(Failure::Unreachable(_)) => self.seen.store(SEEN_DEAD, Ordering::Relaxed),
+            _ => self.seen.store(SEEN_ALIVE, Ordering::Relaxed),
+        }
+        sent
+    }
+
+    async fn follow(
+        &self,
+        method: Method,
         mut url: Url,
         headers: HeaderMap,
         body: Bytes,
@@ -258,8 +320,16 @@ impl Shared {
     }
 
     /// The server's answer for the client: as it comes, without waiting for its end.
-    fn pass_back(&self, url: Url, prefix: String, response: reqwest::Response) -> Response<Body> {
-        let rewriting = self.config.transport == TransportType::Sse && is_event_stream(response.headers());
+    fn pass_back(
+        &self,
+        url: Url,
+        prefix: String,
+        response: reqwest::Response,
+        drain: Option<&Drain>,
+    ) -> Response<Body> {
+        let rewriting = self.config.transport == TransportType::Sse
+            && is_event_stream(response.headers())
+            && !response.headers().contains_key(CONTENT_ENCODING);
         let response: Response<reqwest::Body> = response.into();
         let (mut head, body) = response.into_parts();
         headers::strip_hop_by_hop(&mut head.headers);
@@ -269,27 +339,24 @@ impl Shared {
             return Response::from_parts(head, Body::boxed(body));
         }
         head.headers.remove(http::header::CONTENT_LENGTH);
+        head.extensions.insert(EndsItself);
         let rewriter = EndpointRewriter::new(url, prefix);
-        let chunks = http_body_util::BodyDataStream::new(body);
-        let stream = stream::unfold(Some((chunks, rewriter)), |state| async move {
-            let (mut chunks, mut rewriter) = state?;
-            loop {
-                let outcome: Result<Bytes, BodyError> = match chunks.next().await? {
-                    Ok(chunk) => rewriter.push(chunk).map_err(Into::into),
-                    Err(error) => Err(error.into()),
-                };
-                match outcome {
-                    Ok(chunk) if chunk.is_empty() => {}
-                    Ok(chunk) => return Some((Ok(chunk), Some((chunks, rewriter)))),
-                    Err(error) => return Some((Err(error), None)),
-                }
-            }
-        });
-        Response::from_parts(head, Body::stream(stream))
+        let stream = SseStream::new(body, rewriter, Arc::clone(&self.streams), drain.cloned());
+        Response::from_parts(head, stream.into_body())
     }
 }
 
-fn is_event_stream(headers: &HeaderMap) -> bool {
+/// Whether `url` is on this machine: then no proxy of the environment stands between.
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        Some(url::Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
+        None => false,
+    }
+}
+
+pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
     headers
         .get(CONTENT_TYPE)
         .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))

@@ -135,13 +135,17 @@ impl Drop for Served {
 }
 
 pub async fn served(bridge: StdioBridge) -> Served {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let stop = CancellationToken::new();
     let options = ServeOptions {
         drain: Duration::from_secs(2),
         ..ServeOptions::default()
     };
+    served_with(bridge, options).await
+}
+
+pub async fn served_with(bridge: StdioBridge, options: ServeOptions) -> Served {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
     let server = tokio::spawn(serve(
         listener,
         bridge.clone().into_router(),

@@ -1,0 +1,218 @@
+//! What the server writes, and whom it is for.
+
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+
+use super::calls::{CallError, Pending, ServerLine, Then};
+use super::core::{Core, count, one_line, splice};
+use super::events::Event;
+use super::link::Link;
+use crate::answer;
+use crate::framer::Frame;
+use crate::jsonrpc::{self, Envelope, Kind, ScanError, Span};
+
+/// A server's request with a longer id is not answered.
+const LONGEST_SERVER_ID: usize = 1024;
+
+impl Core {
+    /// Takes what the server wrote. Never waits.
+    pub(super) fn receive(&self, link: &Link, frame: Frame) {
+        let too_long = CallError::TooLong {
+            limit: self.config.line_limit,
+        };
+        match frame {
+            Frame::Line(line) => self.receive_line(link, line),
+            Frame::TooLong { head } => {
+                tracing::warn!(limit = self.config.line_limit, "a line of the server is too long");
+                count(&self.counters.unusable_lines);
+                self.fail(jsonrpc::ids_at_start(&head), &too_long);
+            }
+            Frame::Skipped { tail } => self.fail(jsonrpc::ids_at_end(&tail), &too_long),
+        }
+    }
+
+    /// Those whose answer cannot be given to them are told.
+    fn fail(&self, ids: Vec<&[u8]>, error: &CallError) {
+        let numbers = ids.into_iter().filter_map(|id| self.number_in(id));
+        for pending in numbers.filter_map(|number| self.calls.remove(number)) {
+            self.unsettled(&pending);
+            let _ = pending.reply.send(Err(error.clone()));
+        }
+    }
+
+    fn receive_line(&self, link: &Link, line: Bytes) {
+        if line.iter().all(u8::is_ascii_whitespace) {
+            return;
+        }
+        let (line, envelope) = match scan_leniently(line) {
+            Ok(message) => message,
+            Err((line, error)) => {
+                count(&self.counters.unusable_lines);
+                tracing::debug!(%error, "a line of the server is not a JSON-RPC message");
+                let mut ids = jsonrpc::ids_at_start(&line);
+                ids.extend(jsonrpc::ids_at_end(&line));
+                let reason = error.to_string();
+                return self.fail(ids, &CallError::Unusable { reason });
+            }
+        };
+        // A carriage return between tokens would end a line of an event stream.
+        let line = if envelope.line_breaks {
+            one_line(&line)
+        } else {
+            line
+        };
+        match envelope.kind() {
+            Kind::Response => self.receive_answer(line, &envelope),
+            Kind::Request => self.answer_server(link, &line, &envelope),
+            Kind::Notification => self.pass_notification(line, &envelope),
+        }
+    }
+
+    fn receive_answer(&self, line: Bytes, envelope: &Envelope) {
+        let pending = self
+            .number_in(envelope.id_in(&line))
+            .and_then(|number| self.calls.remove(number));
+        let Some(pending) = pending else {
+            return count(&self.counters.unknown_answers);
+        };
+        self.settled(&pending, envelope.result.is_some());
+        let id = envelope.id.unwrap_or_default();
+        let answer = self
+            .answers
+            .charge(line)
+            .map_or(Err(CallError::Unread), |line| Ok(ServerLine { line, id }));
+        let _ = pending.reply.send(answer);
+    }
+
+    /// What a call changes here, once the server has answered.
+    fn settled(&self, pending: &Pending, accepted: bool) {
+        let (Then::Subscribe(uri), Some(session)) = (&pending.then, pending.session) else {
+            return;
+        };
+        if self.subscriptions.settle(session, uri, accepted) {
+            self.orphan([uri.clone()]);
+        }
+    }
+
+    /// As [`Core::settled`], for a call that nobody waits for any more: the server may still do what it was asked.
+    pub(super) fn unsettled(&self, pending: &Pending) {
+        let (Then::Subscribe(uri), Some(session)) = (&pending.then, pending.session) else {
+            return;
+        };
+        self.subscriptions.settle(session, uri, false);
+        if pending.written && !self.subscriptions.is_wanted(uri) {
+            self.orphan([uri.clone()]);
+        }
+    }
+
+    /// A request of the server: the proxy answers it, since it does not know for which client it is.
+    fn answer_server(&self, link: &Link, line: &[u8], envelope: &Envelope) {
+        let id = envelope.id_in(line);
+        if id.len() > LONGEST_SERVER_ID {
+            return count(&self.counters.dropped_messages);
+        }
+        let reply: Bytes = if envelope.method_in(line) == b"ping" {
+            [br#"{"jsonrpc":"2.0","id":"#, id, br#","result":{}}"#]
+                .concat()
+                .into()
+        } else {
+            answer::error_message(
+                -32601,
+                "the proxy passes no requests of the server to clients",
+                id,
+            )
+        };
+        if link.urgent.try_send(reply).is_err() {
+            count(&self.counters.dropped_messages);
+        }
+    }
+
+    fn pass_notification(&self, line: Bytes, envelope: &Envelope) {
+        match envelope.method_in(&line) {
+            b"notifications/progress" => self.pass_progress(&line, envelope),
+            b"notifications/tools/list_changed"
+            | b"notifications/resources/list_changed"
+            | b"notifications/prompts/list_changed" => {
+                if let Some(event) = self.event(line) {
+                    self.dropped(self.sessions.broadcast(&event));
+                }
+            }
+            b"notifications/resources/updated" => {
+                let uri = jsonrpc::member(envelope.params_in(&line), "uri").and_then(jsonrpc::text);
+                let listeners = uri.map_or_else(Vec::new, |uri| self.subscriptions.listeners(&uri));
+                if !listeners.is_empty()
+                    && let Some(event) = self.event(line)
+                {
+                    self.dropped(self.sessions.publish(&listeners, &event));
+                }
+            }
+            _ => count(&self.counters.dropped_messages),
+        }
+    }
+
+    fn dropped(&self, messages: usize) {
+        let counter = &self.counters.dropped_messages;
+        counter.fetch_add(messages as u64, Ordering::Relaxed);
+    }
+
+    /// A message as an event, if there is memory for it.
+    fn event(&self, line: Bytes) -> Option<Event> {
+        let event = self.answers.charge(line).map(|line| Event::message([line]));
+        if event.is_none() {
+            count(&self.counters.dropped_messages);
+        }
+        event
+    }
+
+    fn pass_progress(&self, line: &Bytes, envelope: &Envelope) {
+        let params = envelope.params_in(line);
+        let found = jsonrpc::member_span(params, "progressToken").and_then(|span| {
+            let number = self.number_in(span.of(params))?;
+            Some((span, self.calls.progress(number)?))
+        });
+        let Some((span, (events, token))) = found else {
+            return count(&self.counters.dropped_messages);
+        };
+        let start = envelope.params.map_or(0, |params| params.start);
+        let span = Span {
+            start: start + span.start,
+            end: start + span.end,
+        };
+        if let Some(event) = self.event(splice(line, span, &token))
+            && !events.offer(event)
+        {
+            count(&self.counters.dropped_messages);
+        }
+    }
+}
+
+/// Some servers print a marker or colour before a message, or bytes that are no text within one: what stands between
+/// the first and the last brace counts, and such bytes are left out.
+fn scan_leniently(line: Bytes) -> Result<(Bytes, Envelope), (Bytes, ScanError)> {
+    let error = match jsonrpc::scan(&line) {
+        Ok(envelope) => return Ok((line, envelope)),
+        Err(error) => error,
+    };
+    let repaired = matches!(error, ScanError::Encoding { .. });
+    let line = if repaired {
+        line.utf8_chunks()
+            .map(|chunk| chunk.valid())
+            .collect::<String>()
+            .into()
+    } else {
+        line
+    };
+    let (start, end) = (memchr::memchr(b'{', &line), memchr::memrchr(b'}', &line));
+    let inner = match (start, end) {
+        (Some(start), Some(end)) if start < end => line.slice(start..=end),
+        _ => return Err((line, error)),
+    };
+    if inner.len() == line.len() && !repaired {
+        return Err((line, error));
+    }
+    match jsonrpc::scan(&inner) {
+        Ok(envelope) => Ok((inner, envelope)),
+        Err(inner_error) => Err((line, if repaired { inner_error } else { error })),
+    }
+}

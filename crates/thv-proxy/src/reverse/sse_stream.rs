@@ -1,0 +1,204 @@
+//! The event stream of an SSE server on its way to a client.
+//!
+//! The server answers on the stream what was asked by POST, so a proxy that ends has to know what is still owed on it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use http_body_util::BodyDataStream;
+use tokio::sync::Notify;
+
+use super::endpoint::EndpointRewriter;
+use super::event_reader::EventReader;
+use crate::answer::{self, EVENT_HEAD, EVENT_TAIL};
+use crate::body::{Body, BodyError};
+use crate::serve::Drain;
+
+/// Requests that are kept in mind for one stream, and their longest id.
+const MOST_OWED: usize = 4096;
+const LONGEST_ID: usize = 1024;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The streams that are open, by the path and query that their messages are sent to.
+#[derive(Debug, Default)]
+pub(super) struct Streams(Mutex<HashMap<String, Arc<Owed>>>);
+
+/// The ids of the requests that were sent and not answered.
+#[derive(Debug, Default)]
+pub(super) struct Owed {
+    ids: Mutex<HashSet<Bytes>>,
+    changed: Notify,
+}
+
+/// A request that is being sent. Unless [`Owing::accepted`], no answer is expected.
+#[derive(Debug)]
+pub(super) struct Owing {
+    owed: Arc<Owed>,
+    id: Option<Bytes>,
+}
+
+impl Streams {
+    /// Notes that an answer to `id` is expected on the stream whose messages go to `path`.
+    pub(super) fn expect(&self, path: &str, id: &[u8]) -> Option<Owing> {
+        let owed = Arc::clone(lock(&self.0).get(path)?);
+        if id.len() > LONGEST_ID {
+            return None;
+        }
+        let id = Bytes::copy_from_slice(id);
+        {
+            let mut ids = lock(&owed.ids);
+            if ids.len() >= MOST_OWED || !ids.insert(id.clone()) {
+                return None;
+            }
+        }
+        Some(Owing { owed, id: Some(id) })
+    }
+}
+
+impl Owing {
+    /// The server has taken the request.
+    pub(super) fn accepted(mut self) {
+        self.id = None;
+    }
+}
+
+impl Drop for Owing {
+    fn drop(&mut self) {
+        if let Some(id) = &self.id {
+            self.owed.settle(id);
+        }
+    }
+}
+
+impl Owed {
+    fn settle(&self, id: &[u8]) {
+        lock(&self.ids).remove(id);
+        self.changed.notify_one();
+    }
+
+    /// Resolves when nothing is owed. Cancel-safe.
+    async fn nothing(&self) {
+        while !lock(&self.ids).is_empty() {
+            self.changed.notified().await;
+        }
+    }
+
+    fn take(&self) -> Vec<Bytes> {
+        lock(&self.ids).drain().collect()
+    }
+}
+
+/// An entry in [`Streams`].
+struct Registered {
+    streams: Arc<Streams>,
+    path: String,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        lock(&self.streams.0).remove(&self.path);
+    }
+}
+
+/// One stream: rewritten, watched, and ended in order.
+pub(super) struct SseStream {
+    chunks: BodyDataStream<reqwest::Body>,
+    rewriter: EndpointRewriter,
+    reader: EventReader,
+    streams: Arc<Streams>,
+    registered: Option<Registered>,
+    owed: Arc<Owed>,
+    drain: Drain,
+    draining: bool,
+    ended: bool,
+}
+
+impl SseStream {
+    pub(super) fn new(
+        body: reqwest::Body,
+        rewriter: EndpointRewriter,
+        streams: Arc<Streams>,
+        drain: Option<Drain>,
+    ) -> Self {
+        Self {
+            chunks: BodyDataStream::new(body),
+            rewriter,
+            reader: EventReader::new(),
+            streams,
+            registered: None,
+            owed: Arc::default(),
+            drain: drain.unwrap_or_default(),
+            draining: false,
+            ended: false,
+        }
+    }
+
+    pub(super) fn into_body(self) -> Body {
+        Body::stream(stream::unfold(self, |mut state| async move {
+            let item = state.next().await?;
+            Some((item, state))
+        }))
+    }
+
+    async fn next(&mut self) -> Option<Result<Bytes, BodyError>> {
+        while !self.ended {
+            let drain = self.drain.clone();
+            tokio::select! {
+                biased;
+                chunk = self.chunks.next() => match self.take(chunk) {
+                    Ok(out) if out.is_empty() => {}
+                    outcome => return Some(outcome),
+                },
+                () = drain.begun(), if !self.draining => self.draining = true,
+                () = self.owed.nothing(), if self.draining => self.ended = true,
+                () = drain.over(), if self.draining => {
+                    self.ended = true;
+                    return Some(Ok(self.excuses()));
+                }
+            }
+        }
+        None
+    }
+
+    fn take(&mut self, chunk: Option<Result<Bytes, reqwest::Error>>) -> Result<Bytes, BodyError> {
+        let out = match chunk {
+            Some(Ok(chunk)) => self.rewriter.push(chunk).map_err(BodyError::from),
+            Some(Err(error)) => Err(error.without_url().into()),
+            None => {
+                self.ended = true;
+                return Ok(self.rewriter.finish());
+            }
+        };
+        self.ended = out.is_err();
+        let out = out?;
+        if let Some(path) = self.rewriter.take_endpoint() {
+            lock(&self.streams.0).insert(path.clone(), Arc::clone(&self.owed));
+            let streams = Arc::clone(&self.streams);
+            self.registered = Some(Registered { streams, path });
+        }
+        self.reader.push(&out);
+        while let Some(data) = self.reader.next_data() {
+            for id in data.answered() {
+                self.owed.settle(id);
+            }
+        }
+        Ok(out)
+    }
+
+    /// What those are told whose answer did not come in time.
+    fn excuses(&self) -> Bytes {
+        let mut out = Vec::new();
+        for id in self.owed.take() {
+            out.extend_from_slice(EVENT_HEAD);
+            let message = "the proxy ended before the server answered";
+            out.extend_from_slice(&answer::error_message(-32000, message, &id));
+            out.extend_from_slice(EVENT_TAIL);
+        }
+        out.into()
+    }
+}

@@ -1,0 +1,238 @@
+//! A listener, a service, and an orderly end.
+
+mod drain;
+mod stream;
+mod unread;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::ConnectInfo;
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, EXPECT};
+use http::{Method, Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::Service;
+
+use self::drain::UntilDrain;
+pub use self::drain::{Drain, EndsItself};
+use self::stream::Watched;
+pub(crate) use self::unread::Returning;
+use self::unread::Unread;
+use crate::body::{Body, BodyError};
+use crate::error::ProxyError;
+
+/// How long connections may take to say their last when the drain is over.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+/// Descriptors that are left for everything else than connections.
+const OTHER_DESCRIPTORS: u64 = 64;
+
+/// How a listener is served.
+#[derive(Debug, Clone)]
+pub struct ServeOptions {
+    /// How long requests under way may take after the end was asked for: 30 s. Then their connections are closed.
+    pub drain: Duration,
+    /// How long a connection may be without a complete request head, idle ones included: 10 s.
+    pub head_timeout: Duration,
+    /// How long a client may leave unread what is written to it: 30 s. Then its connection is closed.
+    pub write_timeout: Duration,
+    /// Connections at one time: 4,096, or what the process's bound on descriptors allows at two for each. Further ones
+    /// wait in the listener's queue.
+    pub max_connections: usize,
+}
+
+impl Default for ServeOptions {
+    fn default() -> Self {
+        Self {
+            drain: Duration::from_secs(30),
+            head_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(30),
+            max_connections: 4_096,
+        }
+    }
+}
+
+/// As many connections as there are descriptors for: one to the client, one to a server behind it.
+fn connections_for(wanted: usize, descriptors: Option<u64>) -> usize {
+    let fit = descriptors.map_or(u64::MAX, |limit| limit.saturating_sub(OTHER_DESCRIPTORS) / 2);
+    wanted
+        .min(usize::try_from(fit).unwrap_or(usize::MAX))
+        .clamp(1, Semaphore::MAX_PERMITS)
+}
+
+/// A listening socket that was made elsewhere, ready for [`serve`].
+///
+/// # Errors
+/// [`ProxyError::Listener`] when it cannot be registered with the runtime.
+pub fn listener(socket: std::net::TcpListener) -> Result<TcpListener, ProxyError> {
+    socket
+        .set_nonblocking(true)
+        .map_err(|source| ProxyError::Listener { source })?;
+    TcpListener::from_std(socket).map_err(|source| ProxyError::Listener { source })
+}
+
+/// Serves HTTP/1.1 on `listener` until `stop` is cancelled, then takes no more connections, lets requests under way
+/// finish, ends event streams that clients only listen to, and closes what is left after [`ServeOptions::drain`].
+///
+/// When it returns, the port is free and no task of it is left. `service` is an axum router, a
+/// [`ProxyService`](crate::ProxyService), or any other tower service; requests carry the peer's address as axum's
+/// [`ConnectInfo`]. Dropping the future closes everything at once.
+pub async fn serve<S, B>(listener: TcpListener, service: S, options: ServeOptions, stop: CancellationToken)
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<BodyError>,
+{
+    let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let places = Arc::new(Semaphore::new(connections_for(
+        options.max_connections,
+        descriptors,
+    )));
+    let connections = TaskTracker::new();
+    let (over, force) = (CancellationToken::new(), CancellationToken::new());
+    let drain = Drain::new(stop.clone(), over.clone());
+    let close_on_drop = force.clone().drop_guard();
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(options.head_timeout);
+    while let Some((stream, peer, place)) = accept(&listener, &places, &stop).await {
+        let (service, drain, draining) = (service.clone(), drain.clone(), stop.clone());
+        let service = service_fn(move |request| {
+            handle(service.clone(), request, peer, drain.clone(), draining.clone())
+        });
+        let stream = TokioIo::new(Watched::new(stream, options.write_timeout));
+        let connection = builder.serve_connection(stream, service);
+        let (stop, force) = (stop.clone(), force.clone());
+        connections.spawn(async move {
+            let _place = place;
+            let mut connection = pin!(connection);
+            let draining = async {
+                tokio::select! {
+                    outcome = connection.as_mut() => return outcome,
+                    () = stop.cancelled() => {}
+                }
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            };
+            if let Some(Err(error)) = force.run_until_cancelled(draining).await {
+                tracing::debug!(%error, "a connection ended");
+            }
+        });
+    }
+    drop(listener);
+    connections.close();
+    if tokio::time::timeout(options.drain, connections.wait())
+        .await
+        .is_err()
+    {
+        over.cancel();
+        let _ = tokio::time::timeout(LAST_WORDS, connections.wait()).await;
+        tracing::info!(
+            left = connections.len(),
+            "closing connections that did not finish in time"
+        );
+    }
+    drop(close_on_drop);
+    connections.wait().await;
+}
+
+/// One request, from its head to the head of its answer.
+async fn handle<S, B>(
+    service: S,
+    request: Request<Incoming>,
+    peer: SocketAddr,
+    drain: Drain,
+    draining: CancellationToken,
+) -> Result<Response<UntilDrain<B>>, Infallible>
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    let listens = request.method() == Method::GET;
+    // Such a client sends nothing before it is asked to.
+    let waits = request.headers().contains_key(EXPECT);
+    let unread = Unread::default();
+    let mut request = request.map(|body| Body::from(unread.watch(body)));
+    request.extensions_mut().insert(ConnectInfo(peer));
+    if listens {
+        request.extensions_mut().insert(drain);
+    }
+    let response = TowerToHyperService::new(service).call(request).await?;
+    if !waits {
+        unread.discard().await;
+    }
+    let endless =
+        listens && is_event_stream(&response) && response.extensions().get::<EndsItself>().is_none();
+    let end = endless.then(|| Box::pin(draining.cancelled_owned()));
+    Ok(response.map(|body| UntilDrain { body, end }))
+}
+
+/// The next connection and its place; none once the end was asked for.
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+    stop: &CancellationToken,
+) -> Option<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+    let next = async {
+        let place = Arc::clone(places).acquire_owned().await.ok()?;
+        loop {
+            match listener.accept().await {
+                Ok((stream, peer)) => {
+                    // Small answers must not wait for the peer's acknowledgement.
+                    let _ = stream.set_nodelay(true);
+                    return Some((stream, peer, place));
+                }
+                Err(error) => {
+                    // Out of descriptors, or a peer that is gone already: others may be served again soon.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    };
+    stop.run_until_cancelled(next).await.flatten()
+}
+
+fn is_event_stream<B>(response: &Response<B>) -> bool {
+    response
+        .headers()
+        .get(CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_bounded_by_the_descriptors_that_there_are() {
+        for (wanted, descriptors, expected) in [
+            (4096, None, 4096),
+            (4096, Some(1_000_000), 4096),
+            (4096, Some(1024), 480),
+            (4096, Some(256), 96),
+            (10, Some(1024), 10),
+            (4096, Some(20), 1),
+            (0, None, 1),
+        ] {
+            assert_eq!(
+                connections_for(wanted, descriptors),
+                expected,
+                "{wanted} {descriptors:?}"
+            );
+        }
+    }
+}

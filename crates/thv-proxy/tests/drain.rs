@@ -1,0 +1,87 @@
+//! The end of a proxy with calls under way.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Served, finish, read_until, served_with, wire, with_wire};
+use serde_json::json;
+use thv_core::ProxyMode;
+use thv_proxy::{BridgeConfig, ServeOptions, StdioBridge};
+
+fn sse() -> BridgeConfig {
+    BridgeConfig {
+        mode: ProxyMode::Sse,
+        ..BridgeConfig::default()
+    }
+}
+
+async fn connect(served: &Served) -> (reqwest::Response, String) {
+    let mut stream = served.client.get(served.url("/sse")).send().await.unwrap();
+    let mut seen = String::new();
+    read_until(&mut stream, &mut seen, "\n\n").await;
+    let endpoint = seen.split("data: ").nth(1).unwrap().trim().to_owned();
+    (stream, endpoint)
+}
+
+async fn ask(served: &Served, endpoint: &str, id: u32) {
+    let body = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"w"}}"#);
+    let request = served
+        .client
+        .post(endpoint)
+        .header("content-type", "application/json");
+    assert_eq!(finish(request.body(body)).await.status, 202);
+}
+
+/// What still comes on a stream until it ends properly.
+async fn rest(mut stream: reqwest::Response) -> String {
+    let mut seen = String::new();
+    while let Some(chunk) = stream.chunk().await.expect("the stream was cut off") {
+        seen.push_str(std::str::from_utf8(&chunk).unwrap());
+    }
+    seen
+}
+
+#[tokio::test]
+async fn an_sse_stream_ends_when_the_calls_under_way_are_answered() {
+    let (mut served, mut wire) = with_wire(sse()).await;
+    let (ready, ()) = tokio::join!(served.bridge.initialize(), wire.handshake());
+    ready.unwrap();
+    let (stream, endpoint) = connect(&served).await;
+    let (idle, _) = connect(&served).await;
+    ask(&served, &endpoint, 7).await;
+    let asked = wire.next().await.unwrap();
+    served.bridge.end_streams();
+    served.stop.cancel();
+    assert_eq!(rest(idle).await, "", "nothing is owed on it");
+    wire.write(&json!({"jsonrpc": "2.0", "id": asked["id"], "result": "late"}).to_string())
+        .await;
+    let seen = rest(stream).await;
+    assert!(seen.contains("late") && seen.contains(r#""id":7"#), "{seen}");
+    (&mut served.server).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_owed_at_the_end_of_the_drain_is_an_error() {
+    let (io, mut wire) = wire();
+    let options = ServeOptions {
+        drain: Duration::from_millis(200),
+        ..ServeOptions::default()
+    };
+    let mut served = served_with(StdioBridge::new(io, sse()).unwrap(), options).await;
+    let (ready, ()) = tokio::join!(served.bridge.initialize(), wire.handshake());
+    ready.unwrap();
+    let (stream, endpoint) = connect(&served).await;
+    ask(&served, &endpoint, 7).await;
+    wire.next().await.unwrap();
+    served.stop.cancel();
+    let seen = rest(stream).await;
+    assert!(
+        seen.contains("-32000") && seen.contains(r#""id":7"#) && seen.contains("ended before"),
+        "{seen}"
+    );
+    (&mut served.server).await.unwrap();
+    assert_eq!(served.bridge.stats().in_flight, 0);
+}

@@ -1,0 +1,165 @@
+//! Resources that several sessions listen to.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Served, Wire, finish, read_until, with_wire};
+use serde_json::{Value, json};
+use thv_core::ProxyMode;
+use thv_proxy::BridgeConfig;
+
+fn about(method: &str, uri: &str) -> String {
+    json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": {"uri": uri}}).to_string()
+}
+
+async fn listen(served: &Served, session: &str) -> reqwest::Response {
+    let request = served.client.get(served.url("/mcp"));
+    request.header("mcp-session-id", session).send().await.unwrap()
+}
+
+/// Expects a request about `uri` and answers it.
+async fn expect(wire: &mut Wire, method: &str, uri: &str, answer: Value) {
+    let asked = wire.next().await.unwrap();
+    assert_eq!(
+        (&asked["method"], &asked["params"]["uri"]),
+        (&json!(method), &json!(uri))
+    );
+    let mut message = json!({"jsonrpc": "2.0", "id": asked["id"]});
+    message
+        .as_object_mut()
+        .unwrap()
+        .extend(answer.as_object().unwrap().clone());
+    wire.write(&message.to_string()).await;
+}
+
+async fn update(wire: &mut Wire, uri: &str) {
+    let params = json!({ "uri": uri });
+    wire.write(
+        &json!({"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": params}).to_string(),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn updates_reach_those_whose_subscription_the_server_accepted() {
+    let (served, mut wire) = with_wire(BridgeConfig::default()).await;
+    let (alice, ()) = tokio::join!(served.open(), wire.handshake());
+    let bob = served.open().await;
+    let (mut to_alice, mut to_bob) = (listen(&served, &alice).await, listen(&served, &bob).await);
+    let yes = json!({"result": {}});
+    let no = json!({"error": {"code": -1, "message": "no"}});
+    for (session, uri, answer) in [(&alice, "a:é/", &yes), (&bob, "a:é/", &no), (&bob, "b", &yes)] {
+        let (answered, ()) = tokio::join!(
+            served.post(Some(session), about("resources/subscribe", uri)),
+            expect(&mut wire, "resources/subscribe", uri, answer.clone())
+        );
+        assert_eq!(answered.status, 200);
+    }
+    // The same URI, written otherwise.
+    wire.write(
+        r#"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"a:\u00e9\/"}}"#,
+    )
+    .await;
+    update(&mut wire, "b").await;
+    let (mut seen_by_alice, mut seen_by_bob) = (String::new(), String::new());
+    read_until(&mut to_alice, &mut seen_by_alice, "updated").await;
+    read_until(&mut to_bob, &mut seen_by_bob, "updated").await;
+    assert!(
+        seen_by_alice.contains("u00e9") && seen_by_bob.contains(r#""b""#),
+        "{seen_by_bob}"
+    );
+}
+
+#[tokio::test]
+async fn the_server_is_told_when_the_last_one_leaves_however_it_leaves() {
+    let (served, mut wire) = with_wire(BridgeConfig {
+        session_ttl: Duration::from_secs(2),
+        ..BridgeConfig::default()
+    })
+    .await;
+    let yes = json!({"result": {}});
+    let (alice, ()) = tokio::join!(served.open(), wire.handshake());
+    let bob = served.open().await;
+    for session in [&alice, &bob] {
+        let _ = tokio::join!(
+            served.post(Some(session), about("resources/subscribe", "a")),
+            expect(&mut wire, "resources/subscribe", "a", yes.clone())
+        );
+    }
+    // Others still want it: the proxy answers.
+    let left = served.post(Some(&bob), about("resources/unsubscribe", "a")).await;
+    assert!(left.text.contains(r#""result":{}"#), "{}", left.text);
+    let deleting = finish(
+        served
+            .client
+            .delete(served.url("/mcp"))
+            .header("mcp-session-id", &alice),
+    );
+    let (deleted, ()) = tokio::join!(
+        deleting,
+        expect(&mut wire, "resources/unsubscribe", "a", yes.clone())
+    );
+    assert_eq!(deleted.status, 204);
+
+    // A session that nobody uses any more.
+    let carol = served.open().await;
+    let _ = tokio::join!(
+        served.post(Some(&carol), about("resources/subscribe", "c")),
+        expect(&mut wire, "resources/subscribe", "c", yes.clone())
+    );
+    let leaving = expect(&mut wire, "resources/unsubscribe", "c", yes.clone());
+    tokio::time::timeout(Duration::from_secs(20), leaving)
+        .await
+        .expect("the session is forgotten and the server told");
+}
+
+#[tokio::test]
+async fn an_sse_client_that_goes_listens_no_more() {
+    let (served, mut wire) = with_wire(BridgeConfig {
+        mode: ProxyMode::Sse,
+        ..BridgeConfig::default()
+    })
+    .await;
+    let (ready, ()) = tokio::join!(served.bridge.initialize(), wire.handshake());
+    ready.unwrap();
+    let mut stream = served.client.get(served.url("/sse")).send().await.unwrap();
+    let mut seen = String::new();
+    read_until(&mut stream, &mut seen, "\n\n").await;
+    let endpoint = seen.split("data: ").nth(1).unwrap().trim().to_owned();
+    let posting = served
+        .client
+        .post(endpoint)
+        .header("content-type", "application/json")
+        .body(about("resources/subscribe", "a"));
+    let yes = json!({"result": {}});
+    let (posted, ()) = tokio::join!(
+        finish(posting),
+        expect(&mut wire, "resources/subscribe", "a", yes.clone())
+    );
+    assert_eq!(posted.status, 202);
+    read_until(&mut stream, &mut seen, r#""result":{}"#).await;
+    update(&mut wire, "a").await;
+    read_until(&mut stream, &mut seen, "updated").await;
+    drop(stream);
+    let leaving = expect(&mut wire, "resources/unsubscribe", "a", yes);
+    tokio::time::timeout(Duration::from_secs(20), leaving)
+        .await
+        .expect("the server is told");
+}
+
+#[tokio::test]
+async fn a_uri_without_end_is_refused() {
+    let (served, mut wire) = with_wire(BridgeConfig::default()).await;
+    let (session, ()) = tokio::join!(served.open(), wire.handshake());
+    let refused = served
+        .post(Some(&session), about("resources/subscribe", &"x".repeat(3000)))
+        .await;
+    assert!(
+        refused.status == 400 && refused.text.contains("2048 bytes"),
+        "{}",
+        refused.text
+    );
+}

@@ -55,7 +55,7 @@ pub use permission_profile::{
     InboundPermissions, NetworkPermissions, OutboundPermissions, PermissionProfile,
 };
 pub use publish::{InvalidPublish, PublishSpec};
-pub use record::{ExtraKeys, FieldError};
+pub use record::{ExtraKeys, FieldError, WithoutCredentials};
 pub use run_config::{
     AuditConfig, AwsStsConfig, DEFAULT_CALLBACK_PORT, EnvVarSpec, HeaderForwardConfig, HeaderSpec,
     IgnoreConfig, IsolationIntent, MAX_DOCUMENT_SIZE, MiddlewareConfig, Normalization, OidcConfig,

@@ -300,8 +300,13 @@ pub(crate) fn same_key(found: &str, key: &str) -> bool {
     found.len() >= key.len() && found.chars().map(fold).eq(key.chars().map(fold))
 }
 
-/// Shows what of URLs (or image references) is no credential: not who asks, and not the query.
-pub(crate) struct WithoutCredentials<'a>(pub(crate) &'a str);
+/// Shows what of a URL (or an image reference) is no credential: not who asks, and not the query.
+///
+/// ```
+/// let shown = format!("{:?}", thv_core::WithoutCredentials("https://me:pw@a.example/mcp?key=s3cret"));
+/// assert_eq!(shown, "\"https://…@a.example/mcp?…\"");
+/// ```
+pub struct WithoutCredentials<'a>(pub &'a str);
 
 impl fmt::Debug for WithoutCredentials<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

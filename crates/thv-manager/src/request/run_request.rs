@@ -8,7 +8,7 @@ use thv_runtime::RuntimeKind;
 
 /// What a user asks `run` for. Everything that is not said has the default of the command line.
 ///
-/// Values of the environment and of headers are hidden from `Debug`.
+/// Arguments, values of the environment and of headers, and credentials in URLs are hidden from `Debug`.
 #[derive(Clone, Default)]
 pub struct RunRequest {
     /// An image reference, an `http(s)://` URL, `exec:///abs/program`, `uvx://package` or `npx://package`.
@@ -84,7 +84,7 @@ impl fmt::Debug for RunRequest {
                 .collect()
         };
         f.debug_struct("RunRequest")
-            .field("server", &self.server)
+            .field("server", &thv_core::WithoutCredentials(&self.server))
             .field("name", &self.name)
             .field("runtime", &self.runtime)
             .field("transport", &self.transport)
@@ -107,7 +107,8 @@ mod tests {
             args: vec!["--password=s3cret".into()],
             ..RunRequest::new("mcp/time")
         };
-        let text = format!("{request:?}");
+        let remote = RunRequest::new("https://s3cret@a.example/mcp?key=s3cret");
+        let text = format!("{request:?} {remote:?}");
         assert!(!text.contains("s3cret") && text.contains("TOKEN"), "{text}");
     }
 }

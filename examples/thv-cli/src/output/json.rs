@@ -37,6 +37,6 @@ impl Object {
 
 impl From<Object> for Json {
     fn from(object: Object) -> Self {
-        Self::Object(object.0)
+        object.0.into_iter().collect()
     }
 }

@@ -17,16 +17,21 @@ fn main() -> ExitCode {
     match Cli::read(std::env::args_os()) {
         Ok(cli) => run(&cli),
         Err(Refused::NoEffect(text)) => fail(&text),
-        Err(Refused::Usage(error)) => {
-            // Help goes to standard output, the rest to standard error; a closed stream is nobody's failure.
-            let _ = error.print();
-            match error.kind() {
-                ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-                    ExitCode::SUCCESS
-                }
-                _ => ExitCode::FAILURE,
+        // Help that nobody asked for by name goes to standard output too; a closed stream is nobody's failure.
+        Err(Refused::Usage(error)) => match error.kind() {
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                let _ = output::print(&error.render().to_string());
+                ExitCode::SUCCESS
             }
-        }
+            kind => {
+                let _ = error.print();
+                if kind == ErrorKind::DisplayHelp {
+                    ExitCode::SUCCESS
+                } else {
+                    ExitCode::FAILURE
+                }
+            }
+        },
     }
 }
 

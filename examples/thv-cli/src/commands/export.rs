@@ -1,11 +1,10 @@
 //! `thv export`.
 
-use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::process::ExitCode;
 
 use thv::core::WorkloadName;
+use thv::state::atomic;
 
 use super::{Done, Failure, manager};
 use crate::cli::{ExportArgs, ExportFormat};
@@ -26,19 +25,10 @@ pub(super) async fn run(args: &ExportArgs) -> Done {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Its values may be confidential: nobody else reads the file.
+/// Its values may be confidential: nobody else reads the file, also where another one was before.
 fn write(path: &Path, text: &str) -> std::io::Result<()> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o750)
-            .create(folder)?;
+        atomic::create_folder(folder, 0o750)?;
     }
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)?;
-    file.write_all(text.as_bytes())
+    atomic::replace(path, ".thv-export-", text.as_bytes())
 }

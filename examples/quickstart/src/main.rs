@@ -88,9 +88,9 @@ async fn live(runtime: &str) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let manager = manager(folder.path())?;
     let name = WorkloadName::new(format!("quickstart-{}", std::process::id()))?;
-    let done = until_interrupted(story(&manager, &name, &server, runtime)).await;
+    let done = until_interrupted(Box::pin(story(&manager, &name, &server, runtime))).await;
     // Also a story that broke off leaves nothing behind, and its own error is the one that counts.
-    let cleaned = until_interrupted(clean(&manager, &name, &server)).await;
+    let cleaned = until_interrupted(Box::pin(clean(&manager, &name, &server))).await;
     match (done, cleaned) {
         (Err(error), Err(other)) => {
             eprintln!("Cleaning up failed too: {}", with_causes(&*other));

@@ -66,13 +66,13 @@ pub(super) async fn read(runtime: &dyn Runtime, which: &InstanceRef, mark: &Mark
 /// Those at the end that were written after the start, where they have a time, and else are among the last `written` bytes.
 fn of_this_life(lines: &[LogLine], started: Option<Timestamp>, written: Option<u64>) -> &[LogLine] {
     let mut room = written.unwrap_or(u64::MAX);
-    let belongs = |line: &&LogLine| match (line.time, started) {
-        (Some(time), Some(started)) => time >= started,
-        _ => {
-            let fits = room > 0;
-            room = room.saturating_sub(line.line.len() as u64 + 1);
-            fits
+    let belongs = |line: &&LogLine| {
+        if let (Some(time), Some(started)) = (line.time, started) {
+            return time >= started;
         }
+        let fits = room > 0;
+        room = room.saturating_sub(line.line.len() as u64 + 1);
+        fits
     };
     let count = lines.iter().rev().take_while(belongs).count();
     &lines[lines.len() - count..]

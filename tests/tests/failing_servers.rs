@@ -171,7 +171,9 @@ async fn a_start_in_the_foreground_that_fails_says_why_and_leaves_nothing() {
     let failed = run_script(&machine, &name, script, &["--foreground"])
         .await
         .failed();
-    failed.says([&*name, "code 6", "no luck today"]);
+    let failed = failed.says([&*name, "code 6", "no luck today"]);
+    assert_eq!(failed.stderr.matches("no luck today").count(), 1, "{failed}");
+    assert!(!failed.stderr.contains("ERROR"), "{failed}");
     assert_eq!(machine.workload(&name).await.status, WorkloadStatus::Error);
     machine.assert_nothing_lives(&[]);
     let failed = machine.thv(["start", &name, "--foreground"]).await.failed();

@@ -304,6 +304,41 @@ async fn a_package_is_run_by_its_runner_when_that_is_said() {
 }
 
 #[tokio::test]
+async fn a_package_is_run_by_the_real_npx() {
+    let Some(_) = node() else { return };
+    let machine = Machine::new();
+    let name = machine.name("npx");
+    // What the preparation of tests has fetched is not fetched again.
+    let home = std::env::var("HOME").unwrap_or_default();
+    let cache = format!("npm_config_cache={home}/.npm");
+    let run = [
+        "run",
+        "npx://@modelcontextprotocol/server-everything",
+        "--name",
+        &name,
+        "--runtime",
+        "local",
+        "--transport",
+        "stdio",
+        "--env",
+        &cache,
+        "--env",
+        "npm_config_prefer_offline=true",
+        "--wait=100s",
+        "--",
+        "stdio",
+    ];
+    machine.thv(run).await.ok();
+    let workload = machine.workload(&name).await;
+    let client = Client::connect(&workload.url).await;
+    let answer = client.call("echo", json!({ "message": "hello" })).await;
+    assert_eq!(answer, "Echo: hello");
+    client.close().await;
+    machine.thv(["rm", &name]).await.ok();
+    machine.assert_nothing_lives(&[workload.port]);
+}
+
+#[tokio::test]
 async fn a_package_whose_runner_is_not_there_is_said() {
     let mut machine = Machine::new();
     machine.set("PATH", machine.dirs().home.clone());

@@ -189,6 +189,20 @@ async fn what_is_exported_runs_again_and_nobody_else_reads_it() {
     let read = |path: &Path| std::fs::read_to_string(path).expect("a file");
     assert_eq!(read(&first), read(&second));
 
+    // A link stays one, and a pipe is written to.
+    let link = machine.folder().join("link.json");
+    std::os::unix::fs::symlink(&second, &link).expect("a link");
+    machine.thv(["export", &name, text(&link)]).await.ok();
+    assert!(std::fs::symlink_metadata(&link).is_ok_and(|it| it.is_symlink()));
+    let pipe = machine.folder().join("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::from(0o600)).expect("a pipe");
+    let reading = tokio::task::spawn_blocking({
+        let pipe = pipe.clone();
+        move || std::fs::read_to_string(pipe)
+    });
+    machine.thv(["export", &name, text(&pipe)]).await.ok();
+    assert_eq!(reading.await.expect("no panic").expect("a pipe"), read(&first));
+
     machine.thv(["rm", &name]).await.ok();
     machine
         .thv(["run", "--from-config", text(&first), "--wait=1m"])
@@ -214,7 +228,8 @@ async fn a_configuration_file_runs_in_the_foreground() {
     machine.thv(["export", &name, text(&file)]).await.ok();
     machine.thv(["rm", &name]).await.ok();
     for (flags, end, left) in [
-        (&["--keep"][..], None, Some(WorkloadStatus::Stopped)),
+        (&[][..], None, Some(WorkloadStatus::Stopped)),
+        (&["--keep"], None, Some(WorkloadStatus::Stopped)),
         (&["--keep"], Some(Signal::TERM), Some(WorkloadStatus::Stopped)),
         (&[], Some(Signal::INT), None),
     ] {

@@ -1,5 +1,6 @@
 //! `thv export`.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -9,6 +10,9 @@ use thv::state::atomic;
 use super::{Done, Failure, manager};
 use crate::cli::{ExportArgs, ExportFormat};
 use crate::output;
+
+/// How the temporary file beside it begins.
+const PREFIX: &str = ".thv-export-";
 
 pub(super) async fn run(args: &ExportArgs) -> Done {
     if args.format == ExportFormat::K8s {
@@ -25,10 +29,20 @@ pub(super) async fn run(args: &ExportArgs) -> Done {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Its values may be confidential: nobody else reads the file, also where another one was before.
+/// Its values may be confidential: nobody else reads the file, also where another one was before. What is there and is no
+/// file (a pipe, a terminal) is written to, not replaced.
 fn write(path: &Path, text: &str) -> std::io::Result<()> {
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        atomic::create_folder(folder, 0o750)?;
+    match std::fs::metadata(path) {
+        Ok(there) if there.is_file() => atomic::replace(&path.canonicalize()?, PREFIX, text.as_bytes()),
+        Ok(_) => std::fs::OpenOptions::new()
+            .write(true)
+            .open(path)?
+            .write_all(text.as_bytes()),
+        Err(_) => {
+            if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+                atomic::create_folder(folder, 0o750)?;
+            }
+            atomic::replace(path, PREFIX, text.as_bytes())
+        }
     }
-    atomic::replace(path, ".thv-export-", text.as_bytes())
 }

@@ -36,9 +36,13 @@ impl Launcher for Here {
 }
 
 impl Here {
+    fn has_launched(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     /// Resolves when the supervisor has ended, by itself or by somebody's wish.
     async fn ended(&self) {
-        let states = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let states = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(mut states) = states {
             while states.changed().await.is_ok() {}
         }
@@ -62,7 +66,13 @@ pub(super) async fn run_config(
     };
     let up = tokio::select! {
         up = Box::pin(manager.run_config(config, runtime, run)) => up?,
-        () = cancel.cancelled() => return cancelled(&manager, &name, &options).await,
+        () = cancel.cancelled() => {
+            // What is there under this name is not ours to delete before that.
+            if !here.has_launched() {
+                return Err(Failure::new("interrupted before it was launched"));
+            }
+            return cancelled(&manager, &name, &options).await;
+        }
     };
     told(&up);
     tokio::select! {
@@ -77,8 +87,15 @@ async fn cancelled(
     options: &ForegroundOptions,
 ) -> Result<ForegroundEnd, Failure> {
     manager.shutdown(ShutdownMode::Stop).await?;
-    if options.keep {
-        return Ok(ForegroundEnd::Stopped);
+    let details = match manager.status(name).await {
+        Err(Error::NotFound { .. }) => return Ok(ForegroundEnd::Deleted),
+        other => other?,
+    };
+    match details.workload.status {
+        WorkloadStatus::Running | WorkloadStatus::Starting => return Ok(ForegroundEnd::TakenOver),
+        // A stop by somebody else is also told by a signal, and deletes nothing.
+        _ if options.keep || !details.desired_running => return Ok(ForegroundEnd::Stopped),
+        _ => {}
     }
     manager.delete(name, StopOptions::default()).await?;
     Ok(ForegroundEnd::Deleted)

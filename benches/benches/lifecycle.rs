@@ -1,21 +1,27 @@
-//! What the manager adds to a workload's life: run to first answer, stop, start and remove, each beside the runtime's own
-//! calls doing the same for a server with the same image or program.
+//! What the manager adds to a workload's life: run to first answer, stop, start and remove, each beside the least that
+//! does the same. That is a process with pipes for a program of this host, and the engine's own API for a container.
 //!
-//! `cargo bench -p thv-benches --bench lifecycle`; with `THV_BENCH_IMAGE=<image of the echo server>` also on Docker.
+//! `cargo bench -p thv-benches --bench lifecycle`; containers where an engine answers at `THV_TEST_SOCKET`.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
-use std::path::PathBuf;
-use std::process::Command;
+use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use serde_json::json;
 use thv::core::{Dirs, Env, WorkloadName};
 use thv::manager::{Manager, RunOptions, RunRequest, StartOptions, StopOptions, WaitFor};
-use thv::proxy::{BackendIo, BridgeConfig, StdioBridge};
-use thv::runtime::{DeploySpec, Expect, InstanceRef, RuntimeKind, StopOptions as RuntimeStop};
+use thv::runtime::RuntimeKind;
+use thv_benches::engine::Engine;
+use thv_benches::{median, programs};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::process::{Child, Command};
 
 const ROUNDS: usize = 10;
 const STEPS: [&str; 4] = ["run", "stop", "start", "rm"];
+
+type Life = [Duration; 4];
 
 #[tokio::main]
 async fn main() {
@@ -24,63 +30,72 @@ async fn main() {
     for needed in [&dirs.home, &dirs.temp] {
         std::fs::create_dir_all(needed).expect("a folder");
     }
-    let env = Env::from_vars(std::env::vars_os().filter(|(name, _)| name == "PATH"));
-    let manager = thv::manager_in(dirs, env)
+    let engine = Engine::find().await;
+    let host = engine
+        .as_ref()
+        .map(|engine| format!("unix://{}", engine.socket().display()));
+    let env = std::env::vars_os().filter(|(name, _)| name == "PATH");
+    let env = env.chain(host.map(|host| ("DOCKER_HOST".into(), host.into())));
+    let manager = thv::manager_in(dirs, Env::from_vars(env))
         .and_then(|builder| builder.launcher_id("bench").build())
         .expect("a manager");
-    let server = format!("exec://{}", echo_server().display());
-    compare(&manager, "local", &server, &[]).await;
-    compare(&manager, "local", &server, &["--ignore-sigterm"]).await;
-    if let Ok(image) = std::env::var("THV_BENCH_IMAGE") {
-        compare(&manager, "docker", &image, &[]).await;
+    let program = programs::release("echo-server", "echo-server");
+    let server = format!("exec://{}", program.display());
+    for args in [&[][..], &["--ignore-sigterm"]] {
+        let mut lives = Lives::default();
+        for round in 0..ROUNDS {
+            let managed = managed_life(&manager, "local", &server, args, round).await;
+            lives.add(managed, process_life(&program, args).await);
+        }
+        lives.print(&format!("local {}", args.join(" ")), "process");
     }
-}
-
-/// The release build of the example server.
-fn echo_server() -> PathBuf {
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--release", "-p", "echo-server"])
-        .status()
-        .expect("cargo");
-    assert!(built.success(), "the echo server is built");
-    let target = std::env::current_exe().expect("this program's path");
-    target
-        .ancestors()
-        .nth(2)
-        .expect("target/release")
-        .join("echo-server")
-}
-
-async fn compare(manager: &Manager, runtime: &str, server: &str, args: &[&str]) {
-    println!("\n{runtime} {}", args.join(" "));
-    println!("{:>6}  {:>10}  {:>10}  {:>6}", "", "manager", "runtime", "ratio");
-    let (mut ours, mut bare) = (vec![Vec::new(); 4], vec![Vec::new(); 4]);
+    let Some(engine) = engine else {
+        println!("\nno engine: no containers");
+        return;
+    };
+    let tag = std::process::id().to_string();
+    let image = engine
+        .import(&programs::static_echo(), "localhost/thv-bench-echo", &tag)
+        .await;
+    let mut lives = Lives::default();
     for round in 0..ROUNDS {
-        let managed = managed_life(manager, runtime, server, args, round).await;
-        let plain = plain_life(manager, runtime, server, args, round).await;
+        let managed = managed_life(&manager, "docker", &image, &[], round).await;
+        lives.add(managed, container_life(&engine, &image, round).await);
+    }
+    lives.print("docker", "engine API");
+    engine.remove_image(&image).await;
+}
+
+#[derive(Default)]
+struct Lives {
+    managed: [Vec<Duration>; 4],
+    bare: [Vec<Duration>; 4],
+}
+
+impl Lives {
+    fn add(&mut self, managed: Life, bare: Life) {
         for step in 0..STEPS.len() {
-            ours[step].push(managed[step]);
-            bare[step].push(plain[step]);
+            self.managed[step].push(managed[step]);
+            self.bare[step].push(bare[step]);
         }
     }
-    for (step, (ours, bare)) in STEPS.iter().zip(ours.into_iter().zip(bare)) {
-        let (ours, bare) = (median(ours), median(bare));
-        println!(
-            "{step:>6}  {:>8.1}ms  {:>8.1}ms  {:>6.2}",
-            ours.as_secs_f64() * 1e3,
-            bare.as_secs_f64() * 1e3,
-            ours.as_secs_f64() / bare.as_secs_f64()
-        );
+
+    fn print(self, title: &str, reference: &str) {
+        println!("\n{title}");
+        println!("{:>6}  {:>10}  {reference:>10}  {:>6}", "", "manager", "ratio");
+        for (step, (managed, bare)) in STEPS.iter().zip(self.managed.into_iter().zip(self.bare)) {
+            let (managed, bare) = (median(managed), median(bare));
+            println!(
+                "{step:>6}  {:>8.1}ms  {:>8.1}ms  {:>6.2}",
+                managed.as_secs_f64() * 1e3,
+                bare.as_secs_f64() * 1e3,
+                managed.as_secs_f64() / bare.as_secs_f64()
+            );
+        }
     }
 }
 
-async fn managed_life(
-    manager: &Manager,
-    runtime: &str,
-    server: &str,
-    args: &[&str],
-    round: usize,
-) -> [Duration; 4] {
+async fn managed_life(manager: &Manager, runtime: &str, server: &str, args: &[&str], round: usize) -> Life {
     let name: WorkloadName = format!("bench-{}-{round}", std::process::id())
         .parse()
         .expect("a name");
@@ -116,55 +131,71 @@ async fn managed_life(
     [run, stop, start, began.elapsed()]
 }
 
-/// Deploy, attach, `initialize`; close the input and stop; the same again; remove.
-async fn plain_life(
-    manager: &Manager,
-    runtime: &str,
-    server: &str,
-    args: &[&str],
-    round: usize,
-) -> [Duration; 4] {
-    let runtime = manager
-        .runtimes()
-        .get(&RuntimeKind::new(runtime))
-        .expect("the runtime");
-    let name: WorkloadName = format!("bench-plain-{}-{round}", std::process::id())
-        .parse()
-        .expect("a name");
-    let mut spec = DeploySpec::new(name.clone(), server);
-    spec.command = args.iter().map(ToString::to_string).collect();
-    let which = InstanceRef::named(name);
-    let mut times = [Duration::ZERO; 4];
-    for (step, stop_too) in [(0, true), (2, false)] {
-        let began = Instant::now();
-        let deployed = runtime.deploy(&spec).await.expect("deploy");
-        spec.expect = Expect::Instance(deployed.instance.id);
-        let io = runtime.attach(&which).await.expect("attach");
-        let bridge = StdioBridge::new(
-            BackendIo {
-                reader: io.stdout,
-                writer: io.stdin,
-            },
-            BridgeConfig::default(),
-        )
-        .expect("a bridge");
-        bridge.initialize().await.expect("initialize");
-        times[step] = began.elapsed();
-        let began = Instant::now();
-        bridge.shutdown().await;
-        if stop_too {
-            runtime.stop(&which, RuntimeStop::default()).await.expect("stop");
-            times[1] = began.elapsed();
-        } else {
-            runtime.stop(&which, RuntimeStop::default()).await.expect("stop");
-            runtime.remove(&which).await.expect("remove");
-            times[3] = began.elapsed();
-        }
-    }
-    times
+fn initialize() -> String {
+    let hello = json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+        "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": { "name": "bench", "version": "1" } } });
+    hello.to_string()
 }
 
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort_unstable();
-    times[times.len() / 2]
+/// Start it and have `initialize` answered; close its input and wait for its end; the same again. There is nothing to remove.
+async fn process_life(program: &Path, args: &[&str]) -> Life {
+    let began = Instant::now();
+    let child = start(program, args).await;
+    let run = began.elapsed();
+    let began = Instant::now();
+    stop(child).await;
+    let stopped = began.elapsed();
+    let began = Instant::now();
+    let child = start(program, args).await;
+    let started = began.elapsed();
+    let began = Instant::now();
+    stop(child).await;
+    [run, stopped, started, began.elapsed()]
+}
+
+async fn start(program: &Path, args: &[&str]) -> Child {
+    let mut child = Command::new(program)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("it starts");
+    let message = initialize() + "\n";
+    let input = child.stdin.as_mut().expect("it is piped");
+    input.write_all(message.as_bytes()).await.expect("written");
+    let mut answer = String::new();
+    let output = child.stdout.as_mut().expect("it is piped");
+    BufReader::new(output)
+        .read_line(&mut answer)
+        .await
+        .expect("an answer");
+    assert!(answer.contains("serverInfo"), "{answer}");
+    child
+}
+
+async fn stop(mut child: Child) {
+    drop(child.stdin.take());
+    child.wait().await.expect("it ends");
+}
+
+/// Create, attach, start and have `initialize` answered; close its input and stop it; attach and start again; stop and
+/// remove.
+async fn container_life(engine: &Engine, image: &str, round: usize) -> Life {
+    let name = format!("thv-bench-plain-{}-{round}", std::process::id());
+    let began = Instant::now();
+    let container = engine.create(&name, image).await;
+    let stream = container.start(&initialize()).await;
+    let run = began.elapsed();
+    let began = Instant::now();
+    container.stop(stream).await;
+    let stopped = began.elapsed();
+    let began = Instant::now();
+    let stream = container.start(&initialize()).await;
+    let started = began.elapsed();
+    let began = Instant::now();
+    container.stop(stream).await;
+    container.remove().await;
+    [run, stopped, started, began.elapsed()]
 }

@@ -1,16 +1,27 @@
-//! `list` of many workloads beside the least that it must do: read and parse their three files each.
+//! `list` of many workloads beside the least that it must do: read and parse their files, three each and a fourth for
+//! those that run.
+//!
+//! A half of them runs, up to 500: copies of one real workload, whose process and proxy all of them name. Both runtimes
+//! are asked; the engine's part is there where an engine answers at `THV_TEST_SOCKET`.
 //!
 //! `cargo bench -p thv-benches --bench list`
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
-use std::path::Path;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use thv::core::{Dirs, Env, RunConfig};
-use thv::manager::{ListOptions, Manager};
+use thv::core::{Dirs, Env, RunConfig, TransportType, WorkloadStatus};
+use thv::manager::{ListOptions, Manager, RunOptions, RunRequest, ShutdownMode, WaitFor};
+use thv_benches::engine::Engine;
+use thv_benches::{median, programs};
 
 const RUNS: usize = 15;
+/// Each holds a lock, and a process has so many files.
+const MOST_RUNNING: usize = 500;
+/// The workload that the others are copies of.
+const TEMPLATE: &str = "the-template-of-all";
 
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -18,54 +29,127 @@ fn main() {
         .enable_all()
         .build()
         .expect("a runtime");
+    let engine = runtime.block_on(Engine::find());
+    let asked = if engine.is_some() {
+        "docker and local"
+    } else {
+        "local; no engine"
+    };
+    println!("runtimes: {asked}");
     println!(
-        "{:>9}  {:>10}  {:>10}  {:>6}",
-        "workloads", "list", "bare", "ratio"
+        "{:>9}  {:>7}  {:>10}  {:>10}  {:>6}",
+        "workloads", "running", "list", "bare", "ratio"
     );
+    let server = programs::release("echo-server", "echo-server");
     for count in [1, 100, 1_000, 10_000] {
         let folder = tempfile::tempdir().expect("a folder");
         let dirs = Dirs::under(folder.path());
-        write(&dirs, count);
-        let manager = manager(&dirs);
+        let manager = manager(&dirs, engine.as_ref());
+        runtime.block_on(run_template(&manager, &dirs, &server));
+        let running = (count / 2).min(MOST_RUNNING);
+        write_stopped(&dirs, count - running);
+        let _owners = copy_running(&dirs, running);
+        check(&runtime, &manager, running + 1);
         let (mut list, mut bare) = (Vec::new(), Vec::new());
         // In turn, so that a machine that changes its speed changes both.
         for _ in 0..RUNS {
             list.push(time(|| {
-                let all = ListOptions {
-                    all: true,
-                    ..ListOptions::default()
-                };
-                let outcome = runtime.block_on(manager.list(all)).expect("a list");
-                assert_eq!(outcome.workloads.len(), count);
+                assert!(
+                    runtime
+                        .block_on(manager.list(all()))
+                        .expect("a list")
+                        .workloads
+                        .len()
+                        > count
+                );
             }));
-            bare.push(time(|| assert_eq!(read_and_parse(&dirs), 3 * count)));
+            bare.push(time(|| assert!(read_and_parse(&dirs) >= 3 * count + running)));
         }
         let (list, bare) = (median(list), median(bare));
         println!(
-            "{count:>9}  {:>8.2}ms  {:>8.2}ms  {:>6.2}",
+            "{count:>9}  {running:>7}  {:>8.2}ms  {:>8.2}ms  {:>6.2}",
             list.as_secs_f64() * 1e3,
             bare.as_secs_f64() * 1e3,
             list.as_secs_f64() / bare.as_secs_f64()
         );
+        runtime
+            .block_on(manager.shutdown(ShutdownMode::Stop))
+            .expect("an end");
     }
 }
 
-/// Only files: no engine is asked.
-fn manager(dirs: &Dirs) -> Manager {
-    thv::manager_in(dirs.clone(), Env::default())
-        .and_then(|builder| {
-            builder
-                .runtimes(thv::runtime::Runtimes::new())
-                .launcher_id("bench")
-                .build()
-        })
+fn all() -> ListOptions {
+    ListOptions {
+        all: true,
+        ..ListOptions::default()
+    }
+}
+
+/// With the runtimes that the command line has.
+fn manager(dirs: &Dirs, engine: Option<&Engine>) -> Manager {
+    let socket = engine.map_or_else(
+        || dirs.temp.join("no-engine.sock"),
+        |engine| engine.socket().to_owned(),
+    );
+    let vars = [
+        ("DOCKER_HOST", format!("unix://{}", socket.display())),
+        ("PATH", std::env::var("PATH").unwrap_or_default()),
+    ];
+    thv::manager_in(dirs.clone(), Env::from_vars(vars))
+        .and_then(|builder| builder.launcher_id("bench").build())
         .expect("a manager")
 }
 
-fn write(dirs: &Dirs, count: usize) {
-    for folder in [dirs.runconfigs(), dirs.lifecycle(), dirs.statuses()] {
-        std::fs::create_dir_all(folder).expect("a folder");
+async fn run_template(manager: &Manager, dirs: &Dirs, server: &Path) {
+    for needed in [&dirs.home, &dirs.temp] {
+        std::fs::create_dir_all(needed).expect("a folder");
     }
+    let mut request = RunRequest::new(format!("exec://{}", server.display()));
+    request.name = Some(TEMPLATE.to_owned());
+    request.transport = Some(TransportType::Stdio);
+    request.runtime = Some("local".into());
+    let options = RunOptions {
+        wait: WaitFor::Ready(Duration::from_mins(1)),
+        ..RunOptions::default()
+    };
+    Box::pin(manager.run(request, options)).await.expect("it runs");
+}
+
+/// The copies that are made do run, as far as `list` can see.
+fn check(runtime: &tokio::runtime::Runtime, manager: &Manager, running: usize) {
+    let listed = runtime.block_on(manager.list(all())).expect("a list").workloads;
+    let found = listed.iter().filter(|it| it.status == WorkloadStatus::Running);
+    assert!(found.count() >= running, "the copies do not run");
+}
+
+fn folders(dirs: &Dirs) -> [PathBuf; 4] {
+    let lifecycle = dirs.lifecycle();
+    [
+        dirs.runconfigs(),
+        dirs.statuses(),
+        lifecycle.join("instances"),
+        lifecycle,
+    ]
+}
+
+/// Copies the template's files under other names, and holds what a proxy holds.
+fn copy_running(dirs: &Dirs, count: usize) -> Vec<File> {
+    let mut owners = Vec::new();
+    for number in 0..count {
+        let name = format!("running-{number}");
+        for folder in folders(dirs) {
+            let text = std::fs::read_to_string(folder.join(format!("{TEMPLATE}.json"))).expect("a file");
+            std::fs::write(folder.join(format!("{name}.json")), text.replace(TEMPLATE, &name))
+                .expect("a file");
+        }
+        let owner = File::create(dirs.lifecycle().join(format!("{name}.owner"))).expect("a file");
+        owner.lock().expect("a lock");
+        owners.push(owner);
+    }
+    owners
+}
+
+fn write_stopped(dirs: &Dirs, count: usize) {
     let example = include_bytes!("../../crates/thv-core/tests/data/stdio-container.json");
     let config = RunConfig::from_json(example).expect("the example").to_json();
     let status = "{\n  \"status\": \"stopped\",\n  \"created_at\": \"2026-08-21T10:12:13Z\",\n  \"updated_at\": \
@@ -75,8 +159,8 @@ fn write(dirs: &Dirs, count: usize) {
         "ready":"36d50200023df9c7c06f5836eff91a6ad1586a3ee9131aa6751c34e0e754437f","status_file":{"before":null,
         "after":null},"last":{"status":"stopped","context":"","process_id":0}}"#;
     for number in 0..count {
-        let name = format!("workload-{number}");
-        let put = |folder: std::path::PathBuf, text: &str| {
+        let name = format!("stopped-{number}");
+        let put = |folder: PathBuf, text: &str| {
             std::fs::write(folder.join(format!("{name}.json")), text).expect("a file");
         };
         put(dirs.runconfigs(), &config.replace("everything", &name));
@@ -89,11 +173,13 @@ fn read_and_parse(dirs: &Dirs) -> usize {
     let parse = |path: &Path| -> serde_json::Value {
         serde_json::from_slice(&std::fs::read(path).expect("a file")).expect("JSON")
     };
-    [dirs.runconfigs(), dirs.lifecycle(), dirs.statuses()]
+    let entries = folders(dirs);
+    entries
         .iter()
         .flat_map(|folder| std::fs::read_dir(folder).expect("a folder"))
-        .map(|entry| parse(&entry.expect("an entry").path()))
-        .filter(serde_json::Value::is_object)
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+        .filter(|path| parse(path).is_object())
         .count()
 }
 
@@ -101,9 +187,4 @@ fn time(work: impl FnOnce()) -> Duration {
     let began = Instant::now();
     work();
     began.elapsed()
-}
-
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort_unstable();
-    times[times.len() / 2]
 }

@@ -1,1 +1,15 @@
-//! Benchmarks of the project; each bench target is one comparison.
+//! What benchmarks share; each bench target is one comparison.
+
+pub mod engine;
+pub mod programs;
+
+use std::time::Duration;
+
+/// The one in the middle.
+///
+/// # Panics
+/// When there is none.
+pub fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}

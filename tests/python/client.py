@@ -1,4 +1,5 @@
-"""The official MCP client, through the proxy: client.py URL (streamable HTTP), or client.py --sse URL.
+"""The official MCP client, through the proxy: client.py URL (streamable HTTP), client.py --sse URL, or
+client.py --reconnect URL COMMAND... with a command that restarts the server meanwhile.
 
 Speaks to the echo server, and says on one line what it found. Any surprise is an exception.
 """
@@ -59,8 +60,25 @@ async def sse(url: str) -> str:
         return f"sse {await exercise(session)}"
 
 
+async def reconnect(url: str, command: list[str]) -> str:
+    """A session that is open while the server is restarted, and one more from the same process afterwards."""
+    async with streamable_http_client(url) as streams, ClientSession(*streams[:2]) as before:
+        await before.initialize()
+        first = text(await before.call_tool("whoami", {}))
+        restart = await asyncio.create_subprocess_exec(*command)
+        assert await restart.wait() == 0, command
+        async with streamable_http_client(url) as streams, ClientSession(*streams[:2]) as after:
+            await after.initialize()
+            await exercise(after)
+            second = text(await after.call_tool("whoami", {}))
+            assert first != second, (first, second)
+    return "reconnected"
+
+
 async def main() -> None:
-    if sys.argv[1] == "--sse":
+    if sys.argv[1] == "--reconnect":
+        print(await reconnect(sys.argv[2], sys.argv[3:]))
+    elif sys.argv[1] == "--sse":
         print(await sse(sys.argv[2]))
     else:
         print(await streamable(sys.argv[1]), await newest(sys.argv[1]))

@@ -23,6 +23,24 @@ pub fn echo_server() -> &'static Path {
     PATH.get_or_init(|| folder().join("echo-server"))
 }
 
+/// The example that tells the whole life of a server.
+///
+/// # Panics
+/// When it does not build.
+pub fn quickstart() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| built(&["quickstart"]).join("quickstart"))
+}
+
+/// The example that embeds the manager.
+///
+/// # Panics
+/// When it does not build.
+pub fn embed() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| built(&["embed"]).join("embed"))
+}
+
 /// The workspace.
 pub(crate) fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -37,38 +55,34 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
-/// Where the programs are, once they are up to date. A test executable is at `<target>/<profile>/deps/<name>`.
+/// Where the programs that all tests need are, once they are up to date.
 fn folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    FOLDER.get_or_init(|| {
-        let test = std::env::current_exe().expect("a test knows its path");
-        let folder = test
-            .parent()
-            .and_then(Path::parent)
-            .expect("a test is below the target folder");
-        let profile = match folder.file_name().and_then(|name| name.to_str()) {
-            Some("debug") | None => "dev",
-            Some(profile) => profile,
-        };
-        let target = folder
-            .parent()
-            .expect("a profile is a folder of the target folder");
-        let status = cargo()
-            .args([
-                "build",
-                "--quiet",
-                "--package",
-                "thv-cli",
-                "--package",
-                "echo-server",
-                "--profile",
-                profile,
-            ])
-            .arg("--target-dir")
-            .arg(target)
-            .status()
-            .expect("cargo runs");
-        assert!(status.success(), "the programs under test do not build");
-        folder.to_owned()
-    })
+    FOLDER.get_or_init(|| built(&["thv-cli", "echo-server"]))
+}
+
+/// Brings packages up to date and gives the folder of their programs. A test executable is at
+/// `<target>/<profile>/deps/<name>`.
+fn built(packages: &[&str]) -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows its path");
+    let folder = test
+        .parent()
+        .and_then(Path::parent)
+        .expect("a test is below the target folder");
+    let profile = match folder.file_name().and_then(|name| name.to_str()) {
+        Some("debug") | None => "dev",
+        Some(profile) => profile,
+    };
+    let target = folder
+        .parent()
+        .expect("a profile is a folder of the target folder");
+    let status = cargo()
+        .args(["build", "--quiet", "--profile", profile])
+        .args(packages.iter().flat_map(|package| ["--package", package]))
+        .arg("--target-dir")
+        .arg(target)
+        .status()
+        .expect("cargo runs");
+    assert!(status.success(), "{packages:?} do not build");
+    folder.to_owned()
 }

@@ -41,7 +41,7 @@ impl Drop for Passing {
             .drain(..)
         {
             // Not worth failing for: it is in nobody's way.
-            let _ = delete(&self.socket, &format!("/images/{image}?force=true"));
+            let _ = ask(&self.socket, "DELETE", &format!("/images/{image}?force=true"));
         }
     }
 }
@@ -121,6 +121,29 @@ impl Docker {
         self.load(&Image::new(version), reference).await;
     }
 
+    /// What the engine answers to a path of its API, such as `/networks`.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub async fn get(&self, path: &str) -> String {
+        let (socket, path) = (self.socket.clone(), path.to_owned());
+        let asking = tokio::task::spawn_blocking(move || ask(&socket, "GET", &path));
+        asking.await.expect("no panic").expect("the engine answers")
+    }
+
+    /// Nothing on the engine has this name: no container and no network.
+    ///
+    /// # Panics
+    /// When something has.
+    pub async fn assert_gone(&self, name: &str) {
+        let left = self.instance(name).await;
+        assert!(left.is_none(), "a container is left: {left:?}");
+        for path in ["/networks", "/containers/json?all=true", "/volumes"] {
+            let all = self.get(path).await;
+            assert!(!all.contains(name), "{path} still has {name}: {all}");
+        }
+    }
+
     /// This image goes with the test.
     pub fn passes(&self, reference: &str) {
         let mut images = self.passing.images.lock().unwrap_or_else(PoisonError::into_inner);
@@ -166,8 +189,10 @@ impl Docker {
 }
 
 /// One request to the engine, without an async runtime.
-fn delete(socket: &Path, path: &str) -> std::io::Result<()> {
+fn ask(socket: &Path, method: &str, path: &str) -> std::io::Result<String> {
     let mut stream = UnixStream::connect(socket)?;
-    stream.write_all(format!("DELETE {path} HTTP/1.0\r\nhost: engine\r\n\r\n").as_bytes())?;
-    stream.read_to_end(&mut Vec::new()).map(drop)
+    stream.write_all(format!("{method} {path} HTTP/1.0\r\nhost: engine\r\n\r\n").as_bytes())?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
 }

@@ -36,7 +36,7 @@ mod upstream;
 
 mod eventually;
 
-pub use binaries::{echo_server, thv};
+pub use binaries::{echo_server, embed, quickstart, thv};
 pub use client::Client;
 pub use docker::{Docker, docker};
 pub use events::SseSession;

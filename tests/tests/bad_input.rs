@@ -20,6 +20,7 @@ async fn assert_untouched(machine: &Machine) {
         dirs.statuses(),
         dirs.pids(),
         dirs.lifecycle().join("instances"),
+        dirs.lifecycle().join("logs"),
     ] {
         let left: Vec<_> = std::fs::read_dir(&folder)
             .into_iter()
@@ -200,18 +201,31 @@ async fn a_configuration_that_is_not_one_is_refused() {
     let named = |name: &str| {
         json!({ "schema_version": "v0.1.0", "image": echo(), "name": name, "transport": "stdio" }).to_string()
     };
-    for text in [
-        String::new(),
-        "[]".to_owned(),
-        "{".to_owned(),
-        r#"{ "schema_version": "v9", "image": 7 }"#.to_owned(),
-        named("../x"),
-        named("a\0b"),
-        "[".repeat(100_000),
+    for (text, message) in [
+        (String::new(), "unexpected end"),
+        ("[]".to_owned(), "expected an object, found an array"),
+        ("{".to_owned(), "line 1, column 2: expected a key"),
+        (
+            r#"{ "image": 7 }"#.to_owned(),
+            "image: expected a string, found a number",
+        ),
+        (
+            r#"{ "image": "a", "transport": "pigeon" }"#.to_owned(),
+            "unknown transport \"pigeon\"",
+        ),
+        (
+            named("../x"),
+            "invalid workload name \"../x\": a name has only letters",
+        ),
+        (
+            named("a\0b"),
+            "invalid workload name \"a\\0b\": a name has only letters",
+        ),
+        ("[".repeat(100_000), "nested too deeply"),
     ] {
         std::fs::write(&file, &text).expect("a temporary file");
         let output = machine.thv(["run", "--from-config", path]).await.failed();
-        assert!(output.stderr.contains("Error:"), "{text:.40}: {output}");
+        output.says(["Error:", message]);
     }
     assert_untouched(&machine).await;
 }

@@ -86,8 +86,10 @@ async fn the_official_python_client_speaks_with_stdio_and_streamable_http_server
             found.stdout.contains("echo") && found.stdout.contains("negotiated"),
             "{found}"
         );
-        machine.thv(["restart", &name]).await.ok();
-        python_client(&machine, &venv, &[&url]).await.ok();
+        let thv = thv_tests::thv().to_str().expect("a checkout has a plain path");
+        let restart = ["--reconnect", &url, thv, "restart", &name, "--wait=1m"];
+        let found = python_client(&machine, &venv, &restart).await.ok();
+        assert!(found.stdout.contains("reconnected"), "{found}");
     }
 }
 

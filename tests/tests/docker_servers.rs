@@ -12,11 +12,6 @@ async fn version(machine: &Machine, name: &str) -> String {
     version
 }
 
-async fn assert_gone(docker: &Docker, name: &str) {
-    let left = docker.instance(name).await;
-    assert!(left.is_none(), "a container is left: {left:?}");
-}
-
 async fn lives_its_whole_life(docker: &Docker, transport: &str) {
     let machine = Machine::with_docker(docker);
     let name = machine.name(transport);
@@ -34,6 +29,15 @@ async fn lives_its_whole_life(docker: &Docker, transport: &str) {
     assert_eq!(instance.labels["team"], "a");
     assert_eq!(instance.labels["toolhive-transport"], transport);
 
+    let status = machine
+        .thv(["status", &name, "--format", "json"])
+        .await
+        .ok()
+        .json();
+    let pid_file = machine.dirs().pids().join(format!("toolhive-{name}.pid"));
+    let pid = std::fs::read_to_string(&pid_file).expect("a PID file");
+    assert_eq!(pid.trim(), status["thv"]["proxy_pid"].to_string());
+
     let client = Client::connect(&workload.url).await;
     assert!(client.tools().await.contains(&"echo".to_owned()));
     assert_eq!(client.call("env", json!({ "name": "GIVEN" })).await, "1");
@@ -48,6 +52,7 @@ async fn lives_its_whole_life(docker: &Docker, transport: &str) {
 
     machine.thv(["stop", &name]).await.ok();
     machine.assert_nothing_lives(&[workload.port]);
+    assert!(!pid_file.exists(), "a stale PID is somebody else's one day");
     assert_eq!(machine.workload(&name).await.status, WorkloadStatus::Stopped);
     assert_ne!(
         docker.instance(&name).await.map(|it| it.state),
@@ -64,7 +69,7 @@ async fn lives_its_whole_life(docker: &Docker, transport: &str) {
 
     machine.thv(["rm", &name]).await.ok();
     machine.assert_nothing_lives(&[workload.port]);
-    assert_gone(docker, &name).await;
+    docker.assert_gone(&name).await;
     assert_eq!(machine.find(&name).await, None);
 }
 
@@ -94,7 +99,7 @@ async fn an_sse_image_is_proxied() {
         "protocolVersion": "2024-11-05", "capabilities": {}, "clientInfo": { "name": "test", "version": "1" } } });
     assert!(session.ask(&hello).await["result"]["serverInfo"].is_object());
     machine.thv(["rm", &name]).await.ok();
-    assert_gone(&docker, &name).await;
+    docker.assert_gone(&name).await;
 }
 
 #[tokio::test]
@@ -117,7 +122,7 @@ async fn a_container_that_ends_at_once_fails_run_and_is_not_left() {
         assert_eq!(workload.status, WorkloadStatus::Error, "{workload:?}");
         assert!(workload.status_context.contains("code 3"), "{workload:?}");
         machine.assert_nothing_lives(&[workload.port]);
-        assert_gone(&docker, &name).await;
+        docker.assert_gone(&name).await;
     }
 }
 
@@ -134,14 +139,25 @@ async fn an_image_that_does_not_exist_leaves_nothing() {
         .failed()
         .says([image.as_str()]);
     assert_eq!(machine.find(&name).await, None);
-    assert_gone(&docker, &name).await;
+    docker.assert_gone(&name).await;
     machine.assert_nothing_lives(&[]);
-    for folder in [machine.dirs().runconfigs(), machine.dirs().statuses()] {
-        let left: Vec<_> = std::fs::read_dir(&folder)
-            .into_iter()
-            .flatten()
-            .flatten()
+    let dirs = machine.dirs();
+    let lifecycle = dirs.lifecycle();
+    for folder in [
+        dirs.runconfigs(),
+        dirs.statuses(),
+        dirs.pids(),
+        dirs.proxy_logs(),
+        lifecycle.clone(),
+        lifecycle.join("logs"),
+    ] {
+        let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+        let left: Vec<_> = entries
             .map(|it| it.path())
+            .filter(|it| {
+                it.file_name()
+                    .is_some_and(|file| file.to_string_lossy().contains(&*name))
+            })
             .collect();
         assert!(left.is_empty(), "left behind: {left:?}");
     }
@@ -151,12 +167,15 @@ async fn an_image_that_does_not_exist_leaves_nothing() {
 async fn a_name_that_the_engine_cannot_take_is_refused_before_anything_is_touched() {
     let Some(docker) = docker().await else { return };
     let machine = Machine::with_docker(&docker);
-    for name in ["x", "_under"] {
+    for (name, rule) in [
+        ("x", "a container's name has at least two characters"),
+        ("_under", "a container's name starts with a letter or a digit"),
+    ] {
         machine
             .thv(["run", docker.image(), "--name", name])
             .await
             .failed()
-            .says([name, "name"]);
+            .says([&*format!("cannot take the name \"{name}\""), rule]);
         assert_eq!(machine.find(name).await, None);
         machine.assert_nothing_lives(&[]);
     }

@@ -111,7 +111,7 @@ async fn ends(child: &mut Child) -> ExitStatus {
 
 #[tokio::test]
 async fn a_signal_ends_and_deletes_what_runs_in_the_foreground() {
-    for end in [Signal::INT, Signal::TERM] {
+    for end in [Signal::INT, Signal::TERM, Signal::QUIT] {
         let machine = Machine::new();
         let name = machine.name("foreground");
         let (mut child, port) = foreground(&machine, &name, &[]).await;

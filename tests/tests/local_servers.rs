@@ -242,6 +242,117 @@ async fn a_package_runs_on_the_host_only_when_that_is_said() {
     assert_eq!(machine.workloads().await, [], "nothing was kept");
 }
 
+/// A stand-in for a package runner: it notes how it was called, and is the echo server.
+fn stand_in(folder: &Path, name: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let path = folder.join(name);
+    let script = format!(
+        "#!/bin/sh\necho \"$@\" > {}.called\nexec {}\n",
+        path.display(),
+        echo_server().display()
+    );
+    std::fs::write(&path, script).expect("a file");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("a mode");
+}
+
+#[tokio::test]
+async fn a_package_is_run_by_its_runner_when_that_is_said() {
+    let mut machine = Machine::new();
+    let folder = machine.folder().join("runners");
+    std::fs::create_dir(&folder).expect("a folder");
+    let inherited = std::env::var_os("PATH").unwrap_or_default();
+    let paths = [folder.clone()]
+        .into_iter()
+        .chain(std::env::split_paths(&inherited));
+    machine.set("PATH", std::env::join_paths(paths).expect("a path"));
+    for (runner, package, called) in [
+        (
+            "npx",
+            "npx://@scope/a-server@1.2",
+            "-y @scope/a-server@1.2 --flag",
+        ),
+        ("uvx", "uvx://a-server", "a-server --flag"),
+    ] {
+        stand_in(&folder, runner);
+        let name = machine.name(runner);
+        let run = [
+            "run",
+            package,
+            "--name",
+            &name,
+            "--runtime",
+            "local",
+            "--transport",
+            "stdio",
+        ];
+        machine
+            .thv(run.iter().chain(&["--wait=1m", "--", "--flag"]))
+            .await
+            .ok();
+        let noted = std::fs::read_to_string(folder.join(format!("{runner}.called")));
+        assert_eq!(noted.expect("it was called").trim(), called);
+        let workload = machine.workload(&name).await;
+        assert_eq!(workload.package, package);
+        let client = Client::connect(&workload.url).await;
+        assert_eq!(client.call("echo", json!({ "text": "hello" })).await, "hello");
+        client.close().await;
+        // Started again it is found again.
+        machine.thv(["restart", &name, "--wait=1m"]).await.ok();
+        machine.thv(["rm", &name]).await.ok();
+        machine.assert_nothing_lives(&[workload.port]);
+    }
+}
+
+#[tokio::test]
+async fn a_package_is_run_by_the_real_npx() {
+    let Some(_) = node() else { return };
+    let machine = Machine::new();
+    let name = machine.name("npx");
+    // What the preparation of tests has fetched is not fetched again.
+    let home = std::env::var("HOME").unwrap_or_default();
+    let cache = format!("npm_config_cache={home}/.npm");
+    let run = [
+        "run",
+        "npx://@modelcontextprotocol/server-everything",
+        "--name",
+        &name,
+        "--runtime",
+        "local",
+        "--transport",
+        "stdio",
+        "--env",
+        &cache,
+        "--env",
+        "npm_config_prefer_offline=true",
+        "--wait=100s",
+        "--",
+        "stdio",
+    ];
+    machine.thv(run).await.ok();
+    let workload = machine.workload(&name).await;
+    let client = Client::connect(&workload.url).await;
+    let answer = client.call("echo", json!({ "message": "hello" })).await;
+    assert_eq!(answer, "Echo: hello");
+    client.close().await;
+    machine.thv(["rm", &name]).await.ok();
+    machine.assert_nothing_lives(&[workload.port]);
+}
+
+#[tokio::test]
+async fn a_package_whose_runner_is_not_there_is_said() {
+    let mut machine = Machine::new();
+    machine.set("PATH", machine.dirs().home.clone());
+    for (runner, package) in [("npx", "npx://a-server"), ("uvx", "uvx://a-server")] {
+        let name = machine.name(runner);
+        machine
+            .thv(["run", package, "--name", &name, "--runtime", "local"])
+            .await
+            .failed()
+            .says([runner]);
+        machine.assert_nothing_lives(&[]);
+    }
+}
+
 #[tokio::test]
 async fn the_environment_of_a_server_is_a_base_and_what_was_given() {
     let mut machine = Machine::new();

@@ -1,7 +1,7 @@
-//! The echo server as a static binary, and as an image made of nothing else.
+//! The echo server as a static binary.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use crate::cargo::{cargo, run};
 
@@ -39,30 +39,5 @@ pub(crate) fn build(root: &Path) -> Result<PathBuf, String> {
         Ok(binary)
     } else {
         Err(format!("{} was not built", binary.display()))
-    }
-}
-
-/// Builds it, imports it as an image named `tag` and gives the image's id.
-pub(crate) fn import(root: &Path, tag: &str) -> Result<String, String> {
-    let binary = build(root)?;
-    let folder = binary.parent().unwrap_or(root);
-    let mut tar = Command::new("tar")
-        .args(["--create", "--owner=0", "--group=0", "--directory"])
-        .arg(folder)
-        .arg("echo-server")
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(|error| format!("cannot run tar: {error}"))?;
-    let archive = tar.stdout.take().map_or_else(Stdio::null, Stdio::from);
-    let id = crate::cargo::output(
-        Command::new("docker")
-            .args(["import", "--change", r#"ENTRYPOINT ["/echo-server"]"#, "-", tag])
-            .stdin(archive),
-    )?;
-    let status = tar.wait().map_err(|error| format!("tar: {error}"))?;
-    if status.success() {
-        Ok(id.trim().to_owned())
-    } else {
-        Err(format!("tar: {status}"))
     }
 }

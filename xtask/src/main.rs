@@ -18,7 +18,6 @@ Usage: cargo xtask TASK
   features        `cargo check` of each crate alone, with its default features, without and with all of them
   package         `cargo package` of each crate that is published
   static-echo     builds the echo server as a static binary and prints its path
-  echo-image TAG  imports it as an image through `docker` (which honours DOCKER_HOST) and prints the image's id
 ";
 
 fn main() -> ExitCode {
@@ -30,7 +29,6 @@ fn main() -> ExitCode {
         ["features"] => features::run(&root),
         ["package"] => package::run(&root),
         ["static-echo"] => echo::build(&root).map(|path| say(&path.display().to_string())),
-        ["echo-image", tag] => echo::import(&root, tag).map(|id| say(&id)),
         ["-h" | "--help" | "help"] => {
             say(HELP.trim_end());
             Ok(())

@@ -64,6 +64,8 @@ pub(crate) fn run(root: &Path) -> Result<(), String> {
         complaints.extend(unreached(member));
     }
     complaints.extend(commands(root, &members));
+    complaints.extend(quoted(root));
+    complaints.extend(embedding(root));
     for file in sources(&members) {
         let text = std::fs::read_to_string(&file).unwrap_or_default();
         let name = file.strip_prefix(root).unwrap_or(&file).display().to_string();
@@ -225,6 +227,46 @@ fn commands(root: &Path, members: &[Member]) -> Vec<String> {
     complaints
 }
 
+/// Files and verbs that the documents quote in commands, and that are not there.
+fn quoted(root: &Path) -> Vec<String> {
+    let verbs =
+        std::fs::read_to_string(root.join("examples/thv-cli/tests/snapshots/command_line__help.snap"));
+    let verbs = verbs.unwrap_or_default();
+    let mut complaints = Vec::new();
+    for document in ["README.md", "CONTRIBUTING.md"] {
+        let text = std::fs::read_to_string(root.join(document)).unwrap_or_default();
+        for word in text.split([' ', '`', '(', ')', ',', '\n', ';']) {
+            let is_ours = [".ci/", "scripts/", "examples/", "crates/", "tests/"]
+                .iter()
+                .any(|folder| word.starts_with(folder));
+            if is_ours && !root.join(word.trim_end_matches(['.', ':'])).exists() {
+                complaints.push(format!("{document}: there is no {word}"));
+            }
+        }
+        let commands = text.lines().filter_map(|line| line.strip_prefix("$ thv "));
+        for verb in commands.filter_map(|line| line.split(' ').next()) {
+            let is_there = |line: &str| line.split_whitespace().next() == Some(verb);
+            if !verb.starts_with('-') && !verbs.lines().any(is_there) {
+                complaints.push(format!("{document}: there is no verb {verb:?}"));
+            }
+        }
+    }
+    complaints
+}
+
+/// The whole application that the documents promise in under 40 lines.
+fn embedding(root: &Path) -> Option<String> {
+    let file = "examples/embed/src/main.rs";
+    let text = std::fs::read_to_string(root.join(file)).unwrap_or_default();
+    let lines = text.lines().count();
+    if lines == 0 || lines >= 40 {
+        return Some(format!("{file} has {lines} lines: promised are 1 to 39"));
+    }
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap_or_default();
+    let said = format!("a whole application in {lines} lines");
+    (!readme.contains(&said)).then(|| format!("README.md does not say {said:?}"))
+}
+
 /// Words that have no place in the repository. Joined here so that this file passes its own check.
 fn words(name: &str, text: &str) -> Vec<String> {
     let forbidden = [
@@ -336,6 +378,45 @@ mod tests {
             commands(root.path(), &[made_up]),
             ["README.md: there is no package \"gone\""]
         );
+    }
+
+    #[test]
+    fn a_quoted_file_or_verb_that_is_not_there_is_found() {
+        let root = tempfile::tempdir().expect("a folder");
+        let write = |name: &str, text: &str| {
+            let path = root.path().join(name);
+            std::fs::create_dir_all(path.parent().expect("a folder")).expect("written");
+            std::fs::write(path, text).expect("written");
+        };
+        write(
+            "examples/thv-cli/tests/snapshots/command_line__help.snap",
+            "Commands:\n  run   Run\n",
+        );
+        write("scripts/engine", "");
+        write("README.md", "`scripts/engine docker start`\n$ thv run x\n");
+        assert!(quoted(root.path()).is_empty(), "{:?}", quoted(root.path()));
+        write("README.md", "see scripts/gone.\n$ thv walk x\n");
+        assert_eq!(
+            quoted(root.path()),
+            [
+                "README.md: there is no scripts/gone.",
+                "README.md: there is no verb \"walk\""
+            ]
+        );
+    }
+
+    #[test]
+    fn an_example_that_grew_is_found() {
+        let root = tempfile::tempdir().expect("a folder");
+        let source = root.path().join("examples/embed/src");
+        std::fs::create_dir_all(&source).expect("written");
+        std::fs::write(root.path().join("README.md"), "a whole application in 39 lines").expect("written");
+        std::fs::write(source.join("main.rs"), "//\n".repeat(39)).expect("written");
+        assert_eq!(embedding(root.path()), None);
+        for lines in [0, 38, 40] {
+            std::fs::write(source.join("main.rs"), "//\n".repeat(lines)).expect("written");
+            assert!(embedding(root.path()).is_some(), "{lines}");
+        }
     }
 
     #[test]

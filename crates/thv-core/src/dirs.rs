@@ -30,7 +30,7 @@ pub struct Dirs {
 #[non_exhaustive]
 pub enum DirsError {
     /// Neither `HOME` nor a home directory was given.
-    #[error("HOME is not set: set it, or set XDG_CONFIG_HOME, XDG_DATA_HOME and XDG_STATE_HOME and HOME")]
+    #[error("HOME is not set, or is no absolute path: set it to the folder that holds your files")]
     NoHome,
 }
 

@@ -130,6 +130,7 @@ impl Manager {
                     name: name.clone(),
                     url: config.client_url("127.0.0.1").unwrap_or_default(),
                     ready,
+                    context: String::new(),
                     already_running: false,
                     notices,
                 });

@@ -82,13 +82,11 @@ impl Manager {
         drop(op);
         let ready = match outcome(&name, &mut states, wait).await {
             Err(Error::NotReady { waited, detail, .. }) => {
-                let status = self.parts.status.read(&name).await?.status;
-                let detail = match status
-                    .map(|file| file.status_context)
-                    .filter(|context| !context.is_empty())
-                {
-                    Some(context) => format!("{detail}: {context}"),
-                    None => detail,
+                let context = self.starting_context(&name).await?;
+                let detail = if context.is_empty() {
+                    detail
+                } else {
+                    format!("{detail}: {context}")
                 };
                 return Err(Error::NotReady {
                     name: name.to_string(),
@@ -98,10 +96,16 @@ impl Manager {
             }
             other => other?,
         };
+        let context = if ready {
+            String::new()
+        } else {
+            self.starting_context(&name).await?
+        };
         Ok(RunOutcome {
             url: config.client_url("127.0.0.1").unwrap_or_default(),
             name,
             ready,
+            context,
             already_running: false,
             notices,
         })
@@ -117,6 +121,13 @@ impl Manager {
         if let Err(error) = undo.await {
             tracing::error!(workload = %name, error = %with_causes(&error), "what a failed launch left");
         }
+    }
+
+    /// What is known of a workload that is still starting.
+    pub(crate) async fn starting_context(&self, name: &WorkloadName) -> Result<String> {
+        let status = self.parts.status.read(name).await?.status;
+        let starting = status.filter(|file| file.status == WorkloadStatus::Starting);
+        Ok(starting.map(|file| file.status_context).unwrap_or_default())
     }
 
     pub(crate) async fn launch_failed(&self, name: &WorkloadName, op: &OpGuard, error: &Error) -> Result<()> {

@@ -20,6 +20,11 @@ use crate::{Error, Result};
 /// How long a child may take to say that it owns the workload.
 const HELLO: Duration = Duration::from_secs(5);
 
+/// How much of a server's line an error shows; ten of them fit into one report, whatever their characters.
+const LONGEST_LINE: usize = 500;
+/// How much is said where a report does not fit.
+const SHORT_REASON: usize = 2000;
+
 /// The environment variable that marks a detached proxy, as ToolHive does.
 pub(crate) const DETACHED_ENV: &str = "TOOLHIVE_DETACHED";
 
@@ -327,14 +332,38 @@ impl Parent {
             LaunchState::Ready => Report::Ready,
             LaunchState::Failed { reason, last_lines } => Report::Failed {
                 reason: reason.clone(),
-                last_lines: last_lines.clone(),
+                last_lines: last_lines.iter().map(|line| cut_line(line)).collect(),
             },
             LaunchState::Ended => Report::Ended,
         };
-        if let Ok(bytes) = serde_json::to_vec(&report) {
-            // The parent may have gone: then nobody needs to know.
-            let _ = self.channel.send(&bytes, &[]);
+        if let Err(error) = self.send(&report)
+            && let Report::Failed { reason, .. } = report
+        {
+            // The parent may have gone: then nobody needs to know. Or it was too much: then the reason is worth most.
+            tracing::debug!(%error, "a report was not sent");
+            let short = Report::Failed {
+                reason: cut(&reason, SHORT_REASON),
+                last_lines: Vec::new(),
+            };
+            let _ = self.send(&short);
         }
+    }
+
+    fn send(&self, report: &Report) -> std::io::Result<()> {
+        let bytes = serde_json::to_vec(report)?;
+        self.channel.send(&bytes, &[]).map_err(std::io::Error::other)
+    }
+}
+
+/// A server's line as an error shows it.
+pub(crate) fn cut_line(line: &str) -> String {
+    cut(line, LONGEST_LINE)
+}
+
+fn cut(text: &str, longest: usize) -> String {
+    match text.char_indices().nth(longest) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
     }
 }
 
@@ -410,7 +439,7 @@ fn last_lines_of(log: &std::path::Path) -> Vec<String> {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     };
     let text = read().unwrap_or_default();
-    let lines: Vec<_> = text.lines().map(str::to_owned).collect();
+    let lines: Vec<_> = text.lines().map(cut_line).collect();
     lines[lines.len().saturating_sub(10)..].to_vec()
 }
 
@@ -453,5 +482,30 @@ mod tests {
             Detached::new("/bin/thv", []).check(&env).unwrap_err().code(),
             "unsupported"
         );
+    }
+
+    /// What the parent hears of a failure.
+    async fn heard(reason: String, last_lines: Vec<String>) -> Option<Report> {
+        let (theirs, channel) = Channel::pair().unwrap();
+        Parent { channel }.report(&LaunchState::Failed { reason, last_lines });
+        next_report(&theirs.into_async().unwrap()).await
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_heard_however_much_the_server_wrote() {
+        // A control character is six bytes of JSON.
+        let lines = vec!["\u{1}".repeat(100_000); 10];
+        let Some(Report::Failed { reason, last_lines }) = heard("it ended".into(), lines).await else {
+            panic!("nothing was heard");
+        };
+        assert_eq!((reason.as_str(), last_lines.len()), ("it ended", 10));
+        assert_eq!(last_lines[0].chars().count(), LONGEST_LINE + 1);
+
+        let too_much = heard("ü".repeat(100_000), vec!["a line".into()]).await;
+        let Some(Report::Failed { reason, last_lines }) = too_much else {
+            panic!("nothing was heard");
+        };
+        assert!(reason.starts_with("üü") && reason.ends_with('…'));
+        assert!(last_lines.is_empty());
     }
 }

@@ -30,11 +30,8 @@ impl Manager {
             if WorkloadName::new(name.as_str()).is_err() {
                 mark_misnamed(&mut view.workload.status_context);
             }
-            if view.should_run && !options.all && does_not_run(view.workload.status) {
-                outcome.warnings.push(format!(
-                    "\"{}\" should run and does not ({}): {}",
-                    view.workload.name, view.workload.status, view.workload.status_context
-                ));
+            if view.should_run && !options.all {
+                outcome.warnings.extend(trouble(&view.workload));
             }
             let wanted = (options.all || view.workload.status.is_listed_by_default())
                 && options
@@ -216,9 +213,23 @@ fn mark_misnamed(context: &mut String) {
     };
 }
 
-/// Neither shown by a plain list nor on its way there.
-fn does_not_run(status: WorkloadStatus) -> bool {
-    !status.is_listed_by_default() && status != WorkloadStatus::Starting
+/// What a plain list, which does not show it, says of a workload that should run. On its way up it is no trouble, unless
+/// something came in between.
+fn trouble(workload: &Workload) -> Option<String> {
+    let Workload {
+        name,
+        status,
+        status_context: context,
+        ..
+    } = workload;
+    match status {
+        status if status.is_listed_by_default() => None,
+        WorkloadStatus::Starting if context.is_empty() => None,
+        WorkloadStatus::Starting => Some(format!("\"{name}\" is still starting: {context}")),
+        _ => Some(format!(
+            "\"{name}\" should run and does not ({status}): {context}"
+        )),
+    }
 }
 
 fn parse(name: &DocumentName, document: thv_state::Result<Vec<u8>>) -> Result<RunConfig> {

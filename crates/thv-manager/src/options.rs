@@ -81,6 +81,8 @@ pub struct RunOutcome {
     pub url: String,
     /// Whether it answered `initialize`; otherwise it is still starting.
     pub ready: bool,
+    /// While it is still starting: what came in between, such as why its server ended; may be empty.
+    pub context: String,
     /// It ran already and nothing was done.
     pub already_running: bool,
     /// What the user should know, one line each (such as "network is not isolated").

@@ -60,7 +60,11 @@ impl Manager {
         match (tokio::time::timeout(limit, waiting).await, wait) {
             (Ok(ready), _) => outcome.ready = ready?,
             (Err(_), WaitFor::Ready(waited)) => {
-                let detail = "it is still starting, and goes on".into();
+                let mut detail = "it is still starting, and goes on".to_owned();
+                let context = self.starting_context(&name).await?;
+                if !context.is_empty() {
+                    detail = format!("{detail}: {context}");
+                }
                 return Err(Error::NotReady {
                     name: name.to_string(),
                     waited,
@@ -69,6 +73,11 @@ impl Manager {
             }
             (Err(_), _) => {}
         }
+        outcome.context = if outcome.ready {
+            String::new()
+        } else {
+            self.starting_context(&name).await?
+        };
         Ok(outcome)
     }
 
@@ -242,14 +251,16 @@ impl Manager {
         if !ours && !theirs()? {
             return Ok(None);
         }
-        let ready = snapshot
-            .status
-            .as_ref()
-            .is_some_and(|status| status.status == WorkloadStatus::Running);
+        let status = snapshot.status.as_ref();
+        let ready = status.is_some_and(|status| status.status == WorkloadStatus::Running);
+        let starting = status.filter(|status| status.status == WorkloadStatus::Starting);
         Ok(Some(RunOutcome {
             name: name.clone(),
             url: config.client_url("127.0.0.1").unwrap_or_default(),
             ready,
+            context: starting
+                .map(|status| status.status_context.clone())
+                .unwrap_or_default(),
             already_running: true,
             notices: Vec::new(),
         }))

@@ -19,7 +19,7 @@ const RUNTIME_VARIABLE: &str = "TOOLHIVE_RUNTIME";
 /// What remains to be said is [`launcher_id`](ManagerBuilder::launcher_id); any part can be replaced.
 ///
 /// # Errors
-/// `Invalid` when the environment names no home directory, or a provider of secrets that is not there.
+/// `Invalid` when the environment names no home directory, or a runtime or a provider of secrets that is not there.
 pub fn manager_from_env(env: Env) -> Result<ManagerBuilder> {
     let dirs = Dirs::from_env(&env).map_err(|error| Error::Invalid {
         what: "environment".into(),
@@ -35,7 +35,7 @@ pub fn manager_from_env(env: Env) -> Result<ManagerBuilder> {
 pub fn manager_in(dirs: Dirs, env: Env) -> Result<ManagerBuilder> {
     let processes = thv_process::system()?;
     Ok(thv_manager::Manager::builder()
-        .runtimes(runtimes(&dirs, &env, &processes))
+        .runtimes(runtimes(&dirs, &env, &processes)?)
         .state(Arc::new(LocalStateStore::new(&dirs)))
         .status(Arc::new(FileStatusManager::new(&dirs)))
         .processes(processes)
@@ -46,7 +46,7 @@ pub fn manager_in(dirs: Dirs, env: Env) -> Result<ManagerBuilder> {
 }
 
 /// A container engine, else the local runtime, unless the environment says which is the default.
-fn runtimes(dirs: &Dirs, env: &Env, processes: &Arc<dyn Processes>) -> Runtimes {
+fn runtimes(dirs: &Dirs, env: &Env, processes: &Arc<dyn Processes>) -> Result<Runtimes> {
     let mut runtimes = Runtimes::new();
     #[cfg(feature = "docker")]
     {
@@ -61,14 +61,18 @@ fn runtimes(dirs: &Dirs, env: &Env, processes: &Arc<dyn Processes>) -> Runtimes 
         runtimes = runtimes.with(Arc::new(LocalRuntime::new(config)));
     }
     let _ = (dirs, processes);
-    match env
+    let named = env
         .get(RUNTIME_VARIABLE)
         .map(str::trim)
-        .filter(|name| !name.is_empty())
-    {
-        Some(name) => runtimes.with_default(RuntimeKind::new(name)),
-        None => runtimes,
-    }
+        .filter(|name| !name.is_empty());
+    let Some(kind) = named.map(RuntimeKind::new) else {
+        return Ok(runtimes);
+    };
+    runtimes.get(&kind).map_err(|error| Error::Invalid {
+        what: RUNTIME_VARIABLE.into(),
+        detail: error.to_string(),
+    })?;
+    Ok(runtimes.with_default(kind))
 }
 
 /// Secrets of the environment, unless another provider is asked for.

@@ -9,6 +9,7 @@
 )]
 
 mod client;
+mod image;
 mod server;
 
 use std::error::Error;
@@ -16,11 +17,13 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use futures_util::StreamExt as _;
-use thv::core::{Dirs, Env, TransportType, WorkloadName};
+use thv::core::{Dirs, Env, TransportType, Workload, WorkloadName};
 use thv::manager::{
     ListOptions, LogRequest, Manager, RunOptions, RunRequest, ShutdownMode, StartOptions, StopOptions,
     WaitFor,
 };
+
+use tokio::signal::unix::{SignalKind, signal};
 
 use client::Client;
 use server::Server;
@@ -44,16 +47,20 @@ async fn main() -> ExitCode {
     match live(runtime).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprint!("Error: {error}");
-            let mut cause = error.source();
-            while let Some(error) = cause {
-                eprint!(": {error}");
-                cause = error.source();
-            }
-            eprintln!();
+            eprintln!("Error: {}", with_causes(&*error));
             ExitCode::FAILURE
         }
     }
+}
+
+fn with_causes(error: &(dyn Error + Send + Sync)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }
 
 /// Says what happens and how long it takes.
@@ -75,17 +82,45 @@ impl Step {
 
 async fn live(runtime: &str) -> Result<()> {
     let step = Step::begin("Build the echo server");
-    let server = Server::build(runtime)?;
+    let server = until_interrupted(Server::build(runtime)).await?;
     step.end(server.reference());
 
     let folder = tempfile::tempdir()?;
     let manager = manager(folder.path())?;
     let name = WorkloadName::new(format!("quickstart-{}", std::process::id()))?;
-    let done = story(&manager, &name, &server, runtime).await;
-    // Also a story that broke off leaves nothing behind.
-    manager.delete(&name, StopOptions::default()).await?;
-    manager.shutdown(ShutdownMode::Stop).await?;
-    done
+    let done = until_interrupted(Box::pin(story(&manager, &name, &server, runtime))).await;
+    // Also a story that broke off leaves nothing behind, and its own error is the one that counts.
+    let cleaned = until_interrupted(Box::pin(clean(&manager, &name, &server))).await;
+    match (done, cleaned) {
+        (Err(error), Err(other)) => {
+            eprintln!("Cleaning up failed too: {}", with_causes(&*other));
+            Err(error)
+        }
+        (done, cleaned) => done.and(cleaned),
+    }
+}
+
+/// Ctrl-C ends what goes on.
+async fn until_interrupted<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let mut terminated = signal(SignalKind::terminate())?;
+    let word = tokio::select! {
+        done = work => return done,
+        _ = tokio::signal::ctrl_c() => "interrupted",
+        _ = terminated.recv() => "terminated",
+    };
+    // The line of the step that was under way.
+    println!();
+    Err(word.into())
+}
+
+/// Takes everything away, however far the story came.
+async fn clean(manager: &Manager, name: &WorkloadName, server: &Server) -> Result<()> {
+    let deleted = manager.delete(name, StopOptions::default()).await;
+    let ended = manager.shutdown(ShutdownMode::Stop).await;
+    let removed = server.remove();
+    deleted?;
+    ended?;
+    removed
 }
 
 /// The usual parts, in a folder of its own. Engines are still found where the user has them.
@@ -120,13 +155,9 @@ async fn story(manager: &Manager, name: &WorkloadName, server: &Server, runtime:
     call(&up.url, "hello").await?;
 
     let step = Step::begin("List");
-    let all = ListOptions {
-        all: true,
-        ..ListOptions::default()
-    };
-    let listed = manager.list(all).await?;
-    step.end(&format!("{} workload(s)", listed.workloads.len()));
-    for workload in &listed.workloads {
+    let listed = list(manager, name).await?;
+    step.end(&format!("{} workload(s)", listed.len()));
+    for workload in &listed {
         println!("  {}  {}  {}", workload.name, workload.status, workload.url);
     }
 
@@ -172,16 +203,20 @@ async fn story(manager: &Manager, name: &WorkloadName, server: &Server, runtime:
 
     let step = Step::begin("Remove");
     manager.delete(name, StopOptions::default()).await?;
-    let left = manager
-        .list(ListOptions {
-            all: true,
-            ..ListOptions::default()
-        })
-        .await?
-        .workloads
-        .len();
-    step.end(&format!("{left} workload(s) left"));
+    let left = list(manager, name).await?;
+    step.end(&format!("{} workload(s) left", left.len()));
     Ok(())
+}
+
+/// What `list --all` has of ours; an engine has other containers too.
+async fn list(manager: &Manager, name: &WorkloadName) -> Result<Vec<Workload>> {
+    let all = ListOptions {
+        all: true,
+        ..ListOptions::default()
+    };
+    let mut workloads = manager.list(all).await?.workloads;
+    workloads.retain(|workload| workload.name == name.as_str());
+    Ok(workloads)
 }
 
 async fn call(url: &str, text: &str) -> Result<()> {

@@ -3,6 +3,7 @@
 mod durations;
 mod not_built;
 mod run_args;
+mod values;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -28,15 +29,21 @@ pub(crate) enum Command {
     /// Run an MCP server: an image, a URL, a program of this host, or a package
     Run(Box<RunArgs>),
     /// List MCP servers
-    #[command(alias = "ls")]
+    #[command(visible_alias = "ls")]
     List(ListArgs),
     /// Show everything that is known of one MCP server
     Status(StatusArgs),
     /// Stop MCP servers
     Stop(StopArgs),
     /// Start an MCP server that is stopped; one that runs is left alone
+    #[command(
+        override_usage = "thv start [OPTIONS] NAME\n       thv start [OPTIONS] --all\n       thv start [OPTIONS] --group <GROUP>"
+    )]
     Start(StartArgs),
     /// Stop an MCP server if it runs, and start it
+    #[command(
+        override_usage = "thv restart [OPTIONS] NAME\n       thv restart [OPTIONS] --all\n       thv restart [OPTIONS] --group <GROUP>"
+    )]
     Restart(StartArgs),
     /// Stop and remove MCP servers
     Rm(RmArgs),
@@ -86,6 +93,9 @@ pub(crate) struct StatusArgs {
 /// Some names, all, or those of a group.
 #[derive(Debug, Args)]
 #[group(skip)]
+#[command(
+    override_usage = "thv stop [OPTIONS] NAMES...\n       thv stop [OPTIONS] --all\n       thv stop [OPTIONS] --group <GROUP>"
+)]
 pub(crate) struct StopArgs {
     /// The MCP servers
     #[arg(required_unless_present_any = ["all", "group"], conflicts_with_all = ["all", "group"])]
@@ -109,6 +119,9 @@ pub(crate) struct StopArgs {
 
 #[derive(Debug, Args)]
 #[group(skip)]
+#[command(
+    override_usage = "thv rm [OPTIONS] NAMES...\n       thv rm [OPTIONS] --all\n       thv rm [OPTIONS] --group <GROUP>"
+)]
 pub(crate) struct RmArgs {
     /// The MCP servers
     #[arg(required_unless_present_any = ["all", "group"], conflicts_with_all = ["all", "group"])]
@@ -158,13 +171,14 @@ pub(crate) struct StartArgs {
 pub(crate) struct WaitArgs {
     /// Wait until it is ready; not in time is a failure
     #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "5m",
-        value_parser = durations::parse, conflicts_with_all = ["no_wait", "launch_timeout"])]
+        value_parser = durations::parse, conflicts_with_all = ["no_wait", "launch_timeout", "foreground"])]
     pub(crate) wait: Option<Duration>,
     /// Do not wait at all
-    #[arg(long, conflicts_with = "launch_timeout")]
+    #[arg(long, conflicts_with_all = ["launch_timeout", "foreground"])]
     pub(crate) no_wait: bool,
     /// How long to look whether it comes up; still starting after that is no failure
-    #[arg(long, value_name = "DURATION", default_value = "3s", value_parser = durations::parse)]
+    #[arg(long, value_name = "DURATION", default_value = "3s", value_parser = durations::parse,
+        conflicts_with = "foreground")]
     pub(crate) launch_timeout: Duration,
 }
 
@@ -263,7 +277,7 @@ pub(crate) enum Refused {
 
 impl Cli {
     /// The whole command, flags included that are known and not built.
-    pub(crate) fn full_command() -> clap::Command {
+    fn full_command() -> clap::Command {
         Self::command()
             .mut_subcommand("run", not_built::add_to_run)
             .mut_subcommand("list", not_built::add_to_list)
@@ -284,6 +298,8 @@ impl Cli {
 
 #[cfg(test)]
 mod tests {
+    use thv::core::{ProxyMode, TransportType};
+
     use super::*;
 
     fn read(args: &[&str]) -> Result<Cli, Refused> {
@@ -367,6 +383,24 @@ mod tests {
     }
 
     #[test]
+    fn a_configuration_file_may_run_in_the_foreground() {
+        assert!(read(&["run", "--from-config=a.json", "--foreground", "--keep", "--debug"]).is_ok());
+    }
+
+    #[test]
+    fn transports_are_understood_in_any_case() {
+        let Ok(Cli {
+            command: Command::Run(args),
+            ..
+        }) = read(&["run", "x", "--transport=STDIO", "--proxy-mode=Sse"])
+        else {
+            panic!()
+        };
+        let expected = (Some(TransportType::Stdio), Some(ProxyMode::Sse));
+        assert_eq!((args.transport, args.proxy_mode), expected);
+    }
+
+    #[test]
     fn waiting_has_a_default_and_contradictions_are_refused() {
         let Ok(Cli {
             command: Command::Start(args),
@@ -384,6 +418,11 @@ mod tests {
             &["stop", "a", "--group", "g"],
             &["run"],
             &["nonsense"],
+            &["start", "x", "--foreground", "--no-wait"],
+            &["start", "x", "--foreground", "--wait"],
+            &["run", "x", "--foreground", "--launch-timeout=1s"],
+            &["run", "x", "--transport", "inspector"],
+            &["run", "x", "--allowed-origins", "garbage"],
         ] {
             assert!(matches!(read(args), Err(Refused::Usage(_))), "{args:?}");
         }

@@ -14,6 +14,8 @@ mod stop;
 mod version;
 
 mod foreground;
+mod here;
+mod interrupted;
 mod names;
 mod outcome;
 mod results;
@@ -22,7 +24,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use thv::core::Env;
-use thv::manager::{Detached, Manager};
+use thv::manager::{Detached, Launcher, Manager};
 
 use crate::cli::{Cli, Command};
 use crate::output::error;
@@ -73,7 +75,10 @@ pub(crate) async fn run(cli: &Cli) -> Done {
         }
         _ => tokio::select! {
             done = dispatch(cli) => done,
-            signal = foreground::signal() => Ok(ExitCode::from(128_u8.saturating_add(signal))),
+            signal = foreground::signal() => {
+                interrupted::say(cli).await;
+                Ok(ExitCode::from(128_u8.saturating_add(signal)))
+            }
         },
     }
 }
@@ -105,8 +110,12 @@ pub(crate) fn is_detached() -> bool {
 fn manager() -> Result<Manager, Failure> {
     let program = std::env::current_exe()
         .map_err(|error| Failure::new(format!("cannot find the path of this program: {error}")))?;
+    manager_with(Arc::new(Detached::new(program, [])))
+}
+
+fn manager_with(launcher: Arc<dyn Launcher>) -> Result<Manager, Failure> {
     let builder = thv::manager_from_env(Env::from_vars(std::env::vars_os()))?
         .launcher_id("thv")
-        .launcher(Arc::new(Detached::new(program, [])));
+        .launcher(launcher);
     Ok(builder.build()?)
 }

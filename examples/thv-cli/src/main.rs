@@ -9,6 +9,11 @@ mod output;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
+use tracing::{Level, Metadata};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use cli::{Cli, Refused};
 
@@ -17,16 +22,21 @@ fn main() -> ExitCode {
     match Cli::read(std::env::args_os()) {
         Ok(cli) => run(&cli),
         Err(Refused::NoEffect(text)) => fail(&text),
-        Err(Refused::Usage(error)) => {
-            // Help goes to standard output, the rest to standard error; a closed stream is nobody's failure.
-            let _ = error.print();
-            match error.kind() {
-                ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-                    ExitCode::SUCCESS
-                }
-                _ => ExitCode::FAILURE,
+        // Help that nobody asked for by name goes to standard output too; a closed stream is nobody's failure.
+        Err(Refused::Usage(error)) => match error.kind() {
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                let _ = output::print(&error.render().to_string());
+                ExitCode::SUCCESS
             }
-        }
+            kind => {
+                let _ = error.print();
+                if kind == ErrorKind::DisplayHelp {
+                    ExitCode::SUCCESS
+                } else {
+                    ExitCode::FAILURE
+                }
+            }
+        },
     }
 }
 
@@ -52,7 +62,6 @@ fn fail(text: &str) -> ExitCode {
 }
 
 fn start_logging(debug: bool) {
-    use tracing_subscriber::EnvFilter;
     let detached = commands::is_detached();
     let level = match (debug, detached) {
         (true, _) => {
@@ -61,10 +70,23 @@ fn start_logging(debug: bool) {
         (false, true) => "info",
         (false, false) => "warn",
     };
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(level))
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(false)
-        .with_target(debug)
+        .with_target(debug);
+    tracing_subscriber::registry()
+        .with(EnvFilter::new(level))
+        .with(filter_fn(move |event| {
+            debug || detached || !is_the_error_itself(event)
+        }))
+        .with(lines)
         .init();
+}
+
+/// Whether it is the end of a workload in the foreground, with its last lines: the command says both as its error.
+fn is_the_error_itself(event: &Metadata<'_>) -> bool {
+    let failed = event.target() == "thv_manager::supervisor"
+        && *event.level() == Level::ERROR
+        && event.fields().field("reason").is_some();
+    failed || event.target() == "server"
 }

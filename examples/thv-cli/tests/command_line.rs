@@ -8,6 +8,11 @@ fn thv(args: &[&str]) -> Output {
         .args(args)
         .env_clear()
         .env("HOME", folder.path())
+        // No engine: the host's has containers of its own.
+        .env(
+            "DOCKER_HOST",
+            format!("unix://{}/engine.sock", folder.path().display()),
+        )
         .env("COLUMNS", "100")
         .output()
         .expect("the program runs")
@@ -76,8 +81,73 @@ fn version_as_json_has_toolhives_keys_and_no_newline() {
 }
 
 #[test]
-fn a_completion_script_knows_the_verbs() {
-    assert!(shown(&["completion", "bash"]).contains("reconcile"));
+fn completion_knows_what_can_be_said_and_offers_nothing_that_is_refused() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = shown(&["completion", shell]);
+        for offered in ["reconcile", "ls", "streamable-http", "launch-timeout"] {
+            assert!(script.contains(offered), "{shell}: {offered}");
+        }
+        for refused in ["audit-config", "otel-endpoint", "check-upgrades"] {
+            assert!(!script.contains(refused), "{shell}: {refused}");
+        }
+    }
+}
+
+#[test]
+fn completion_scripts_are_understood_by_their_shells() {
+    use std::io::Write as _;
+    for (shell, check) in [("bash", "-n"), ("zsh", "-n"), ("fish", "--no-execute")] {
+        let script = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(script.path(), shown(&["completion", shell])).expect("a file");
+        match Command::new(shell).arg(check).arg(script.path()).output() {
+            Ok(output) => assert!(
+                output.status.success() && output.stderr.is_empty(),
+                "{shell}: {}",
+                String::from_utf8_lossy(&output.stderr)
+            ),
+            Err(_) => {
+                let _ = writeln!(std::io::stderr(), "skipped: there is no {shell}");
+            }
+        }
+    }
+}
+
+#[test]
+fn version_as_text_says_only_what_is_known() {
+    let text = shown(&["version"]);
+    assert!(text.contains("Compiler: rustc 1."), "{text}");
+    assert!(text.contains("Platform: linux/"), "{text}");
+    assert!(!text.contains("unknown"), "{text}");
+}
+
+#[test]
+fn help_that_nobody_asked_for_is_on_standard_output_too() {
+    assert_eq!(shown(&[]), shown(&["--help"]));
+    assert!(shown(&["runtime"]).contains("check"));
+}
+
+#[test]
+fn a_verb_without_a_name_shows_what_may_stand_for_one() {
+    for verb in ["start", "restart", "stop", "rm"] {
+        let text = refused(&[verb]);
+        for part in ["--all", "--group <GROUP>"] {
+            assert!(text.contains(&format!("thv {verb} [OPTIONS] {part}")), "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_home_that_is_missing_is_said_with_what_to_do() {
+    let output = Command::new(env!("CARGO_BIN_EXE_thv"))
+        .arg("list")
+        .env_clear()
+        .output()
+        .expect("the program runs");
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        "Error: invalid environment: HOME is not set, or is no absolute path: set it to the folder that holds your files\n"
+    );
 }
 
 #[test]
@@ -101,8 +171,92 @@ fn what_is_not_built_is_refused_by_name() {
         refused(&["run", "--audit-config", "a.json", "mcp/time"]),
         "Error: --audit-config is not built yet: leave it out\n"
     );
+    let rule = refused(&["run", "--allowed-origins=garbage", "exec:///bin/true"]);
+    assert!(rule.contains("scheme://host"), "{rule}");
     assert!(refused(&["run", "uvx://mcp-server-time"]).contains("--runtime local"));
     assert!(refused(&["run", "--isolate-network", "exec:///bin/true"]).contains("isolat"));
+}
+
+/// Every flag of ToolHive's `run` that has no effect here, with a value that asks for one.
+const NOT_BUILT: &[&str] = &[
+    "--authz-config=a.json",
+    "--audit-config=a.json",
+    "--enable-audit",
+    "--ca-cert=a.pem",
+    "--runtime-image=alpine",
+    "--runtime-add-package=git",
+    "--build-with=a",
+    "--image-verification=enabled",
+    "--thv-ca-bundle=a.pem",
+    "--jwks-auth-token-file=a",
+    "--jwks-allow-private-ip",
+    "--oidc-insecure-allow-http",
+    "--remote-forward-headers-secret=A=b",
+    "--resource-url=https://a.example",
+    "--otel-endpoint=localhost:4317",
+    "--otel-service-name=a",
+    "--otel-custom-attributes=a=b",
+    "--otel-tracing-enabled=false",
+    "--otel-metrics-enabled=false",
+    "--otel-use-legacy-attributes=false",
+    "--otel-sampling-rate=0.5",
+    "--otel-headers=a=b",
+    "--otel-env-vars=A",
+    "--otel-insecure",
+    "--otel-enable-prometheus-metrics-path",
+    "--allow-docker-gateway",
+    "--trust-proxy-headers",
+    "--strict-protocol-validation",
+    "--stateless",
+    "--endpoint-prefix=/a",
+    "--tools=a",
+    "--tools-override=a.json",
+    "--webhook-config=a.json",
+    "--print-resolved-overlays",
+    "--k8s-pod-patch={}",
+    "--oidc-issuer=https://a.example",
+    "--oidc-audience=a",
+    "--oidc-jwks-url=https://a.example",
+    "--oidc-introspection-url=https://a.example",
+    "--oidc-client-id=a",
+    "--oidc-client-secret=a",
+    "--oidc-scopes=a",
+    "--remote-auth",
+    "--remote-auth-issuer=https://a.example",
+    "--remote-auth-client-id=a",
+    "--remote-auth-client-secret=a",
+    "--remote-auth-client-secret-file=a",
+    "--remote-auth-authorize-url=https://a.example",
+    "--remote-auth-token-url=https://a.example",
+    "--remote-auth-resource=a",
+    "--remote-auth-bearer-token=a",
+    "--remote-auth-bearer-token-file=a",
+    "--remote-auth-scope-param-name=a",
+    "--remote-auth-scopes=a",
+    "--remote-auth-skip-browser",
+    "--remote-auth-timeout=31s",
+    "--remote-auth-callback-port=8667",
+    "--token-exchange-url=https://a.example",
+    "--token-exchange-client-id=a",
+    "--token-exchange-client-secret=a",
+    "--token-exchange-client-secret-file=a",
+    "--token-exchange-audience=a",
+    "--token-exchange-scopes=a",
+    "--token-exchange-subject-token-type=a",
+    "--token-exchange-header-name=a",
+];
+
+#[test]
+fn every_flag_that_is_not_built_is_refused_by_name() {
+    for flag in NOT_BUILT {
+        let name = flag.split('=').next().unwrap_or(flag);
+        let text = refused(&["run", flag, "exec:///bin/true"]);
+        assert_eq!(text, format!("Error: {name} is not built yet: leave it out\n"));
+    }
+    assert_eq!(
+        refused(&["list", "--check-upgrades"]),
+        "Error: --check-upgrades is not built yet: leave it out\n"
+    );
 }
 
 #[test]

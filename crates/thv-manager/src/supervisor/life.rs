@@ -9,27 +9,24 @@ use futures_util::stream::BoxStream;
 use thv_core::{RunConfig, SecretReference, TransportType};
 use thv_runtime::{
     Deployment, Endpoint, EventFilter, EventKind, Expect, Instance, InstanceId, InstanceRef, InstanceState,
-    LogOptions, Runtime, RuntimeEvent, StopOptions,
+    Runtime, RuntimeEvent, StopOptions,
 };
 use thv_secrets::ExposeSecret;
 use thv_status::ResolvedImage;
 use tokio::time::Instant;
 
 use super::door::Door;
+use super::last_lines::{self, Mark};
 use super::ownership::Standing;
 use super::{Left, Supervisor, with_causes};
 use crate::deploy_spec::{Surroundings, deploy_spec};
 use crate::image;
-use crate::launcher::LaunchState;
+use crate::launcher::{LaunchState, cut_line};
 use crate::proxy::{self, Backend};
 use crate::{Error, Result};
 
 /// How long a server may take to answer `initialize`.
 pub(super) const READINESS: Duration = Duration::from_secs(300);
-/// How many of a server's last lines an error shows.
-const LAST_LINES: usize = 10;
-/// How long the last lines may take to arrive.
-const LAST_LINES_WAIT: Duration = Duration::from_secs(2);
 
 pub(super) enum LifeEnd {
     /// The supervisor was told to end.
@@ -49,6 +46,16 @@ pub(super) enum LifeEnd {
 
 /// Resolves when an instance has ended, with the words for it.
 type Ended = futures_util::future::BoxFuture<'static, String>;
+
+/// What is known of a life when it begins.
+struct Beginning {
+    /// The configuration, by its hash.
+    hash: String,
+    /// Whether an earlier life of that configuration was ready.
+    was_ready: bool,
+    /// Where its log begins.
+    log: Mark,
+}
 
 impl Supervisor {
     pub(super) async fn live(&self, config: &RunConfig, door: &Door) -> Result<LifeEnd> {
@@ -80,7 +87,12 @@ impl Supervisor {
             }
             Err(error) => return Ok(over(&error, None, was_ready)),
         };
-        self.live_instance(config, door, runtime, resolved.as_ref(), hash, was_ready)
+        let beginning = Beginning {
+            hash,
+            was_ready,
+            log: Mark::new(self.parts.dirs.server_logs().join(format!("{}.log", self.name))),
+        };
+        self.live_instance(config, door, runtime, resolved.as_ref(), beginning)
             .await
     }
 
@@ -90,9 +102,9 @@ impl Supervisor {
         door: &Door,
         runtime: Arc<dyn Runtime>,
         resolved: Option<&ResolvedImage>,
-        hash: String,
-        was_ready: bool,
+        beginning: Beginning,
     ) -> Result<LifeEnd> {
+        let was_ready = beginning.was_ready;
         // Subscribed before the deployment, so that no end of it is missed.
         let events = match self.subscribe(&*runtime).await {
             Ok(events) => events,
@@ -128,7 +140,7 @@ impl Supervisor {
         let backend = match self.connect(config, &*runtime, &which, deployment.endpoint).await {
             Ok(backend) => backend,
             Err(error) => {
-                let last_lines = last_lines(&*runtime, &which).await;
+                let last_lines = last_lines::read(&*runtime, &which, &beginning.log).await;
                 // A server that ended explains itself better than the connection that could not be made.
                 let reason = match &left {
                     Some((_, id)) => gone(&*runtime, &self.name, id).await,
@@ -146,7 +158,7 @@ impl Supervisor {
         };
         door.open(backend.service());
         let ended = ended(runtime.clone(), self.name.clone(), id, events);
-        self.watch(door, &backend, ended, left, hash, was_ready).await
+        self.watch(door, &backend, ended, left, beginning).await
     }
 
     /// Waits for `initialize`, then until the server ends or the supervisor is told to.
@@ -156,14 +168,14 @@ impl Supervisor {
         backend: &Backend,
         mut ended: Ended,
         left: Left,
-        hash: String,
-        was_ready: bool,
+        beginning: Beginning,
     ) -> Result<LifeEnd> {
+        let Beginning { hash, was_ready, log } = beginning;
         let probe = tokio::time::timeout(READINESS, backend.ready());
         tokio::select! {
             biased;
             () = self.signal.stop.cancelled() => return Ok(self.told(door, backend, left).await),
-            how = &mut ended => return Ok(self.over(how, left, was_ready, Duration::ZERO).await),
+            how = &mut ended => return Ok(self.over(how, left, &log, was_ready, Duration::ZERO).await),
             answer = probe => {
                 let failure = match answer {
                     Ok(Ok(_)) => None,
@@ -173,7 +185,7 @@ impl Supervisor {
                 if let Some(reason) = failure {
                     // A server that ended explains itself better than the connection that broke with it.
                     let reason = tokio::time::timeout(Duration::from_millis(500), &mut ended).await.unwrap_or(reason);
-                    return Ok(self.over(reason, left, was_ready, Duration::ZERO).await);
+                    return Ok(self.over(reason, left, &log, was_ready, Duration::ZERO).await);
                 }
             }
         }
@@ -191,7 +203,7 @@ impl Supervisor {
             how = ended => how,
             how = backend.closed() => how,
         };
-        Ok(self.over(how, left, true, ready.elapsed()).await)
+        Ok(self.over(how, left, &log, true, ready.elapsed()).await)
     }
 
     /// Drains the proxy while the server still answers, then closes the server's input.
@@ -202,10 +214,18 @@ impl Supervisor {
         LifeEnd::Told { instance: left }
     }
 
-    async fn over(&self, reason: String, left: Left, may_retry: bool, served: Duration) -> LifeEnd {
+    async fn over(
+        &self,
+        reason: String,
+        left: Left,
+        log: &Mark,
+        may_retry: bool,
+        served: Duration,
+    ) -> LifeEnd {
         let lines = match &left {
             Some((runtime, id)) => {
-                last_lines(&**runtime, &InstanceRef::exact(self.name.clone(), id.clone())).await
+                let which = InstanceRef::exact(self.name.clone(), id.clone());
+                last_lines::read(&**runtime, &which, log).await
             }
             None => Vec::new(),
         };
@@ -335,7 +355,9 @@ impl Supervisor {
 
 fn over(error: &Error, instance: Left, was_ready: bool) -> LifeEnd {
     let last_lines = match error {
-        Error::Runtime(thv_runtime::Error::StartFailed { last_lines, .. }) => last_lines.clone(),
+        Error::Runtime(thv_runtime::Error::StartFailed { last_lines, .. }) => {
+            last_lines.iter().map(|line| cut_line(line)).collect()
+        }
         _ => Vec::new(),
     };
     LifeEnd::Over {
@@ -402,25 +424,4 @@ async fn gone(runtime: &dyn Runtime, name: &thv_core::WorkloadName, id: &Instanc
         Ok(_) => Some("the server's instance was removed".into()),
         Err(_) => None,
     }
-}
-
-async fn last_lines(runtime: &dyn Runtime, which: &InstanceRef) -> Vec<String> {
-    let read = async {
-        let opts = LogOptions {
-            tail: Some(LAST_LINES),
-            follow: false,
-            ..LogOptions::default()
-        };
-        let Ok(lines) = runtime.logs(which, opts).await else {
-            return Vec::new();
-        };
-        lines
-            .filter_map(|line| async move { line.ok() })
-            .map(|line| String::from_utf8_lossy(&line.line).into_owned())
-            .collect()
-            .await
-    };
-    tokio::time::timeout(LAST_LINES_WAIT, read)
-        .await
-        .unwrap_or_default()
 }

@@ -6,6 +6,7 @@ mod backoff;
 mod door;
 mod health;
 mod kept_log;
+mod last_lines;
 mod life;
 mod ownership;
 mod remote;

@@ -7,7 +7,7 @@ use clap::{ArgMatches, Args};
 use thv::core::{ProxyMode, TransportType};
 use thv::manager::RunRequest;
 
-use super::{Format, WaitArgs};
+use super::{Format, WaitArgs, values};
 
 #[derive(Debug, Args)]
 #[group(skip)]
@@ -50,11 +50,11 @@ pub(crate) struct RunArgs {
     #[arg(long, value_enum, default_value_t, help_heading = "Launch")]
     pub(crate) format: Format,
 
-    /// How the server speaks: stdio, sse or streamable-http [default: streamable-http]
-    #[arg(long, help_heading = "Proxy")]
+    /// How the server speaks [default: streamable-http]
+    #[arg(long, value_parser = values::transport(), ignore_case = true, help_heading = "Proxy")]
     pub(crate) transport: Option<TransportType>,
-    /// How the proxy of a stdio server speaks: sse or streamable-http [default: streamable-http]
-    #[arg(long, help_heading = "Proxy")]
+    /// How the proxy of a stdio server speaks [default: streamable-http]
+    #[arg(long, value_parser = values::proxy_mode(), ignore_case = true, help_heading = "Proxy")]
     pub(crate) proxy_mode: Option<ProxyMode>,
     /// The address that the proxy binds
     #[arg(long, default_value = "127.0.0.1", help_heading = "Proxy")]
@@ -63,7 +63,7 @@ pub(crate) struct RunArgs {
     #[arg(long, default_value_t = 0, help_heading = "Proxy")]
     pub(crate) proxy_port: u16,
     /// An Origin that browsers may come from
-    #[arg(long, value_name = "ORIGIN", help_heading = "Proxy")]
+    #[arg(long, value_name = "ORIGIN", value_parser = values::origin, help_heading = "Proxy")]
     pub(crate) allowed_origins: Vec<String>,
     /// How long an unused session lives; 0 is two hours
     #[arg(long, value_name = "DURATION", default_value = "0s", help_heading = "Proxy")]
@@ -115,9 +115,10 @@ pub(crate) struct RunArgs {
 
 /// A configuration file says everything about the workload; what may stand beside it is how it is launched.
 pub(super) fn beside_from_config(matches: &ArgMatches) -> Option<String> {
-    const LAUNCH: [&str; 9] = [
+    const LAUNCH: [&str; 10] = [
         "from_config",
         "foreground",
+        "keep",
         "debug",
         "runtime",
         "replace",
@@ -168,7 +169,8 @@ impl RunArgs {
         request.isolate_network = self.isolate_network;
         request.env.clone_from(&self.env);
         request.env_file.clone_from(&self.env_file);
-        request.env_file_dir.clone_from(&self.env_file_dir);
+        // A folder that is not there has no files, as with ToolHive.
+        request.env_file_dir = self.env_file_dir.clone().filter(|folder| folder.exists());
         request.volumes.clone_from(&self.volume);
         request.secrets.clone_from(&self.secret);
         request.labels.clone_from(&self.label);

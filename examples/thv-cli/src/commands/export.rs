@@ -1,15 +1,18 @@
 //! `thv export`.
 
 use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::process::ExitCode;
 
 use thv::core::WorkloadName;
+use thv::state::atomic;
 
 use super::{Done, Failure, manager};
 use crate::cli::{ExportArgs, ExportFormat};
 use crate::output;
+
+/// How the temporary file beside it begins.
+const PREFIX: &str = ".thv-export-";
 
 pub(super) async fn run(args: &ExportArgs) -> Done {
     if args.format == ExportFormat::K8s {
@@ -26,19 +29,20 @@ pub(super) async fn run(args: &ExportArgs) -> Done {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Its values may be confidential: nobody else reads the file.
+/// Its values may be confidential: nobody else reads the file, also where another one was before. What is there and is no
+/// file (a pipe, a terminal) is written to, not replaced.
 fn write(path: &Path, text: &str) -> std::io::Result<()> {
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o750)
-            .create(folder)?;
+    match std::fs::metadata(path) {
+        Ok(there) if there.is_file() => atomic::replace(&path.canonicalize()?, PREFIX, text.as_bytes()),
+        Ok(_) => std::fs::OpenOptions::new()
+            .write(true)
+            .open(path)?
+            .write_all(text.as_bytes()),
+        Err(_) => {
+            if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+                atomic::create_folder(folder, 0o750)?;
+            }
+            atomic::replace(path, PREFIX, text.as_bytes())
+        }
     }
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)?;
-    file.write_all(text.as_bytes())
 }

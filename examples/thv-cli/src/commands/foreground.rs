@@ -52,12 +52,11 @@ pub(super) async fn until_signal<T, F: Future<Output = T>>(work: impl FnOnce(Can
     }
 }
 
-/// What became of the workload.
+/// What became of the workload; that it ran already was said before.
 pub(super) fn write(name: &str, end: ForegroundEnd) -> ExitCode {
     match end {
         ForegroundEnd::Deleted => note(&format!("\"{name}\" is stopped and removed")),
         ForegroundEnd::Stopped => note(&format!("\"{name}\" is stopped")),
-        ForegroundEnd::AlreadyRunning => note(&format!("\"{name}\" is running already")),
         ForegroundEnd::TakenOver => note(&format!("\"{name}\" belongs to another process now")),
         _ => {}
     }

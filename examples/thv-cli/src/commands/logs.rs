@@ -1,6 +1,5 @@
 //! `thv logs`.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use futures_util::StreamExt as _;
@@ -9,6 +8,7 @@ use thv::manager::LogRequest;
 
 use super::{Done, Failure, manager};
 use crate::cli::LogsArgs;
+use crate::output;
 
 pub(super) async fn run(args: &LogsArgs) -> Done {
     if args.name == "prune" {
@@ -25,21 +25,14 @@ pub(super) async fn run(args: &LogsArgs) -> Done {
     } else {
         manager.logs(&name, request).await?
     };
-    let mut out = std::io::stdout();
     while let Some(line) = lines.next().await {
-        let line = line?;
-        let written = out.write_all(&line).and_then(|()| {
-            if line.ends_with(b"\n") {
-                Ok(())
-            } else {
-                out.write_all(b"\n")
-            }
-        });
-        match written {
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => break,
-            other => other?,
+        let mut line = line?.to_vec();
+        if !line.ends_with(b"\n") {
+            line.push(b'\n');
+        }
+        if !output::print_some(&line)? {
+            break;
         }
     }
-    out.flush()?;
     Ok(ExitCode::SUCCESS)
 }

@@ -25,14 +25,18 @@ pub(super) fn write(outcome: &RunOutcome, format: Format) -> Result<(), Failure>
         return Ok(());
     }
     let name = &outcome.name;
+    let why = match outcome.context.as_str() {
+        "" => String::new(),
+        context => format!(" ({context})"),
+    };
     note(&match (outcome.already_running, outcome.ready) {
         (true, true) => format!("\"{name}\" is running already at {}", outcome.url),
         (true, false) => format!(
-            "\"{name}\" was started already and is still starting at {}",
+            "\"{name}\" was started already and is still starting{why} at {}",
             outcome.url
         ),
         (false, true) => format!("\"{name}\" is running at {}", outcome.url),
-        (false, false) => format!("\"{name}\" is still starting; it will be at {}", outcome.url),
+        (false, false) => format!("\"{name}\" is still starting{why}; it will be at {}", outcome.url),
     });
     Ok(())
 }
@@ -42,5 +46,6 @@ pub(super) fn object(outcome: &RunOutcome) -> json::Object {
         .with("name", outcome.name.as_str())
         .with("url", outcome.url.as_str())
         .with("ready", outcome.ready)
+        .with_text("context", &outcome.context)
         .with("already_running", outcome.already_running)
 }

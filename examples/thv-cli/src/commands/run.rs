@@ -5,9 +5,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use thv::core::{RunConfig, RunConfigError};
-use thv::manager::{ForegroundOptions, RunOptions, RunRequest};
+use thv::manager::{Error, ForegroundOptions, RunOptions, RunOutcome, RunRequest};
 
-use super::{Done, Failure, foreground, manager, outcome};
+use super::{Done, Failure, foreground, here, manager, outcome};
 use crate::cli::RunArgs;
 use crate::output::progress;
 
@@ -23,38 +23,60 @@ pub(super) async fn run(args: &RunArgs, debug: bool) -> Done {
             "starting",
             Box::pin(manager.run_config(config, args.explicit_runtime(), options)),
         )
-        .await?
+        .await
     } else {
         let request = request(args, debug).await?;
         let what = format!("starting {}", request.server);
-        progress::during(&what, Box::pin(manager.run(request, options))).await?
+        progress::during(&what, Box::pin(manager.run(request, options))).await
     };
-    outcome::write(&done, args.format)?;
+    outcome::write(&done.map_err(taken)?, args.format)?;
     Ok(ExitCode::SUCCESS)
 }
 
 pub(super) async fn foreground(args: &RunArgs, debug: bool) -> Done {
-    if args.from_config.is_some() {
-        return Err(Failure::new(
-            "--from-config with --foreground is not built yet: leave one of them out",
-        ));
-    }
-    let manager = manager()?;
-    let request = request(args, debug).await?;
     let options = ForegroundOptions {
         keep: args.keep,
         replace: args.replace,
     };
-    let mut name = request.name.clone().unwrap_or_default();
-    let end = foreground::until_signal(|cancel| {
-        Box::pin(manager.run_foreground(request, options, cancel, |up| {
-            up.name.as_str().clone_into(&mut name);
-            // What cannot be written to a closed terminal is not worth ending the server for.
-            let _ = outcome::write(&up, args.format);
-        }))
-    })
-    .await?;
+    let mut name = String::new();
+    let mut told = |up: &RunOutcome| {
+        up.name.as_str().clone_into(&mut name);
+        // What cannot be written to a closed terminal is not worth ending the server for.
+        let _ = outcome::write(up, args.format);
+    };
+    let end = if let Some(path) = &args.from_config {
+        let config = read_config(path).await?;
+        let (named, runtime) = (config.name.clone(), args.explicit_runtime());
+        let end = foreground::until_signal(|cancel| {
+            Box::pin(here::run_config(config, runtime, options, cancel, &mut told))
+        });
+        let end = end.await?;
+        name = named;
+        end
+    } else {
+        let request = request(args, debug).await?;
+        let named = request.name.clone().unwrap_or_default();
+        let manager = manager()?;
+        let end = foreground::until_signal(|cancel| {
+            Box::pin(manager.run_foreground(request, options, cancel, |up| told(&up)))
+        });
+        let end = end.await.map_err(taken)?;
+        if name.is_empty() {
+            name = named;
+        }
+        end
+    };
     Ok(foreground::write(&name, end))
+}
+
+/// What can be done about a name that is taken is said by those who know the flags.
+fn taken(error: Error) -> Failure {
+    match error {
+        Error::AlreadyExists { name, hint } if hint.is_empty() => Failure::new(format!(
+            "workload with name \"{name}\" already exists; \"thv start {name}\" starts it, --replace replaces it"
+        )),
+        other => other.into(),
+    }
 }
 
 /// A host name is looked up here: the manager binds addresses.

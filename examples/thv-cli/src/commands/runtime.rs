@@ -24,8 +24,8 @@ pub(super) async fn run(command: &RuntimeCommand) -> Done {
             .cloned()
             .ok_or_else(|| Failure::new("no runtime is configured"))?,
     };
-    let runtime = runtimes.get(&kind).map_err(thv::manager::Error::from)?;
-    let answer = tokio::time::timeout(Duration::from_secs(*timeout), runtime.ping());
+    let asked = runtimes.get(&kind).map_err(thv::manager::Error::from)?;
+    let answer = tokio::time::timeout(Duration::from_secs(*timeout), asked.ping());
     match progress::during("asking the runtime", answer).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => return Err(thv::manager::Error::from(error).into()),
@@ -36,7 +36,8 @@ pub(super) async fn run(command: &RuntimeCommand) -> Done {
         }
     }
     match format {
-        Format::Text => output::print("Container runtime is responsive\n")?,
+        Format::Text if asked.images().is_some() => output::print("Container runtime is responsive\n")?,
+        Format::Text => output::print(&format!("Runtime {kind} is responsive\n"))?,
         Format::Json => {
             json::print(
                 &json::Object::default()

@@ -1,5 +1,6 @@
 //! `thv version`.
 
+use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use thv::core::Json;
@@ -10,21 +11,27 @@ use crate::output::{self, json};
 
 pub(super) fn run(args: &VersionArgs) -> Done {
     let version = env!("CARGO_PKG_VERSION");
-    let compiler = concat!("rust", env!("CARGO_PKG_RUST_VERSION"));
+    // The build script finds these out; what it cannot, it calls "unknown".
+    let commit = env!("THV_COMMIT");
+    let build_date = env!("THV_BUILD_DATE");
+    let compiler = env!("THV_COMPILER");
     let platform = platform();
     if args.json || args.format == Format::Json {
         // The keys are ToolHive's, and so is the missing newline.
         let object = json::Object::default()
             .with("version", version)
-            .with("commit", "unknown")
-            .with("build_date", "unknown")
+            .with("commit", commit)
+            .with("build_date", build_date)
             .with("go_version", compiler)
             .with("platform", platform);
         output::print(&json::text(&Json::from(object))?)?;
     } else {
-        output::print(&format!(
-            "thv {version}\nCompiler: {compiler}\nPlatform: {platform}\n"
-        ))?;
+        let lines = [("Commit", commit), ("Built", build_date), ("Compiler", compiler)];
+        let mut text = format!("thv {version}\n");
+        for (label, value) in lines.iter().filter(|(_, value)| *value != "unknown") {
+            let _ = writeln!(text, "{label}: {value}");
+        }
+        output::print(&format!("{text}Platform: {platform}\n"))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 /// Shows `what` on a terminal while `work` takes more than a second.
 pub(crate) async fn during<T>(what: &str, work: impl Future<Output = T>) -> T {
     let mut work = std::pin::pin!(work);
-    if !io::stderr().is_terminal() {
+    if !io::stderr().is_terminal() || !super::understands_escapes() {
         return work.await;
     }
     if let Ok(done) = tokio::time::timeout(Duration::from_secs(1), &mut work).await {

@@ -1,0 +1,145 @@
+//! How much memory a workload costs beside its server: the resident memory of the detached proxy of the released `thv`,
+//! at rest, after calls, and after large ones.
+//!
+//! `cargo bench -p thv-benches --bench memory`
+
+#![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::Request;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use serde_json::{Value, json};
+use thv_benches::programs;
+
+/// What a proxy may take at rest.
+const GOAL: f64 = 12.0;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    let machine = Machine {
+        folder: tempfile::tempdir().expect("a folder"),
+        thv: programs::release("thv-cli", "thv"),
+    };
+    let server = programs::release("echo-server", "echo-server");
+    for transport in ["stdio", "streamable-http"] {
+        measure(&machine, &server, transport).await;
+    }
+}
+
+async fn measure(machine: &Machine, server: &Path, transport: &str) {
+    let server = format!("exec://{}", server.display());
+    machine.thv(&[
+        "run",
+        &server,
+        "--name",
+        "measured",
+        "--transport",
+        transport,
+        "--wait=1m",
+    ]);
+    let status = machine.thv(&["status", "measured", "--format", "json"]);
+    let status: Value = serde_json::from_slice(&status.stdout).expect("JSON");
+    let (url, pid) = (
+        status["url"].as_str().expect("a URL"),
+        &status["thv"]["proxy_pid"],
+    );
+    let at_rest = resident(pid);
+    let verdict = if at_rest <= GOAL { "within" } else { "above" };
+    println!("{transport}: {at_rest:.1} MiB at rest, {verdict} {GOAL} MiB");
+    for (what, calls, length) in [
+        ("1,000 calls of 100 B", 1_000, 100),
+        ("20 calls of 1 MB", 20, 1_000_000),
+    ] {
+        for _ in 0..calls {
+            call(url, length).await;
+        }
+        println!("{transport}: {:.1} MiB after {what}", resident(pid));
+    }
+    machine.thv(&["rm", "measured"]);
+}
+
+/// A session of its own with one call, as short-lived clients have.
+async fn call(url: &str, length: usize) {
+    let http = Client::builder(TokioExecutor::new()).build_http();
+    let mut session = None;
+    for (method, params) in [
+        (
+            "initialize",
+            json!({ "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": { "name": "b", "version": "1" } }),
+        ),
+        (
+            "tools/call",
+            json!({ "name": "echo", "arguments": { "text": "x".repeat(length) } }),
+        ),
+    ] {
+        let message = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
+        let mut request = Request::post(url)
+            .header("content-type", "application/json")
+            .header("accept", "application/json, text/event-stream");
+        if let Some(session) = &session {
+            request = request.header("mcp-session-id", session);
+        }
+        let body = Full::<Bytes>::from(message.to_string());
+        let response = http
+            .request(request.body(body).expect("a request"))
+            .await
+            .expect("an answer");
+        assert!(response.status().is_success(), "{}", response.status());
+        session = response.headers().get("mcp-session-id").cloned().or(session);
+        response.into_body().collect().await.expect("a body");
+    }
+    if let Some(session) = session {
+        let end = Request::delete(url).header("mcp-session-id", session);
+        let _ = http.request(end.body(Full::default()).expect("a request")).await;
+    }
+}
+
+/// `VmRSS` of a process, in MiB.
+fn resident(pid: &Value) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|rest| rest.trim().strip_suffix(" kB"));
+    kib.and_then(|kib| kib.parse::<f64>().ok()).expect("kB") / 1024.0
+}
+
+/// A home of its own.
+struct Machine {
+    folder: tempfile::TempDir,
+    thv: PathBuf,
+}
+
+impl Machine {
+    fn thv(&self, args: &[&str]) -> Output {
+        let output = Command::new(&self.thv)
+            .args(args)
+            .env_clear()
+            .env("HOME", self.folder.path())
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("DOCKER_HOST", "unix:///nowhere.sock")
+            .output()
+            .expect("thv");
+        assert!(
+            output.status.success(),
+            "{args:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        output
+    }
+}
+
+impl Drop for Machine {
+    /// A measurement that broke off leaves nothing behind.
+    fn drop(&mut self) {
+        let _ = Command::new(&self.thv)
+            .args(["rm", "--all"])
+            .env_clear()
+            .env("HOME", self.folder.path())
+            .env("DOCKER_HOST", "unix:///nowhere.sock")
+            .output();
+    }
+}

@@ -1,0 +1,73 @@
+//! Values of flags that the command line checks by itself.
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use thv::core::{ProxyMode, TransportType};
+
+/// How a server speaks; the inspector's own is not for users.
+pub(super) fn transport() -> impl TypedValueParser<Value = TransportType> {
+    PossibleValuesParser::new(["stdio", "sse", "streamable-http"])
+        .try_map(|text| text.parse::<TransportType>())
+}
+
+/// How a proxy speaks.
+pub(super) fn proxy_mode() -> impl TypedValueParser<Value = ProxyMode> {
+    PossibleValuesParser::new(["sse", "streamable-http"])
+        .try_map(|text| text.to_ascii_lowercase().parse::<ProxyMode>())
+}
+
+/// An origin as browsers send it. One that no browser sends would be accepted and never match.
+pub(super) fn origin(text: &str) -> Result<String, String> {
+    let rule =
+        || "an origin is scheme://host or scheme://host:port, as in https://app.example:8443".to_owned();
+    let (scheme, rest) = text.split_once("://").ok_or_else(rule)?;
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
+    let is_host = !host.is_empty()
+        && host
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "-._[]:".contains(c));
+    let is_port = port.is_none_or(|port| port.parse::<u16>().is_ok());
+    if is_scheme && is_host && is_port {
+        Ok(text.to_owned())
+    } else {
+        Err(rule())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_is_what_browsers_send() {
+        for good in [
+            "https://app.example",
+            "http://localhost:3000",
+            "http://[::1]:80",
+            "http://[::1]",
+            "vscode-webview://abc123",
+            "https://app.example/",
+        ] {
+            assert_eq!(origin(good), Ok(good.to_owned()));
+        }
+        for bad in [
+            "garbage",
+            "*",
+            "",
+            "://x",
+            "https://",
+            "https://a b",
+            "https://app.example:http",
+            "https://*.example",
+        ] {
+            assert!(origin(bad).is_err(), "{bad}");
+        }
+    }
+}

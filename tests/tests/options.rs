@@ -17,7 +17,7 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("a temporary folder has a plain name")
 }
 
-async fn statuses(machine: &Machine) -> Vec<(String, WorkloadStatus)> {
+async fn statuses_of_all(machine: &Machine) -> Vec<(String, WorkloadStatus)> {
     let all = machine.workloads().await;
     all.into_iter().map(|it| (it.name, it.status)).collect()
 }
@@ -283,7 +283,7 @@ async fn all_and_those_of_a_group_are_stopped_started_and_removed() {
     run_echo(&machine, &other).await;
     let expect = async |team: WorkloadStatus, rest: WorkloadStatus| {
         let expected = [(one.clone(), team), (two.clone(), team), (other.clone(), rest)];
-        assert_eq!(statuses(&machine).await, expected);
+        assert_eq!(statuses_of_all(&machine).await, expected);
     };
     use WorkloadStatus::{Running, Stopped};
 
@@ -309,14 +309,47 @@ async fn all_and_those_of_a_group_are_stopped_started_and_removed() {
     expect(Running, Running).await;
     assert_eq!(machine.workload(&one).await.port, port);
     machine.thv(["rm", "--group", "team"]).await.ok();
-    assert_eq!(statuses(&machine).await, [(other.clone(), Running)]);
+    assert_eq!(statuses_of_all(&machine).await, [(other.clone(), Running)]);
     machine.thv(["rm", "--all"]).await.ok();
-    assert_eq!(statuses(&machine).await, []);
+    assert_eq!(statuses_of_all(&machine).await, []);
     machine.assert_nothing_lives(&[]);
     for verb in ["stop", "start", "rm", "list"] {
         let unknown = machine.thv([verb, "--group", "nobodys"]).await.failed();
         unknown.says(["nobodys"]);
     }
+}
+
+#[tokio::test]
+async fn what_an_older_program_named_as_nobody_may_today_is_removed() {
+    // An engine is asked whether it has a container of that name.
+    let Some(docker) = docker().await else { return };
+    let machine = Machine::with_docker(&docker);
+    let name = machine.name("named");
+    let local = ["--transport", "stdio", "--runtime", "local"];
+    run(&machine, &name, &exec(), &local).await;
+    let (runconfigs, statuses) = (machine.dirs().runconfigs(), machine.dirs().statuses());
+    let make = |old: &str| {
+        for folder in [&runconfigs, &statuses] {
+            let text = std::fs::read_to_string(folder.join(format!("{name}.json"))).expect("a file");
+            let text = text.replace(&name, old).replace("\"running\"", "\"stopped\"");
+            std::fs::write(folder.join(format!("{old}.json")), text).expect("a file");
+        }
+    };
+    make("-dash");
+    let listed = machine.workload("-dash").await;
+    assert!(listed.status_context.contains("thv rm"), "{listed:?}");
+    // One that is not there is a mistake, and nothing is touched for the others.
+    let refused = machine.thv(["rm", "--", "-dash", "-other"]).await.failed();
+    refused.says(["invalid workload name \"-other\""]);
+    assert!(machine.find("-dash").await.is_some());
+    let removed = machine
+        .thv(["rm", "--format", "json", "--", "-dash", &name])
+        .await
+        .ok();
+    let result = |name: &str| json!({ "name": name, "ok": true, "result": { "removed": true } });
+    assert_eq!(removed.json(), json!([result("-dash"), result(&name)]));
+    assert_eq!(machine.find("-dash").await, None);
+    assert_eq!(machine.find(&name).await, None);
 }
 
 #[tokio::test]

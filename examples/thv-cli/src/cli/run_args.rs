@@ -169,8 +169,7 @@ impl RunArgs {
         request.isolate_network = self.isolate_network;
         request.env.clone_from(&self.env);
         request.env_file.clone_from(&self.env_file);
-        // A folder that is not there has no files, as with ToolHive.
-        request.env_file_dir = self.env_file_dir.clone().filter(|folder| folder.exists());
+        request.env_file_dir.clone_from(&self.env_file_dir);
         request.volumes.clone_from(&self.volume);
         request.secrets.clone_from(&self.secret);
         request.labels.clone_from(&self.label);

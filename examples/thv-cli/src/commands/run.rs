@@ -1,11 +1,10 @@
 //! `thv run`.
 
-use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::ExitCode;
 
 use thv::core::{RunConfig, RunConfigError};
-use thv::manager::{Error, ForegroundOptions, RunOptions, RunOutcome, RunRequest};
+use thv::manager::{Error, ForegroundOptions, RunOptions, RunOutcome};
 
 use super::{Done, Failure, foreground, here, manager, outcome};
 use crate::cli::RunArgs;
@@ -25,7 +24,7 @@ pub(super) async fn run(args: &RunArgs, debug: bool) -> Done {
         )
         .await
     } else {
-        let request = request(args, debug).await?;
+        let request = args.request(debug);
         let what = format!("starting {}", request.server);
         progress::during(&what, Box::pin(manager.run(request, options))).await
     };
@@ -54,7 +53,7 @@ pub(super) async fn foreground(args: &RunArgs, debug: bool) -> Done {
         name = named;
         end
     } else {
-        let request = request(args, debug).await?;
+        let request = args.request(debug);
         let named = request.name.clone().unwrap_or_default();
         let manager = manager()?;
         let end = foreground::until_signal(|cancel| {
@@ -77,30 +76,6 @@ fn taken(error: Error) -> Failure {
         )),
         other => other.into(),
     }
-}
-
-/// A host name is looked up here: the manager binds addresses.
-async fn request(args: &RunArgs, debug: bool) -> Result<RunRequest, Failure> {
-    let mut request = args.request(debug);
-    let Some(host) = request.host.clone() else {
-        return Ok(request);
-    };
-    if host.parse::<std::net::IpAddr>().is_ok() || host == "localhost" {
-        return Ok(request);
-    }
-    let found = tokio::net::lookup_host((host.as_str(), 0))
-        .await
-        .map_err(|error| Failure::new(format!("cannot look up --host \"{host}\": {error}")))?;
-    let address: Option<Ipv4Addr> = found.into_iter().find_map(|address| match address.ip() {
-        std::net::IpAddr::V4(address) => Some(address),
-        std::net::IpAddr::V6(_) => None,
-    });
-    request.host = Some(
-        address
-            .ok_or_else(|| Failure::new(format!("--host \"{host}\" has no IPv4 address")))?
-            .to_string(),
-    );
-    Ok(request)
 }
 
 async fn read_config(path: &Path) -> Result<RunConfig, Failure> {

@@ -231,10 +231,18 @@ pub(crate) fn is_identical(
     wanted: &Create,
     shared_network_id: &str,
 ) -> bool {
+    let found = &quirks::as_docker_tells(engine, found, wanted);
     let (have, want) = (&found.config, &with_image(&wanted.config, image));
     let (have_host, want_host) = (&found.host_config, &wanted.host_config);
     let same_network = have_host.network_mode == want_host.network_mode
         || (want_host.network_mode == shared_network_id && have_host.network_mode == SHARED_NETWORK);
+    let processes = |limit: i64| {
+        if limit > 0 {
+            limit
+        } else {
+            quirks::default_pids_limit(engine)
+        }
+    };
     have.image == want.image
         && have.entrypoint == want.entrypoint
         && have.cmd == want.cmd
@@ -262,12 +270,12 @@ pub(crate) fn is_identical(
             have_host.memory,
             have_host.memory_swap,
             have_host.nano_cpus,
-            have_host.pids_limit.max(0),
+            processes(have_host.pids_limit),
         ) == (
             want_host.memory,
             want_host.memory_swap,
             want_host.nano_cpus,
-            want_host.pids_limit,
+            processes(want_host.pids_limit),
         )
 }
 

@@ -72,7 +72,7 @@ pub(crate) struct SummaryPort {
 }
 
 /// Everything about one container.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Container {
     pub(crate) id: String,
@@ -85,9 +85,11 @@ pub(crate) struct Container {
     pub(crate) config: Config,
     pub(crate) host_config: HostConfig,
     pub(crate) network_settings: Option<NetworkSettings>,
+    #[serde(default, deserialize_with = "nullable")]
+    pub(crate) mounts: Vec<MountPoint>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct State {
     pub(crate) status: String,
@@ -199,11 +201,26 @@ pub(crate) struct Binding {
     pub(crate) host_port: String,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct NetworkSettings {
     #[serde(deserialize_with = "nullable")]
     pub(crate) ports: BTreeMap<String, Option<Vec<Binding>>>,
+    /// Their names.
+    #[serde(deserialize_with = "set::deserialize")]
+    pub(crate) networks: BTreeSet<String>,
+}
+
+/// What is mounted in a container.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct MountPoint {
+    #[serde(rename = "Type")]
+    pub(crate) kind: String,
+    pub(crate) source: String,
+    pub(crate) destination: String,
+    #[serde(rename = "RW")]
+    pub(crate) writable: bool,
 }
 
 /// What creates a container.

@@ -1,6 +1,6 @@
 //! In what engines differ, in one place. Nothing else asks which engine it is.
 
-use crate::wire::{Container, Create, Mount};
+use crate::wire::{Container, Create, Info, Mount};
 use crate::{EngineInfo, Flavour};
 
 /// Whether an engine refuses a second network of the same name. Docker does since API 1.44; before, it looks first
@@ -16,6 +16,12 @@ pub(crate) fn default_pids_limit(engine: &EngineInfo) -> i64 {
     } else {
         0
     }
+}
+
+/// Whether a container can have an init process: Docker says whether it finds its own. Podman does not say, and refuses
+/// the container if there is none; its containers go without.
+pub(crate) fn has_init(info: &Info) -> bool {
+    !info.logging_driver.is_empty() && info.init_commit.id.as_deref().is_some_and(|id| id != "N/A")
 }
 
 /// Whether the engine itself gives every container this variable. Podman shows its own among those that were asked for.

@@ -36,6 +36,18 @@ pub(crate) struct Info {
     pub(crate) pids_limit: Option<bool>,
     pub(crate) cpu_cfs_period: Option<bool>,
     pub(crate) cpu_cfs_quota: Option<bool>,
+    /// The log driver of containers for which none is asked.
+    pub(crate) logging_driver: String,
+    #[serde(deserialize_with = "nullable")]
+    pub(crate) init_commit: Commit,
+}
+
+/// A program of the engine's; `N/A` where it does not find it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Commit {
+    #[serde(rename = "ID")]
+    pub(crate) id: Option<String>,
 }
 
 /// One row of a list of containers.
@@ -176,6 +188,27 @@ pub(crate) struct HostConfig {
     pub(crate) nano_cpus: i64,
     #[serde(deserialize_with = "nullable")]
     pub(crate) pids_limit: i64,
+    #[serde(deserialize_with = "nullable")]
+    pub(crate) init: bool,
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "LogConfig::is_default")]
+    pub(crate) log_config: LogConfig,
+}
+
+/// Where a container's log goes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct LogConfig {
+    #[serde(rename = "Type")]
+    pub(crate) driver: String,
+    #[serde(deserialize_with = "nullable")]
+    pub(crate) config: BTreeMap<String, String>,
+}
+
+impl LogConfig {
+    /// Whether it is left to the engine.
+    pub(crate) fn is_default(&self) -> bool {
+        self.driver.is_empty()
+    }
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -242,6 +242,41 @@ async fn a_container_that_ran_out_of_memory_says_so() {
 }
 
 #[tokio::test]
+async fn a_container_is_hardened_where_that_costs_nothing() {
+    let Some(engine) = TestEngine::get().await else {
+        return;
+    };
+    let podman = engine.runtime.engine_info().await.unwrap().flavour == Flavour::Podman;
+    let spec = engine.spec(&["about"]);
+    let id = engine.runtime.deploy(&spec).await.unwrap().instance.id;
+    let which = InstanceRef::named(spec.name.clone());
+    let logs = async || {
+        let logs = engine.runtime.logs(&which, LogOptions::default()).await.unwrap();
+        let lines: Vec<_> = logs.map(|line| line.unwrap().line).collect().await;
+        (lines.len() > 1).then(|| String::from_utf8_lossy(&lines[0]).into_owned())
+    };
+    let about = until("the server's words about itself", logs).await;
+    assert!(about.ends_with("NoNewPrivs:\t1"), "{about}");
+    assert_eq!(
+        about.starts_with("process 1 "),
+        podman,
+        "an init process is the first: {about}"
+    );
+    let (_, answer) = api(
+        engine.socket(),
+        "GET",
+        &format!("/v1.41/containers/{id}/json"),
+        &Value::Null,
+    )
+    .await;
+    let seen: Value = serde_json::from_str(&answer).unwrap();
+    if seen["HostConfig"]["LogConfig"]["Type"] == "json-file" && !podman {
+        assert_eq!(seen["HostConfig"]["LogConfig"]["Config"]["max-size"], "10m");
+    }
+    engine.remove(&spec.name).await;
+}
+
+#[tokio::test]
 async fn a_long_line_is_one_line_in_the_log() {
     let Some(engine) = TestEngine::get().await else {
         return;

@@ -9,6 +9,7 @@
 
 pub(crate) mod meddler;
 pub(crate) mod raw;
+pub(crate) mod registry;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

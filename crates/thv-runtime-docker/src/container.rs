@@ -8,10 +8,13 @@ use thv_runtime::{DeploySpec, Endpoint, Error, NetworkMode, PortBinding, Result}
 
 use crate::EngineInfo;
 use crate::quirks;
-use crate::wire::{Binding, Config, Container, Create, HostConfig, Info, Mount, RestartPolicy};
+use crate::wire::{Binding, Config, Container, Create, HostConfig, Info, LogConfig, Mount, RestartPolicy};
 
 /// The network that all workloads share unless they are isolated.
 pub(crate) const SHARED_NETWORK: &str = "toolhive-external";
+
+/// A program of the image cannot get more rights than it starts with.
+const NO_NEW_PRIVILEGES: &str = "no-new-privileges";
 
 /// What is wrong with the request before any engine is asked.
 pub(crate) fn check(spec: &DeploySpec) -> Result<()> {
@@ -145,7 +148,7 @@ pub(crate) fn desired(spec: &DeploySpec, network: &str, info: &Info) -> Create {
             },
             cap_drop: vec!["ALL".to_owned()],
             cap_add: Vec::new(),
-            security_opt: vec!["label:disable".to_owned()],
+            security_opt: security(spec),
             privileged: spec.privileged,
             // One authority restarts, and it is not the engine.
             restart_policy: RestartPolicy {
@@ -161,7 +164,30 @@ pub(crate) fn desired(spec: &DeploySpec, network: &str, info: &Info) -> Create {
             },
             nano_cpus: spec.limits.cpus.map_or(0, nano),
             pids_limit: spec.limits.pids.map_or(0, i64::from),
+            // So that zombies are reaped.
+            init: quirks::has_init(info),
+            log_config: capped_log(info),
         },
+    }
+}
+
+fn security(spec: &DeploySpec) -> Vec<String> {
+    let mut options = vec!["label:disable".to_owned()];
+    if !spec.privileged {
+        options.push(NO_NEW_PRIVILEGES.to_owned());
+    }
+    options
+}
+
+/// The engine's own driver, but not without end. Other drivers than this one have an end, or are elsewhere.
+fn capped_log(info: &Info) -> LogConfig {
+    if info.logging_driver != "json-file" {
+        return LogConfig::default();
+    }
+    let cap = [("max-size", "10m"), ("max-file", "3")];
+    LogConfig {
+        driver: info.logging_driver.clone(),
+        config: cap.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
     }
 }
 
@@ -231,10 +257,18 @@ pub(crate) fn is_identical(
     wanted: &Create,
     shared_network_id: &str,
 ) -> bool {
+    let found = &quirks::as_docker_tells(engine, found, wanted);
     let (have, want) = (&found.config, &with_image(&wanted.config, image));
     let (have_host, want_host) = (&found.host_config, &wanted.host_config);
     let same_network = have_host.network_mode == want_host.network_mode
         || (want_host.network_mode == shared_network_id && have_host.network_mode == SHARED_NETWORK);
+    let processes = |limit: i64| {
+        if limit > 0 {
+            limit
+        } else {
+            quirks::default_pids_limit(engine)
+        }
+    };
     have.image == want.image
         && have.entrypoint == want.entrypoint
         && have.cmd == want.cmd
@@ -251,8 +285,11 @@ pub(crate) fn is_identical(
             cap.trim_start_matches("CAP_").to_owned()
         })
         && same_set(&have_host.security_opt, &want_host.security_opt, |opt| {
-            opt.replace('=', ":")
+            // `no-new-privileges:true` is the same.
+            opt.replace('=', ":").trim_end_matches(":true").to_owned()
         })
+        && have_host.init == want_host.init
+        && same_log(&have_host.log_config, &want_host.log_config)
         && have_host.privileged == want_host.privileged
         && restart_name(&have_host.restart_policy) == restart_name(&want_host.restart_policy)
         && same_set(&have_host.mounts, &want_host.mounts, Mount::clone)
@@ -262,13 +299,19 @@ pub(crate) fn is_identical(
             have_host.memory,
             have_host.memory_swap,
             have_host.nano_cpus,
-            have_host.pids_limit.max(0),
+            processes(have_host.pids_limit),
         ) == (
             want_host.memory,
             want_host.memory_swap,
             want_host.nano_cpus,
-            want_host.pids_limit,
+            processes(want_host.pids_limit),
         )
+}
+
+/// The engine may add options of its own.
+fn same_log(have: &LogConfig, want: &LogConfig) -> bool {
+    let option = |(key, value): (&String, &String)| have.config.get(key) == Some(value);
+    want.is_default() || (have.driver == want.driver && want.config.iter().all(option))
 }
 
 fn same_variables(engine: &EngineInfo, have: &[String], want: &[String]) -> bool {

@@ -168,7 +168,7 @@ async fn reuse(
     network: &str,
 ) -> Result<Option<DeployOutcome>> {
     let running = found.state.status == "running";
-    if !running && !matches!(found.state.status.as_str(), "created" | "exited") {
+    if !running && !matches!(found.state.status.as_str(), "created" | "exited" | "stopped") {
         return Ok(None);
     }
     let look = async { Ok((engine.info().await?, lookup::image_of(engine, found).await?)) };
@@ -474,7 +474,7 @@ async fn deployed(
             Vec::new(),
         ));
     };
-    if matches!(found.state.status.as_str(), "exited" | "dead") {
+    if matches!(found.state.status.as_str(), "exited" | "dead" | "stopped") {
         let instance = found.into_instance(engine);
         return Err(failed(instance.status_text, last_lines(engine, spec, id).await));
     }

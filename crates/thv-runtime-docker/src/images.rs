@@ -66,25 +66,19 @@ impl Images for EngineImages {
         let body = answer
             .map_err(|e| pull_failed(&self.0, reference, e))?
             .stream(Some(PULL_SILENCE));
-        let (engine, reference) = (self.0.clone(), reference.to_owned());
-        Ok(progress(body)
-            .map(move |step| match step {
-                Err(cause) => Err(pull_failed(&engine, &reference, cause)),
-                Ok(Progress {
-                    error: Some(message), ..
-                }) => Err(pull_failed(
-                    &engine,
-                    &reference,
-                    EngineError::Status { status: 500, message },
-                )),
-                Ok(step) => Ok(PullProgress {
-                    layer: step.id,
-                    status: step.status.or(step.stream).unwrap_or_default(),
-                    current: step.detail.as_ref().and_then(|d| d.current),
-                    total: step.detail.as_ref().and_then(|d| d.total),
-                }),
-            })
-            .boxed())
+        let pull = Pull {
+            engine: self.0.clone(),
+            reference: reference.to_owned(),
+            steps: progress(body),
+        };
+        Ok(stream::unfold(Some(pull), |pull| async move {
+            let mut pull = pull?;
+            match pull.step().await? {
+                Ok(step) => Some((Ok(step), Some(pull))),
+                Err(error) => Some((Err(error), None)),
+            }
+        })
+        .boxed())
     }
 
     async fn load(&self, archive: BoxStream<'static, std::io::Result<Bytes>>) -> Result<Vec<String>> {
@@ -119,6 +113,49 @@ impl Images for EngineImages {
             }
         }
         Ok(loaded)
+    }
+}
+
+/// A pull under way.
+struct Pull {
+    engine: Engine,
+    reference: String,
+    steps: BoxStream<'static, Result<Progress, EngineError>>,
+}
+
+impl Pull {
+    /// The next step; `None` when the image is there.
+    async fn step(&mut self) -> Option<Result<PullProgress>> {
+        Some(match self.steps.next().await {
+            None => Err(self.check_arrival().await.err()?),
+            Some(Err(cause)) => Err(self.failed(cause)),
+            Some(Ok(Progress {
+                error: Some(message), ..
+            })) => Err(self.failed(EngineError::Status { status: 500, message })),
+            Some(Ok(step)) => Ok(PullProgress {
+                layer: step.id,
+                status: step.status.or(step.stream).unwrap_or_default(),
+                current: step.detail.as_ref().and_then(|d| d.current),
+                total: step.detail.as_ref().and_then(|d| d.total),
+            }),
+        })
+    }
+
+    /// An engine that ends in the middle of a pull may end its answer as if it was whole.
+    async fn check_arrival(&mut self) -> Result<()> {
+        let (name, tag) = name_and_tag(&self.reference);
+        let by = if tag.contains(':') { '@' } else { ':' };
+        let path = format!("/images/{name}{by}{tag}/json");
+        let found: Option<Image> = self.engine.find(&path).await.map_err(|e| self.failed(e))?;
+        found.map(drop).ok_or_else(|| Error::PullFailed {
+            image: self.reference.clone(),
+            runtime: self.engine.kind().clone(),
+            source: "the engine ended the pull without the image".into(),
+        })
+    }
+
+    fn failed(&self, cause: EngineError) -> Error {
+        pull_failed(&self.engine, &self.reference, cause)
     }
 }
 

@@ -28,7 +28,8 @@
 //! # What a container looks like
 //!
 //! As ToolHive makes it (labels, the network `toolhive-external`, all capabilities dropped), except that the restart policy
-//! is `no` and that standard input ends with its attachment. Deploying never pulls. The API is spoken directly, with
+//! is `no`, that standard input ends with its attachment, that no program gets new privileges, and that there is an init
+//! process and an end to the log where the engine has them. Deploying never pulls. The API is spoken directly, with
 //! hyper: bodies carry secrets, and a general client logs them.
 
 mod config;

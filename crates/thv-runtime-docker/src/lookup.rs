@@ -147,7 +147,7 @@ impl Container {
     /// What an inspection tells.
     pub(crate) fn into_instance(self, engine: &Engine) -> Instance {
         let state = state_of(&self.state.status);
-        let ended = self.state.status == "exited" || self.state.status == "dead";
+        let ended = matches!(self.state.status.as_str(), "exited" | "dead" | "stopped");
         let exit_code = self.state.exit_code.filter(|_| ended);
         let status_text = match exit_code {
             Some(_) if self.state.oom_killed => match u64::try_from(self.host_config.memory) {

@@ -1,5 +1,6 @@
 //! In what engines differ, in one place. Nothing else asks which engine it is.
 
+use crate::wire::{Container, Create, Info, Mount};
 use crate::{EngineInfo, Flavour};
 
 /// Whether an engine refuses a second network of the same name. Docker does since API 1.44; before, it looks first
@@ -8,8 +9,70 @@ pub(crate) fn network_names_are_unique(engine: &EngineInfo) -> bool {
     engine.flavour == Flavour::Podman || engine.speaks(1, 44)
 }
 
+/// The limit of processes that the engine gives a container for which none is asked.
+pub(crate) fn default_pids_limit(engine: &EngineInfo) -> i64 {
+    if engine.flavour == Flavour::Podman {
+        2048
+    } else {
+        0
+    }
+}
+
+/// Whether a container can have an init process: Docker says whether it finds its own. Podman does not say, and refuses
+/// the container if there is none; its containers go without.
+pub(crate) fn has_init(info: &Info) -> bool {
+    !info.logging_driver.is_empty() && info.init_commit.id.as_deref().is_some_and(|id| id != "N/A")
+}
+
 /// Whether the engine itself gives every container this variable. Podman shows its own among those that were asked for.
 pub(crate) fn brings_variable(engine: &EngineInfo, variable: &str) -> bool {
     let name = variable.split('=').next().unwrap_or_default();
     engine.flavour == Flavour::Podman && matches!(name, "PATH" | "TERM" | "HOME" | "HOSTNAME" | "container")
+}
+
+/// What an inspection would say if the engine told it as Docker does. Podman tells some things otherwise, and what it does
+/// not tell counts as it is wanted: how the streams were asked for, the port that was left to the engine.
+pub(crate) fn as_docker_tells(engine: &EngineInfo, found: &Container, wanted: &Create) -> Container {
+    let mut found = found.clone();
+    if engine.flavour != Flavour::Podman {
+        return found;
+    }
+    let (config, host) = (&mut found.config, &mut found.host_config);
+    config.attach_stdin = wanted.config.attach_stdin;
+    config.attach_stdout = wanted.config.attach_stdout;
+    config.attach_stderr = wanted.config.attach_stderr;
+    config.stdin_once = wanted.config.stdin_once;
+    if host.network_mode == "bridge"
+        && let Some(name) = found
+            .network_settings
+            .iter()
+            .flat_map(|settings| &settings.networks)
+            .next()
+    {
+        // The default network is a network like any other.
+        let name = if name == "podman" { "bridge" } else { name };
+        name.clone_into(&mut host.network_mode);
+    }
+    // It names each capability of its own list.
+    if host.cap_drop.len() > 1 && host.cap_add.is_empty() {
+        host.cap_drop = vec!["ALL".to_owned()];
+    }
+    if host.mounts.is_empty() {
+        let mounts = found.mounts.iter().map(|mount| Mount {
+            kind: mount.kind.clone(),
+            source: mount.source.clone(),
+            target: mount.destination.clone(),
+            read_only: !mount.writable,
+        });
+        host.mounts = mounts.collect();
+    }
+    for (port, bindings) in &wanted.host_config.port_bindings {
+        let told = host.port_bindings.get_mut(port).into_iter().flatten().flatten();
+        for (told, wanted) in told.zip(bindings.iter().flatten()) {
+            if wanted.host_port == "0" {
+                told.host_port.clone_from(&wanted.host_port);
+            }
+        }
+    }
+    found
 }

@@ -36,6 +36,18 @@ pub(crate) struct Info {
     pub(crate) pids_limit: Option<bool>,
     pub(crate) cpu_cfs_period: Option<bool>,
     pub(crate) cpu_cfs_quota: Option<bool>,
+    /// The log driver of containers for which none is asked.
+    pub(crate) logging_driver: String,
+    #[serde(deserialize_with = "nullable")]
+    pub(crate) init_commit: Commit,
+}
+
+/// A program of the engine's; `N/A` where it does not find it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Commit {
+    #[serde(rename = "ID")]
+    pub(crate) id: Option<String>,
 }
 
 /// One row of a list of containers.
@@ -72,7 +84,7 @@ pub(crate) struct SummaryPort {
 }
 
 /// Everything about one container.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Container {
     pub(crate) id: String,
@@ -85,9 +97,11 @@ pub(crate) struct Container {
     pub(crate) config: Config,
     pub(crate) host_config: HostConfig,
     pub(crate) network_settings: Option<NetworkSettings>,
+    #[serde(default, deserialize_with = "nullable")]
+    pub(crate) mounts: Vec<MountPoint>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct State {
     pub(crate) status: String,
@@ -174,6 +188,27 @@ pub(crate) struct HostConfig {
     pub(crate) nano_cpus: i64,
     #[serde(deserialize_with = "nullable")]
     pub(crate) pids_limit: i64,
+    #[serde(deserialize_with = "nullable")]
+    pub(crate) init: bool,
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "LogConfig::is_default")]
+    pub(crate) log_config: LogConfig,
+}
+
+/// Where a container's log goes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct LogConfig {
+    #[serde(rename = "Type")]
+    pub(crate) driver: String,
+    #[serde(deserialize_with = "nullable")]
+    pub(crate) config: BTreeMap<String, String>,
+}
+
+impl LogConfig {
+    /// Whether it is left to the engine.
+    pub(crate) fn is_default(&self) -> bool {
+        self.driver.is_empty()
+    }
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -199,11 +234,26 @@ pub(crate) struct Binding {
     pub(crate) host_port: String,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct NetworkSettings {
     #[serde(deserialize_with = "nullable")]
     pub(crate) ports: BTreeMap<String, Option<Vec<Binding>>>,
+    /// Their names.
+    #[serde(deserialize_with = "set::deserialize")]
+    pub(crate) networks: BTreeSet<String>,
+}
+
+/// What is mounted in a container.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct MountPoint {
+    #[serde(rename = "Type")]
+    pub(crate) kind: String,
+    pub(crate) source: String,
+    pub(crate) destination: String,
+    #[serde(rename = "RW")]
+    pub(crate) writable: bool,
 }
 
 /// What creates a container.

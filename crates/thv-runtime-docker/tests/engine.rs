@@ -2,7 +2,6 @@
 
 mod support;
 
-use std::net::TcpListener;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -14,7 +13,7 @@ use thv_runtime::{
     DeployOutcome, Endpoint, Error, EventFilter, EventKind, Expect, InstanceRef, InstanceState, LogOptions,
     MountBind, NetworkMode, PortBinding, Runtime, StopOptions,
 };
-use thv_runtime_docker::{DockerConfig, DockerRuntime};
+use thv_runtime_docker::{DockerConfig, DockerRuntime, Flavour};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
 const SHORT: StopOptions = StopOptions {
@@ -195,8 +194,15 @@ async fn a_busy_port_is_named_and_nothing_is_left() {
     let Some(engine) = TestEngine::get().await else {
         return;
     };
-    let busy = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let port = busy.local_addr().unwrap().port();
+    // Held by a container: the engine's network may be another one than ours.
+    let mut holder = engine.spec(&["http"]);
+    holder.transport = TransportType::StreamableHttp;
+    holder.target = Some(http_on(0));
+    let held = engine.runtime.deploy(&holder).await.unwrap();
+    let Endpoint::Http(address) = held.endpoint else {
+        panic!("{:?}", held.endpoint)
+    };
+    let port = address.port();
     let mut spec = engine.spec(&["http"]);
     spec.transport = TransportType::StreamableHttp;
     spec.target = Some(http_on(port));
@@ -205,6 +211,7 @@ async fn a_busy_port_is_named_and_nothing_is_left() {
         other => panic!("{other:?}"),
     }
     assert!(engine.runtime.inspect(&spec.name).await.unwrap().is_none());
+    engine.remove(&holder.name).await;
 }
 
 #[tokio::test]
@@ -212,6 +219,10 @@ async fn a_container_that_ran_out_of_memory_says_so() {
     let Some(engine) = TestEngine::get().await else {
         return;
     };
+    if engine.runtime.engine_info().await.unwrap().flavour == Flavour::Podman {
+        eprintln!("skipped: Podman does not tell");
+        return;
+    }
     let mut spec = engine.spec(&["eat"]);
     spec.limits.memory = Some(32 << 20);
     // It may be gone before the deployment looks.
@@ -226,6 +237,41 @@ async fn a_container_that_ran_out_of_memory_says_so() {
         }
         Err(Error::StartFailed { detail, .. }) => assert_eq!(detail, "out of memory (limit 32 MiB)"),
         Err(other) => panic!("{other:?}"),
+    }
+    engine.remove(&spec.name).await;
+}
+
+#[tokio::test]
+async fn a_container_is_hardened_where_that_costs_nothing() {
+    let Some(engine) = TestEngine::get().await else {
+        return;
+    };
+    let podman = engine.runtime.engine_info().await.unwrap().flavour == Flavour::Podman;
+    let spec = engine.spec(&["about"]);
+    let id = engine.runtime.deploy(&spec).await.unwrap().instance.id;
+    let which = InstanceRef::named(spec.name.clone());
+    let logs = async || {
+        let logs = engine.runtime.logs(&which, LogOptions::default()).await.unwrap();
+        let lines: Vec<_> = logs.map(|line| line.unwrap().line).collect().await;
+        (lines.len() > 1).then(|| String::from_utf8_lossy(&lines[0]).into_owned())
+    };
+    let about = until("the server's words about itself", logs).await;
+    assert!(about.ends_with("NoNewPrivs:\t1"), "{about}");
+    assert_eq!(
+        about.starts_with("process 1 "),
+        podman,
+        "an init process is the first: {about}"
+    );
+    let (_, answer) = api(
+        engine.socket(),
+        "GET",
+        &format!("/v1.41/containers/{id}/json"),
+        &Value::Null,
+    )
+    .await;
+    let seen: Value = serde_json::from_str(&answer).unwrap();
+    if seen["HostConfig"]["LogConfig"]["Type"] == "json-file" && !podman {
+        assert_eq!(seen["HostConfig"]["LogConfig"]["Config"]["max-size"], "10m");
     }
     engine.remove(&spec.name).await;
 }

@@ -9,6 +9,7 @@
 
 pub(crate) mod meddler;
 pub(crate) mod raw;
+pub(crate) mod registry;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -50,14 +51,26 @@ impl TestEngine {
                 return None;
             }
         };
+        Some(Self::over(runtime, socket).await)
+    }
+
+    /// An engine of the test's own, which has nothing yet. One for each test target.
+    pub(crate) async fn at(socket: PathBuf) -> Self {
+        let runtime = DockerRuntime::connect(DockerConfig::at(&socket))
+            .await
+            .expect("it answers");
+        Self::over(runtime, socket).await
+    }
+
+    async fn over(runtime: DockerRuntime, socket: PathBuf) -> Self {
         static IMAGE: OnceCell<String> = OnceCell::const_new();
         let image = IMAGE.get_or_init(|| load_image(&runtime)).await.clone();
-        Some(Self {
+        Self {
             second_tag: image.replace(':', "-too:"),
             runtime,
             image,
             socket,
-        })
+        }
     }
 
     /// Another value over the same engine.

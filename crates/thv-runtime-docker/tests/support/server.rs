@@ -1,6 +1,6 @@
 //! The server that the tests run in containers: a single static file, made of `std` only.
 //!
-//! `server echo [--ignore-term]`, `server exit TEXT CODE`, `server http`.
+//! `server echo [--ignore-term]`, `server about`, `server exit TEXT CODE`, `server http`.
 
 use std::io::{Read, Write};
 
@@ -20,9 +20,18 @@ fn main() {
         eprintln!("{}", args[1]);
         std::process::exit(args[2].parse().unwrap());
     }
-    // As process 1 it would ignore the signal without a handler.
-    if !args.iter().any(|arg| arg == "--ignore-term") {
-        unsafe { signal(15, terminate as *const () as usize) };
+    // Without a handler process 1 ignores the signal, and any other ends by it.
+    let ignore = 1;
+    let handler = if args.iter().any(|arg| arg == "--ignore-term") {
+        ignore
+    } else {
+        terminate as *const () as usize
+    };
+    unsafe { signal(15, handler) };
+    if mode == "about" {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|line| line.starts_with("NoNewPrivs:")).unwrap();
+        eprintln!("process {} {line}", std::process::id());
     }
     eprintln!("thv-contract ready");
     match mode {

@@ -176,3 +176,58 @@ async fn who_forks_all_the_time_does_not_survive_stop() {
         }
     }
 }
+
+/// Names the folder in which a copy of this test deploys a server, and waits to be killed.
+const SUPERVISOR: &str = "THV_TEST_SUPERVISOR";
+
+#[tokio::test]
+async fn a_killed_supervisor_ends_nothing_and_another_stops_everything() {
+    let own = "a_killed_supervisor_ends_nothing_and_another_stops_everything";
+    if let Ok(told) = std::env::var(SUPERVISOR) {
+        let (form, root) = told.split_once(' ').unwrap();
+        let runtime = runtime(Path::new(root), forms()[usize::from(form == "1")].clone());
+        let mark = Path::new(root).file_name().unwrap().to_str().unwrap();
+        let script = format!("{}; while :; do sleep 1000; done", runaway(mark));
+        let mut spec = shell("outlives", &script);
+        spec.transport = thv_core::TransportType::StreamableHttp;
+        let port = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        spec.target = Some(thv_runtime::PortBinding {
+            container_port: port,
+            host_ip: None,
+            host_port: port,
+        });
+        runtime.deploy(&spec).await.unwrap();
+        said(&runtime, &spec.name, "away").await;
+        println!("\nready");
+        return std::future::pending().await;
+    }
+    for (form, processes) in forms().into_iter().enumerate() {
+        let root = tempfile::Builder::new().prefix("thv-mark-").tempdir().unwrap();
+        let mut supervisor = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", own, "--nocapture"])
+            .env(SUPERVISOR, format!("{form} {}", root.path().display()))
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let output = std::io::BufReader::new(supervisor.stdout.take().unwrap());
+        assert!(std::io::BufRead::lines(output).any(|line| line.unwrap() == "ready"));
+        supervisor.kill().unwrap();
+        supervisor.wait().unwrap();
+
+        let name: WorkloadName = "outlives".parse().unwrap();
+        let mark = root.path().file_name().unwrap().to_str().unwrap().to_owned();
+        let another = runtime(root.path(), processes);
+        let seen = another.inspect(&name).await.unwrap().unwrap();
+        assert_eq!(seen.state, InstanceState::Running, "form {form}");
+        assert_eq!(marked(&mark).len(), 1, "form {form}");
+        another.stop(&named(&name), GRACE).await.unwrap();
+        assert!(marked(&mark).is_empty(), "form {form}");
+        let seen = another.inspect(&name).await.unwrap().unwrap();
+        assert_eq!(seen.state, InstanceState::Stopped, "form {form}");
+        another.remove(&named(&name)).await.unwrap();
+    }
+}

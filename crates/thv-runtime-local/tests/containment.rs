@@ -129,6 +129,41 @@ async fn who_left_everything_does_not_survive_remove() {
 }
 
 #[tokio::test]
+async fn who_left_everything_is_found_although_the_record_says_little_or_nothing() {
+    for (form, processes) in forms().into_iter().enumerate() {
+        for damage in [|_: &serde_json::Value| "{".to_owned(), unconfirmed] {
+            let root = tempfile::tempdir().unwrap();
+            let (first, second) = (
+                runtime(root.path(), processes.clone()),
+                runtime(root.path(), processes.clone()),
+            );
+            let mark = mark("damaged");
+            let script = format!("trap '' TERM; {}; while :; do sleep 1000; done", runaway(&mark));
+            let spec = shell("damaged", &script);
+            first.deploy(&spec).await.unwrap();
+            said(&first, &spec.name, "away").await;
+            let path = Dirs::under(root.path())
+                .lifecycle()
+                .join("instances/damaged.json");
+            let record = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+            std::fs::write(&path, damage(&record)).unwrap();
+            second.stop(&named(&spec.name), GRACE).await.unwrap();
+            assert!(marked(&mark).is_empty(), "form {form}");
+            second.remove(&named(&spec.name)).await.unwrap();
+        }
+    }
+}
+
+/// As a crash between exec and confirmation leaves it.
+fn unconfirmed(record: &serde_json::Value) -> String {
+    let mut record = record.clone();
+    for key in ["process", "server", "containment"] {
+        record[key] = serde_json::Value::Null;
+    }
+    record.to_string()
+}
+
+#[tokio::test]
 async fn what_a_server_left_behind_ends_with_it_and_its_exit_code_is_its_own() {
     for (form, processes) in forms().into_iter().enumerate() {
         let root = tempfile::tempdir().unwrap();

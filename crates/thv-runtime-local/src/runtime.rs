@@ -409,6 +409,7 @@ impl Runtime for LocalRuntime {
             }
         };
         let files = Files::new_of(&self.config, &spec.name);
+        Files::all_of(&self.config, &spec.name).rotate_log().await;
         let mut record = self.new_record(spec, &program)?;
         let started = record.port.map_or(Ok(()), |port| self.port_is_free(port));
         let started = started.and_then(|()| locked.write(&record));

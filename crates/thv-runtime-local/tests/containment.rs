@@ -129,6 +129,41 @@ async fn who_left_everything_does_not_survive_remove() {
 }
 
 #[tokio::test]
+async fn who_left_everything_is_found_although_the_record_says_little_or_nothing() {
+    for (form, processes) in forms().into_iter().enumerate() {
+        for damage in [|_: &serde_json::Value| "{".to_owned(), unconfirmed] {
+            let root = tempfile::tempdir().unwrap();
+            let (first, second) = (
+                runtime(root.path(), processes.clone()),
+                runtime(root.path(), processes.clone()),
+            );
+            let mark = mark("damaged");
+            let script = format!("trap '' TERM; {}; while :; do sleep 1000; done", runaway(&mark));
+            let spec = shell("damaged", &script);
+            first.deploy(&spec).await.unwrap();
+            said(&first, &spec.name, "away").await;
+            let path = Dirs::under(root.path())
+                .lifecycle()
+                .join("instances/damaged.json");
+            let record = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+            std::fs::write(&path, damage(&record)).unwrap();
+            second.stop(&named(&spec.name), GRACE).await.unwrap();
+            assert!(marked(&mark).is_empty(), "form {form}");
+            second.remove(&named(&spec.name)).await.unwrap();
+        }
+    }
+}
+
+/// As a crash between exec and confirmation leaves it.
+fn unconfirmed(record: &serde_json::Value) -> String {
+    let mut record = record.clone();
+    for key in ["process", "server", "containment"] {
+        record[key] = serde_json::Value::Null;
+    }
+    record.to_string()
+}
+
+#[tokio::test]
 async fn what_a_server_left_behind_ends_with_it_and_its_exit_code_is_its_own() {
     for (form, processes) in forms().into_iter().enumerate() {
         let root = tempfile::tempdir().unwrap();
@@ -174,5 +209,60 @@ async fn who_forks_all_the_time_does_not_survive_stop() {
         for _ in 0..5 {
             assert!(marked(&mark).is_empty(), "form {form}");
         }
+    }
+}
+
+/// Names the folder in which a copy of this test deploys a server, and waits to be killed.
+const SUPERVISOR: &str = "THV_TEST_SUPERVISOR";
+
+#[tokio::test]
+async fn a_killed_supervisor_ends_nothing_and_another_stops_everything() {
+    let own = "a_killed_supervisor_ends_nothing_and_another_stops_everything";
+    if let Ok(told) = std::env::var(SUPERVISOR) {
+        let (form, root) = told.split_once(' ').unwrap();
+        let runtime = runtime(Path::new(root), forms()[usize::from(form == "1")].clone());
+        let mark = Path::new(root).file_name().unwrap().to_str().unwrap();
+        let script = format!("{}; while :; do sleep 1000; done", runaway(mark));
+        let mut spec = shell("outlives", &script);
+        spec.transport = thv_core::TransportType::StreamableHttp;
+        let port = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        spec.target = Some(thv_runtime::PortBinding {
+            container_port: port,
+            host_ip: None,
+            host_port: port,
+        });
+        runtime.deploy(&spec).await.unwrap();
+        said(&runtime, &spec.name, "away").await;
+        println!("\nready");
+        return std::future::pending().await;
+    }
+    for (form, processes) in forms().into_iter().enumerate() {
+        let root = tempfile::Builder::new().prefix("thv-mark-").tempdir().unwrap();
+        let mut supervisor = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", own, "--nocapture"])
+            .env(SUPERVISOR, format!("{form} {}", root.path().display()))
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let output = std::io::BufReader::new(supervisor.stdout.take().unwrap());
+        assert!(std::io::BufRead::lines(output).any(|line| line.unwrap() == "ready"));
+        supervisor.kill().unwrap();
+        supervisor.wait().unwrap();
+
+        let name: WorkloadName = "outlives".parse().unwrap();
+        let mark = root.path().file_name().unwrap().to_str().unwrap().to_owned();
+        let another = runtime(root.path(), processes);
+        let seen = another.inspect(&name).await.unwrap().unwrap();
+        assert_eq!(seen.state, InstanceState::Running, "form {form}");
+        assert_eq!(marked(&mark).len(), 1, "form {form}");
+        another.stop(&named(&name), GRACE).await.unwrap();
+        assert!(marked(&mark).is_empty(), "form {form}");
+        let seen = another.inspect(&name).await.unwrap().unwrap();
+        assert_eq!(seen.state, InstanceState::Stopped, "form {form}");
+        another.remove(&named(&name)).await.unwrap();
     }
 }

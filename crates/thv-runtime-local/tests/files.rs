@@ -102,6 +102,41 @@ async fn a_replacement_that_fails_leaves_home_and_log_for_the_removal() {
     }
 }
 
+#[tokio::test]
+async fn a_long_log_is_rotated_at_a_start_and_removed_with_the_workload() {
+    let root = tempfile::tempdir().unwrap();
+    let runtime = runtime(root.path());
+    let mut spec = shell("long", "echo ready >&2; exec cat");
+    let first = runtime.deploy(&spec).await.unwrap();
+    said(&runtime, &spec.name, "ready").await;
+    let log = lifecycle(root.path(), "logs/long.log");
+    let mut lines = vec![b'x'; (10 << 20) + 1];
+    lines.extend_from_slice(b"\nlast\n");
+    std::fs::write(&log, &lines).unwrap();
+    let mut logs = runtime
+        .logs(
+            &named(&spec.name),
+            LogOptions {
+                tail: Some(1),
+                ..FOLLOW
+            },
+        )
+        .await
+        .unwrap();
+    assert_eq!(soon(logs.next()).await.unwrap().unwrap().line, "last");
+    spec.expect = Expect::Instance(first.instance.id);
+    runtime.deploy(&spec).await.unwrap();
+    assert_eq!(soon(logs.next()).await.unwrap().unwrap().line, "ready");
+    assert_eq!(std::fs::metadata(&log).unwrap().len(), 6);
+    let rotated = lifecycle(root.path(), "logs/long.log.1");
+    assert_eq!(std::fs::metadata(&rotated).unwrap().len(), lines.len() as u64);
+    runtime.remove(&named(&spec.name)).await.unwrap();
+    assert_eq!(
+        std::fs::read_dir(lifecycle(root.path(), "logs")).unwrap().count(),
+        0
+    );
+}
+
 /// Runs this test anew as a user for whom permissions count; whether this process is that one.
 fn unprivileged(test: &str) -> bool {
     if !rustix::process::geteuid().is_root() {

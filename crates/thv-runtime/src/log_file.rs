@@ -1,5 +1,6 @@
 //! Reading a log that is a file: a tail in constant memory, then what comes, through rotation, without polling.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
@@ -12,14 +13,17 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::io::{AsyncBufReadExt, AsyncSeekExt, BufReader};
 use tokio::sync::mpsc;
 
+use crate::log_rotation::{Mark, last_rotated, rotated_since};
+
 /// Longer lines are cut into pieces of this many bytes.
 const LONGEST_LINE: usize = 1 << 20;
 const BLOCK: u64 = 64 * 1024;
 
 /// The lines of the log at `path`, without their ends: the last `tail` of them (`None`: all), and with `follow` those
-/// that are written later, until the file is removed or the stream is dropped. A file that is replaced (rotated) is
-/// read to its end, then the new one from its beginning. One that gets shorter (copied and emptied) is read from its
-/// beginning again.
+/// that are written later, until the file is removed or the stream is dropped. A file that is replaced is read to its
+/// end, then the new one from its beginning. Of one that was copied away and emptied
+/// ([`LogRotation`](crate::LogRotation)) the rest of the copy is read first; one that was only emptied is read from its
+/// beginning. What was rotated away before is not read.
 ///
 /// Memory does not grow with the file. A line longer than 1 MiB comes in pieces. Cancel-safe.
 ///
@@ -37,19 +41,9 @@ pub async fn log_file(
     } else {
         None
     };
-    let opened = path.clone();
-    let file = tokio::task::spawn_blocking(move || open(&opened, tail))
+    let reader = tokio::task::spawn_blocking(move || Follower::open(path, tail, changes))
         .await
         .map_err(io::Error::other)??;
-    let reader = Follower {
-        path,
-        inode: file.metadata()?.ino(),
-        position: (&file).stream_position()?,
-        file: reader(file),
-        next: Next::More,
-        changes,
-        pending: Vec::new(),
-    };
     Ok(futures_util::stream::try_unfold(reader, |mut reader| async move {
         Ok(reader.next().await?.map(|line| (line, reader)))
     })
@@ -59,16 +53,7 @@ pub async fn log_file(
 type Reader = BufReader<tokio::fs::File>;
 
 fn reader(file: File) -> Reader {
-    BufReader::new(tokio::fs::File::from_std(file))
-}
-
-fn open(path: &Path, tail: Option<usize>) -> io::Result<File> {
-    let mut file = File::open(path)?;
-    if let Some(lines) = tail {
-        let start = tail_start(&mut file, lines)?;
-        file.seek(SeekFrom::Start(start))?;
-    }
-    Ok(file)
+    BufReader::with_capacity(BLOCK as usize, tokio::fs::File::from_std(file))
 }
 
 /// Where the last `lines` lines begin, found from the end in blocks.
@@ -102,91 +87,154 @@ fn tail_start(file: &mut File, lines: usize) -> io::Result<u64> {
 }
 
 struct Follower {
-    path: PathBuf,
-    inode: u64,
+    place: Place,
+    /// What is read: the log itself, or a file that was the log.
     file: Reader,
-    /// How much of the file was taken.
-    position: u64,
-    next: Next,
+    /// What is read after it, the log itself last.
+    queue: VecDeque<File>,
+    /// Whether the next of them goes on where this one ends, also within a line.
+    continuous: bool,
+    /// Whether the log was removed.
+    gone: bool,
     changes: Option<Changes>,
     pending: Vec<u8>,
 }
 
-/// What comes when the open file has been read to its end.
-enum Next {
-    /// More of it.
-    More,
-    /// This file, which has its name now.
-    File(File),
-    /// Nothing: it was removed.
-    Nothing,
+/// How far the log has been read.
+#[derive(Debug, Clone)]
+struct Place {
+    path: PathBuf,
+    inode: u64,
+    position: u64,
+    /// Which file was rotated away last.
+    rotated: Option<Mark>,
+}
+
+/// What became of the log since it was read.
+enum Look {
+    /// It is there, and longer or not.
+    Same { longer: bool },
+    /// It begins anew; what was in it is gone.
+    Emptied,
+    /// It was copied to these, the oldest first, and begins anew.
+    Rotated(Vec<File>, File, Option<Mark>),
+    /// Another file has its name.
+    Replaced(File, u64, Option<Mark>),
+    /// It was removed.
+    Gone,
 }
 
 impl Follower {
+    fn open(path: PathBuf, tail: Option<usize>, changes: Option<Changes>) -> io::Result<Self> {
+        let mut file = File::open(&path)?;
+        // Not while it is rotated.
+        file.lock_shared()?;
+        let rotated = last_rotated(&path)?;
+        let position = tail.map_or(Ok(0), |lines| tail_start(&mut file, lines))?;
+        file.seek(SeekFrom::Start(position))?;
+        file.unlock()?;
+        let place = Place {
+            path,
+            inode: file.metadata()?.ino(),
+            position,
+            rotated,
+        };
+        Ok(Self {
+            place,
+            file: reader(file),
+            queue: VecDeque::new(),
+            continuous: false,
+            gone: false,
+            changes,
+            pending: Vec::new(),
+        })
+    }
+
     async fn next(&mut self) -> io::Result<Option<Bytes>> {
         loop {
-            let available = self.file.fill_buf().await?;
-            if !available.is_empty() {
-                let end = available.iter().position(|byte| *byte == b'\n');
-                let room = LONGEST_LINE - self.pending.len();
-                let taken = end.unwrap_or(available.len()).min(room);
-                self.pending.extend_from_slice(&available[..taken]);
-                let whole = end == Some(taken);
-                let taken = taken + usize::from(whole);
-                self.file.consume(taken);
-                self.position += taken as u64;
-                if whole || self.pending.len() >= LONGEST_LINE {
-                    return Ok(Some(self.take()));
-                }
-                continue;
-            }
-            if self.changes.is_none() {
-                return Ok(self.take_rest());
-            }
-            // What was written before the file lost its name has been read only now.
-            match std::mem::replace(&mut self.next, Next::More) {
-                Next::More => {}
-                Next::Nothing => {
-                    self.next = Next::Nothing;
-                    return Ok(self.take_rest());
-                }
-                Next::File(file) => {
-                    self.inode = file.metadata()?.ino();
-                    self.position = 0;
-                    self.file = reader(file);
-                    if let Some(rest) = self.take_rest() {
-                        return Ok(Some(rest));
-                    }
+            if self.file.buffer().is_empty() {
+                let filled = !self.file.fill_buf().await?.is_empty();
+                // Judged after it was read: what was read before a rotation is from before it.
+                let changed = self.queue.is_empty() && !self.gone && self.look().await?;
+                if changed {
                     continue;
                 }
+                if !filled {
+                    match self.at_end().await? {
+                        AtEnd::More => continue,
+                        AtEnd::Line(line) => return Ok(line),
+                    }
+                }
             }
-            if self.look().await? {
-                continue;
-            }
-            if let Some(changes) = &mut self.changes
-                && !changes.next().await
-            {
-                return Ok(None);
+            let available = self.file.buffer();
+            let end = available.iter().position(|byte| *byte == b'\n');
+            let room = LONGEST_LINE - self.pending.len();
+            let taken = end.unwrap_or(available.len()).min(room);
+            self.pending.extend_from_slice(&available[..taken]);
+            let whole = end == Some(taken);
+            let taken = taken + usize::from(whole);
+            self.file.consume(taken);
+            self.place.position += taken as u64;
+            if whole || self.pending.len() >= LONGEST_LINE {
+                return Ok(Some(self.take()));
             }
         }
     }
 
-    /// Looks whether the file has its name still, and is as long as it was. `true` when something is to be read.
+    /// The next file, or the end, or a change to wait for.
+    async fn at_end(&mut self) -> io::Result<AtEnd> {
+        if let Some(next) = self.queue.pop_front() {
+            self.file = reader(next);
+            self.place.position = 0;
+            if self.continuous || self.pending.is_empty() {
+                return Ok(AtEnd::More);
+            }
+            return Ok(AtEnd::Line(self.take_rest()));
+        }
+        match &mut self.changes {
+            Some(changes) if !self.gone => {
+                if changes.next().await {
+                    Ok(AtEnd::More)
+                } else {
+                    Ok(AtEnd::Line(None))
+                }
+            }
+            _ => Ok(AtEnd::Line(self.take_rest())),
+        }
+    }
+
+    /// Looks what became of the log. `true` when what is read next is not what was read last.
     async fn look(&mut self) -> io::Result<bool> {
-        match tokio::fs::metadata(&self.path).await {
-            Ok(now) if now.ino() != self.inode => match tokio::fs::File::open(&self.path).await {
-                Ok(file) => self.next = Next::File(file.into_std().await),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => self.next = Next::Nothing,
-                Err(error) => return Err(error),
-            },
-            Ok(now) if now.len() < self.position => {
+        let place = self.place.clone();
+        let look = tokio::task::spawn_blocking(move || place.look());
+        match look.await.map_err(io::Error::other)?? {
+            Look::Same { longer } => return Ok(longer && self.file.buffer().is_empty()),
+            Look::Emptied => {
                 self.file.seek(SeekFrom::Start(0)).await?;
-                self.position = 0;
+                self.place.position = 0;
                 self.pending.clear();
             }
-            Ok(now) => return Ok(now.len() > self.position),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.next = Next::Nothing,
-            Err(error) => return Err(error),
+            Look::Rotated(copies, log, rotated) => {
+                let position = self.place.position;
+                self.queue = copies.into_iter().chain([log]).collect();
+                self.continuous = true;
+                self.place.rotated = rotated;
+                if let Some(mut first) = self.queue.pop_front() {
+                    first.seek(SeekFrom::Start(position))?;
+                    self.file = reader(first);
+                }
+            }
+            Look::Replaced(log, inode, rotated) => {
+                self.queue.push_back(log);
+                self.continuous = false;
+                (self.place.inode, self.place.rotated) = (inode, rotated);
+                // What was written before the file lost its name is read first.
+                return Ok(self.file.buffer().is_empty());
+            }
+            Look::Gone => {
+                self.gone = true;
+                return Ok(self.file.buffer().is_empty());
+            }
         }
         Ok(true)
     }
@@ -197,6 +245,39 @@ impl Follower {
 
     fn take(&mut self) -> Bytes {
         Bytes::from(std::mem::take(&mut self.pending))
+    }
+}
+
+enum AtEnd {
+    More,
+    Line(Option<Bytes>),
+}
+
+impl Place {
+    fn look(&self) -> io::Result<Look> {
+        let log = match File::open(&self.path) {
+            Ok(log) => log,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Look::Gone),
+            Err(error) => return Err(error),
+        };
+        // Not in the middle of a rotation.
+        log.lock_shared()?;
+        let now = log.metadata()?;
+        let rotated = last_rotated(&self.path)?;
+        let look = if now.ino() != self.inode {
+            Look::Replaced(log.try_clone()?, now.ino(), rotated)
+        } else if rotated != self.rotated && rotated.is_some() {
+            let copies = rotated_since(&self.path, self.rotated)?;
+            Look::Rotated(copies, log.try_clone()?, rotated)
+        } else if now.len() < self.position {
+            Look::Emptied
+        } else {
+            Look::Same {
+                longer: now.len() > self.position,
+            }
+        };
+        log.unlock()?;
+        Ok(look)
     }
 }
 
@@ -237,6 +318,7 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+    use crate::LogRotation;
 
     async fn lines(path: &Path, tail: Option<usize>) -> Vec<String> {
         let stream = log_file(path, tail, false).await.unwrap();
@@ -282,15 +364,68 @@ mod tests {
     }
 
     fn follower(path: &Path) -> Follower {
-        let file = File::open(path).unwrap();
-        Follower {
-            path: path.to_owned(),
-            inode: file.metadata().unwrap().ino(),
-            position: 0,
-            file: reader(file),
-            next: Next::More,
-            changes: Some(Changes::watch(path).unwrap()),
-            pending: Vec::new(),
+        Follower::open(path.to_owned(), None, Some(Changes::watch(path).unwrap())).unwrap()
+    }
+
+    fn appending(path: &Path) -> File {
+        std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .unwrap()
+    }
+
+    async fn next(stream: &mut BoxStream<'static, io::Result<Bytes>>) -> Bytes {
+        let next = tokio::time::timeout(std::time::Duration::from_secs(20), stream.next());
+        next.await.unwrap().unwrap().unwrap()
+    }
+
+    const ROTATION: LogRotation = LogRotation { size: 0, files: 4 };
+
+    #[tokio::test]
+    async fn following_goes_on_through_copies_and_within_a_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let mut log = appending(&path);
+        log.write_all(b"old\n").unwrap();
+        ROTATION.rotate(&path).unwrap();
+        log.write_all(b"one\ntwo\nthr").unwrap();
+        let mut stream = log_file(&path, None, true).await.unwrap();
+        assert_eq!(next(&mut stream).await, "one");
+        // Longer than what was read, so that the length alone tells nothing.
+        ROTATION.rotate(&path).unwrap();
+        log.write_all(b"ee\nfour\nfive\nsix\n").unwrap();
+        assert_eq!(next(&mut stream).await, "two");
+        ROTATION.rotate(&path).unwrap();
+        log.write_all(b"seven\n").unwrap();
+        for line in ["three", "four", "five", "six", "seven"] {
+            assert_eq!(next(&mut stream).await, line);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_follower_misses_nothing_of_a_log_that_is_rotated_all_the_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let mut log = appending(&path);
+        let mut stream = log_file(&path, None, true).await.unwrap();
+        let mut read = 0;
+        for round in 0..50 {
+            for line in 0..100 {
+                writeln!(log, "{}", round * 100 + line).unwrap();
+            }
+            // The writer waits while it is copied, as none is lost only then; the reader may be anywhere.
+            let (log_path, rotation) = (path.clone(), LogRotation { size: 300, files: 50 });
+            let rotated = tokio::task::spawn_blocking(move || rotation.rotate(&log_path));
+            for _ in 0..round % 90 {
+                assert_eq!(next(&mut stream).await, read.to_string());
+                read += 1;
+            }
+            rotated.await.unwrap().unwrap();
+        }
+        while read < 5000 {
+            assert_eq!(next(&mut stream).await, read.to_string());
+            read += 1;
         }
     }
 

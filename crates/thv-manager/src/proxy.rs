@@ -206,7 +206,7 @@ impl Backend {
     pub(crate) async fn ready_once(&self) -> Result<ServerInfo, ProxyError> {
         match self {
             Self::Stdio { bridge, .. } => bridge.initialize().await,
-            Self::Http { proxy } => proxy.initialize(PROBE).await,
+            Self::Http { proxy } => Box::pin(proxy.initialize(PROBE)).await,
         }
     }
 
@@ -214,7 +214,7 @@ impl Backend {
     pub(crate) async fn reachable(&self, timeout: Duration) -> Result<(), ProxyError> {
         match self {
             Self::Stdio { .. } => Ok(()),
-            Self::Http { proxy } => proxy.reachable(timeout).await,
+            Self::Http { proxy } => Box::pin(proxy.reachable(timeout)).await,
         }
     }
 

@@ -9,6 +9,7 @@ use http::StatusCode;
 use tokio::sync::oneshot;
 
 use super::events::Events;
+use super::levels::Level;
 use crate::jsonrpc::Span;
 
 /// Why a call has no answer of the server.
@@ -126,6 +127,8 @@ pub(crate) enum Then {
     Nothing,
     /// The session listens to this URI.
     Subscribe(Arc<str>),
+    /// The session gets log messages of its own level, and the server writes those of the other.
+    SetLevel { own: Level, merged: Level },
 }
 
 /// All waiting calls of one bridge. Numbers are never used twice.

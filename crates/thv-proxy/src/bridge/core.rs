@@ -1,6 +1,6 @@
 //! The state that all clients of one server share, and the way of a message to it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -37,6 +37,8 @@ pub(crate) struct Core {
     pub(super) orphans: Mutex<Vec<Arc<str>>>,
     pub(super) orphaned: Notify,
     link: RwLock<Option<Arc<Link>>>,
+    /// What the attached server was told to log; zero is nothing yet.
+    pub(super) level: AtomicU8,
     /// Memory for what clients send.
     pub(super) bodies: Budget,
     /// Memory for what the server sends and clients have not read.
@@ -102,6 +104,7 @@ impl Core {
             orphans: Mutex::default(),
             orphaned: Notify::new(),
             link: RwLock::default(),
+            level: AtomicU8::new(0),
             bodies: Budget::new(config.body_budget.max(config.body_limit)),
             answers: Budget::new(config.answer_budget.max(config.line_limit)),
             stop: CancellationToken::new(),
@@ -113,6 +116,7 @@ impl Core {
     }
 
     pub(super) fn attach(&self, link: Arc<Link>) {
+        self.level.store(0, Ordering::Release);
         *self.link.write().unwrap_or_else(PoisonError::into_inner) = Some(link);
     }
 

@@ -112,6 +112,7 @@ async fn initialize(core: Arc<Core>, link: Arc<Link>) -> Result<Arc<Initialized>
     let _ = link.ready.set(Arc::clone(&ready));
     tracing::debug!(server = %ready.info().name, "the server is initialized");
     resubscribe(&core);
+    core.orphaned.notify_one();
     Ok(ready)
 }
 

@@ -12,6 +12,7 @@ mod event_stream;
 mod events;
 mod housekeeping;
 mod initialize;
+mod levels;
 mod link;
 mod receive;
 mod request;

@@ -87,11 +87,14 @@ impl Core {
 
     /// What a call changes here, once the server has answered.
     fn settled(&self, pending: &Pending, accepted: bool) {
-        let (Then::Subscribe(uri), Some(session)) = (&pending.then, pending.session) else {
-            return;
-        };
-        if self.subscriptions.settle(session, uri, accepted) {
-            self.orphan([uri.clone()]);
+        match (&pending.then, pending.session) {
+            (Then::Subscribe(uri), Some(session)) if self.subscriptions.settle(session, uri, accepted) => {
+                self.orphan([uri.clone()]);
+            }
+            (Then::SetLevel { own, merged }, Some(session)) if accepted => {
+                self.level_set(session, *own, *merged);
+            }
+            _ => {}
         }
     }
 
@@ -129,6 +132,7 @@ impl Core {
     }
 
     fn pass_notification(&self, line: Bytes, envelope: &Envelope) {
+        let params = envelope.params_in(&line);
         match envelope.method_in(&line) {
             b"notifications/progress" => self.pass_progress(&line, envelope),
             b"notifications/tools/list_changed"
@@ -139,12 +143,20 @@ impl Core {
                 }
             }
             b"notifications/resources/updated" => {
-                let uri = jsonrpc::member(envelope.params_in(&line), "uri").and_then(jsonrpc::text);
+                let uri = jsonrpc::member(params, "uri").and_then(jsonrpc::text);
                 let listeners = uri.map_or_else(Vec::new, |uri| self.subscriptions.listeners(&uri));
                 if !listeners.is_empty()
                     && let Some(event) = self.event(line)
                 {
                     self.dropped(self.sessions.publish(&listeners, &event));
+                }
+            }
+            b"notifications/message" => {
+                let readers = self.readers_of(params);
+                if !readers.is_empty()
+                    && let Some(event) = self.event(line)
+                {
+                    self.dropped(self.sessions.publish(&readers, &event));
                 }
             }
             _ => count(&self.counters.dropped_messages),

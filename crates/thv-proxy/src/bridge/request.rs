@@ -10,6 +10,7 @@ use super::calls::{CallError, Then};
 use super::core::{Ask, Core, InFlight, one_line, progress_token, splice};
 use super::events::Events;
 use super::initialize::revision;
+use super::levels::SetLevel;
 use super::sessions::Session;
 use crate::answer;
 use crate::body::{self, Body, Held, ReadError};
@@ -201,11 +202,20 @@ impl Core {
         events: Option<Events>,
     ) -> Result<Begun, CallError> {
         let Message {
-            bytes,
-            envelope,
+            mut bytes,
+            mut envelope,
             share,
         } = message;
         let mut then = Then::Nothing;
+        if envelope.method_in(&bytes) == b"logging/setLevel" {
+            match self.set_level(session, &bytes, &envelope) {
+                SetLevel::Done => return Ok(Begun::Answered(empty_result(envelope.id_in(&bytes)))),
+                SetLevel::Ask(message, found, on_success) => {
+                    (bytes, envelope, then) = (message, found, on_success);
+                }
+                SetLevel::Pass => {}
+            }
+        }
         if let Some(session) = session {
             match self.subscription(session, &bytes, &envelope)? {
                 Asked::Nothing => {}

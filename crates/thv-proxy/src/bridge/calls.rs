@@ -116,6 +116,8 @@ pub(crate) struct Pending {
     pub(crate) reply: oneshot::Sender<Result<ServerLine, CallError>>,
     pub(crate) events: Option<Events>,
     pub(crate) then: Then,
+    /// The proxy itself asks.
+    pub(crate) own: bool,
     /// Whether the server has got it.
     pub(crate) written: bool,
 }
@@ -192,6 +194,29 @@ impl Calls {
             .find(|(_, call)| call.session == Some(session) && call.id == id)
             .map(|(number, _)| *number)?;
         table.remove(&number).map(|pending| (number, pending))
+    }
+
+    /// Who made this call, if it is under way.
+    pub(crate) fn caller(&self, number: u64) -> Vec<Option<u128>> {
+        self.table()
+            .get(&number)
+            .map(|call| call.session)
+            .into_iter()
+            .collect()
+    }
+
+    /// Who has calls that the server works on, each once.
+    pub(crate) fn callers(&self) -> Vec<Option<u128>> {
+        let mut callers = Vec::new();
+        for call in self.table().values().filter(|call| call.written && !call.own) {
+            if !callers.contains(&call.session) {
+                callers.push(call.session);
+            }
+            if callers.len() > 1 {
+                break;
+            }
+        }
+        callers
     }
 
     /// Where the progress of a call goes, and its client's token.

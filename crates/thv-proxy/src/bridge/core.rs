@@ -16,6 +16,7 @@ use super::calls::{CallError, Calls, Pending, ServerLine, Then};
 use super::config::BridgeConfig;
 use super::events::Events;
 use super::link::{Link, Outgoing};
+use super::server_requests::ServerRequests;
 use super::sessions::Sessions;
 use super::subscriptions::Subscriptions;
 use crate::budget::{Budget, Share};
@@ -32,6 +33,7 @@ pub(crate) struct Core {
     prefix: Vec<u8>,
     pub(super) calls: Calls,
     pub(super) sessions: Sessions,
+    pub(super) server_requests: ServerRequests,
     pub(super) subscriptions: Subscriptions,
     /// URIs that the server should stop sending.
     pub(super) orphans: Mutex<Vec<Arc<str>>>,
@@ -70,6 +72,8 @@ pub(super) struct Ask {
     pub(super) events: Option<Events>,
     pub(super) share: Share,
     pub(super) then: Then,
+    /// The proxy itself asks.
+    pub(super) own: bool,
 }
 
 impl Ask {
@@ -85,6 +89,7 @@ impl Ask {
             events: None,
             share: Share::default(),
             then: Then::Nothing,
+            own: true,
         })
     }
 }
@@ -100,6 +105,7 @@ impl Core {
             prefix: format!("\"{}", config.id_prefix).into_bytes(),
             calls: Calls::new(config.max_in_flight),
             sessions: Sessions::new(ttl, config.max_sessions),
+            server_requests: ServerRequests::default(),
             subscriptions: Subscriptions::default(),
             orphans: Mutex::default(),
             orphaned: Notify::new(),
@@ -126,6 +132,7 @@ impl Core {
             link.closed.store(true, Ordering::Release);
         }
         self.calls.fail_all(&CallError::Died);
+        self.server_requests.clear();
     }
 
     pub(super) fn link(&self) -> Result<Arc<Link>, CallError> {
@@ -167,6 +174,7 @@ impl Core {
             events,
             share,
             then,
+            own,
         } = ask;
         let number = self.calls.number();
         let id = self.server_id(number);
@@ -196,6 +204,7 @@ impl Core {
             reply,
             events,
             then,
+            own,
             written: false,
         };
         self.calls.insert(number, pending)?;

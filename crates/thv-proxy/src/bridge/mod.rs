@@ -16,6 +16,7 @@ mod levels;
 mod link;
 mod receive;
 mod request;
+mod server_requests;
 mod sessions;
 mod sse;
 mod streamable;

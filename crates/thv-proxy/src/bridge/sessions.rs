@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -19,6 +20,10 @@ pub(crate) struct Session {
     /// Milliseconds after the table's start.
     touched: AtomicU64,
     stream: Mutex<Option<Events>>,
+    /// Wakes who waits for the stream.
+    pub(super) stream_opened: Notify,
+    /// What it can be asked for.
+    pub(super) abilities: AtomicU8,
     /// Which log messages it wants.
     pub(super) level: AtomicU8,
     /// Nobody waits for the server any more: what it owes this client is answered without it.
@@ -33,6 +38,7 @@ impl Session {
     /// Makes this the session's event stream; the former one ends.
     pub(super) fn set_stream(&self, stream: Events) {
         *lock(&self.stream) = Some(stream);
+        self.stream_opened.notify_waiters();
     }
 
     /// Lets go of the session's event stream: it ends once nobody else has something to send on it.
@@ -130,6 +136,8 @@ impl Sessions {
             id: Uuid::new_v4(),
             touched: AtomicU64::new(self.now()),
             stream: Mutex::default(),
+            stream_opened: Notify::new(),
+            abilities: AtomicU8::new(0),
             level: AtomicU8::new(0),
             given_up: CancellationToken::new(),
         });
@@ -180,6 +188,21 @@ impl Sessions {
 
     pub(crate) fn len(&self) -> usize {
         self.read().len()
+    }
+
+    /// The session with this key, which does not count as used by that.
+    pub(super) fn by_key(&self, key: u128) -> Option<Arc<Session>> {
+        self.read().get(&key).map(Arc::clone)
+    }
+
+    /// The only session there is.
+    pub(super) fn only(&self) -> Option<Arc<Session>> {
+        let table = self.read();
+        let mut sessions = table.values();
+        sessions
+            .next()
+            .filter(|_| sessions.next().is_none())
+            .map(Arc::clone)
     }
 
     pub(super) fn set_level(&self, key: u128, level: Level) {

@@ -101,6 +101,7 @@ fn reverse(config: &RunConfig, env: &Env, target: Url) -> Result<Backend> {
         }
     }
     options.remote = config.is_remote();
+    options.stateless = config.stateless;
     let wanted = config.thv.proxy.max_body_bytes;
     options.body_limit = limit(wanted, env, BODY_LIMIT_ENV, options.body_limit);
     let proxy = ReverseProxy::new(target, options).map_err(|error| failed(config, error))?;
@@ -289,6 +290,20 @@ mod tests {
             headers.insert("host", host.parse().unwrap());
             let verdict = guard.check_head(&http::Uri::from_static("/mcp"), &headers);
             assert_eq!(verdict.is_ok(), served, "{host}");
+        }
+    }
+
+    #[tokio::test]
+    async fn before_a_server_without_sessions_only_post_is_passed_on() {
+        let nobody: SocketAddr = "127.0.0.1:9".parse().unwrap();
+        for (stateless, expected) in [(true, 405), (false, 502)] {
+            let text =
+                format!(r#"{{"base_name": "w", "transport": "streamable-http", "stateless": {stateless}}}"#);
+            let config = RunConfig::from_json(text.as_bytes()).unwrap();
+            let backend = http(&config, &Env::default(), nobody).unwrap();
+            let request = http::Request::get("/mcp").body(thv_proxy::Body::empty()).unwrap();
+            let answer = tower::Service::call(&mut backend.service(), request).await;
+            assert_eq!(answer.unwrap().status().as_u16(), expected);
         }
     }
 }

@@ -109,6 +109,60 @@ async fn a_remote_server_that_is_not_there_fails_run() {
     machine.assert_nothing_lives(&[workload.port]);
 }
 
+/// A server as Starlette mounts it, behind a key: `/mcp` is redirected, and without the key there is nothing.
+async fn keyed_server() -> u16 {
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0))
+        .await
+        .expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(answer_with_key(stream));
+        }
+    });
+    port
+}
+
+async fn answer_with_key(mut stream: tokio::net::TcpStream) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut seen = Vec::new();
+    while seen.windows(4).all(|end| end != b"\r\n\r\n") && stream.read_buf(&mut seen).await.unwrap_or(0) > 0 {
+    }
+    let head = String::from_utf8_lossy(&seen).to_lowercase();
+    let body = r#"{"jsonrpc":"2.0","id":"toolhive-init-check","result":{"protocolVersion":"2025-06-18","capabilities":{},"serverInfo":{"name":"keyed","version":"1"}}}"#;
+    let answer = if !head.contains("\r\nx-key: opensesame\r\n") {
+        "401 Unauthorized\r\ncontent-length: 0".to_owned()
+    } else if head.contains(" /mcp/ http") {
+        format!(
+            "200 OK\r\ncontent-type: application/json\r\ncontent-length: {}",
+            body.len()
+        )
+    } else {
+        "307 Temporary Redirect\r\nlocation: /mcp/\r\ncontent-length: 0".to_owned()
+    };
+    let body = if answer.starts_with("200") { body } else { "" };
+    let whole = format!("HTTP/1.1 {answer}\r\nconnection: close\r\n\r\n{body}");
+    let _ = stream.write_all(whole.as_bytes()).await;
+    // What is left of the request is read, so that the answer is not lost with the connection.
+    while stream.read(&mut [0; 1024]).await.unwrap_or(0) > 0 {}
+}
+
+#[tokio::test]
+async fn a_server_is_ready_when_it_answers_with_the_headers_and_redirects_that_clients_get() {
+    let machine = Machine::new();
+    let url = format!("http://127.0.0.1:{}/mcp", keyed_server().await);
+    let (keyed, keyless) = (machine.name("keyed"), machine.name("keyless"));
+    let header = "--remote-forward-headers=X-Key=opensesame";
+    machine.thv(["run", &url, header, "--name", &keyed]).await.ok();
+    assert_eq!(machine.workload(&keyed).await.status, WorkloadStatus::Running);
+    machine
+        .thv(["run", &url, "--name", &keyless])
+        .await
+        .failed()
+        .says(["401"]);
+    machine.thv(["rm", &keyed, &keyless]).await.ok();
+}
+
 async fn shows(machine: &Machine, name: &str, status: WorkloadStatus) -> Workload {
     let what = format!("{name} is {status}");
     eventually(WAIT, &what, async || {

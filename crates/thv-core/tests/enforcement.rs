@@ -123,6 +123,10 @@ fn what_protects_and_is_not_there_is_refused() {
         (r#"{"session_ttl": "soon"}"#, "session_ttl"),
         (r#"{"session_ttl": "-1s"}"#, "session_ttl"),
         (r#"{"thv": {"memory": "64MiB"}}"#, "thv.memory"),
+        (
+            r#"{"thv": {"proxy": {"max_body_bytes": 1, "speed": 9}}}"#,
+            "thv.proxy.speed",
+        ),
         (r#"{"scaling_config": {"backend_replicas": 2}}"#, "scaling_config"),
         (
             r#"{"embedded_auth_server_config": {"issuer": "i"}}"#,

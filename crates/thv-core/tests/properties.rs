@@ -8,8 +8,9 @@ use proptest::prelude::*;
 use thv_core::gojson::{self, GoDuration, GoTime, Json};
 use thv_core::{
     ExtraKeys, InboundPermissions, IsolationIntent, MiddlewareConfig, Mount, NetworkPermissions,
-    OutboundPermissions, PermissionProfile, ProxyMode, PublishSpec, RemoteAuthConfig, RunConfig,
-    SecretReference, TelemetryConfig, ThvSection, ToolOverride, TransportType, WorkloadName, derive_name,
+    OutboundPermissions, PermissionProfile, ProxyMode, ProxySection, PublishSpec, RemoteAuthConfig,
+    RunConfig, SecretReference, TelemetryConfig, ThvSection, ToolOverride, TransportType, WorkloadName,
+    derive_name,
 };
 
 fn text() -> impl Strategy<Value = String> {
@@ -135,6 +136,7 @@ prop_compose! {
         overrides in prop::collection::btree_map(text(), (text(), text()), 0..3),
         required in any::<bool>(),
         thv_extra in extra(),
+        limits in any::<(i64, i64)>(),
         extra in extra(),
     ) -> RunConfig {
         let [schema_version, image, name, host, session_ttl, group, remote_url, endpoint_prefix] = texts;
@@ -155,7 +157,11 @@ prop_compose! {
                 .map(|(kind, parameters, extra)| MiddlewareConfig { kind, parameters, extra })
                 .collect(),
             endpoint_prefix,
-            thv: ThvSection { isolation: required.then_some(IsolationIntent::Required), extra: thv_extra },
+            thv: ThvSection {
+                isolation: required.then_some(IsolationIntent::Required),
+                proxy: ProxySection { max_body_bytes: limits.0, max_line_bytes: limits.1, ..ProxySection::default() },
+                extra: thv_extra,
+            },
             extra,
             ..RunConfig::default()
         }

@@ -18,6 +18,9 @@ use crate::{Error, Result};
 
 /// How long a request may take; a Go duration.
 const REQUEST_TIMEOUT_ENV: &str = "TOOLHIVE_PROXY_REQUEST_TIMEOUT";
+/// Largest request body and longest line of a server, in bytes, where the run configuration says nothing.
+const BODY_LIMIT_ENV: &str = "TOOLHIVE_PROXY_MAX_BODY_BYTES";
+const LINE_LIMIT_ENV: &str = "TOOLHIVE_PROXY_MAX_LINE_BYTES";
 /// How long one try to initialize an HTTP server may take.
 const PROBE: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -54,6 +57,9 @@ pub(crate) fn stdio(config: &RunConfig, claim: &str, env: &Env, io: Stdio) -> Re
     if let Some(timeout) = request_timeout(env) {
         bridge.request_timeout = timeout;
     }
+    let limits = &config.thv.proxy;
+    bridge.body_limit = limit(limits.max_body_bytes, env, BODY_LIMIT_ENV, bridge.body_limit);
+    bridge.line_limit = limit(limits.max_line_bytes, env, LINE_LIMIT_ENV, bridge.line_limit);
     let bridge = StdioBridge::new(
         BackendIo {
             reader: io.stdout,
@@ -74,16 +80,16 @@ pub(crate) fn stdio(config: &RunConfig, claim: &str, env: &Env, io: Stdio) -> Re
 }
 
 /// The reverse proxy before an HTTP server of a runtime.
-pub(crate) fn http(config: &RunConfig, address: SocketAddr) -> Result<Backend> {
-    reverse(config, parse(config, &format!("http://{address}"))?)
+pub(crate) fn http(config: &RunConfig, env: &Env, address: SocketAddr) -> Result<Backend> {
+    reverse(config, env, parse(config, &format!("http://{address}"))?)
 }
 
 /// The reverse proxy before a remote server.
-pub(crate) fn remote(config: &RunConfig) -> Result<Backend> {
-    reverse(config, parse(config, &config.remote_url)?)
+pub(crate) fn remote(config: &RunConfig, env: &Env) -> Result<Backend> {
+    reverse(config, env, parse(config, &config.remote_url)?)
 }
 
-fn reverse(config: &RunConfig, target: Url) -> Result<Backend> {
+fn reverse(config: &RunConfig, env: &Env, target: Url) -> Result<Backend> {
     let mut options = ReverseProxyConfig {
         layers: Vec::new(),
         transport: config.transport,
@@ -95,6 +101,9 @@ fn reverse(config: &RunConfig, target: Url) -> Result<Backend> {
         }
     }
     options.remote = config.is_remote();
+    options.stateless = config.stateless;
+    let wanted = config.thv.proxy.max_body_bytes;
+    options.body_limit = limit(wanted, env, BODY_LIMIT_ENV, options.body_limit);
     let proxy = ReverseProxy::new(target, options).map_err(|error| failed(config, error))?;
     Ok(Backend::Http { proxy })
 }
@@ -115,9 +124,10 @@ fn guard(config: &RunConfig) -> GuardConfig {
     // Bound to more than loopback on request, it is reached by the machine's addresses and its own name. Any name
     // would be one that a web page can rebind.
     let own_name = || rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let hosts = config.thv.proxy.allowed_hosts.iter();
     GuardConfig {
         any_address: !loopback,
-        hosts: if loopback { Vec::new() } else { vec![own_name()] },
+        hosts: hosts.cloned().chain((!loopback).then(own_name)).collect(),
         origins: config.allowed_origins.clone(),
         ..GuardConfig::default()
     }
@@ -136,6 +146,21 @@ fn failed(config: &RunConfig, error: ProxyError) -> Error {
         detail: error.to_string(),
         source: std::error::Error::source(&error).map(|cause| cause.to_string().into()),
     }
+}
+
+/// A limit in bytes: the configuration's, else the environment's, else the default. What cannot be a limit is refused
+/// by the proxy.
+fn limit(configured: i64, env: &Env, variable: &'static str, default: usize) -> usize {
+    if configured != 0 {
+        return usize::try_from(configured).unwrap_or(0);
+    }
+    let Some(text) = env.non_empty(variable) else {
+        return default;
+    };
+    text.parse().ok().filter(|limit| *limit > 0).unwrap_or_else(|| {
+        tracing::warn!(variable, "not a number of bytes above zero, the default is used");
+        default
+    })
 }
 
 fn request_timeout(env: &Env) -> Option<Duration> {
@@ -182,7 +207,7 @@ impl Backend {
     pub(crate) async fn ready_once(&self) -> Result<ServerInfo, ProxyError> {
         match self {
             Self::Stdio { bridge, .. } => bridge.initialize().await,
-            Self::Http { proxy } => proxy.initialize(PROBE).await,
+            Self::Http { proxy } => Box::pin(proxy.initialize(PROBE)).await,
         }
     }
 
@@ -190,7 +215,7 @@ impl Backend {
     pub(crate) async fn reachable(&self, timeout: Duration) -> Result<(), ProxyError> {
         match self {
             Self::Stdio { .. } => Ok(()),
-            Self::Http { proxy } => proxy.reachable(timeout).await,
+            Self::Http { proxy } => Box::pin(proxy.reachable(timeout)).await,
         }
     }
 
@@ -216,6 +241,69 @@ impl Backend {
     pub(crate) async fn shutdown(&self) {
         if let Self::Stdio { bridge, .. } = self {
             bridge.shutdown().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_the_configurations_then_the_environments() {
+        let env = Env::from_vars([(BODY_LIMIT_ENV, "1000"), (LINE_LIMIT_ENV, "much")]);
+        for (configured, variable, expected) in [
+            (0, BODY_LIMIT_ENV, 1000),
+            (7, BODY_LIMIT_ENV, 7),
+            (0, LINE_LIMIT_ENV, 5),
+            (-1, LINE_LIMIT_ENV, 0),
+        ] {
+            assert_eq!(
+                limit(configured, &env, variable, 5),
+                expected,
+                "{configured} {variable}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_limit_that_is_none_and_a_name_that_is_not_the_machines_are_refused() {
+        let config = |thv: &str| {
+            let text = format!(
+                r#"{{"base_name": "w", "transport": "sse", "remote_url": "http://localhost:1/sse", "host": "0.0.0.0", "thv": {thv}}}"#
+            );
+            RunConfig::from_json(text.as_bytes()).unwrap()
+        };
+        let env = Env::default();
+        assert!(remote(&config(r#"{"proxy": {"max_body_bytes": 100}}"#), &env).is_ok());
+        assert!(remote(&config(r#"{"proxy": {"max_body_bytes": -1}}"#), &env).is_err());
+        let guard = guard(&config(r#"{"proxy": {"allowed_hosts": ["proxy.internal"]}}"#));
+        let own = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        for (host, served) in [
+            ("192.168.1.7:8080", true),
+            ("localhost", true),
+            ("proxy.internal", true),
+            (own.as_str(), true),
+            ("rebound.example", false),
+        ] {
+            let mut headers = http::HeaderMap::new();
+            headers.insert("host", host.parse().unwrap());
+            let verdict = guard.check_head(&http::Uri::from_static("/mcp"), &headers);
+            assert_eq!(verdict.is_ok(), served, "{host}");
+        }
+    }
+
+    #[tokio::test]
+    async fn before_a_server_without_sessions_only_post_is_passed_on() {
+        let nobody: SocketAddr = "127.0.0.1:9".parse().unwrap();
+        for (stateless, expected) in [(true, 405), (false, 502)] {
+            let text =
+                format!(r#"{{"base_name": "w", "transport": "streamable-http", "stateless": {stateless}}}"#);
+            let config = RunConfig::from_json(text.as_bytes()).unwrap();
+            let backend = http(&config, &Env::default(), nobody).unwrap();
+            let request = http::Request::get("/mcp").body(thv_proxy::Body::empty()).unwrap();
+            let answer = tower::Service::call(&mut backend.service(), request).await;
+            assert_eq!(answer.unwrap().status().as_u16(), expected);
         }
     }
 }

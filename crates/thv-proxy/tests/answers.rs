@@ -6,7 +6,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{finish, initialize_answer, wire, with_wire};
+use common::{finish, initialize_answer, read_until, wire, with_wire};
 use serde_json::{Value, json};
 use thv_proxy::{BridgeConfig, StdioBridge};
 use tokio::io::AsyncWriteExt;
@@ -188,4 +188,89 @@ async fn a_call_that_its_client_cancels_ends_at_once_and_the_server_hears_of_it_
             .await;
     };
     assert_eq!(tokio::join!(next, playing).0.status, 200);
+}
+
+#[tokio::test]
+async fn a_cancellation_names_the_call_as_the_server_knows_it() {
+    let (served, mut wire) = with_wire(BridgeConfig::default()).await;
+    let (session, ()) = tokio::join!(served.open(), wire.handshake());
+    let other = served.open().await;
+    let call = tokio::spawn(finish(
+        served.post_request(Some(&session), r#"{"jsonrpc":"2.0","id":1,"method":"w"}"#),
+    ));
+    let asked = wire.next().await.unwrap();
+    let cancel = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}"#;
+    assert_eq!(served.post(Some(&other), cancel).await.status, 202);
+    assert_eq!(served.post(Some(&session), cancel).await.status, 202);
+    let seen: Value = wire.next().await.unwrap();
+    assert_eq!(seen["params"]["requestId"], asked["id"]);
+    call.abort();
+}
+
+#[tokio::test]
+async fn progress_and_notifications_reach_those_they_are_for() {
+    let (served, mut wire) = with_wire(BridgeConfig::default()).await;
+    let (session, ()) = tokio::join!(served.open(), wire.handshake());
+    let mut stream = served
+        .client
+        .get(served.url("/mcp"))
+        .header("mcp-session-id", &session)
+        .header("accept", "text/event-stream")
+        .send()
+        .await
+        .unwrap();
+    let body =
+        r#"{"jsonrpc":"2.0","id":9,"method":"work","params":{"_meta":{"progressToken":"mine"},"x":1}}"#;
+    let request = served
+        .post_request(Some(&session), body)
+        .header("accept", "application/json, text/event-stream");
+    let playing = async {
+        let asked = wire.next().await.unwrap();
+        let token = asked["params"]["_meta"]["progressToken"].clone();
+        assert_ne!(token, "mine");
+        for params in [
+            json!({"progressToken": token, "progress": 1}),
+            json!({"progressToken": "mine", "progress": 2}),
+        ] {
+            wire.write(
+                &json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": params}).to_string(),
+            )
+            .await;
+        }
+        wire.write(r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#)
+            .await;
+        wire.write(&json!({"jsonrpc": "2.0", "id": asked["id"], "result": "done"}).to_string())
+            .await;
+    };
+    let (answer, ()) = tokio::join!(finish(request), playing);
+    assert_eq!(answer.headers["content-type"], "text/event-stream");
+    let events: Vec<&str> = answer
+        .text
+        .split("\n\n")
+        .filter(|event| !event.is_empty())
+        .collect();
+    assert_eq!(events.len(), 2, "{}", answer.text);
+    assert!(events[0].contains(r#""progressToken":"mine""#) && events[0].contains(r#""progress":1"#));
+    assert!(events[1].starts_with("event: message\ndata: {") && events[1].contains(r#""id":9"#));
+    let mut seen = String::new();
+    read_until(&mut stream, &mut seen, "tools/list_changed").await;
+    assert!(!seen.contains("done"));
+
+    // DELETE ends the session and its stream.
+    let deleted = finish(
+        served
+            .client
+            .delete(served.url("/mcp"))
+            .header("mcp-session-id", &session),
+    )
+    .await;
+    assert_eq!(deleted.status, 204);
+    assert!(
+        tokio::time::timeout(Duration::from_secs(10), stream.chunk())
+            .await
+            .unwrap()
+            .unwrap()
+            .is_none()
+    );
+    assert_eq!(served.post(Some(&session), body).await.status, 404);
 }

@@ -6,10 +6,10 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Served, finish, read_until, served_with, wire, with_wire};
+use common::{Served, finish, read_until, served_with, wire, with_server, with_wire};
 use serde_json::json;
 use thv_core::ProxyMode;
-use thv_proxy::{BridgeConfig, ServeOptions, StdioBridge};
+use thv_proxy::{BridgeConfig, BridgeEnd, ServeOptions, StdioBridge};
 
 fn sse() -> BridgeConfig {
     BridgeConfig {
@@ -83,5 +83,47 @@ async fn what_is_owed_at_the_end_of_the_drain_is_an_error() {
         "{seen}"
     );
     (&mut served.server).await.unwrap();
+    assert_eq!(served.bridge.stats().in_flight, 0);
+}
+
+#[tokio::test]
+async fn shutdown_ends_open_streams_properly_lets_calls_finish_and_frees_the_port() {
+    let (mut served, mut wire) = with_wire(BridgeConfig::default()).await;
+    let (session, ()) = tokio::join!(served.open(), wire.handshake());
+    let mut stream = served
+        .client
+        .get(served.url("/mcp"))
+        .header("mcp-session-id", &session)
+        .send()
+        .await
+        .unwrap();
+    let call = tokio::spawn(finish(
+        served.post_request(None, r#"{"jsonrpc":"2.0","id":1,"method":"w"}"#),
+    ));
+    let asked = wire.next().await.unwrap();
+    served.stop.cancel();
+    assert!(stream.chunk().await.unwrap().is_none(), "the stream was cut off");
+    assert!(!served.server.is_finished());
+    wire.write(&json!({"jsonrpc": "2.0", "id": asked["id"], "result": "done"}).to_string())
+        .await;
+    assert!(call.await.unwrap().text.contains("done"));
+    (&mut served.server).await.unwrap();
+    tokio::net::TcpListener::bind(served.address).await.unwrap();
+    served.bridge.shutdown().await;
+    assert_eq!(served.bridge.closed().await, BridgeEnd::Closed);
+}
+
+#[tokio::test]
+async fn what_does_not_finish_is_closed_at_the_deadline() {
+    let mut served = with_server(BridgeConfig::default()).await;
+    let call = tokio::spawn(
+        served
+            .post_request(None, r#"{"jsonrpc":"2.0","id":1,"method":"slow"}"#)
+            .send(),
+    );
+    common::eventually("the call waits", || served.bridge.stats().in_flight == 1).await;
+    served.stop.cancel();
+    (&mut served.server).await.unwrap();
+    assert!(call.await.unwrap().is_err());
     assert_eq!(served.bridge.stats().in_flight, 0);
 }

@@ -6,7 +6,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Served, eventually, finish, read_until, served_with, wire, with_server, with_wire};
+use common::{Served, eventually, read_until, served_with, wire, with_server, with_wire};
 use serde_json::json;
 use thv_proxy::{BridgeConfig, ServeOptions, StdioBridge};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -160,57 +160,66 @@ async fn connections_beyond_the_bound_wait_for_a_place() {
     assert_eq!(&some, b"HTTP/1.1 200");
 }
 
-/// A client that asks for its own message of `size` bytes and does not read the answer.
-async fn ask_and_look_away(served: &Served, size: usize) -> TcpStream {
-    let body = message(size);
+/// A client that asks for 15 MiB and does not read more than the beginning of the answer.
+async fn ask_and_look_away(served: &Served) -> TcpStream {
+    let body = message(15 * MIB);
     let mut stream = TcpStream::connect(served.address).await.unwrap();
     let head = head(served, &format!("content-length: {}", body.len()));
     stream.write_all(head.as_bytes()).await.unwrap();
     stream.write_all(body.as_bytes()).await.unwrap();
+    let mut begin = [0; 12];
+    stream.read_exact(&mut begin).await.unwrap();
+    assert_eq!(&begin, b"HTTP/1.1 200");
     stream
 }
 
-#[tokio::test]
-async fn answers_that_nobody_reads_are_bounded_and_let_go() {
+/// Memory for 32 MiB of answers.
+async fn with_little_memory(write_timeout: Duration) -> Served {
     let (io, far) = wire();
     tokio::spawn(common::run_server(far));
     let config = BridgeConfig {
-        body_limit: 32 * MIB,
-        answer_budget: 64 * MIB,
+        body_limit: 16 * MIB,
+        answer_budget: 32 * MIB,
         ..BridgeConfig::default()
     };
     let options = ServeOptions {
-        write_timeout: Duration::from_secs(3),
+        write_timeout,
         ..ServeOptions::default()
     };
-    let served = served_with(StdioBridge::new(io, config).unwrap(), options).await;
-    served.open().await;
-    let mut away = Vec::new();
-    for _ in 0..2 {
-        away.push(ask_and_look_away(&served, 31 * MIB).await);
-    }
+    served_with(StdioBridge::new(io, config).unwrap(), options).await
+}
+
+async fn is_answered_soon(served: &Served) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(40);
-    let refused = loop {
-        let answer = served.post(None, message(4 * MIB)).await;
-        if answer.status != 200 {
-            break answer;
-        }
-        assert!(
-            tokio::time::Instant::now() < deadline,
-            "there is memory for any number of them"
-        );
-    };
+    while served.post(None, message(4 * MIB)).await.status != 200 {
+        assert!(tokio::time::Instant::now() < deadline, "the memory is kept");
+    }
+}
+
+#[tokio::test]
+async fn answers_that_nobody_reads_are_bounded() {
+    let served = with_little_memory(Duration::from_hours(1)).await;
+    let away = [ask_and_look_away(&served).await, ask_and_look_away(&served).await];
+    let refused = served.post(None, message(4 * MIB)).await;
     assert!(
         refused.status == 503 && refused.text.contains("wait to be read"),
         "{}",
         refused.text
     );
-    // Small ones are answered all the while, and the others are not waited for without end.
-    assert_eq!(served.post(None, message(1000)).await.status, 200);
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(40);
-    while served.post(None, message(4 * MIB)).await.status != 200 {
-        assert!(tokio::time::Instant::now() < deadline, "their memory is kept");
-    }
+    assert_eq!(
+        served.post(None, message(1000)).await.status,
+        200,
+        "small ones pass"
+    );
+    drop(away);
+    is_answered_soon(&served).await;
+}
+
+#[tokio::test]
+async fn who_does_not_read_is_not_waited_for_without_end() {
+    let served = with_little_memory(Duration::from_secs(1)).await;
+    let _away = [ask_and_look_away(&served).await, ask_and_look_away(&served).await];
+    is_answered_soon(&served).await;
 }
 
 #[tokio::test]
@@ -297,27 +306,27 @@ async fn ids_and_tokens_without_end_are_refused() {
 }
 
 #[tokio::test]
-async fn progress_of_many_bytes_is_bounded() {
+async fn progress_that_nobody_reads_is_bounded_in_bytes() {
     let (served, mut wire) = with_wire(BridgeConfig::default()).await;
     let (ready, ()) = tokio::join!(served.bridge.initialize(), wire.handshake());
     ready.unwrap();
     let body = r#"{"jsonrpc":"2.0","id":9,"method":"work","params":{"_meta":{"progressToken":"t"}}}"#;
-    let request = served
-        .post_request(None, body)
-        .header("accept", "text/event-stream");
-    let playing = async {
-        let asked = wire.next().await.unwrap();
-        let token = &asked["params"]["_meta"]["progressToken"];
-        for _ in 0..16 {
-            let params = json!({"progressToken": token, "progress": 1, "message": "x".repeat(100_000)});
-            let note = json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": params});
-            wire.write(&note.to_string()).await;
-        }
-        wire.write(&json!({"jsonrpc": "2.0", "id": asked["id"], "result": "done"}).to_string())
-            .await;
-    };
-    let (answer, ()) = tokio::join!(finish(request), playing);
-    assert!(answer.text.ends_with("\n\n") && answer.text.contains("done"));
+    let mut stream = TcpStream::connect(served.address).await.unwrap();
+    let framing = format!("accept: text/event-stream\r\ncontent-length: {}", body.len());
+    stream
+        .write_all(head(&served, &framing).as_bytes())
+        .await
+        .unwrap();
+    stream.write_all(body.as_bytes()).await.unwrap();
+    let asked = wire.next().await.unwrap();
+    let token = &asked["params"]["_meta"]["progressToken"];
+    let params = json!({"progressToken": token, "progress": 1, "message": "x".repeat(MIB)});
+    let note = json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": params}).to_string();
+    // The socket takes a few of them.
+    for _ in 0..16 {
+        wire.write(&note).await;
+    }
+    eventually("some are dropped", || served.bridge.stats().dropped_messages > 2).await;
 }
 
 #[tokio::test]

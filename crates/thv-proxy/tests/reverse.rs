@@ -475,6 +475,11 @@ fn what_cannot_work_is_refused_when_it_is_built() {
         );
     }
     assert!(new("http://localhost", header("x-key")).is_ok());
+    let none = ReverseProxyConfig {
+        body_limit: 0,
+        ..ReverseProxyConfig::default()
+    };
+    assert!(new("http://localhost", none).is_err());
     assert!(new("ftp://localhost", ReverseProxyConfig::default()).is_err());
     assert!(new("http://user:pass@localhost", ReverseProxyConfig::default()).is_err());
     let stdio = ReverseProxyConfig {

@@ -78,6 +78,8 @@ async fn calls_without_a_session_cannot_be_cancelled_by_others() {
         served.post_request(None, r#"{"jsonrpc":"2.0","id":1,"method":"w"}"#),
     ));
     let asked = wire.next().await.unwrap();
+    let claim = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{}}"#;
+    served.post(Some(NIL), claim).await;
     let cancel = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}"#;
     for session in [Some(NIL), None] {
         served.post(session, cancel).await;

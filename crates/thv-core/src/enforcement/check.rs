@@ -113,6 +113,9 @@ pub fn check(config: &RunConfig) -> Result<(), Refusal> {
     for key in config.thv.extra.keys() {
         refuse(&format!("thv.{key}"), Reason::Unknown);
     }
+    for key in config.thv.proxy.extra.keys() {
+        refuse(&format!("thv.proxy.{key}"), Reason::Unknown);
+    }
     for middleware in config
         .middleware_configs
         .iter()

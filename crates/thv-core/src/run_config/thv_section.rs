@@ -8,33 +8,52 @@ go_struct! {
     pub struct ThvSection {
         /// What the user said about network isolation; absent means nothing.
         isolation: Option<IsolationIntent> = "isolation";
+        /// What the proxy takes and passes on.
+        proxy: ProxySection = "proxy";
     }
 }
 
-impl Field for ThvSection {
-    fn read(json: Json) -> Result<Self, FieldError> {
-        let mut this = Self::default();
-        this.read_over(json)?;
-        Ok(this)
+go_struct! {
+    /// Limits of the proxy; 0 is the default.
+    pub struct ProxySection {
+        /// Largest request body, in bytes.
+        max_body_bytes: i64 = "max_body_bytes";
+        /// Longest line of a stdio server, in bytes.
+        max_line_bytes: i64 = "max_line_bytes";
+        /// Names that the proxy is reached by, besides the machine's own.
+        allowed_hosts: Vec<String> = "allowed_hosts";
     }
+}
 
-    fn read_over(&mut self, json: Json) -> Result<(), FieldError> {
-        match json {
-            Json::Object(pairs) => self.read_pairs_over(pairs),
-            Json::Null => Ok(()),
-            other => Err(FieldError::expected("an object", &other)),
+macro_rules! section_field {
+    ($($name:ty),+) => {$(
+        impl Field for $name {
+            fn read(json: Json) -> Result<Self, FieldError> {
+                let mut this = Self::default();
+                this.read_over(json)?;
+                Ok(this)
+            }
+
+            fn read_over(&mut self, json: Json) -> Result<(), FieldError> {
+                match json {
+                    Json::Object(pairs) => self.read_pairs_over(pairs),
+                    Json::Null => Ok(()),
+                    other => Err(FieldError::expected("an object", &other)),
+                }
+            }
+
+            fn write(&self) -> Json {
+                Json::Object(self.write_pairs())
+            }
+
+            /// Not there at all when it says nothing: then the file is ToolHive's, byte for byte.
+            fn is_empty(&self) -> bool {
+                self.is_default()
+            }
         }
-    }
-
-    fn write(&self) -> Json {
-        Json::Object(self.write_pairs())
-    }
-
-    /// Not there at all when it says nothing: then the file is ToolHive's, byte for byte.
-    fn is_empty(&self) -> bool {
-        self.is_default()
-    }
+    )+};
 }
+section_field!(ThvSection, ProxySection);
 
 /// What the user said about network isolation, beyond the default.
 #[derive(Debug, Clone, PartialEq, Eq)]

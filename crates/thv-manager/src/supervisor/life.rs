@@ -332,7 +332,7 @@ impl Supervisor {
         endpoint: Endpoint,
     ) -> Result<Backend> {
         if let Endpoint::Http(address) = endpoint {
-            return proxy::http(config, address);
+            return proxy::http(config, &self.parts.env, address);
         }
         proxy::stdio(
             config,

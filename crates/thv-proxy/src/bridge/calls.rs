@@ -9,6 +9,7 @@ use http::StatusCode;
 use tokio::sync::oneshot;
 
 use super::events::Events;
+use super::levels::Level;
 use crate::jsonrpc::Span;
 
 /// Why a call has no answer of the server.
@@ -115,6 +116,8 @@ pub(crate) struct Pending {
     pub(crate) reply: oneshot::Sender<Result<ServerLine, CallError>>,
     pub(crate) events: Option<Events>,
     pub(crate) then: Then,
+    /// The proxy itself asks.
+    pub(crate) own: bool,
     /// Whether the server has got it.
     pub(crate) written: bool,
 }
@@ -126,6 +129,8 @@ pub(crate) enum Then {
     Nothing,
     /// The session listens to this URI.
     Subscribe(Arc<str>),
+    /// The session gets log messages of its own level, and the server writes those of the other.
+    SetLevel { own: Level, merged: Level },
 }
 
 /// All waiting calls of one bridge. Numbers are never used twice.
@@ -189,6 +194,29 @@ impl Calls {
             .find(|(_, call)| call.session == Some(session) && call.id == id)
             .map(|(number, _)| *number)?;
         table.remove(&number).map(|pending| (number, pending))
+    }
+
+    /// Who made this call, if it is under way.
+    pub(crate) fn caller(&self, number: u64) -> Vec<Option<u128>> {
+        self.table()
+            .get(&number)
+            .map(|call| call.session)
+            .into_iter()
+            .collect()
+    }
+
+    /// Who has calls that the server works on, each once.
+    pub(crate) fn callers(&self) -> Vec<Option<u128>> {
+        let mut callers = Vec::new();
+        for call in self.table().values().filter(|call| call.written && !call.own) {
+            if !callers.contains(&call.session) {
+                callers.push(call.session);
+            }
+            if callers.len() > 1 {
+                break;
+            }
+        }
+        callers
     }
 
     /// Where the progress of a call goes, and its client's token.

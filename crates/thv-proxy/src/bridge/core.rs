@@ -1,6 +1,6 @@
 //! The state that all clients of one server share, and the way of a message to it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use super::calls::{CallError, Calls, Pending, ServerLine, Then};
 use super::config::BridgeConfig;
 use super::events::Events;
 use super::link::{Link, Outgoing};
+use super::server_requests::ServerRequests;
 use super::sessions::Sessions;
 use super::subscriptions::Subscriptions;
 use crate::budget::{Budget, Share};
@@ -32,11 +33,14 @@ pub(crate) struct Core {
     prefix: Vec<u8>,
     pub(super) calls: Calls,
     pub(super) sessions: Sessions,
+    pub(super) server_requests: ServerRequests,
     pub(super) subscriptions: Subscriptions,
     /// URIs that the server should stop sending.
     pub(super) orphans: Mutex<Vec<Arc<str>>>,
     pub(super) orphaned: Notify,
     link: RwLock<Option<Arc<Link>>>,
+    /// What the attached server was told to log; zero is nothing yet.
+    pub(super) level: AtomicU8,
     /// Memory for what clients send.
     pub(super) bodies: Budget,
     /// Memory for what the server sends and clients have not read.
@@ -68,6 +72,8 @@ pub(super) struct Ask {
     pub(super) events: Option<Events>,
     pub(super) share: Share,
     pub(super) then: Then,
+    /// The proxy itself asks.
+    pub(super) own: bool,
 }
 
 impl Ask {
@@ -83,6 +89,7 @@ impl Ask {
             events: None,
             share: Share::default(),
             then: Then::Nothing,
+            own: true,
         })
     }
 }
@@ -98,10 +105,12 @@ impl Core {
             prefix: format!("\"{}", config.id_prefix).into_bytes(),
             calls: Calls::new(config.max_in_flight),
             sessions: Sessions::new(ttl, config.max_sessions),
+            server_requests: ServerRequests::default(),
             subscriptions: Subscriptions::default(),
             orphans: Mutex::default(),
             orphaned: Notify::new(),
             link: RwLock::default(),
+            level: AtomicU8::new(0),
             bodies: Budget::new(config.body_budget.max(config.body_limit)),
             answers: Budget::new(config.answer_budget.max(config.line_limit)),
             stop: CancellationToken::new(),
@@ -113,6 +122,7 @@ impl Core {
     }
 
     pub(super) fn attach(&self, link: Arc<Link>) {
+        self.level.store(0, Ordering::Release);
         *self.link.write().unwrap_or_else(PoisonError::into_inner) = Some(link);
     }
 
@@ -122,6 +132,7 @@ impl Core {
             link.closed.store(true, Ordering::Release);
         }
         self.calls.fail_all(&CallError::Died);
+        self.server_requests.clear();
     }
 
     pub(super) fn link(&self) -> Result<Arc<Link>, CallError> {
@@ -163,6 +174,7 @@ impl Core {
             events,
             share,
             then,
+            own,
         } = ask;
         let number = self.calls.number();
         let id = self.server_id(number);
@@ -192,6 +204,7 @@ impl Core {
             reply,
             events,
             then,
+            own,
             written: false,
         };
         self.calls.insert(number, pending)?;

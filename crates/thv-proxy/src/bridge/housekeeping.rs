@@ -20,7 +20,10 @@ impl Core {
     /// A new session; none when there are too many.
     pub(super) fn open_session(&self) -> Option<Arc<Session>> {
         let opened = self.sessions.open()?;
-        self.forget(opened.gone);
+        if !opened.gone.is_empty() {
+            self.forget(opened.gone);
+            self.orphaned.notify_one();
+        }
         Some(opened.session)
     }
 
@@ -28,6 +31,7 @@ impl Core {
     pub(super) fn close_session(&self, key: u128) {
         self.sessions.close(key);
         self.forget([key]);
+        self.orphaned.notify_one();
     }
 
     /// What sessions that are gone have left.
@@ -35,6 +39,7 @@ impl Core {
         for session in sessions {
             let orphans = self.subscriptions.leave_all(session);
             self.orphan(orphans);
+            self.client_gone(session);
         }
     }
 
@@ -80,6 +85,9 @@ pub(super) async fn keep(core: Arc<Core>) {
             core.forget(core.sessions.sweep());
             if core.config.mode == ProxyMode::Sse {
                 core.forget(core.sessions.without_stream());
+            }
+            if let Err(error) = core.adjust_level().await {
+                tracing::debug!(?error, "the server was not told what to log");
             }
             while let Some(uri) = core.next_orphan() {
                 // Somebody may want it again.

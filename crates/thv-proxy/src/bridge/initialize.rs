@@ -9,6 +9,7 @@ use futures_util::FutureExt;
 use super::calls::CallError;
 use super::core::{Ask, Core};
 use super::link::Link;
+use super::server_requests::CAPABILITIES;
 use crate::budget::Share;
 use crate::jsonrpc::{self, Span};
 use crate::probe::ServerInfo;
@@ -78,7 +79,7 @@ async fn initialize(core: Arc<Core>, link: Arc<Link>) -> Result<Arc<Initialized>
     let newest = REVISIONS[REVISIONS.len() - 1];
     let version = env!("CARGO_PKG_VERSION");
     let message = Bytes::from(format!(
-        r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{{"protocolVersion":"{newest}","capabilities":{{}},"clientInfo":{{"name":"thv-proxy","version":"{version}"}}}}}}"#
+        r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{{"protocolVersion":"{newest}","capabilities":{CAPABILITIES},"clientInfo":{{"name":"thv-proxy","version":"{version}"}}}}}}"#
     ));
     let deadline = tokio::time::Instant::now() + PATIENCE;
     let mut call = core.send(&link, Ask::own(message)?, deadline).await?;
@@ -112,6 +113,7 @@ async fn initialize(core: Arc<Core>, link: Arc<Link>) -> Result<Arc<Initialized>
     let _ = link.ready.set(Arc::clone(&ready));
     tracing::debug!(server = %ready.info().name, "the server is initialized");
     resubscribe(&core);
+    core.orphaned.notify_one();
     Ok(ready)
 }
 

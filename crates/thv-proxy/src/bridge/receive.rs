@@ -1,5 +1,6 @@
 //! What the server writes, and whom it is for.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
@@ -8,16 +9,12 @@ use super::calls::{CallError, Pending, ServerLine, Then};
 use super::core::{Core, count, one_line, splice};
 use super::events::Event;
 use super::link::Link;
-use crate::answer;
 use crate::framer::Frame;
 use crate::jsonrpc::{self, Envelope, Kind, ScanError, Span};
 
-/// A server's request with a longer id is not answered.
-const LONGEST_SERVER_ID: usize = 1024;
-
 impl Core {
     /// Takes what the server wrote. Never waits.
-    pub(super) fn receive(&self, link: &Link, frame: Frame) {
+    pub(super) fn receive(self: &Arc<Self>, link: &Link, frame: Frame) {
         let too_long = CallError::TooLong {
             limit: self.config.line_limit,
         };
@@ -41,7 +38,7 @@ impl Core {
         }
     }
 
-    fn receive_line(&self, link: &Link, line: Bytes) {
+    fn receive_line(self: &Arc<Self>, link: &Link, line: Bytes) {
         if line.iter().all(u8::is_ascii_whitespace) {
             return;
         }
@@ -64,7 +61,7 @@ impl Core {
         };
         match envelope.kind() {
             Kind::Response => self.receive_answer(line, &envelope),
-            Kind::Request => self.answer_server(link, &line, &envelope),
+            Kind::Request => self.ask_client(link, &line, &envelope),
             Kind::Notification => self.pass_notification(line, &envelope),
         }
     }
@@ -87,11 +84,14 @@ impl Core {
 
     /// What a call changes here, once the server has answered.
     fn settled(&self, pending: &Pending, accepted: bool) {
-        let (Then::Subscribe(uri), Some(session)) = (&pending.then, pending.session) else {
-            return;
-        };
-        if self.subscriptions.settle(session, uri, accepted) {
-            self.orphan([uri.clone()]);
+        match (&pending.then, pending.session) {
+            (Then::Subscribe(uri), Some(session)) if self.subscriptions.settle(session, uri, accepted) => {
+                self.orphan([uri.clone()]);
+            }
+            (Then::SetLevel { own, merged }, Some(session)) if accepted => {
+                self.level_set(session, *own, *merged);
+            }
+            _ => {}
         }
     }
 
@@ -106,29 +106,8 @@ impl Core {
         }
     }
 
-    /// A request of the server: the proxy answers it, since it does not know for which client it is.
-    fn answer_server(&self, link: &Link, line: &[u8], envelope: &Envelope) {
-        let id = envelope.id_in(line);
-        if id.len() > LONGEST_SERVER_ID {
-            return count(&self.counters.dropped_messages);
-        }
-        let reply: Bytes = if envelope.method_in(line) == b"ping" {
-            [br#"{"jsonrpc":"2.0","id":"#, id, br#","result":{}}"#]
-                .concat()
-                .into()
-        } else {
-            answer::error_message(
-                -32601,
-                "the proxy passes no requests of the server to clients",
-                id,
-            )
-        };
-        if link.urgent.try_send(reply).is_err() {
-            count(&self.counters.dropped_messages);
-        }
-    }
-
     fn pass_notification(&self, line: Bytes, envelope: &Envelope) {
+        let params = envelope.params_in(&line);
         match envelope.method_in(&line) {
             b"notifications/progress" => self.pass_progress(&line, envelope),
             b"notifications/tools/list_changed"
@@ -139,12 +118,21 @@ impl Core {
                 }
             }
             b"notifications/resources/updated" => {
-                let uri = jsonrpc::member(envelope.params_in(&line), "uri").and_then(jsonrpc::text);
+                let uri = jsonrpc::member(params, "uri").and_then(jsonrpc::text);
                 let listeners = uri.map_or_else(Vec::new, |uri| self.subscriptions.listeners(&uri));
                 if !listeners.is_empty()
                     && let Some(event) = self.event(line)
                 {
                     self.dropped(self.sessions.publish(&listeners, &event));
+                }
+            }
+            b"notifications/cancelled" => self.cancel_at_client(&line, envelope),
+            b"notifications/message" => {
+                let readers = self.readers_of(params);
+                if !readers.is_empty()
+                    && let Some(event) = self.event(line)
+                {
+                    self.dropped(self.sessions.publish(&readers, &event));
                 }
             }
             _ => count(&self.counters.dropped_messages),

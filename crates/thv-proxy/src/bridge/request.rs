@@ -10,6 +10,8 @@ use super::calls::{CallError, Then};
 use super::core::{Ask, Core, InFlight, one_line, progress_token, splice};
 use super::events::Events;
 use super::initialize::revision;
+use super::levels::SetLevel;
+use super::server_requests::Abilities;
 use super::sessions::Session;
 use crate::answer;
 use crate::body::{self, Body, Held, ReadError};
@@ -48,6 +50,7 @@ pub(super) enum Begun {
 pub(super) struct Hello {
     pub(super) id: Bytes,
     wanted: Option<usize>,
+    pub(super) abilities: Abilities,
 }
 
 impl Hello {
@@ -56,6 +59,7 @@ impl Hello {
         Self {
             id: Bytes::copy_from_slice(message.envelope.id_in(&message.bytes)),
             wanted: jsonrpc::member(params, "protocolVersion").and_then(revision),
+            abilities: Abilities::of(params),
         }
     }
 }
@@ -201,11 +205,20 @@ impl Core {
         events: Option<Events>,
     ) -> Result<Begun, CallError> {
         let Message {
-            bytes,
-            envelope,
+            mut bytes,
+            mut envelope,
             share,
         } = message;
         let mut then = Then::Nothing;
+        if envelope.method_in(&bytes) == b"logging/setLevel" {
+            match self.set_level(session, &bytes, &envelope) {
+                SetLevel::Done => return Ok(Begun::Answered(empty_result(envelope.id_in(&bytes)))),
+                SetLevel::Ask(message, found, on_success) => {
+                    (bytes, envelope, then) = (message, found, on_success);
+                }
+                SetLevel::Pass => {}
+            }
+        }
         if let Some(session) = session {
             match self.subscription(session, &bytes, &envelope)? {
                 Asked::Nothing => {}
@@ -224,6 +237,7 @@ impl Core {
             events,
             share,
             then,
+            own: false,
         };
         let begun = self.begin(ask).await;
         if let (Err(_), Then::Subscribe(uri), Some(session)) = (&begun, subscribing, session) {
@@ -272,9 +286,15 @@ impl Core {
             envelope,
             share,
         } = message;
-        // No request of the server reaches a client, so no answer of a client belongs to one. The proxy itself has
-        // said that it is initialized.
-        if envelope.kind() == Kind::Response || envelope.method_in(&bytes) == b"notifications/initialized" {
+        if envelope.kind() == Kind::Response {
+            let answer = session.and_then(|session| self.answer_of_client(session, &bytes, &envelope));
+            let Some(answer) = answer else { return Ok(()) };
+            drop(bytes);
+            let link = self.link()?;
+            return self.notify(&link, answer, share).await;
+        }
+        // The proxy itself has said that it is initialized.
+        if envelope.method_in(&bytes) == b"notifications/initialized" {
             return Ok(());
         }
         let link = self.link()?;

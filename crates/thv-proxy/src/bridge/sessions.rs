@@ -1,15 +1,17 @@
 //! Clients that the bridge knows.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::events::{Event, Events};
+use super::levels::Level;
 
 /// One client.
 #[derive(Debug)]
@@ -18,6 +20,12 @@ pub(crate) struct Session {
     /// Milliseconds after the table's start.
     touched: AtomicU64,
     stream: Mutex<Option<Events>>,
+    /// Wakes who waits for the stream.
+    pub(super) stream_opened: Notify,
+    /// What it can be asked for.
+    pub(super) abilities: AtomicU8,
+    /// Which log messages it wants.
+    pub(super) level: AtomicU8,
     /// Nobody waits for the server any more: what it owes this client is answered without it.
     pub(super) given_up: CancellationToken,
 }
@@ -30,6 +38,7 @@ impl Session {
     /// Makes this the session's event stream; the former one ends.
     pub(super) fn set_stream(&self, stream: Events) {
         *lock(&self.stream) = Some(stream);
+        self.stream_opened.notify_waiters();
     }
 
     /// Lets go of the session's event stream: it ends once nobody else has something to send on it.
@@ -127,6 +136,9 @@ impl Sessions {
             id: Uuid::new_v4(),
             touched: AtomicU64::new(self.now()),
             stream: Mutex::default(),
+            stream_opened: Notify::new(),
+            abilities: AtomicU8::new(0),
+            level: AtomicU8::new(0),
             given_up: CancellationToken::new(),
         });
         table.insert(session.key(), Arc::clone(&session));
@@ -176,6 +188,52 @@ impl Sessions {
 
     pub(crate) fn len(&self) -> usize {
         self.read().len()
+    }
+
+    /// The session with this key, which does not count as used by that.
+    pub(super) fn by_key(&self, key: u128) -> Option<Arc<Session>> {
+        self.read().get(&key).map(Arc::clone)
+    }
+
+    /// The only session there is.
+    pub(super) fn only(&self) -> Option<Arc<Session>> {
+        let table = self.read();
+        let mut sessions = table.values();
+        sessions
+            .next()
+            .filter(|_| sessions.next().is_none())
+            .map(Arc::clone)
+    }
+
+    pub(super) fn set_level(&self, key: u128, level: Level) {
+        if let Some(session) = self.read().get(&key) {
+            session.level.store(level, Ordering::Release);
+        }
+    }
+
+    /// The level of the session that wants most, leaving out one.
+    pub(super) fn most_verbose(&self, except: u128) -> Option<Level> {
+        let table = self.read();
+        let others = table.values().filter(|session| session.key() != except);
+        others
+            .map(|session| session.level.load(Ordering::Acquire))
+            .filter(|level| *level > 0)
+            .min()
+    }
+
+    /// Those that want messages of this level.
+    pub(super) fn wanting(&self, level: Level) -> Vec<u128> {
+        let table = self.read();
+        let alone = table.len() == 1;
+        let wants = |session: &&Arc<Session>| match session.level.load(Ordering::Acquire) {
+            0 => alone,
+            wanted => wanted <= level,
+        };
+        table
+            .values()
+            .filter(wants)
+            .map(|session| session.key())
+            .collect()
     }
 
     /// Ends all streams.

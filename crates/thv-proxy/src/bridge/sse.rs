@@ -1,6 +1,7 @@
 //! HTTP with server-sent events, the transport of revision 2024-11-05: answers come on the client's event stream.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use http::header::HOST;
@@ -125,6 +126,7 @@ async fn ask(
     if message.envelope.method_in(&message.bytes) == b"initialize" {
         let hello = Hello::new(&message);
         drop(message);
+        session.abilities.store(hello.abilities.0, Ordering::Release);
         return core.initialize_client(&hello).await;
     }
     match core

@@ -1,6 +1,7 @@
 //! Streamable HTTP: one endpoint that takes messages by POST and gives event streams by GET.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -163,6 +164,7 @@ async fn initialize(core: &Arc<Core>, hello: &Hello, streaming: bool) -> Respons
         let message = "too many sessions, try again later";
         return answer::rpc_error(StatusCode::SERVICE_UNAVAILABLE, -32000, message, &hello.id);
     };
+    session.abilities.store(hello.abilities.0, Ordering::Release);
     let mut response = complete(pieces, streaming);
     let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
     if let Ok(value) = HeaderValue::from_str(session.id.hyphenated().encode_lower(&mut text)) {

@@ -93,6 +93,9 @@ impl ReverseProxyConfig {
             }
             value.set_sensitive(true);
         }
+        if self.body_limit == 0 || self.body_limit > 1 << 30 {
+            return invalid("size", "body_limit must be 1 byte to 1 GiB".into());
+        }
         if !self.endpoint_prefix.is_empty() && !self.endpoint_prefix.starts_with('/') {
             return invalid("endpoint_prefix", "it must start with \"/\"".into());
         }

@@ -235,4 +235,13 @@ mod tests {
             );
         }
     }
+
+    #[tokio::test]
+    async fn small_answers_do_not_wait_for_the_peers_acknowledgement() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let places = Arc::new(Semaphore::new(1));
+        let accepted = accept(&listener, &places, &CancellationToken::new()).await;
+        assert!(accepted.unwrap().0.nodelay().unwrap());
+    }
 }

@@ -1,0 +1,272 @@
+//! Requests of the server: each goes to the session that caused it, and its answer back.
+//!
+//! Whose call it was is known by its progress token, or when exactly one session has calls under way; without calls,
+//! when there is only one session. Otherwise the server gets an error: a guess could show one user's prompt to another.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::core::{Core, count, one_line, splice};
+use super::events::Event;
+use super::link::Link;
+use super::sessions::Session;
+use crate::answer;
+use crate::jsonrpc::{self, Envelope, Span};
+
+/// Requests that may wait for clients.
+const MOST: usize = 1024;
+/// A request with a longer id is not answered.
+const LONGEST_ID: usize = 1024;
+/// How long a client that has just begun may take to open its event stream.
+const STREAM_WAIT: Duration = Duration::from_secs(5);
+/// What the proxy declares, so that a server asks at all.
+pub(super) const CAPABILITIES: &str = r#"{"elicitation":{},"roots":{"listChanged":true},"sampling":{}}"#;
+
+/// What a client has declared that it can be asked for, one bit each.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Abilities(pub(super) u8);
+
+impl Abilities {
+    const ALL: [(&'static str, &'static [u8]); 3] = [
+        ("sampling", b"sampling/createMessage"),
+        ("elicitation", b"elicitation/create"),
+        ("roots", b"roots/list"),
+    ];
+
+    /// From the params of `initialize`.
+    pub(super) fn of(params: &[u8]) -> Self {
+        let declared = jsonrpc::member(params, "capabilities").unwrap_or_default();
+        let mut bits = 0;
+        for (place, (name, _)) in Self::ALL.iter().enumerate() {
+            if jsonrpc::member(declared, name).is_some_and(|value| value.first() == Some(&b'{')) {
+                bits |= 1 << place;
+            }
+        }
+        Self(bits)
+    }
+
+    fn has(self, method: &[u8]) -> bool {
+        let place = Self::ALL.iter().position(|(_, known)| *known == method);
+        place.is_some_and(|place| self.0 & (1 << place) != 0)
+    }
+}
+
+#[derive(Debug)]
+struct Open {
+    session: u128,
+    /// The id as the server wrote it.
+    id: Bytes,
+}
+
+/// The requests that wait for a client's answer. Numbers are never used twice.
+#[derive(Debug, Default)]
+pub(super) struct ServerRequests {
+    next: AtomicU64,
+    table: Mutex<HashMap<u64, Open>>,
+}
+
+impl ServerRequests {
+    fn table(&self) -> MutexGuard<'_, HashMap<u64, Open>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, session: u128, id: &[u8]) -> Option<u64> {
+        let mut table = self.table();
+        if table.len() >= MOST {
+            return None;
+        }
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let id = Bytes::copy_from_slice(id);
+        table.insert(number, Open { session, id });
+        Some(number)
+    }
+
+    /// The server's id of a request that `session` answers.
+    fn answered(&self, session: u128, id: &[u8]) -> Option<Bytes> {
+        let digits = id.strip_prefix(b"\"s")?.strip_suffix(b"\"")?;
+        let number: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+        let mut table = self.table();
+        table.get(&number).filter(|open| open.session == session)?;
+        table.remove(&number).map(|open| open.id)
+    }
+
+    /// The request that the server does not want answered any more.
+    fn cancelled(&self, id: &[u8]) -> Option<(u64, u128)> {
+        let mut table = self.table();
+        let number = *table.iter().find(|(_, open)| open.id == id)?.0;
+        table.remove(&number).map(|open| (number, open.session))
+    }
+
+    fn leave(&self, session: u128) -> Vec<Bytes> {
+        let mut table = self.table();
+        let gone = table.extract_if(|_, open| open.session == session);
+        gone.map(|(_, open)| open.id).collect()
+    }
+
+    fn remove(&self, number: u64) -> Option<Bytes> {
+        self.table().remove(&number).map(|open| open.id)
+    }
+
+    /// The server that asked is gone.
+    pub(super) fn clear(&self) {
+        self.table().clear();
+    }
+}
+
+/// The id under which a client is asked.
+fn client_id(number: u64) -> Bytes {
+    format!("\"s{number}\"").into()
+}
+
+/// Why a request does not reach a client.
+struct Refusal(i32, &'static str);
+
+impl Core {
+    /// A request of the server. Never waits.
+    pub(super) fn ask_client(self: &Arc<Self>, link: &Link, line: &Bytes, envelope: &Envelope) {
+        let id = envelope.id_in(line);
+        if id.len() > LONGEST_ID {
+            return count(&self.counters.dropped_messages);
+        }
+        if envelope.method_in(line) == b"ping" {
+            return self.reply(
+                link,
+                [br#"{"jsonrpc":"2.0","id":"#, id, br#","result":{}}"#]
+                    .concat()
+                    .into(),
+            );
+        }
+        if let Err(Refusal(code, reason)) = self.pass_request(line, envelope) {
+            self.reply(link, answer::error_message(code, reason, id));
+        }
+    }
+
+    fn reply(&self, link: &Link, message: Bytes) {
+        if link.urgent.try_send(message).is_err() {
+            count(&self.counters.dropped_messages);
+        }
+    }
+
+    fn pass_request(self: &Arc<Self>, line: &Bytes, envelope: &Envelope) -> Result<(), Refusal> {
+        let session = self.cause(envelope.params_in(line))?;
+        let abilities = Abilities(session.abilities.load(Ordering::Acquire));
+        if !abilities.has(envelope.method_in(line)) {
+            return Err(Refusal(
+                -32601,
+                "the client has not declared that it can be asked for this",
+            ));
+        }
+        let span = envelope.id.unwrap_or_default();
+        let Some(number) = self.server_requests.add(session.key(), span.of(line)) else {
+            return Err(Refusal(-32000, "too many requests wait for clients"));
+        };
+        let message = self.answers.charge(splice(line, span, &client_id(number)));
+        let Some(message) = message else {
+            self.server_requests.remove(number);
+            return Err(Refusal(-32000, "too many messages wait to be read by clients"));
+        };
+        let event = Event::message([message]);
+        match session.stream() {
+            Some(stream) if stream.offer(event.clone()) => {}
+            Some(_) => {
+                self.server_requests.remove(number);
+                return Err(Refusal(-32000, "the client does not read"));
+            }
+            None => {
+                self.tasks
+                    .spawn(deliver_later(Arc::clone(self), session, number, event));
+            }
+        }
+        Ok(())
+    }
+
+    /// The session whose call made the server ask.
+    fn cause(&self, params: &[u8]) -> Result<Arc<Session>, Refusal> {
+        const UNKNOWN: Refusal = Refusal(-32000, "it is not known which client this is for");
+        let meta = jsonrpc::member(params, "_meta").unwrap_or_default();
+        let token = jsonrpc::member(meta, "progressToken").and_then(|token| self.number_in(token));
+        let callers = token.map_or_else(|| self.calls.callers(), |number| self.calls.caller(number));
+        match callers.as_slice() {
+            [Some(session)] => self.sessions.by_key(*session).ok_or(UNKNOWN),
+            [None] => Err(Refusal(-32601, "the client has no session and cannot be asked")),
+            [] if token.is_none() => self.sessions.only().ok_or(UNKNOWN),
+            _ => Err(UNKNOWN),
+        }
+    }
+
+    /// The answer of a client to a request of the server, under the server's id; none when it was not asked.
+    pub(super) fn answer_of_client(
+        &self,
+        session: &Session,
+        message: &Bytes,
+        envelope: &Envelope,
+    ) -> Option<Bytes> {
+        let span = envelope.id?;
+        let id = self.server_requests.answered(session.key(), span.of(message))?;
+        let message = splice(message, span, &id);
+        Some(if envelope.line_breaks {
+            one_line(&message)
+        } else {
+            message
+        })
+    }
+
+    /// `notifications/cancelled` of the server.
+    pub(super) fn cancel_at_client(&self, line: &Bytes, envelope: &Envelope) {
+        let params = envelope.params_in(line);
+        let found = jsonrpc::member_span(params, "requestId").and_then(|span| {
+            let (number, session) = self.server_requests.cancelled(span.of(params))?;
+            Some((span, number, self.sessions.by_key(session)?))
+        });
+        let Some((span, number, session)) = found else {
+            return count(&self.counters.dropped_messages);
+        };
+        let start = envelope.params.map_or(0, |params| params.start);
+        let span = Span {
+            start: start + span.start,
+            end: start + span.end,
+        };
+        let message = splice(line, span, &client_id(number));
+        self.sessions
+            .publish(&[session.key()], &Event::message([message]));
+    }
+
+    /// A client that was asked is gone.
+    pub(super) fn client_gone(&self, session: u128) {
+        for id in self.server_requests.leave(session) {
+            self.refuse_late(&id, "the client that was asked is gone");
+        }
+    }
+
+    fn refuse_late(&self, id: &[u8], reason: &str) {
+        if let Ok(link) = self.link() {
+            self.reply(&link, answer::error_message(-32000, reason, id));
+        }
+    }
+}
+
+/// A client opens its event stream a moment after it has begun.
+async fn deliver_later(core: Arc<Core>, session: Arc<Session>, number: u64, event: Event) {
+    let opening = async {
+        loop {
+            let opened = session.stream_opened.notified();
+            if let Some(stream) = session.stream() {
+                return stream.offer(event.clone());
+            }
+            opened.await;
+        }
+    };
+    let delivered = core
+        .stop
+        .run_until_cancelled(tokio::time::timeout(STREAM_WAIT, opening))
+        .await;
+    if !matches!(delivered, Some(Ok(true)))
+        && let Some(id) = core.server_requests.remove(number)
+    {
+        core.refuse_late(&id, "the client has no event stream");
+    }
+}

@@ -1,0 +1,181 @@
+//! Requests of the server to clients: sampling, elicitation, roots.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Served, Wire, finish, read_until, with_wire};
+use serde_json::{Value, json};
+use thv_core::ProxyMode;
+use thv_proxy::BridgeConfig;
+
+/// A new session of a client that declares this much.
+async fn open(served: &Served, capabilities: Value) -> String {
+    let params = json!({"protocolVersion": "2025-06-18", "capabilities": capabilities});
+    let body = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params});
+    let answer = served.post(None, body.to_string()).await;
+    answer.headers["mcp-session-id"].to_str().unwrap().to_owned()
+}
+
+async fn listen(served: &Served, session: &str) -> reqwest::Response {
+    let request = served.client.get(served.url("/mcp"));
+    request.header("mcp-session-id", session).send().await.unwrap()
+}
+
+async fn ask(wire: &mut Wire, id: u32, method: &str, meta: Value) {
+    let message = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": {"_meta": meta}});
+    wire.write(&message.to_string()).await;
+}
+
+/// The server's request as a client sees it.
+async fn asked(stream: &mut reqwest::Response) -> Value {
+    let mut seen = String::new();
+    read_until(stream, &mut seen, "\n\n").await;
+    serde_json::from_str(seen.trim().strip_prefix("event: message\ndata: ").unwrap()).unwrap()
+}
+
+/// The next message to the server is a refusal of this request.
+async fn refused(wire: &mut Wire, id: u32, code: i32) {
+    let answer = wire.next().await.unwrap();
+    assert_eq!(
+        (&answer["id"], &answer["error"]["code"]),
+        (&json!(id), &json!(code)),
+        "{answer}"
+    );
+}
+
+fn call(id: u32) -> String {
+    let meta = json!({ "progressToken": id });
+    json!({"jsonrpc": "2.0", "id": id, "method": "w", "params": {"_meta": meta}}).to_string()
+}
+
+#[tokio::test]
+async fn a_request_goes_to_the_session_that_caused_it_and_its_answer_back() {
+    let (served, mut wire) = with_wire(BridgeConfig::default()).await;
+    let (ready, ()) = tokio::join!(served.bridge.initialize(), wire.handshake());
+    ready.unwrap();
+    let alice = open(&served, json!({"sampling": {}})).await;
+    let bob = open(&served, json!({"sampling": {}})).await;
+    let (mut to_alice, mut to_bob) = (listen(&served, &alice).await, listen(&served, &bob).await);
+
+    let of_alice = tokio::spawn(finish(served.post_request(Some(&alice), call(1))));
+    let first = wire.next().await.unwrap();
+    ask(&mut wire, 5, "sampling/createMessage", json!({})).await;
+    let request = asked(&mut to_alice).await;
+    assert_eq!(request["method"], "sampling/createMessage");
+
+    // Only she can answer, and only once.
+    let answer = json!({"jsonrpc": "2.0", "id": request["id"], "result": {"text": "hi"}}).to_string();
+    for session in [&bob, &alice, &alice] {
+        assert_eq!(served.post(Some(session), answer.clone()).await.status, 202);
+    }
+    assert_eq!(
+        wire.next().await.unwrap(),
+        json!({"jsonrpc": "2.0", "id": 5, "result": {"text": "hi"}})
+    );
+
+    // Two could have caused it: a token tells them apart, nothing else does.
+    let of_bob = tokio::spawn(finish(served.post_request(Some(&bob), call(1))));
+    let second = wire.next().await.unwrap();
+    assert_eq!(
+        second["method"], "w",
+        "an answer was taken from who was not asked"
+    );
+    ask(&mut wire, 6, "sampling/createMessage", json!({})).await;
+    refused(&mut wire, 6, -32000).await;
+    let meta = second["params"]["_meta"].clone();
+    ask(&mut wire, 7, "sampling/createMessage", meta).await;
+    let request = asked(&mut to_bob).await;
+    // The server changes its mind.
+    wire.write(r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":7}}"#)
+        .await;
+    assert_eq!(asked(&mut to_bob).await["params"]["requestId"], request["id"]);
+
+    for (asked, call) in [(first, of_alice), (second, of_bob)] {
+        wire.write(&json!({"jsonrpc": "2.0", "id": asked["id"], "result": 1}).to_string())
+            .await;
+        assert_eq!(call.await.unwrap().status, 200);
+    }
+    ask(&mut wire, 8, "sampling/createMessage", json!({})).await;
+    refused(&mut wire, 8, -32000).await;
+}
+
+#[tokio::test]
+async fn who_has_declared_less_is_not_asked_and_who_is_gone_does_not_keep_the_server_waiting() {
+    let (served, mut wire) = with_wire(BridgeConfig::default()).await;
+    let (ready, ()) = tokio::join!(served.bridge.initialize(), wire.handshake());
+    ready.unwrap();
+    ask(&mut wire, 1, "roots/list", json!({})).await;
+    refused(&mut wire, 1, -32000).await;
+    let only = open(&served, json!({"roots": {"listChanged": true}})).await;
+    ask(&mut wire, 2, "elicitation/create", json!({})).await;
+    refused(&mut wire, 2, -32601).await;
+    ask(&mut wire, 3, "something/else", json!({})).await;
+    refused(&mut wire, 3, -32601).await;
+    // It comes when the stream is there.
+    ask(&mut wire, 4, "roots/list", json!({})).await;
+    let mut stream = listen(&served, &only).await;
+    assert_eq!(asked(&mut stream).await["method"], "roots/list");
+    let deleting = served
+        .client
+        .delete(served.url("/mcp"))
+        .header("mcp-session-id", &only);
+    assert_eq!(finish(deleting).await.status, 204);
+    tokio::time::timeout(Duration::from_secs(20), refused(&mut wire, 4, -32000))
+        .await
+        .expect("the server waits for a client that is gone");
+}
+
+#[tokio::test]
+async fn the_server_may_ask_as_soon_as_it_is_told_what_it_can_ask_for() {
+    let (served, mut wire) = with_wire(BridgeConfig::default()).await;
+    let playing = async {
+        let asked = wire.next().await.unwrap();
+        for capability in ["sampling", "elicitation", "roots"] {
+            assert!(asked["params"]["capabilities"][capability].is_object(), "{asked}");
+        }
+        wire.write(&common::initialize_answer(&asked["id"])).await;
+        wire.next().await.unwrap();
+        ask(&mut wire, 1, "ping", json!({})).await;
+        assert_eq!(
+            wire.next().await.unwrap(),
+            json!({"jsonrpc": "2.0", "id": 1, "result": {}})
+        );
+    };
+    let (ready, ()) = tokio::join!(served.bridge.initialize(), playing);
+    ready.unwrap();
+}
+
+#[tokio::test]
+async fn sse_clients_are_asked_on_their_stream_and_their_going_is_noticed() {
+    let (served, mut wire) = with_wire(BridgeConfig {
+        mode: ProxyMode::Sse,
+        ..BridgeConfig::default()
+    })
+    .await;
+    let (ready, ()) = tokio::join!(served.bridge.initialize(), wire.handshake());
+    ready.unwrap();
+    let mut stream = served.client.get(served.url("/sse")).send().await.unwrap();
+    let mut seen = String::new();
+    read_until(&mut stream, &mut seen, "\n\n").await;
+    let endpoint = seen.split("data: ").nth(1).unwrap().trim().to_owned();
+    let post = |body: Value| {
+        let request = served.client.post(&endpoint).body(body.to_string());
+        finish(request.header("content-type", "application/json"))
+    };
+    let params = json!({"capabilities": {"elicitation": {}}});
+    post(json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params})).await;
+    read_until(&mut stream, &mut seen, r#""id":0"#).await;
+    ask(&mut wire, 1, "elicitation/create", json!({})).await;
+    let request = asked(&mut stream).await;
+    post(json!({"jsonrpc": "2.0", "id": request["id"], "result": {"action": "decline"}})).await;
+    assert_eq!(wire.next().await.unwrap()["result"]["action"], "decline");
+    ask(&mut wire, 2, "elicitation/create", json!({})).await;
+    asked(&mut stream).await;
+    drop(stream);
+    tokio::time::timeout(Duration::from_secs(20), refused(&mut wire, 2, -32000))
+        .await
+        .expect("the server waits for a client that is gone");
+}

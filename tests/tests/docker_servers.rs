@@ -108,7 +108,15 @@ async fn a_container_that_ends_at_once_fails_run_and_is_not_left() {
     let machine = Machine::with_docker(&docker);
     for transport in ["stdio", "streamable-http"] {
         let name = machine.name("exits");
-        let run = ["run", docker.image(), "--name", &name, "--transport", transport];
+        let run = [
+            "run",
+            docker.image(),
+            "--name",
+            &name,
+            "--transport",
+            transport,
+            "--wait=1m",
+        ];
         let fault = [
             "--",
             "--stderr-at-start",

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use thv_core::WorkloadName;
 use thv_runtime::{Error, Instance, InstanceId, InstanceRef, InstanceState, PortBinding, Result};
 
@@ -75,8 +76,22 @@ pub(crate) async fn required(engine: &Engine, which: &InstanceRef) -> Result<Sum
     })
 }
 
+/// The exit code of what SIGKILL ended.
+const KILLED: i64 = 137;
+const JUST_NOW: SignedDuration = SignedDuration::from_secs(1);
+/// How often, and how far apart, the engine is asked once more whether memory was the reason of an end.
+const WORD_OF_MEMORY: u32 = 10;
+const WORD_OF_MEMORY_PAUSE: Duration = Duration::from_millis(50);
+
 /// Everything about a container; `None` if it went away.
 pub(crate) async fn details(engine: &Engine, id: &str) -> Result<Option<Container>, EngineError> {
+    for _ in 0..WORD_OF_MEMORY {
+        let found: Option<Container> = engine.find(&container(id, "/json")).await?;
+        if !found.as_ref().is_some_and(Container::may_have_run_out_of_memory) {
+            return Ok(found);
+        }
+        tokio::time::sleep(WORD_OF_MEMORY_PAUSE).await;
+    }
     engine.find(&container(id, "/json")).await
 }
 
@@ -130,6 +145,18 @@ impl Summary {
 }
 
 impl Container {
+    /// Whether it was killed just now, under a limit of memory, and the engine has not said why: it hears of the end and
+    /// of the reason in two events, in any order.
+    fn may_have_run_out_of_memory(&self) -> bool {
+        let finished = self.state.finished_at.as_deref();
+        let finished = finished.and_then(|time| time.parse::<Timestamp>().ok());
+        self.state.exit_code == Some(KILLED)
+            && self.state.status == "exited"
+            && !self.state.oom_killed
+            && self.host_config.memory > 0
+            && finished.is_some_and(|at| Timestamp::now().duration_since(at) < JUST_NOW)
+    }
+
     pub(crate) fn name(&self) -> &str {
         self.name.trim_start_matches('/')
     }

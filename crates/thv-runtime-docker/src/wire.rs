@@ -110,6 +110,7 @@ pub(crate) struct State {
     pub(crate) exit_code: Option<i64>,
     pub(crate) error: String,
     pub(crate) started_at: Option<String>,
+    pub(crate) finished_at: Option<String>,
 }
 
 /// The portable half of a container.

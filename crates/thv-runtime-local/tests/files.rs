@@ -155,7 +155,13 @@ fn unprivileged(test: &str) -> bool {
         .env("TMPDIR", "/tmp")
         .uid(nobody)
         .gid(nobody);
-    let done = again.output().unwrap();
+    // A test beside this one may hold the copy open for writing in a child that has not executed yet.
+    let done = loop {
+        match again.output() {
+            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => std::thread::yield_now(),
+            done => break done.unwrap(),
+        }
+    };
     assert!(
         done.status.success(),
         "{}{}",

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use jiff::Timestamp;
+use thv_core::WorkloadName;
 use thv_runtime::{InstanceRef, LogLine, LogOptions, Runtime};
 
 use crate::launcher::cut_line;
@@ -19,13 +20,20 @@ const WAIT: Duration = Duration::from_secs(2);
 pub(super) struct Mark {
     log: PathBuf,
     length: u64,
+    /// When the last line of the life before was written, by the clock of who dates lines.
+    last: Option<Timestamp>,
 }
 
 impl Mark {
-    /// The mark of a life that begins now. `log` is where the log of a program without an engine is.
-    pub(super) fn new(log: PathBuf) -> Self {
-        let length = length(&log).unwrap_or(0);
-        Self { log, length }
+    /// The mark of a life that is about to begin. `log` is where the log of a program without an engine is.
+    pub(super) async fn take(runtime: &dyn Runtime, name: &WorkloadName, log: PathBuf) -> Self {
+        let which = InstanceRef::named(name.clone());
+        let last = tokio::time::timeout(WAIT, tail(runtime, &which, 1)).await;
+        Self {
+            last: last.unwrap_or_default().last().and_then(|line| line.time),
+            length: length(&log).unwrap_or(0),
+            log,
+        }
     }
 
     /// How many bytes were written since; `None` when that cannot be told: there is no such file, or it is another one.
@@ -40,35 +48,31 @@ fn length(log: &Path) -> Option<u64> {
 
 /// The last lines that the instance wrote since `mark`; none when they cannot be had.
 pub(super) async fn read(runtime: &dyn Runtime, which: &InstanceRef, mark: &Mark) -> Vec<String> {
-    let reading = async {
-        let options = LogOptions {
-            tail: Some(LINES),
-            follow: false,
-            ..LogOptions::default()
-        };
-        let Ok(lines) = runtime.logs(which, options).await else {
-            return Vec::new();
-        };
-        let lines: Vec<_> = lines.filter_map(async |line| line.ok()).collect().await;
-        // By the engine's clock, as the times of its lines are.
-        let started = match runtime.inspect(&which.name).await {
-            Ok(Some(instance)) => instance.started,
-            _ => None,
-        };
-        of_this_life(&lines, started, mark.written())
-            .iter()
-            .map(|line| cut_line(&String::from_utf8_lossy(&line.line)))
-            .collect()
-    };
-    tokio::time::timeout(WAIT, reading).await.unwrap_or_default()
+    let lines = tokio::time::timeout(WAIT, tail(runtime, which, LINES)).await;
+    of_this_life(&lines.unwrap_or_default(), mark.last, mark.written())
+        .iter()
+        .map(|line| cut_line(&String::from_utf8_lossy(&line.line)))
+        .collect()
 }
 
-/// Those at the end that were written after the start, where they have a time, and else are among the last `written` bytes.
-fn of_this_life(lines: &[LogLine], started: Option<Timestamp>, written: Option<u64>) -> &[LogLine] {
+async fn tail(runtime: &dyn Runtime, which: &InstanceRef, count: usize) -> Vec<LogLine> {
+    let options = LogOptions {
+        tail: Some(count),
+        follow: false,
+        ..LogOptions::default()
+    };
+    match runtime.logs(which, options).await {
+        Ok(lines) => lines.filter_map(async |line| line.ok()).collect().await,
+        Err(_) => Vec::new(),
+    }
+}
+
+/// Those at the end that were written after `last`, where they have a time, and else are among the last `written` bytes.
+fn of_this_life(lines: &[LogLine], last: Option<Timestamp>, written: Option<u64>) -> &[LogLine] {
     let mut room = written.unwrap_or(u64::MAX);
     let belongs = |line: &&LogLine| {
-        if let (Some(time), Some(started)) = (line.time, started) {
-            return time >= started;
+        if let Some(time) = line.time {
+            return last.is_none_or(|last| time > last);
         }
         let fits = room > 0;
         room = room.saturating_sub(line.line.len() as u64 + 1);
@@ -94,11 +98,15 @@ mod tests {
     }
 
     #[test]
-    fn a_line_with_a_time_belongs_to_the_life_that_had_begun() {
+    fn a_line_with_a_time_belongs_to_the_life_after_the_last_one_before() {
         let lines = [line("old", Some(1)), line("new", Some(3)), line("newer", Some(4))];
-        let started = Timestamp::from_second(3).ok();
-        assert_eq!(of_this_life(&lines, started, Some(0)), &lines[1..]);
-        assert_eq!(of_this_life(&lines, None, None), &lines);
+        let last = Timestamp::from_second(1).ok();
+        assert_eq!(of_this_life(&lines, last, Some(0)), &lines[1..]);
+        assert_eq!(
+            of_this_life(&lines, None, Some(0)),
+            &lines,
+            "there was none before"
+        );
     }
 
     #[test]
@@ -114,9 +122,14 @@ mod tests {
     fn a_log_that_was_replaced_is_all_new() {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("log");
-        assert_eq!(Mark::new(log.clone()).written(), None);
+        let mark = |length| Mark {
+            log: log.clone(),
+            length,
+            last: None,
+        };
+        assert_eq!(mark(0).written(), None);
         std::fs::write(&log, "old\n").unwrap();
-        let mark = Mark::new(log.clone());
+        let mark = mark(4);
         assert_eq!(mark.written(), Some(0));
         std::fs::write(&log, "x\n").unwrap();
         assert_eq!(mark.written(), None);

@@ -87,10 +87,11 @@ impl Supervisor {
             }
             Err(error) => return Ok(over(&error, None, was_ready)),
         };
+        let log = self.parts.dirs.server_logs().join(format!("{}.log", self.name));
         let beginning = Beginning {
             hash,
             was_ready,
-            log: Mark::new(self.parts.dirs.server_logs().join(format!("{}.log", self.name))),
+            log: Mark::take(&*runtime, &self.name, log).await,
         };
         self.live_instance(config, door, runtime, resolved.as_ref(), beginning)
             .await

@@ -291,6 +291,6 @@ impl StatusManager for MemoryStatusManager {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         watchers.push(Arc::downgrade(&changed));
-        Ok(watch::stream(changed, None))
+        Ok(watch::stream(changed))
     }
 }

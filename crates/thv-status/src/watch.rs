@@ -1,20 +1,23 @@
 //! Changes of files, by anybody, without polling.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::ready;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt;
-use notify::event::{AccessKind, EventKind};
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use inotify::{EventMask, Inotify, WatchMask};
 use thv_core::WorkloadName;
 use tokio::sync::Notify;
 
 use crate::Changes;
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Room for many events at a time; the kernel gives as many as fit.
+const BUFFER: usize = 16 << 10;
 
 /// The names that changed and were not told yet: bounded by the number of workloads.
 #[derive(Default)]
@@ -62,33 +65,35 @@ pub(crate) fn changes(folders: &[&Path]) -> Changes {
     }
 }
 
-fn told(folders: &[PathBuf]) -> notify::Result<Changes> {
-    let changed = Arc::new(Changed::default());
-    let mut watcher = notify::recommended_watcher({
-        let changed = Arc::clone(&changed);
-        let folders = folders.to_owned();
-        move |event: notify::Result<notify::Event>| match event {
-            // Events were lost: anything may have changed.
-            Ok(event) if event.need_rescan() => {
-                for name in look(&folders).into_keys() {
-                    changed.tell(name);
-                }
-            }
-            // Reading is no change.
-            Ok(event) if matches!(event.kind, EventKind::Access(kind) if !matches!(kind, AccessKind::Close(_))) =>
-                {}
-            Ok(event) => event
-                .paths
-                .iter()
-                .filter_map(|path| name_of(path))
-                .for_each(|name| changed.tell(name)),
-            Err(error) => tracing::warn!(%error, "a change of the records may be missed"),
-        }
-    })?;
+/// Only changes are asked for: whoever reads a record must not wake those who listen.
+fn told(folders: &[PathBuf]) -> io::Result<Changes> {
+    let inotify = Inotify::init()?;
+    let mask = WatchMask::CREATE | WatchMask::CLOSE_WRITE | WatchMask::MOVE | WatchMask::DELETE;
     for folder in folders {
-        watcher.watch(folder, RecursiveMode::NonRecursive)?;
+        inotify.watches().add(folder, mask)?;
     }
-    Ok(stream(changed, Some(watcher)))
+    let events = inotify.into_event_stream(vec![0; BUFFER])?;
+    let folders = folders.to_owned();
+    // An error ends the stream: whoever listens, listens again.
+    let events = events.take_while(|event| {
+        if let Err(error) = event {
+            tracing::warn!(%error, "changes of the records are not heard any more");
+        }
+        ready(event.is_ok())
+    });
+    let names = events
+        .filter_map(async |event| event.ok())
+        .flat_map(move |event| {
+            // Events were lost: anything may have changed.
+            let names = if event.mask.contains(EventMask::Q_OVERFLOW) {
+                look(&folders).into_keys().collect()
+            } else {
+                let name = event.name.as_deref().and_then(|name| name_of(Path::new(name)));
+                Vec::from_iter(name)
+            };
+            futures_util::stream::iter(names)
+        });
+    Ok(names.boxed())
 }
 
 /// What a file looked like: when it was changed, and which one it was.
@@ -132,10 +137,10 @@ fn look(folders: &[PathBuf]) -> Look {
     found
 }
 
-pub(crate) fn stream(changed: Arc<Changed>, watcher: Option<RecommendedWatcher>) -> Changes {
-    futures_util::stream::unfold((changed, watcher), |(changed, watcher)| async move {
+pub(crate) fn stream(changed: Arc<Changed>) -> Changes {
+    futures_util::stream::unfold(changed, |changed| async move {
         let name = changed.next().await;
-        Some((name, (changed, watcher)))
+        Some((name, changed))
     })
     .boxed()
 }
@@ -148,6 +153,25 @@ fn name_of(path: &Path) -> Option<WorkloadName> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn reading_wakes_nobody_and_changes_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("old.json"), "1").unwrap();
+        let mut changes = changes(&[folder.path()]);
+        std::fs::read(path("old.json")).unwrap();
+        std::fs::read_dir(folder.path()).unwrap().count();
+        std::fs::write(path("new.tmp"), "1").unwrap();
+        std::fs::rename(path("new.tmp"), path("new.json")).unwrap();
+        assert_eq!(
+            changes.next().await,
+            Some("new".parse().unwrap()),
+            "the reading was told"
+        );
+        std::fs::remove_file(path("old.json")).unwrap();
+        assert_eq!(changes.next().await, Some("old".parse().unwrap()));
+    }
 
     #[tokio::test]
     async fn changes_are_seen_without_events_too() {

@@ -482,14 +482,15 @@ fn parse(bytes: &[u8]) -> Result<Companion, Unusable> {
     struct Version {
         version: u32,
     }
-    let damaged = |error: serde_json::Error| Unusable::Damaged(error.to_string());
-    let Version { version } = serde_json::from_slice(bytes).map_err(damaged)?;
-    if version > Companion::VERSION {
-        return Err(Unusable::Newer(format!(
-            "it has version {version}, which a newer program wrote"
-        )));
+    let newer = |version| Unusable::Newer(format!("it has version {version}, which a newer program wrote"));
+    match serde_json::from_slice::<Companion>(bytes) {
+        Ok(companion) if companion.version > Companion::VERSION => Err(newer(companion.version)),
+        Ok(companion) => Ok(companion),
+        Err(error) => match serde_json::from_slice(bytes) {
+            Ok(Version { version }) if version > Companion::VERSION => Err(newer(version)),
+            _ => Err(Unusable::Damaged(error.to_string())),
+        },
     }
-    serde_json::from_slice(bytes).map_err(damaged)
 }
 
 fn encode(path: &Path, companion: &Companion) -> Result<Vec<u8>> {

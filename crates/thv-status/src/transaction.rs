@@ -1,8 +1,6 @@
 //! One change of a record and its status file. Pure: bytes in, bytes out.
 
 use sha2::{Digest, Sha256};
-use std::fmt::Write as _;
-
 use thv_core::gojson::GoTime;
 use thv_core::{WorkloadName, WorkloadStatus};
 
@@ -215,12 +213,14 @@ impl Stored {
 
 /// SHA-256 in hexadecimal.
 pub(crate) fn hash(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .fold(String::with_capacity(64), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = String::with_capacity(64);
+    for byte in Sha256::digest(bytes) {
+        for digit in [byte >> 4, byte & 15] {
+            text.push(char::from(DIGITS[usize::from(digit)]));
+        }
+    }
+    text
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use sha2::{Digest, Sha256};
 use thv::core::{Dirs, Env, RunConfig, TransportType, WorkloadStatus};
 use thv::manager::{ListOptions, Manager, RunOptions, RunRequest, ShutdownMode, WaitFor};
 use thv_benches::engine::Engine;
@@ -157,16 +158,28 @@ fn write_stopped(dirs: &Dirs, count: usize) {
     let companion = r#"{"version":1,"claim":"7875a560bce5fd85695bda5af37f6eb8","revision":29,"launcher":"thv",
         "desired":"stopped","runtime":{"kind":"docker"},"instance":"865cd91d903ed7df01487f9e21bf18b6","isolated":false,
         "ready":"36d50200023df9c7c06f5836eff91a6ad1586a3ee9131aa6751c34e0e754437f","status_file":{"before":null,
-        "after":null},"last":{"status":"stopped","context":"","process_id":0}}"#;
+        "after":"@"},"last":{"status":"stopped","context":"","process_id":0}}"#;
+    // As it is while nobody but us writes.
+    let companion = companion.replace('@', &sha256(status.as_bytes()));
     for number in 0..count {
         let name = format!("stopped-{number}");
         let put = |folder: PathBuf, text: &str| {
             std::fs::write(folder.join(format!("{name}.json")), text).expect("a file");
         };
         put(dirs.runconfigs(), &config.replace("everything", &name));
-        put(dirs.lifecycle(), companion);
+        put(dirs.lifecycle(), &companion);
         put(dirs.statuses(), status);
     }
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    Sha256::digest(bytes)
+        .iter()
+        .fold(String::new(), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }
 
 fn read_and_parse(dirs: &Dirs) -> usize {

@@ -300,6 +300,13 @@ pub(crate) fn same_key(found: &str, key: &str) -> bool {
     found.len() >= key.len() && found.chars().map(fold).eq(key.chars().map(fold))
 }
 
+/// The key among `known` that Go's decoder takes `found` for.
+pub(crate) fn known<'a>(found: &str, known: &'a [&'static str]) -> Option<&'a &'static str> {
+    // What programs write is equal, which is soon found out.
+    let equal = known.iter().find(|key| **key == found);
+    equal.or_else(|| known.iter().find(|key| same_key(found, key)))
+}
+
 /// Shows what of a URL (or an image reference) is no credential: not who asks, and not the query.
 ///
 /// ```
@@ -396,7 +403,7 @@ macro_rules! go_struct {
                 pairs: Vec<($crate::gojson::JsonString, $crate::gojson::Json)>,
             ) -> Result<(), $crate::record::FieldError> {
                 for (key, value) in pairs {
-                    match Self::KEYS.iter().find(|known| $crate::record::same_key(&key, known)) {
+                    match $crate::record::known(&key, Self::KEYS) {
                         $( Some(&$key) => $crate::record::Field::read_over(&mut self.$field, value)
                             .map_err(|error| error.within($key))?, )*
                         _ => self.extra.0.push((key, value)),

@@ -112,11 +112,11 @@ impl<'a> Parser<'a> {
 
     fn object(&mut self, depth: usize) -> Step<Json> {
         self.at += 1;
-        let mut pairs = Vec::new();
         self.skip_space();
         if self.take("}") {
-            return Ok(Json::Object(pairs));
+            return Ok(Json::Object(Vec::new()));
         }
+        let mut pairs = Vec::with_capacity(4);
         loop {
             self.skip_space();
             if self.peek() != Some(b'"') {

@@ -59,7 +59,7 @@ fn what_has_no_effect_does_not_stand_in_the_way() {
         r#"{"telemetry_config": {"tracingEnabled": false}}"#,
         r#"{"stateless": false, "endpoint_prefix": "", "scaling_config": {}}"#,
         r#"{"session_ttl": "1h", "allowed_origins": ["http://localhost"], "secrets": ["a,target=B"]}"#,
-        r#"{"header_forward": {"add_plaintext_headers": {"X-Team": "platform"}}}"#,
+        r#"{"transport": "streamable-http", "header_forward": {"add_plaintext_headers": {"X-Team": "platform"}}}"#,
         r#"{"middleware_configs": [{"type": "bodylimit", "parameters": {"max_bytes": 8388608}}, {"type": "bodylimit"},
             {"type": "origin"}, {"type": "header-forward"}, {"type": "recovery"}]}"#,
     ] {
@@ -146,7 +146,7 @@ fn stored_parameters_are_honoured_where_the_configuration_says_the_same() {
             {"type": "origin", "parameters": {"allowed_origins": ["http://localhost:80", "http://127.0.0.1:80", "http://[::1]:80"]}}]}"#,
         r#"{"allowed_origins": ["https://A.example/x"],
             "middleware_configs": [{"type": "origin", "parameters": {"allowed_origins": ["https://a.example"]}}]}"#,
-        r#"{"header_forward": {"add_plaintext_headers": {"X-Team": "a"}},
+        r#"{"transport": "streamable-http", "header_forward": {"add_plaintext_headers": {"X-Team": "a"}},
             "middleware_configs": [{"type": "header-forward", "parameters": {"add_headers": {"x-team": "a"}}},
                 {"type": "header-forward", "parameters": {"add_headers": {}}}]}"#,
     ] {
@@ -182,7 +182,7 @@ fn stored_parameters_that_nothing_else_says_are_refused_by_name() {
         ("header-forward", "", r#"{"add_headers": {"X-Key": "s3cret"}}"#),
         (
             "header-forward",
-            r#""header_forward": {"add_plaintext_headers": {"X-Team": "a"}},"#,
+            r#""transport": "streamable-http", "header_forward": {"add_plaintext_headers": {"X-Team": "a"}},"#,
             r#"{"add_headers": {"X-Team": "b"}}"#,
         ),
         ("header-forward", "", r#"{"add_headers": ["X-Key"]}"#),
@@ -212,6 +212,17 @@ fn a_file_that_was_saved_while_it_ran_passes() {
 #[test]
 fn what_only_loosens_is_no_reason_to_refuse() {
     assert!(refused(r#"{"allow_docker_gateway": true}"#).is_empty());
+}
+
+#[test]
+fn headers_for_a_server_that_gets_no_requests_are_refused() {
+    let with = |server: &str| {
+        let forward = r#""header_forward": {"add_plaintext_headers": {"X-Team": "platform"}}"#;
+        refused(&format!("{{{server}, {forward}}}"))
+    };
+    assert_eq!(with(r#""transport": "stdio""#), ["header_forward"]);
+    assert!(with(r#""transport": "streamable-http""#).is_empty());
+    assert!(with(r#""remote_url": "https://a.example/x""#).is_empty());
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::feature::{Enforcement, Feature, Field, MiddlewareType};
 use super::parameters::{is_implied, is_without_effect};
-use crate::{IsolationIntent, MiddlewareConfig, RunConfig};
+use crate::{IsolationIntent, MiddlewareConfig, RunConfig, TransportType};
 
 /// Everything that a configuration asks for and that would not be there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -190,6 +190,12 @@ fn is_asked_for(config: &RunConfig, field: Field) -> bool {
         Field::MutatingWebhooks => !config.mutating_webhooks.is_empty(),
         Field::EndpointPrefix => !config.endpoint_prefix.is_empty(),
         Field::RuntimeConfig => config.runtime_config.is_some(),
+        // There is no request that could carry them.
+        Field::StreamHeaders => {
+            !config.is_remote()
+                && config.transport == TransportType::Stdio
+                && is_asked_for(config, Field::PlaintextHeaders)
+        }
         Field::PlaintextHeaders => config
             .header_forward
             .as_ref()

@@ -75,6 +75,7 @@ impl Feature {
                 | F::ValidatingWebhooks
                 | F::MutatingWebhooks
                 | F::EndpointPrefix
+                | F::StreamHeaders
                 | F::SecretHeaders
                 | F::EmbeddedAuthServer
                 | F::Scaling
@@ -237,6 +238,8 @@ spelled! {
         EndpointPrefix = "endpoint_prefix",
         /// How an image was built; of no effect once it is.
         RuntimeConfig = "runtime_config",
+        /// Headers for a server that speaks over its standard streams.
+        StreamHeaders = "header_forward",
         /// Headers with values.
         PlaintextHeaders = "header_forward.add_plaintext_headers",
         /// Headers from secrets.

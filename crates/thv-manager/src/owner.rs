@@ -41,12 +41,7 @@ pub(crate) async fn check_first(
     config: Option<&RunConfig>,
     force: bool,
 ) -> Result<()> {
-    let recorded = snapshot
-        .companion
-        .as_ref()
-        .and_then(|companion| companion.runtime.as_ref());
-    let runtime = parts.runtime_of(name, recorded.map(|runtime| &runtime.kind), config);
-    if let Ok(Some(runtime)) = runtime.await
+    if let Ok(Some(runtime)) = parts.runtime_in(name, snapshot, config).await
         && let Ok(Some(instance)) = runtime.inspect(name).await
     {
         check(&*parts.status, &instance, force).await?;
@@ -62,14 +57,7 @@ pub(crate) async fn remove_instance(
     config: Option<&RunConfig>,
     force: bool,
 ) -> Result<()> {
-    let recorded = snapshot
-        .companion
-        .as_ref()
-        .and_then(|companion| companion.runtime.as_ref());
-    let runtime = parts
-        .runtime_of(name, recorded.map(|runtime| &runtime.kind), config)
-        .await?;
-    let Some(runtime) = runtime else {
+    let Some(runtime) = parts.runtime_in(name, snapshot, config).await? else {
         return Ok(());
     };
     if let Some(instance) = runtime.inspect(name).await? {

@@ -7,7 +7,7 @@ use thv_process::Processes;
 use thv_runtime::{Runtime, RuntimeKind, Runtimes};
 use thv_secrets::SecretProvider;
 use thv_state::{Keep, StateStore, StateStoreExt};
-use thv_status::{OpGuard, StatusManager};
+use thv_status::{OpGuard, Snapshot, StatusManager};
 use tokio::sync::broadcast;
 
 use crate::{Error, Files, ManagerEvent, Ports, Result};
@@ -86,6 +86,19 @@ impl Parts {
             return unavailable.map_or(Ok(None), |error| Err(error.into()));
         };
         self.runtime_for_image(&config.image).map(Some)
+    }
+
+    /// As [`runtime_of`](Self::runtime_of), by the record of `snapshot`.
+    pub(crate) async fn runtime_in(
+        &self,
+        name: &WorkloadName,
+        snapshot: &Snapshot,
+        config: Option<&RunConfig>,
+    ) -> Result<Option<Arc<dyn Runtime>>> {
+        let companion = snapshot.companion.as_ref();
+        let recorded = companion.and_then(|companion| companion.runtime.as_ref());
+        self.runtime_of(name, recorded.map(|runtime| &runtime.kind), config)
+            .await
     }
 
     /// The runtime for something that no record speaks of.

@@ -152,11 +152,7 @@ impl Manager {
     ) -> Result<Option<Arc<dyn Runtime>>> {
         self.check_launcher(name, snapshot, options)?;
         self.check_secrets(name, config).await?;
-        let recorded = snapshot.companion.as_ref().and_then(|c| c.runtime.as_ref());
-        let runtime = self
-            .parts
-            .runtime_of(name, recorded.map(|runtime| &runtime.kind), Some(config))
-            .await?;
+        let runtime = self.parts.runtime_in(name, snapshot, Some(config)).await?;
         if let Some(runtime) = &runtime {
             isolation(name, config, &**runtime)?;
         }

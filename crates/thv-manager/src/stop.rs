@@ -175,12 +175,7 @@ impl Manager {
         options: StopOptions,
     ) -> Result<bool> {
         let parts = &self.parts;
-        let recorded = snapshot
-            .companion
-            .as_ref()
-            .and_then(|companion| companion.runtime.as_ref());
-        let runtime = parts.runtime_of(name, recorded.map(|runtime| &runtime.kind), config);
-        let runtime = match runtime.await {
+        let runtime = match parts.runtime_in(name, snapshot, config).await {
             Ok(Some(runtime)) => runtime,
             Ok(None) => return Ok(false),
             Err(error) if self.was_stopped_by_its_owner(name).await? => {

@@ -1,0 +1,1 @@
+//! What an image reference means, and whether what it names is what its author published.

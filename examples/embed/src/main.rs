@@ -14,7 +14,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .launcher_id("com.example.embed")
         .build()?;
     let mut changes = manager.watch(WatchFrom::Now).await?;
-
     // What an earlier run of this application left behind comes back first.
     for found in manager.reconcile(StartOptions::default()).await? {
         println!("reconciled {}: {:?}", found.name, found.action);

@@ -108,6 +108,7 @@ async fn the_death_of_a_proxy_in_another_process_is_heard() {
             Box::new(move |draft| {
                 draft.companion.owner = Some(recorded);
                 draft.companion.desired = thv_status::Desired::Running;
+                draft.set_status(WorkloadStatus::Starting, "");
                 draft.set_status(WorkloadStatus::Running, "");
             }),
         )

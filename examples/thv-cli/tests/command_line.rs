@@ -49,6 +49,7 @@ fn help_texts() {
         "restart",
         "rm",
         "logs",
+        "events",
         "export",
         "reconcile",
         "runtime",

@@ -26,11 +26,18 @@ mod entry;
 mod raw_json;
 mod source;
 
+mod document;
+
+#[cfg(feature = "catalog")]
+mod embedded_registry;
 mod memory_registry;
 
 mod error;
 
 pub use catalogue::Catalogue;
+pub use document::{Accept, MAX_DEPTH, MAX_DOCUMENT_BYTES, MAX_SERVERS, parse_document};
+#[cfg(feature = "catalog")]
+pub use embedded_registry::EmbeddedRegistry;
 pub use entry::{Attestation, Entry, EntryInfo, ImageEntry, Metadata, OAuthConfig, Provenance, RemoteEntry};
 pub use error::{Error, Result};
 pub use memory_registry::MemoryRegistry;

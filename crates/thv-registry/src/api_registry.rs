@@ -239,12 +239,18 @@ impl ApiRegistry {
             let item: Item<'_> = serde_json::from_slice(&answer.body)
                 .map_err(|_| Error::invalid(self.place(), "its answer is no server"))?;
             add_server(&mut found, item.server, self.accept);
-        } else {
-            let url = self.url(&["v0.1", "servers"], &[("search", name), ("version", "latest")])?;
-            let bytes = self.client.document(&url, limits).await?;
-            for item in self.page(&bytes)?.servers.unwrap_or_default() {
-                add_server(&mut found, item.server, self.accept);
-            }
+            return match found.get(name) {
+                Err(error) if error.is_not_found() => Err(Error::invalid(
+                    self.place(),
+                    "it was asked for one server and answers with another",
+                )),
+                other => other,
+            };
+        }
+        let url = self.url(&["v0.1", "servers"], &[("search", name), ("version", "latest")])?;
+        let bytes = self.client.document(&url, limits).await?;
+        for item in self.page(&bytes)?.servers.unwrap_or_default() {
+            add_server(&mut found, item.server, self.accept);
         }
         found.get(name)
     }

@@ -51,6 +51,9 @@ fn help_texts() {
         "logs",
         "export",
         "reconcile",
+        "registry",
+        "search",
+        "config",
         "runtime",
         "version",
     ] {

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use reqwest::header::ACCEPT;
-use reqwest::redirect::{Attempt, Policy};
+use reqwest::redirect::{Action, Attempt, Policy};
 use reqwest::{NoProxy, Proxy, StatusCode};
 use thv_core::Env;
 use url::Url;
@@ -209,23 +209,24 @@ impl Answer {
     }
 }
 
-/// A redirect is followed under the same rules, and never from TLS to none.
-fn redirected(attempt: Attempt<'_>, rules: Rules) -> reqwest::redirect::Action {
-    if attempt.previous().len() > MAX_REDIRECTS {
-        return attempt.error(NoAddress(format!("more than {MAX_REDIRECTS} redirects")));
-    }
-    let downgrade = attempt.url().scheme() == "http"
-        && attempt
-            .previous()
-            .last()
-            .is_some_and(|before| before.scheme() == "https");
-    if downgrade {
-        return attempt.error(NoAddress("it redirects from https to plain http".to_owned()));
-    }
-    match rules.refused(attempt.url()) {
-        Some(why) => attempt.error(NoAddress(format!("it redirects elsewhere: {why}"))),
+fn redirected(attempt: Attempt<'_>, rules: Rules) -> Action {
+    match refused_redirect(attempt.previous(), attempt.url(), rules) {
+        Some(why) => attempt.error(NoAddress(why)),
         None => attempt.follow(),
     }
+}
+
+/// Why a redirect is not followed, if it is not: the same rules hold for where it leads, and never from TLS to none.
+fn refused_redirect(before: &[Url], next: &Url, rules: Rules) -> Option<String> {
+    if before.len() > MAX_REDIRECTS {
+        return Some(format!("more than {MAX_REDIRECTS} redirects"));
+    }
+    if next.scheme() == "http" && before.last().is_some_and(|before| before.scheme() == "https") {
+        return Some("it redirects from https to plain http".to_owned());
+    }
+    rules
+        .refused(next)
+        .map(|why| format!("it redirects elsewhere: {why}"))
 }
 
 /// The body within its bound; of an error as much as is passed on.
@@ -279,5 +280,57 @@ fn failed(place: &str, error: reqwest::Error) -> Error {
         detail: detail.to_owned(),
         // Its text has the URL, which may have credentials.
         source: Some(error.without_url().into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redirect_is_under_the_same_rules() {
+        let url = |text: &str| Url::parse(text).unwrap();
+        let strict = Rules { allow_private: false };
+        let refused = |before: &str, next: &str, rules| refused_redirect(&[url(before)], &url(next), rules);
+        assert_eq!(
+            refused("https://a.example", "https://b.example/r.json", strict),
+            None
+        );
+        for next in [
+            "https://10.0.0.1/",
+            "https://169.254.169.254/latest/meta-data",
+            "https://[::ffff:127.0.0.1]/",
+            "http://b.example/",
+            "file:///etc/passwd",
+            "https://me:pw@b.example/",
+        ] {
+            assert!(refused("https://a.example", next, strict).is_some(), "{next}");
+        }
+        let lax = Rules { allow_private: true };
+        assert_eq!(refused("http://a.example", "http://10.0.0.1/", lax), None);
+        assert!(
+            refused("https://a.example", "http://a.example/", lax).is_some(),
+            "never from TLS to none"
+        );
+        let many = vec![url("https://a.example"); MAX_REDIRECTS + 1];
+        assert!(refused_redirect(&many, &url("https://b.example"), strict).is_some());
+    }
+
+    #[test]
+    fn proxies_come_from_the_environment_that_is_given() {
+        let env = |vars: &[(&str, &str)]| Proxies::of(&Env::from_vars(vars.iter().copied()));
+        assert!(env(&[]).hosts().is_empty());
+        let both = env(&[
+            ("HTTPS_PROXY", "http://me:pw@proxy.example:3128"),
+            ("http_proxy", "10.0.0.1:80"),
+        ]);
+        assert_eq!(both.hosts(), ["proxy.example", "10.0.0.1"]);
+        assert!(!format!("{both:?}").contains("pw"));
+        assert_eq!(
+            env(&[("ALL_PROXY", "http://p.example")]).hosts(),
+            ["p.example", "p.example"]
+        );
+        let cgi = env(&[("REQUEST_METHOD", "GET"), ("HTTP_PROXY", "http://evil.example")]);
+        assert!(cgi.hosts().is_empty());
     }
 }

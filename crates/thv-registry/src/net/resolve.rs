@@ -48,3 +48,29 @@ impl Resolve for Resolver {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn resolve(allow_private: bool, proxies: &[&str]) -> Result<usize, String> {
+        let resolver = Resolver {
+            rules: Rules { allow_private },
+            proxies: proxies.iter().map(|host| (*host).to_owned()).collect(),
+        };
+        let name = "localhost".parse().map_err(|_| "no name".to_owned())?;
+        let found = resolver.resolve(name).await.map_err(|error| error.to_string())?;
+        Ok(found.count())
+    }
+
+    #[tokio::test]
+    async fn a_name_of_a_private_address_is_refused_after_the_look_up() {
+        let error = resolve(false, &[]).await.unwrap_err();
+        assert!(error.contains("is a private address"), "{error}");
+        assert!(resolve(true, &[]).await.unwrap() > 0);
+        assert!(
+            resolve(false, &["localhost"]).await.unwrap() > 0,
+            "a proxy may be anywhere"
+        );
+    }
+}

@@ -1,5 +1,7 @@
 //! The upstream format: what becomes of a document.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail loudly")]
+
 use thv_core::TransportType;
 use thv_registry::{Accept, Catalogue, Error, MAX_DOCUMENT_BYTES, parse_document};
 

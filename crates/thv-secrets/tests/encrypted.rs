@@ -1,6 +1,6 @@
 //! The encrypted file: its format, who may read it, and what is told of a file or password that does not fit.
 #![cfg(feature = "contract")]
-#![allow(clippy::unwrap_used, reason = "what these do with files must work")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;

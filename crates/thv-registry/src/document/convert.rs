@@ -43,7 +43,7 @@ fn image_entry(server: Server, package: Package, mut extension: Extension) -> Re
         "" => TransportType::Stdio,
         kind => transport(kind)?,
     };
-    let mut args = flattened(&package.package_arguments);
+    let mut args = flattened(&package.server_arguments);
     if args.is_empty() {
         args = std::mem::take(&mut extension.args);
     }

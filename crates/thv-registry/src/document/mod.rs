@@ -13,3 +13,4 @@ pub use bounds::{MAX_DEPTH, MAX_DOCUMENT_BYTES, MAX_SERVERS};
 #[cfg(feature = "catalog")]
 pub(crate) use parse::parse_trusted;
 pub use parse::{Accept, parse_document};
+pub(crate) use parse::{add_server, check_depth, limit_of_servers};

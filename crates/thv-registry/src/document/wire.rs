@@ -85,7 +85,8 @@ wire! {
         identifier: String,
         transport: Transport,
         runtime_arguments: Vec<Argument>,
-        package_arguments: Vec<Argument>,
+        #[serde(rename = "packageArguments")]
+        server_arguments: Vec<Argument>,
         environment_variables: Vec<KeyValue>,
     }
 

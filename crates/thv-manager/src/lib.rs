@@ -41,6 +41,7 @@ mod logs;
 mod look_up;
 mod reconcile;
 mod run;
+mod secrets;
 mod start;
 mod status;
 mod stop;

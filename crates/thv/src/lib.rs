@@ -25,15 +25,17 @@
 //! - `docker` (default): containers of Docker, Podman and compatible engines.
 //! - `local` (default): processes of this host, without an engine.
 //! - `registry` (default): servers by their names in a registry, and the configuration file that says which one.
+//! - `keyring` (default): the password of encrypted secrets in the keyring of the desktop session.
 //! - `catalog` (default): a registry that is part of the program.
 
 #[cfg(feature = "registry")]
 mod registry_wiring;
+mod secrets_wiring;
 mod wiring;
 
 #[cfg(feature = "registry")]
-pub use registry_wiring::{config_in, registry_from_env, registry_in};
-#[cfg(feature = "registry")]
+pub use registry_wiring::{registry_from_env, registry_in};
+pub use secrets_wiring::{secrets_in, system_keyring};
 pub use thv_config as config;
 pub use thv_core as core;
 pub use thv_labels as labels;
@@ -50,4 +52,4 @@ pub use thv_runtime_local as runtime_local;
 pub use thv_secrets as secrets;
 pub use thv_state as state;
 pub use thv_status as status;
-pub use wiring::{manager_from_env, manager_in};
+pub use wiring::{config_in, manager_from_env, manager_in};

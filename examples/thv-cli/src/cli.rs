@@ -4,6 +4,7 @@ mod durations;
 mod not_built;
 mod registry_args;
 mod run_args;
+mod secret_args;
 mod values;
 
 use std::ffi::OsString;
@@ -16,6 +17,7 @@ pub(crate) use registry_args::{
     ConfigCommand, RegistryCommand, RegistryInfoArgs, RegistryListArgs, SearchArgs, SetRegistryArgs,
 };
 pub(crate) use run_args::RunArgs;
+pub(crate) use secret_args::{PasswordArgs, SecretCommand, SecretListArgs};
 
 /// Run and manage MCP servers.
 #[derive(Debug, Parser)]
@@ -67,6 +69,9 @@ pub(crate) enum Command {
     /// Read and change the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Keep secrets, which servers get as variables
+    #[command(subcommand)]
+    Secret(SecretCommand),
     /// Ask about container runtimes
     #[command(subcommand)]
     Runtime(RuntimeCommand),
@@ -173,6 +178,8 @@ pub(crate) struct StartArgs {
     #[arg(long)]
     pub(crate) take_over: bool,
     #[command(flatten)]
+    pub(crate) password: PasswordArgs,
+    #[command(flatten)]
     pub(crate) wait: WaitArgs,
     /// How to write
     #[arg(long, value_enum, default_value_t)]
@@ -239,6 +246,8 @@ pub(crate) struct ReconcileArgs {
     /// Also those that another application launched: they are ours from now on
     #[arg(long)]
     pub(crate) take_over: bool,
+    #[command(flatten)]
+    pub(crate) password: PasswordArgs,
     /// How to write
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,

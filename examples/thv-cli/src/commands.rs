@@ -1,8 +1,8 @@
 //! One file for each verb.
 
 mod completion;
-mod events;
 mod config;
+mod events;
 mod export;
 mod list;
 mod logs;
@@ -11,6 +11,7 @@ mod registry;
 mod rm;
 mod run;
 mod runtime;
+mod secret;
 mod start;
 mod status;
 mod stop;
@@ -21,16 +22,17 @@ mod here;
 mod interrupted;
 mod names;
 mod outcome;
+mod password;
 mod questions;
 mod results;
 
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use thv::core::Env;
+use thv::core::{Dirs, Env};
 use thv::manager::{Detached, Launcher, Manager};
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, PasswordArgs};
 use crate::output::error;
 
 /// What a command failed with, ready to be shown.
@@ -63,6 +65,12 @@ impl From<thv::registry::Error> for Failure {
 
 impl From<thv::config::Error> for Failure {
     fn from(error: thv::config::Error) -> Self {
+        Self(error::chain(&error))
+    }
+}
+
+impl From<thv::secrets::SecretError> for Failure {
+    fn from(error: thv::secrets::SecretError) -> Self {
         Self(error::chain(&error))
     }
 }
@@ -115,6 +123,7 @@ async fn dispatch(cli: &Cli) -> Done {
         Command::Registry(command) => registry::run(command).await,
         Command::Search(args) => registry::search(args).await,
         Command::Config(command) => config::run(command).await,
+        Command::Secret(command) => secret::run(command).await,
         Command::Runtime(command) => runtime::run(command).await,
         Command::Version(args) => version::run(args),
         Command::Completion { shell } => completion::run(*shell),
@@ -128,14 +137,24 @@ pub(crate) fn is_detached() -> bool {
 
 /// The manager of the command line: its supervisors are processes of their own, this program again.
 fn manager() -> Result<Manager, Failure> {
-    let program = std::env::current_exe()
-        .map_err(|error| Failure::new(format!("cannot find the path of this program: {error}")))?;
-    manager_with(Arc::new(Detached::new(program, [])))
+    manager_with_password(&PasswordArgs::default())
 }
 
-fn manager_with(launcher: Arc<dyn Launcher>) -> Result<Manager, Failure> {
-    let builder = thv::manager_from_env(Env::from_vars(std::env::vars_os()))?
+/// The same, for a command that may need secrets.
+fn manager_with_password(password: &PasswordArgs) -> Result<Manager, Failure> {
+    let program = std::env::current_exe()
+        .map_err(|error| Failure::new(format!("cannot find the path of this program: {error}")))?;
+    manager_with(Arc::new(Detached::new(program, [])), password)
+}
+
+fn manager_with(launcher: Arc<dyn Launcher>, password: &PasswordArgs) -> Result<Manager, Failure> {
+    let env = Env::from_vars(std::env::vars_os());
+    let mut builder = thv::manager_from_env(env.clone())?
         .launcher_id("thv")
         .launcher(launcher);
+    if let Some(password) = password::given(password)? {
+        let dirs = Dirs::from_env(&env).map_err(|error| Failure::new(error.to_string()))?;
+        builder = builder.secrets(thv::secrets_in(&dirs, &env, Some(password))?);
+    }
     Ok(builder.build()?)
 }

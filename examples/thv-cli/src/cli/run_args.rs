@@ -7,7 +7,7 @@ use clap::{ArgMatches, Args};
 use thv::core::{ProxyMode, TransportType};
 use thv::manager::RunRequest;
 
-use super::{Format, WaitArgs, values};
+use super::{Format, PasswordArgs, WaitArgs, values};
 
 #[derive(Debug, Args)]
 #[group(skip)]
@@ -44,6 +44,8 @@ pub(crate) struct RunArgs {
     /// With --foreground: Ctrl-C stops it and keeps it
     #[arg(long, requires = "foreground", help_heading = "Launch")]
     pub(crate) keep: bool,
+    #[command(flatten, next_help_heading = "Launch")]
+    pub(crate) password: PasswordArgs,
     #[command(flatten, next_help_heading = "Launch")]
     pub(crate) wait: WaitArgs,
     /// How to write
@@ -133,13 +135,14 @@ pub(crate) struct RunArgs {
 
 /// A configuration file says everything about the workload; what may stand beside it is how it is launched.
 pub(super) fn beside_from_config(matches: &ArgMatches) -> Option<String> {
-    const LAUNCH: [&str; 10] = [
+    const LAUNCH: [&str; 11] = [
         "from_config",
         "foreground",
         "keep",
         "debug",
         "runtime",
         "replace",
+        "secrets_password_fd",
         "wait",
         "no_wait",
         "launch_timeout",

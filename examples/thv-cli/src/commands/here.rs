@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{Failure, manager_with};
+use crate::cli::PasswordArgs;
 
 /// Longer than a server may take to be ready: what is too slow has failed before.
 const READY: WaitFor = WaitFor::Ready(std::time::Duration::from_mins(10));
@@ -54,12 +55,13 @@ pub(super) async fn run_config(
     config: RunConfig,
     runtime: Option<RuntimeKind>,
     options: ForegroundOptions,
+    password: &PasswordArgs,
     cancel: CancellationToken,
     told: impl FnOnce(&RunOutcome),
 ) -> Result<ForegroundEnd, Failure> {
     let name = config.workload_name().map_err(Error::from)?;
     let here = Arc::new(Here::default());
-    let manager = manager_with(here.clone())?;
+    let manager = manager_with(here.clone(), password)?;
     let run = RunOptions {
         wait: READY,
         replace: options.replace,

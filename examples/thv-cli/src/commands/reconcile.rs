@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use thv::core::Json;
 use thv::manager::{ReconcileAction, StartOptions};
 
-use super::{Done, manager};
+use super::{Done, manager_with_password};
 use crate::cli::{Format, ReconcileArgs};
 use crate::output::{error, json, note, progress};
 
@@ -14,7 +14,7 @@ pub(super) async fn run(args: &ReconcileArgs) -> Done {
         take_over: args.take_over,
         ..StartOptions::default()
     };
-    let manager = manager()?;
+    let manager = manager_with_password(&args.password)?;
     let done = progress::during("reconciling", Box::pin(manager.reconcile(options))).await?;
     if args.format == Format::Json {
         let objects = done.iter().map(|one| {

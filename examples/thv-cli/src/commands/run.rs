@@ -6,12 +6,12 @@ use std::process::ExitCode;
 use thv::core::{RunConfig, RunConfigError};
 use thv::manager::{Error, ForegroundOptions, RunOptions, RunOutcome};
 
-use super::{Done, Failure, foreground, here, manager, outcome, questions};
+use super::{Done, Failure, foreground, here, manager_with_password, outcome, questions};
 use crate::cli::RunArgs;
 use crate::output::progress;
 
 pub(super) async fn run(args: &RunArgs, debug: bool) -> Done {
-    let manager = manager()?;
+    let manager = manager_with_password(&args.password)?;
     let options = RunOptions {
         wait: outcome::wait_for(&args.wait),
         replace: args.replace,
@@ -47,13 +47,20 @@ pub(super) async fn foreground(args: &RunArgs, debug: bool) -> Done {
         let config = read_config(path).await?;
         let (named, runtime) = (config.name.clone(), args.explicit_runtime());
         let end = foreground::until_signal(|cancel| {
-            Box::pin(here::run_config(config, runtime, options, cancel, &mut told))
+            Box::pin(here::run_config(
+                config,
+                runtime,
+                options,
+                &args.password,
+                cancel,
+                &mut told,
+            ))
         });
         let end = end.await?;
         name = named;
         end
     } else {
-        let manager = manager()?;
+        let manager = manager_with_password(&args.password)?;
         let request = questions::completed(&manager, args.request(debug), args.accept_permissions).await?;
         let named = request.name.clone().unwrap_or_default();
         let end = foreground::until_signal(|cancel| {

@@ -5,12 +5,12 @@ use std::process::ExitCode;
 use thv::core::WorkloadName;
 use thv::manager::{BatchResult, Manager, RunOutcome, StartOptions, StopOptions};
 
-use super::{Done, foreground, is_detached, manager, names, outcome, results};
+use super::{Done, foreground, is_detached, manager_with_password, names, outcome, results};
 use crate::cli::{Format, StartArgs};
 use crate::output::{note, progress};
 
 pub(super) async fn run(args: &StartArgs, restart: bool) -> Done {
-    let manager = manager()?;
+    let manager = manager_with_password(&args.password)?;
     let options = options(args);
     let Some(name) = &args.name else {
         return several(&manager, args, restart).await;
@@ -77,7 +77,7 @@ async fn restart_all(
 pub(super) async fn foreground(args: &StartArgs, restart: bool) -> Done {
     let text = args.name.as_deref().unwrap_or_default();
     let name = WorkloadName::new(text)?;
-    let manager = manager()?;
+    let manager = manager_with_password(&args.password)?;
     if is_detached() {
         foreground::until_signal(|cancel| manager.run_detached_child(&name, cancel)).await?;
         return Ok(ExitCode::SUCCESS);

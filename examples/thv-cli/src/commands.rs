@@ -2,6 +2,7 @@
 
 mod completion;
 mod config;
+mod events;
 mod export;
 mod list;
 mod logs;
@@ -108,6 +109,7 @@ async fn dispatch(cli: &Cli) -> Done {
         Command::Restart(args) => start::run(args, true).await,
         Command::Rm(args) => rm::run(args).await,
         Command::Logs(args) => logs::run(args).await,
+        Command::Events(args) => events::run(args).await,
         Command::Export(args) => export::run(args).await,
         Command::Reconcile(args) => reconcile::run(args).await,
         Command::Registry(command) => registry::run(command).await,

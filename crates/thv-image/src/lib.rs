@@ -21,6 +21,8 @@
 //! # }
 //! ```
 
+#[cfg(feature = "client")]
+mod client;
 mod digest;
 mod error;
 mod gate;
@@ -31,6 +33,8 @@ mod reference;
 mod resolve;
 mod verify;
 
+#[cfg(feature = "client")]
+pub use client::{ClientConfig, RegistryClient};
 pub use digest::Digest;
 pub use error::{Error, Result};
 pub use gate::{Admitted, Gate, ImageGate};

@@ -29,6 +29,8 @@ mod gate;
 mod identity;
 mod memory_images;
 mod policy;
+#[cfg(feature = "client")]
+mod provenance;
 mod reference;
 mod resolve;
 mod verify;
@@ -41,6 +43,8 @@ pub use gate::{Admitted, Gate, ImageGate};
 pub use identity::{ExpectedAttestation, ExpectedIdentity, Signer};
 pub use memory_images::MemoryImages;
 pub use policy::Policy;
+#[cfg(feature = "client")]
+pub use provenance::{ProvenanceVerifier, TrustRoots};
 pub use reference::Reference;
 pub use resolve::Resolve;
 pub use verify::{Verdict, Verify};

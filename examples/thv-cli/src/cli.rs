@@ -49,6 +49,8 @@ pub(crate) enum Command {
     Rm(RmArgs),
     /// Show the log of an MCP server or of its proxy
     Logs(LogsArgs),
+    /// Show what becomes of MCP servers, as it happens, until Ctrl-C
+    Events(EventsArgs),
     /// Write the configuration of an MCP server to a file
     Export(ExportArgs),
     /// Bring back what should run and does not: after a reboot, or when a proxy was killed
@@ -195,6 +197,18 @@ pub(crate) struct LogsArgs {
     /// Only the last lines
     #[arg(long, value_name = "N")]
     pub(crate) tail: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EventsArgs {
+    /// The MCP servers; all if none is named
+    pub(crate) names: Vec<String>,
+    /// First what they are now
+    #[arg(short, long)]
+    pub(crate) initial: bool,
+    /// How to write; json is one object on each line
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
 }
 
 #[derive(Debug, Args)]

@@ -47,8 +47,9 @@ impl Verify for ProvenanceVerifier {
         if expected.names_nobody() {
             return Ok(Verdict::Undeclared);
         }
-        let trust = match self.roots.get(&expected.sigstore_url) {
+        let trust = match self.roots.get(&expected.sigstore_url).await {
             Ok(trust) => trust,
+            Err(error) if self.roots.is_own() => return Err(error),
             Err(error) => {
                 return Ok(Verdict::Unreachable {
                     detail: error.to_string(),

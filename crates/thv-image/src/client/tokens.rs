@@ -89,11 +89,10 @@ pub(crate) async fn authorize(
                 .append_pair("service", &service)
                 .append_pair("scope", &scope);
             let request = transport.client_for(&url)?.get(url);
-            match &known {
-                Some(Credentials::Password { user, password }) => {
-                    request.header("authorization", basic(user, password))
-                }
-                _ => request,
+            if let Some(Credentials::Password { user, password }) = &known {
+                request.header("authorization", basic(user, password))
+            } else {
+                request
             }
         }
     };

@@ -10,7 +10,7 @@ use thv_core::{
 use thv_runtime::RuntimeKind;
 
 use super::server::Server;
-use super::{Files, RunRequest, env, forward_headers, invalid, labels, permissions, shown};
+use super::{Files, RunRequest, env, forward_headers, invalid, labels, permissions, shown, tools};
 use crate::{Error, Ports, Result};
 
 /// What a request is read with.
@@ -96,6 +96,7 @@ pub(crate) fn build(request: &RunRequest, sources: &Sources<'_>) -> Result<Built
         ..RunConfig::default()
     };
     permissions::apply(request, &mut config, sources.files, &absolute, &mut notices)?;
+    tools::apply(request, &mut config, sources.files, &absolute)?;
     let target = request.target_port.filter(|port| *port != 0);
     set_ports(&mut config, request.proxy_port.unwrap_or(0), target);
     Ok(Built {

@@ -168,10 +168,10 @@ async fn the_signature_of_somebody_else_is_refused() {
     type Change = fn(&mut Workflow);
     let others: [(&str, Change); 5] = [
         ("its repository is", |it| {
-            it.repository = "https://github.com/evil/echo".into()
+            it.repository = "https://github.com/evil/echo".into();
         }),
         ("its signer is", |it| {
-            it.path = "/.github/workflows/other.yml".into()
+            it.path = "/.github/workflows/other.yml".into();
         }),
         ("its issuer is", |it| it.issuer = "https://evil.example".into()),
         ("its ref is", |it| it.repository_ref = "refs/heads/evil".into()),
@@ -225,7 +225,7 @@ async fn a_forged_log_entry_is_refused() {
             bundle["verificationMaterial"]["tlogEntries"][0]["integratedTime"] = "1700000000".into();
         }),
         ("no entry", |bundle| {
-            bundle["verificationMaterial"]["tlogEntries"] = serde_json::json!([])
+            bundle["verificationMaterial"]["tlogEntries"] = serde_json::json!([]);
         }),
         ("root", |bundle| {
             let proof = &mut bundle["verificationMaterial"]["tlogEntries"][0]["inclusionProof"];

@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 
 use thv_core::{RunConfig, SecretReference, WorkloadName, WorkloadStatus};
+use thv_image::Policy;
 use thv_runtime::{Runtime, RuntimeKind};
 use thv_state::{DocumentKind, StateStoreExt};
 use thv_status::{
@@ -134,6 +135,12 @@ impl Manager {
                 let obtained = crate::image::obtain(&*images, gate, &config.image, terms).await?;
                 notices.extend(obtained.warning);
                 Some(obtained.image)
+            }
+            None if terms.policy == Policy::Enabled => {
+                return Err(Error::Unsupported {
+                    what: "image verification".into(),
+                    detail: "there is no image".into(),
+                });
             }
             None => None,
         };

@@ -102,6 +102,14 @@ impl Manager {
     ) -> Result<Prepared> {
         let built = request::build_from(&self.parts, request).await?;
         let replaces = Replaces::anything(replace);
+        #[cfg(feature = "registry")]
+        let terms = &ImageTerms {
+            expected: terms
+                .expected
+                .clone()
+                .or_else(|| request.entry.as_ref()?.expected_identity()),
+            ..terms.clone()
+        };
         self.prepare_config(built.config, Some(built.runtime), built.notices, replaces, terms)
             .await
     }

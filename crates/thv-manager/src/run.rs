@@ -107,7 +107,7 @@ impl Manager {
             expected: terms
                 .expected
                 .clone()
-                .or_else(|| request.origin.as_ref()?.expected_identity()),
+                .or_else(|| request.origin.as_ref()?.expected_identity().map(Box::new)),
             ..terms.clone()
         };
         self.prepare_config(built.config, Some(built.runtime), built.notices, replaces, terms)

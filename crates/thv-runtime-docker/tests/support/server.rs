@@ -1,6 +1,7 @@
 //! The server that the tests run in containers: a single static file, made of `std` only.
 //!
-//! `server echo [--ignore-term]`, `server about`, `server exit TEXT CODE`, `server http`.
+//! `server echo [--ignore-term]`, `server about`, `server exit TEXT CODE`, `server http`, `server eat` (which eats
+//! memory without end once it has read one byte).
 
 use std::io::{Read, Write};
 
@@ -39,6 +40,8 @@ fn main() {
             std::thread::park();
         },
         "eat" => {
+            // An engine may miss what happens while it is still starting the container.
+            std::io::stdin().read_exact(&mut [0]).unwrap();
             let mut eaten: Vec<Vec<u8>> = Vec::new();
             loop {
                 eaten.push(vec![1; 1 << 20]);

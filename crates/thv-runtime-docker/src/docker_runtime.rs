@@ -104,6 +104,9 @@ impl Runtime for DockerRuntime {
         can.cpu_limit = true;
         can.pids_limit = true;
         can.mounts = true;
+        can.volumes = true;
+        can.hidden_paths = true;
+        can.read_only = true;
         can.networks = true;
         can.publish = true;
         can.privileged = true;

@@ -36,7 +36,8 @@ mod runtimes;
 
 pub use capabilities::Capabilities;
 pub use deploy::{
-    DeployOutcome, DeploySpec, Deployment, Endpoint, Expect, Limits, MountBind, NetworkMode, PortBinding,
+    DeployOutcome, DeploySpec, Deployment, Endpoint, Expect, HiddenPath, Limits, MountBind, NamedVolume,
+    NetworkMode, PortBinding,
 };
 pub use error::{Error, Result};
 pub use events::{EventFilter, EventKind, RuntimeEvent};

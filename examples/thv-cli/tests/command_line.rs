@@ -212,7 +212,6 @@ const NOT_BUILT: &[&str] = &[
     "--tools=a",
     "--tools-override=a.json",
     "--webhook-config=a.json",
-    "--print-resolved-overlays",
     "--k8s-pod-patch={}",
     "--oidc-issuer=https://a.example",
     "--oidc-audience=a",

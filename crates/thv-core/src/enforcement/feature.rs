@@ -36,7 +36,7 @@ impl Feature {
             | Self::Field(F::AllowedOrigins | F::PlaintextHeaders | F::Secrets | F::SessionTtl) => Enforced,
 
             Self::Middleware(M::McpParser | M::UsageMetrics | M::Recovery)
-            | Self::Field(F::RuntimeConfig | F::AllowDockerGateway) => NoEffectOnSafety,
+            | Self::Field(F::RuntimeConfig | F::AllowDockerGateway | F::PrintOverlays) => NoEffectOnSafety,
 
             Self::Middleware(
                 M::Audit
@@ -79,8 +79,7 @@ impl Feature {
                 | F::SecretHeaders
                 | F::EmbeddedAuthServer
                 | F::Scaling
-                | F::TargetHost
-                | F::PrintOverlays,
+                | F::TargetHost,
             ) => NotBuiltYet,
         }
     }

@@ -6,6 +6,7 @@ mod build;
 mod env;
 mod files;
 mod forward_headers;
+mod glob;
 mod ignore_files;
 mod labels;
 mod permissions;
@@ -14,10 +15,11 @@ mod server;
 mod volumes;
 
 pub(crate) use build::{Built, RuntimeChoice, Sources, build, set_ports};
-pub use files::{Files, MemoryFiles, SystemFiles};
+pub use files::{Entry, Files, MemoryFiles, SystemFiles};
 pub use run_request::RunRequest;
 
 use thv_core::RunConfig;
+use thv_runtime::HiddenPath;
 
 use crate::parts::Parts;
 use crate::{Error, Result};
@@ -37,10 +39,10 @@ pub(crate) async fn complete(parts: &Parts, mut config: RunConfig) -> Result<Run
     .await
 }
 
-/// Refuses a configuration whose mounts have paths that ignore files are to hide.
-pub(crate) async fn check_ignore_files(parts: &Parts, config: &RunConfig) -> Result<()> {
+/// What ignore files hide of a configuration's mounts, as it is now.
+pub(crate) async fn hidden_paths(parts: &Parts, config: &RunConfig) -> Result<Vec<HiddenPath>> {
     let config = config.clone();
-    reading(parts, move |sources| ignore_files::check(&config, sources)).await
+    reading(parts, move |sources| ignore_files::hidden(&config, sources)).await
 }
 
 /// Files are read off the async threads: they may be pipes, or on a disk that is away.

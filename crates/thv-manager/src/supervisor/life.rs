@@ -25,6 +25,9 @@ use crate::launcher::{LaunchState, cut_line};
 use crate::proxy::{self, Backend};
 use crate::{Error, Result};
 
+/// How long the end of a server may take to be told after its streams ended.
+const LAST_WORD: Duration = Duration::from_secs(2);
+
 /// How long a server may take to answer `initialize`.
 pub(super) const READINESS: Duration = Duration::from_secs(300);
 
@@ -201,8 +204,11 @@ impl Supervisor {
         let how = tokio::select! {
             biased;
             () = self.signal.stop.cancelled() => return Ok(self.told(door, backend, left).await),
-            how = ended => how,
-            how = backend.closed() => how,
+            // A server that ended explains itself better than the streams that ended with it.
+            how = async {
+                let how = backend.closed().await;
+                tokio::time::timeout(LAST_WORD, &mut ended).await.unwrap_or(how)
+            } => how,
         };
         Ok(self.over(how, left, &log, true, ready.elapsed()).await)
     }
@@ -278,6 +284,14 @@ impl Supervisor {
             Some(resolved) => Some(image::to_deploy(runtime.images(), resolved, &config.image).await?),
             None => None,
         };
+        let hidden = crate::request::hidden_paths(&self.parts, config).await?;
+        for path in &hidden {
+            tracing::info!(
+                path = path.target,
+                folder = path.is_folder,
+                "hidden from the server"
+            );
+        }
         let mut spec = deploy_spec(
             &self.name,
             config,
@@ -285,6 +299,7 @@ impl Supervisor {
                 capabilities: &runtime.capabilities(),
                 image: image.as_deref(),
                 secrets: self.secrets(config).await?,
+                hidden,
                 owner: &self.parts.status.owner_id().await?,
                 expect: found.map_or(Expect::Absent, |instance| Expect::Instance(instance.id)),
             },
@@ -417,6 +432,8 @@ async fn gone(runtime: &dyn Runtime, name: &thv_core::WorkloadName, id: &Instanc
             ..
         })) if there == *id => match state {
             InstanceState::Stopped | InstanceState::Removing => Some(match exit_code {
+                // The runtime knows a reason.
+                _ if status_text.starts_with("out of memory") => status_text,
                 Some(code) => format!("the server exited with code {code}"),
                 None => format!("the server ended: {status_text}"),
             }),

@@ -44,7 +44,6 @@ const RUN: &[(&str, Kind)] = &[
     ("tools", List),
     ("tools-override", Text("")),
     ("webhook-config", List),
-    ("print-resolved-overlays", Switch(false)),
     ("k8s-pod-patch", Text("")),
     ("oidc-issuer", Text("")),
     ("oidc-audience", Text("")),

@@ -114,7 +114,7 @@ impl Supervisor {
             Ok(events) => events,
             Err(error) => return Ok(over(&error, None, was_ready)),
         };
-        let deployment = match self.deploy(config, &*runtime, resolved).await {
+        let deployment = match Box::pin(self.deploy(config, &*runtime, resolved)).await {
             Ok(Some(deployment)) => deployment,
             Ok(None) => return Ok(LifeEnd::ClaimLost),
             Err(error) => {

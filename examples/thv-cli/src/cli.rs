@@ -48,6 +48,10 @@ pub(crate) enum Command {
     /// Stop and remove MCP servers
     Rm(RmArgs),
     /// Show the log of an MCP server or of its proxy
+    #[command(
+        override_usage = "thv logs [OPTIONS] NAME\n       thv logs prune",
+        after_help = "\"thv logs prune\" removes the logs of MCP servers that do not exist any more."
+    )]
     Logs(LogsArgs),
     /// Show what becomes of MCP servers, as it happens, until Ctrl-C
     Events(EventsArgs),

@@ -64,6 +64,7 @@ mod parts;
 mod ports;
 mod proxy;
 mod toolhive;
+mod wait_runtime;
 
 pub use batch::{Batch, BatchFuture, BatchResult};
 pub use error::{Error, Result};

@@ -19,6 +19,7 @@
 //! # }
 //! ```
 
+mod appearance;
 mod capabilities;
 #[cfg(feature = "contract")]
 pub mod contract;
@@ -34,6 +35,7 @@ mod memory_runtime;
 mod runtime;
 mod runtimes;
 
+pub use appearance::appearance;
 pub use capabilities::Capabilities;
 pub use deploy::{
     DeployOutcome, DeploySpec, Deployment, Endpoint, Expect, Limits, MountBind, NetworkMode, PortBinding,

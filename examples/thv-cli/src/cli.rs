@@ -231,6 +231,12 @@ pub(crate) struct ReconcileArgs {
     /// Also those that another application launched: they are ours from now on
     #[arg(long)]
     pub(crate) take_over: bool,
+    /// How long to wait for container engines that are needed and do not answer, as at boot
+    #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = durations::parse)]
+    pub(crate) wait_runtime: Duration,
+    /// Write a systemd user unit that does this at boot, with the commands that enable it, and do nothing else
+    #[arg(long, conflicts_with_all = ["take_over", "wait_runtime", "format"])]
+    pub(crate) print_unit: bool,
     /// How to write
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,

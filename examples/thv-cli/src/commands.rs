@@ -20,6 +20,7 @@ mod interrupted;
 mod names;
 mod outcome;
 mod results;
+mod unit;
 
 use std::process::ExitCode;
 use std::sync::Arc;

@@ -51,7 +51,7 @@ async fn a_servers_log_is_rotated_while_it_runs() {
     let name = machine.name("chatty");
     let chatty = machine.folder().join("chatty");
     let script = format!(
-        "#!/bin/sh\ni=0; while [ $i -lt 500 ]; do echo line $i >&2; i=$((i+1)); done\nexec {}\n",
+        "#!/bin/sh\ni=0; while [ $i -lt 5000 ]; do echo line $i >&2; i=$((i+1)); done\nexec {}\n",
         thv_tests::echo_server().display()
     );
     std::fs::write(&chatty, script).expect("a file");
@@ -68,7 +68,7 @@ async fn a_servers_log_is_rotated_while_it_runs() {
     assert_eq!(client.call("echo", json!({ "text": "on" })).await, "on");
     client.close().await;
     let tail = machine.thv(["logs", &name, "--tail", "100"]).await.ok();
-    assert!(tail.stdout.contains("line 499\n"), "{tail}");
+    assert!(tail.stdout.contains("line 4999\n"), "{tail}");
     machine.thv(["rm", &name]).await.ok();
     assert_eq!(files_in(&folder), [""; 0]);
 }

@@ -45,5 +45,5 @@ pub use http::{Response, exchange, post, request};
 pub use machine::Machine;
 pub use output::Output;
 pub use registry::{Registry, RegistryAnswer};
-pub use requirements::{conformance, node, python};
+pub use requirements::{conformance, node, python, systemd_analyze};
 pub use upstream::Upstream;

@@ -66,6 +66,7 @@ mod parts;
 mod ports;
 mod proxy;
 mod toolhive;
+mod wait_runtime;
 
 pub use batch::{Batch, BatchFuture, BatchResult};
 pub use error::{Error, Result};

@@ -25,12 +25,14 @@ mod outcome;
 mod password;
 mod questions;
 mod results;
+mod unit;
 
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use thv::core::{Dirs, Env};
 use thv::manager::{Detached, Launcher, Manager};
+use thv::secrets::SecretString;
 
 use crate::cli::{Cli, Command, PasswordArgs};
 use crate::output::error;
@@ -137,24 +139,46 @@ pub(crate) fn is_detached() -> bool {
 
 /// The manager of the command line: its supervisors are processes of their own, this program again.
 fn manager() -> Result<Manager, Failure> {
-    manager_with_password(&PasswordArgs::default())
+    manager_given(Given::default())
 }
 
-/// The same, for a command that may need secrets.
-fn manager_with_password(password: &PasswordArgs) -> Result<Manager, Failure> {
+/// What a command line gives a manager, besides the environment.
+#[derive(Debug, Default)]
+struct Given {
+    /// The password of encrypted secrets.
+    password: Option<SecretString>,
+    /// PEM: what image registries are trusted with, besides the system's certificates.
+    ca_certificates: Option<Vec<u8>>,
+}
+
+impl Given {
+    /// The password alone, as a command may give it.
+    fn password(args: &PasswordArgs) -> Result<Self, Failure> {
+        Ok(Self {
+            password: password::given(args)?,
+            ..Self::default()
+        })
+    }
+}
+
+/// The same, with what the command line gives.
+fn manager_given(given: Given) -> Result<Manager, Failure> {
     let program = std::env::current_exe()
         .map_err(|error| Failure::new(format!("cannot find the path of this program: {error}")))?;
-    manager_with(Arc::new(Detached::new(program, [])), password)
+    manager_with(Arc::new(Detached::new(program, [])), given)
 }
 
-fn manager_with(launcher: Arc<dyn Launcher>, password: &PasswordArgs) -> Result<Manager, Failure> {
+fn manager_with(launcher: Arc<dyn Launcher>, given: Given) -> Result<Manager, Failure> {
     let env = Env::from_vars(std::env::vars_os());
     let mut builder = thv::manager_from_env(env.clone())?
         .launcher_id("thv")
         .launcher(launcher);
-    if let Some(password) = password::given(password)? {
+    if let Some(password) = given.password {
         let dirs = Dirs::from_env(&env).map_err(|error| Failure::new(error.to_string()))?;
         builder = builder.secrets(thv::secrets_in(&dirs, &env, Some(password))?);
+    }
+    if given.ca_certificates.is_some() {
+        builder = builder.image_gate(thv::image_gate(&env, given.ca_certificates));
     }
     Ok(builder.build()?)
 }

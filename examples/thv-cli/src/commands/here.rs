@@ -13,8 +13,7 @@ use thv::status::OwnerKind;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Failure, manager_with};
-use crate::cli::PasswordArgs;
+use super::{Failure, Given, manager_with};
 
 /// Longer than a server may take to be ready: what is too slow has failed before.
 const READY: WaitFor = WaitFor::Ready(std::time::Duration::from_mins(10));
@@ -50,21 +49,33 @@ impl Here {
     }
 }
 
+/// What is run, and how.
+pub(super) struct Run {
+    pub(super) config: RunConfig,
+    pub(super) runtime: Option<RuntimeKind>,
+    pub(super) options: ForegroundOptions,
+    pub(super) given: Given,
+}
+
 /// Runs it until `cancel` or until somebody stops it. Ended by `cancel` it is deleted, unless `options.keep`.
 pub(super) async fn run_config(
-    config: RunConfig,
-    runtime: Option<RuntimeKind>,
-    options: ForegroundOptions,
-    password: &PasswordArgs,
+    run: Run,
     cancel: CancellationToken,
     told: impl FnOnce(&RunOutcome),
 ) -> Result<ForegroundEnd, Failure> {
+    let Run {
+        config,
+        runtime,
+        options,
+        given,
+    } = run;
     let name = config.workload_name().map_err(Error::from)?;
     let here = Arc::new(Here::default());
-    let manager = manager_with(here.clone(), password)?;
+    let manager = manager_with(here.clone(), given)?;
     let run = RunOptions {
         wait: READY,
         replace: options.replace,
+        image: options.image.clone(),
     };
     let up = tokio::select! {
         up = Box::pin(manager.run_config(config, runtime, run)) => up?,

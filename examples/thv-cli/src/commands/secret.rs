@@ -7,7 +7,7 @@ use thv::config::ConfigFile;
 use thv::core::{Dirs, Env, Json};
 use thv::secrets::{EncryptedSecrets, ExposeSecret, Password, ProviderKind, SecretEntry, SecretString};
 
-use super::{Done, Failure, manager_with_password, password};
+use super::{Done, Failure, Given, manager_given, password};
 use crate::cli::{Format, PasswordArgs, SecretCommand, SecretListArgs};
 use crate::output::json::{self, Object};
 use crate::output::{note, print, prompt};
@@ -20,7 +20,7 @@ pub(super) async fn run(command: &SecretCommand) -> Done {
         SecretCommand::Setup(args) => set_up(args.provider.as_deref(), &args.password).await,
         SecretCommand::Provider(args) => set_up(Some(&args.provider), &args.password).await,
         SecretCommand::Set(args) => {
-            let manager = manager_with_password(&args.password)?;
+            let manager = manager_given(Given::password(&args.password)?)?;
             let value = value(&args.name).await?;
             manager.set_secret(&args.name, value).await?;
             note(&format!("secret \"{}\" is set", args.name));
@@ -32,13 +32,13 @@ pub(super) async fn run(command: &SecretCommand) -> Done {
             Ok(ExitCode::SUCCESS)
         }
         SecretCommand::Get(args) => {
-            let manager = manager_with_password(&args.password)?;
+            let manager = manager_given(Given::password(&args.password)?)?;
             let value = manager.secrets().get(&args.name).await?;
             print(&format!("{}\n", value.expose_secret()))?;
             Ok(ExitCode::SUCCESS)
         }
         SecretCommand::Delete(args) => {
-            let manager = manager_with_password(&args.password)?;
+            let manager = manager_given(Given::password(&args.password)?)?;
             manager.delete_secret(&args.name).await?;
             note(&format!("secret \"{}\" is deleted", args.name));
             for name in manager.workloads_using_secret(&args.name).await? {
@@ -53,7 +53,7 @@ pub(super) async fn run(command: &SecretCommand) -> Done {
 }
 
 async fn list(args: &SecretListArgs) -> Done {
-    let manager = manager_with_password(&args.password)?;
+    let manager = manager_given(Given::password(&args.password)?)?;
     let entries = manager.secrets().list().await?;
     if args.format == Format::Json {
         let object = |entry: &SecretEntry| {

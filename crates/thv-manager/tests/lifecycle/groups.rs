@@ -36,9 +36,8 @@ async fn a_group_is_created_once_in_toolhives_format() {
         assert_eq!(error.code(), "group_exists", "{error}");
     }
     assert_eq!(group_names(&manager).await, ["default", "team a"]);
-    let file = world
-        .state
-        .read(DocumentKind::Group, &DocumentName::new("team a").unwrap());
+    let document = DocumentName::new("team a").unwrap();
+    let file = world.state.read(DocumentKind::Group, &document);
     assert_eq!(
         String::from_utf8(file.await.unwrap().unwrap()).unwrap(),
         "{\n  \"name\": \"team a\",\n  \"registered_clients\": []\n}\n"

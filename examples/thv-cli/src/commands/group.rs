@@ -95,14 +95,9 @@ async fn agreed(manager: &Manager, name: &GroupName, with_workloads: bool) -> Re
     } else {
         "will go to group \"default\""
     };
-    let answer = prompt::ask(
-        &format!("Delete group \"{name}\"? {servers} {becomes} [y/N]: "),
-        false,
-    );
-    Ok(matches!(
-        answer.await?.trim().to_ascii_lowercase().as_str(),
-        "y" | "yes"
-    ))
+    let question = format!("Delete group \"{name}\"? {servers} {becomes} [y/N]: ");
+    let answer = prompt::ask(&question, false).await?;
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 
 async fn move_workloads(args: &GroupMoveArgs) -> Done {

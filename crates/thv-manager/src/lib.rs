@@ -35,6 +35,7 @@ mod manager;
 
 mod delete;
 mod foreground;
+mod groups;
 mod list;
 mod logs;
 #[cfg(feature = "registry")]
@@ -73,6 +74,7 @@ pub use batch::{Batch, BatchFuture, BatchResult};
 pub use error::{Error, Result};
 pub use events::{Cursor, Watch, WatchEvent, WatchFrom, Watched, WorkloadState};
 pub use foreground::{ForegroundEnd, ForegroundOptions};
+pub use groups::{DeletedGroup, Group, GroupList, GroupMembers};
 pub use launcher::{Detached, InProcess, LaunchOrder, LaunchState, Launcher, SupervisorHost};
 pub use logs::Lines;
 #[cfg(feature = "registry")]

@@ -1,6 +1,7 @@
 //! What the command line accepts: names, flags and defaults are ToolHive's where it has them.
 
 mod durations;
+mod group_args;
 mod not_built;
 mod registry_args;
 mod run_args;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+pub(crate) use group_args::{GroupCommand, GroupDeleteArgs, GroupMoveArgs};
 pub(crate) use registry_args::{
     ConfigCommand, RegistryCommand, RegistryInfoArgs, RegistryListArgs, SearchArgs, SetRegistryArgs,
 };
@@ -53,6 +55,9 @@ pub(crate) enum Command {
     Restart(StartArgs),
     /// Stop and remove MCP servers
     Rm(RmArgs),
+    /// Create, list and delete groups, and move MCP servers between them
+    #[command(subcommand)]
+    Group(GroupCommand),
     /// Show the log of an MCP server or of its proxy
     #[command(
         override_usage = "thv logs [OPTIONS] NAME\n       thv logs prune",

@@ -4,6 +4,7 @@ mod completion;
 mod config;
 mod events;
 mod export;
+mod group;
 mod list;
 mod logs;
 mod reconcile;
@@ -118,6 +119,7 @@ async fn dispatch(cli: &Cli) -> Done {
         Command::Start(args) => start::run(args, false).await,
         Command::Restart(args) => start::run(args, true).await,
         Command::Rm(args) => rm::run(args).await,
+        Command::Group(command) => group::run(command).await,
         Command::Logs(args) => logs::run(args).await,
         Command::Events(args) => events::run(args).await,
         Command::Export(args) => export::run(args).await,

@@ -48,6 +48,7 @@ fn help_texts() {
         "start",
         "restart",
         "rm",
+        "group",
         "logs",
         "events",
         "export",

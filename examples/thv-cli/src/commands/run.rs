@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use thv::core::{RunConfig, RunConfigError};
 use thv::manager::{Error, ForegroundOptions, RunOptions, RunOutcome};
 
-use super::{Done, Failure, foreground, here, manager, outcome};
+use super::{Done, Failure, foreground, here, manager, outcome, questions};
 use crate::cli::RunArgs;
 use crate::output::progress;
 
@@ -24,7 +24,7 @@ pub(super) async fn run(args: &RunArgs, debug: bool) -> Done {
         )
         .await
     } else {
-        let request = args.request(debug);
+        let request = questions::completed(&manager, args.request(debug), args.accept_permissions).await?;
         let what = format!("starting {}", request.server);
         progress::during(&what, Box::pin(manager.run(request, options))).await
     };
@@ -53,9 +53,9 @@ pub(super) async fn foreground(args: &RunArgs, debug: bool) -> Done {
         name = named;
         end
     } else {
-        let request = args.request(debug);
-        let named = request.name.clone().unwrap_or_default();
         let manager = manager()?;
+        let request = questions::completed(&manager, args.request(debug), args.accept_permissions).await?;
+        let named = request.name.clone().unwrap_or_default();
         let end = foreground::until_signal(|cancel| {
             Box::pin(manager.run_foreground(request, options, cancel, |up| told(&up)))
         });

@@ -16,13 +16,11 @@ pub(crate) enum Verb {
     Reconcile,
     /// The program that shares the files stops it, as its status file says.
     ToolHiveStops,
-    /// The same, with its configuration, status file and container removed.
-    ToolHiveRemoves,
     /// The server ends by itself.
     ServerEnds,
 }
 
-const VERBS: [Verb; 13] = [
+const VERBS: [Verb; 12] = [
     Verb::Run,
     Verb::Run,
     Verb::Run,
@@ -34,7 +32,6 @@ const VERBS: [Verb; 13] = [
     Verb::Remove,
     Verb::Reconcile,
     Verb::ToolHiveStops,
-    Verb::ToolHiveRemoves,
     Verb::ServerEnds,
 ];
 

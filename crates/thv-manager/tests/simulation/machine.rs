@@ -4,29 +4,30 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use thv_core::WorkloadStatus;
 use thv_manager::{Manager, Ports, ReconcileAction, StartOptions, StopOptions, UpdateOptions, WaitFor};
-use thv_runtime::{InstanceRef, MemoryRuntime, Runtime};
+use thv_runtime::MemoryRuntime;
 use thv_status::{Desired, OwnerState};
 
 use crate::history::{History, NAMES, Step, Verb};
 use crate::mortal::Life;
 use crate::support::{World, mcp_server, name, replacing, request, start_until_ready, until_ready};
 
-/// Ports of an address that nobody else on the machine has, so that histories side by side do not meet.
+/// Ports of an address that nobody else on the machine has, so that histories side by side do not meet. None is offered
+/// twice: as ports are chosen by chance, nobody gets the one of a workload that is down for a moment.
 #[derive(Debug, Clone)]
-struct OwnPorts(Ipv4Addr);
+struct OwnPorts(Ipv4Addr, Arc<AtomicU16>);
 
 impl OwnPorts {
     fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let [_, _, c, d] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
         let [_, _, _, b] = std::process::id().to_be_bytes();
-        Self(Ipv4Addr::new(127, b | 1, c, d))
+        Self(Ipv4Addr::new(127, b | 1, c, d), Arc::new(AtomicU16::new(11_000)))
     }
 }
 
@@ -36,7 +37,7 @@ impl Ports for OwnPorts {
     }
 
     fn candidates(&self) -> Box<dyn Iterator<Item = u16> + '_> {
-        Box::new(11_000..11_100)
+        Box::new((0..100).map(|_| self.1.fetch_add(1, Ordering::Relaxed)))
     }
 
     fn resolve(&self, _: &str) -> io::Result<Vec<IpAddr>> {
@@ -49,23 +50,29 @@ impl Ports for OwnPorts {
 struct Servers(Arc<Mutex<(BTreeMap<String, usize>, BTreeSet<String>)>>);
 
 impl Servers {
-    fn begins(&self, workload: &str) {
+    fn begin(&self, workload: String) -> Runs {
         let mut seen = self.0.lock().unwrap();
-        let now = seen.0.entry(workload.to_owned()).or_default();
+        let now = seen.0.entry(workload.clone()).or_default();
         *now += 1;
         if *now > 1 {
-            seen.1.insert(workload.to_owned());
+            seen.1.insert(workload.clone());
         }
-    }
-
-    fn ends(&self, workload: &str) {
-        if let Some(now) = self.0.lock().unwrap().0.get_mut(workload) {
-            *now -= 1;
-        }
+        Runs(self.clone(), workload)
     }
 
     fn twice(&self) -> BTreeSet<String> {
         self.0.lock().unwrap().1.clone()
+    }
+}
+
+/// A server, until it ends or is killed.
+struct Runs(Servers, String);
+
+impl Drop for Runs {
+    fn drop(&mut self) {
+        if let Some(now) = self.0.0.lock().unwrap().0.get_mut(&self.1) {
+            *now -= 1;
+        }
     }
 }
 
@@ -75,6 +82,33 @@ struct Machine {
     servers: Servers,
     /// Configurations that a `run` reported as saved.
     saved: Mutex<BTreeSet<&'static str>>,
+}
+
+/// A process of a program: whenever it is killed, all that is in it ends.
+struct Process {
+    life: Life,
+    manager: Arc<Mutex<Option<Manager>>>,
+}
+
+impl Process {
+    fn begin(machine: &Machine) -> Self {
+        let life = Life::with(None);
+        let builder = life.builder(&machine.world);
+        let manager = builder.ports(Arc::new(machine.ports.clone())).build().unwrap();
+        let manager = Arc::new(Mutex::new(Some(manager)));
+        let (dying, kept) = (life.clone(), Arc::downgrade(&manager));
+        tokio::spawn(async move {
+            dying.until_killed(std::future::pending()).await;
+            if let Some(kept) = kept.upgrade() {
+                drop(kept.lock().unwrap().take());
+            }
+        });
+        Self { life, manager }
+    }
+
+    fn manager(&self) -> Option<Manager> {
+        self.manager.lock().unwrap().clone()
+    }
 }
 
 /// Lets `history` happen; what is wrong then.
@@ -98,11 +132,8 @@ impl Machine {
         let runtime = MemoryRuntime::new().with_server(move |server| {
             let servers = counted.clone();
             async move {
-                let workload = server.name.to_string();
-                servers.begins(&workload);
-                let code = mcp_server(server).await;
-                servers.ends(&workload);
-                code
+                let _runs = servers.begin(server.name.to_string());
+                mcp_server(server).await
             }
         });
         Self {
@@ -119,8 +150,8 @@ impl Machine {
         let Ok(mut alive) = tokio::time::timeout(Duration::from_secs(3_600), all).await else {
             return Err("a verb has no end".into());
         };
-        for life in alive.iter().flatten() {
-            life.0.arm(None);
+        for process in alive.iter().flatten() {
+            process.life.arm(None);
         }
         if history.reboot {
             alive.clear();
@@ -130,23 +161,20 @@ impl Machine {
         self.is_sound(history).await
     }
 
-    /// Steps of one program; what lives of it at their end.
-    async fn program(&self, steps: &[Step]) -> Option<(Life, Manager)> {
-        let mut process = None;
+    /// Steps of one program; its last process.
+    async fn program(&self, steps: &[Step]) -> Option<Process> {
+        let mut process: Option<Process> = None;
         for step in steps {
             tokio::time::sleep(step.after).await;
-            let (life, manager) = process.take().unwrap_or_else(|| {
-                let life = Life::with(None);
-                let manager = life.builder(&self.world).ports(Arc::new(self.ports.clone()));
-                (life, manager.build().unwrap())
-            });
-            life.arm(step.fault);
-            life.until_killed(self.verb(&manager, step)).await;
-            if !life.is_over() {
-                process = Some((life, manager));
+            let going_on = process.take().filter(|process| !process.life.is_over());
+            let current = going_on.unwrap_or_else(|| Process::begin(self));
+            current.life.arm(step.fault);
+            if let Some(manager) = current.manager() {
+                current.life.until_killed(self.verb(&manager, step)).await;
             }
+            process = Some(current);
         }
-        process.filter(|(life, _)| !life.is_over())
+        process
     }
 
     /// A verb may fail; what it leaves is looked at in the end.
@@ -175,14 +203,6 @@ impl Machine {
                 if self.world.snapshot(&workload).await.status.is_some() {
                     self.world.toolhive_writes(&workload, WorkloadStatus::Stopped, 0);
                 }
-            }
-            Verb::ToolHiveRemoves => {
-                if let Some(instance) = self.world.instance(&workload).await {
-                    let which = InstanceRef::exact(workload.clone(), instance.id);
-                    drop(self.world.runtime.remove(&which).await);
-                }
-                self.world.state_forgets(step.name).await;
-                self.world.status.write_status_file(&workload, None);
             }
             Verb::ServerEnds => {
                 self.world.runtime.exit(&workload, 1);
@@ -232,10 +252,11 @@ impl Machine {
         }
         let config = self.world.config(&name(workload)).await;
         let runs = self.world.runs(&name(workload)).await;
-        let removed =
-            history.programs.iter().flatten().any(|step| {
-                step.name == workload && matches!(step.verb, Verb::Remove | Verb::ToolHiveRemoves)
-            });
+        let removed = history
+            .programs
+            .iter()
+            .flatten()
+            .any(|step| step.name == workload && step.verb == Verb::Remove);
         if config.is_none() && !removed && self.saved.lock().unwrap().contains(workload) {
             return wrong("its configuration is lost");
         }

@@ -1,1 +1,0 @@
-//! Histories that once failed, as small as they get.

@@ -3,7 +3,7 @@
 //! be as it is recorded.
 //!
 //! `THV_SIM_SEED` and `THV_SIM_HISTORIES` say from which seed on, and how many. A history that fails is printed with all
-//! steps left out that it does not need.
+//! steps left out that it does not need; in `regressions.rs` it becomes a test.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests, outside of test functions")]
 
@@ -16,6 +16,7 @@ mod support;
 
 mod history;
 mod machine;
+mod regressions;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -66,6 +66,7 @@ mod parts;
 mod ports;
 mod proxy;
 mod toolhive;
+mod wait_runtime;
 
 pub use batch::{Batch, BatchFuture, BatchResult};
 pub use error::{Error, Result};
@@ -77,11 +78,11 @@ pub use logs::Lines;
 pub use look_up::{LookUp, may_be_entry};
 pub use manager::{Manager, ManagerBuilder};
 pub use options::{
-    ListOptions, ListOutcome, LogRequest, RollbackPolicy, RunOptions, RunOutcome, ShutdownMode, StartOptions,
-    StopOptions, StopOutcome, UpdateOptions, WaitFor, WorkloadDetails,
+    ImageTerms, ListOptions, ListOutcome, LogRequest, RollbackPolicy, RunOptions, RunOutcome, ShutdownMode,
+    StartOptions, StopOptions, StopOutcome, UpdateOptions, WaitFor, WorkloadDetails,
 };
 pub use ports::{MemoryPorts, Ports, SystemPorts};
 pub use reconcile::{ReconcileAction, Reconciled};
+pub use request::{Entry, Files, MemoryFiles, RunRequest, SystemFiles};
 #[cfg(feature = "registry")]
 pub use request::{EntryOrigin, EntryPlan, MissingValue};
-pub use request::{Files, MemoryFiles, RunRequest, SystemFiles};

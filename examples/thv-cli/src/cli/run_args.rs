@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args};
 use thv::core::{ProxyMode, TransportType};
+use thv::image::Policy;
 use thv::manager::RunRequest;
 
 use super::{Format, WaitArgs, values};
@@ -118,6 +119,15 @@ pub(crate) struct RunArgs {
     #[arg(short, long, value_name = "VOLUME", help_heading = "Server")]
     pub(crate) volume: Vec<String>,
 
+    /// What an image means whose provenance is not verified: warn, enabled (an error) or disabled (not looked at). A signature
+    /// that is there and wrong is an error under warn too
+    #[arg(long, value_name = "POLICY", default_value = "warn", value_parser = values::image_policy,
+        help_heading = "Image")]
+    pub(crate) image_verification: Policy,
+    /// Certificates (PEM) that are trusted of registries, besides the system's
+    #[arg(long, value_name = "FILE", help_heading = "Image")]
+    pub(crate) ca_cert: Option<PathBuf>,
+
     /// What the server may do: none, network, or the path of a profile
     #[arg(long, value_name = "PROFILE", help_heading = "Permissions")]
     pub(crate) permission_profile: Option<String>,
@@ -131,6 +141,22 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
         help_heading = "Permissions")]
     pub(crate) isolate_network: Option<bool>,
+    /// The most memory that the server may use (64m, 1g; a number is bytes)
+    #[arg(long, value_name = "SIZE", value_parser = values::size, help_heading = "Limits")]
+    pub(crate) memory: Option<u64>,
+    /// How many CPUs the server may use (0.5 is half of one)
+    #[arg(long, value_name = "NUMBER", help_heading = "Limits")]
+    pub(crate) cpus: Option<String>,
+    /// How many processes and threads the server may have
+    #[arg(long, value_name = "NUMBER", help_heading = "Limits")]
+    pub(crate) pids_limit: Option<u32>,
+    /// The server can write to its volumes and to /tmp only
+    #[arg(long, help_heading = "Limits")]
+    pub(crate) read_only: bool,
+    /// Say what ignore files hide
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        default_value_t = false, action = clap::ArgAction::Set, help_heading = "Permissions")]
+    pub(crate) print_resolved_overlays: bool,
     /// Whether the user's ignore file hides paths inside volumes
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
         default_value_t = true, action = clap::ArgAction::Set, help_heading = "Permissions")]
@@ -139,7 +165,9 @@ pub(crate) struct RunArgs {
 
 /// A configuration file says everything about the workload; what may stand beside it is how it is launched.
 pub(super) fn beside_from_config(matches: &ArgMatches) -> Option<String> {
-    const LAUNCH: [&str; 10] = [
+    const LAUNCH: [&str; 12] = [
+        "image_verification",
+        "ca_cert",
         "from_config",
         "foreground",
         "keep",
@@ -199,6 +227,11 @@ impl RunArgs {
         request.labels.clone_from(&self.label);
         request.forward_headers.clone_from(&self.remote_forward_headers);
         request.session_ttl = given(&self.session_ttl);
+        request.memory = self.memory;
+        request.cpus.clone_from(&self.cpus);
+        request.pids_limit = self.pids_limit;
+        request.read_only = self.read_only;
+        request.print_overlays = self.print_resolved_overlays;
         request.endpoint_prefix = given_option(&self.endpoint_prefix);
         request.trust_proxy_headers = self.trust_proxy_headers;
         request.strict_protocol_validation = self.strict_protocol_validation;

@@ -47,21 +47,27 @@ impl Ports for OwnPorts {
 
 /// What the servers saw: how many of a workload run now, and of which there were two at a time.
 #[derive(Debug, Clone, Default)]
-struct Servers(Arc<Mutex<(BTreeMap<String, usize>, BTreeSet<String>)>>);
+struct Servers(Arc<Mutex<Seen>>);
+
+#[derive(Debug, Default)]
+struct Seen {
+    now: BTreeMap<String, usize>,
+    twice: BTreeSet<String>,
+}
 
 impl Servers {
     fn begin(&self, workload: String) -> Runs {
         let mut seen = self.0.lock().unwrap();
-        let now = seen.0.entry(workload.clone()).or_default();
+        let now = seen.now.entry(workload.clone()).or_default();
         *now += 1;
         if *now > 1 {
-            seen.1.insert(workload.clone());
+            seen.twice.insert(workload.clone());
         }
         Runs(self.clone(), workload)
     }
 
     fn twice(&self) -> BTreeSet<String> {
-        self.0.lock().unwrap().1.clone()
+        self.0.lock().unwrap().twice.clone()
     }
 }
 
@@ -70,7 +76,7 @@ struct Runs(Servers, String);
 
 impl Drop for Runs {
     fn drop(&mut self) {
-        if let Some(now) = self.0.0.lock().unwrap().0.get_mut(&self.1) {
+        if let Some(now) = self.0.0.lock().unwrap().now.get_mut(&self.1) {
             *now -= 1;
         }
     }
@@ -170,7 +176,10 @@ impl Machine {
             let current = going_on.unwrap_or_else(|| Process::begin(self));
             current.life.arm(step.fault);
             if let Some(manager) = current.manager() {
-                current.life.until_killed(self.verb(&manager, step)).await;
+                current
+                    .life
+                    .until_killed(Box::pin(self.verb(&manager, step)))
+                    .await;
             }
             process = Some(current);
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use thv_core::{WorkloadName, WorkloadStatus};
-use thv_status::{Desired, Operation, OwnerState, Snapshot};
+use thv_status::{Desired, Operation, OwnerState, Reading, Snapshot};
 
 use crate::parts::COMMAND_LINE;
 use crate::stop::was_removed;
@@ -130,10 +130,12 @@ impl Manager {
     }
 }
 
-/// Whether a workload that should not run is recorded as one that does not.
+/// Whether a workload that should not run is recorded as one that does not. What somebody else wrote tells what they
+/// want, not that its instance is down: a killed supervisor may have left it.
 fn is_at_rest(snapshot: &Snapshot) -> bool {
     use WorkloadStatus as S;
     snapshot.owner == OwnerState::Dead
+        && !matches!(snapshot.reading, Reading::Foreign(_))
         && snapshot.status.as_ref().is_some_and(|file| {
             matches!(
                 file.status,

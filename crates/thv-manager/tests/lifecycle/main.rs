@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests, outside of test functions")]
 
+#[allow(dead_code, reason = "shared with the simulation, which has more faults")]
 mod mortal;
 mod support;
 

@@ -1,14 +1,13 @@
-//! A process that dies right before, or right after, its n-th effect: from then on nothing of it goes on.
+//! A process with a fault right before, or right after, its n-th effect. One that dies does nothing from then on.
 
 use std::future::Future;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use thv_core::WorkloadName;
-use thv_manager::Manager;
+use thv_manager::{Manager, ManagerBuilder};
 use thv_runtime::{
     Capabilities, DeploySpec, Deployment, EventFilter, Images, Instance, InstanceRef, LogLine, LogOptions,
     Runtime, RuntimeEvent, RuntimeKind, Runtimes, Stdio, StopOptions,
@@ -21,18 +20,48 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::{APP, World};
 
-/// How long a process has to live, in points before and after its effects.
+/// What happens at a point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The process is killed.
+    Crash,
+    /// What was to be done fails; or it was done, and its answer is lost.
+    Fail,
+    /// It takes its time.
+    Delay(Duration),
+}
+
+/// The life of a process, in points before and after its effects.
 #[derive(Debug, Clone)]
 pub(crate) struct Life {
-    points: Arc<AtomicUsize>,
+    next: Arc<Mutex<Option<(usize, Fault)>>>,
     died: CancellationToken,
 }
 
 impl Life {
+    /// A process that is killed after so many points.
     pub(crate) fn of(points: usize) -> Self {
+        Self::with(Some((points, Fault::Crash)))
+    }
+
+    /// A process with this fault after so many points.
+    pub(crate) fn with(fault: Option<(usize, Fault)>) -> Self {
         Self {
-            points: Arc::new(AtomicUsize::new(points)),
+            next: Arc::new(Mutex::new(fault)),
             died: CancellationToken::new(),
+        }
+    }
+
+    /// From here on, this fault after so many points, in place of what was to come.
+    pub(crate) fn arm(&self, fault: Option<(usize, Fault)>) {
+        *self.next.lock().unwrap() = fault;
+    }
+
+    /// Works until it is done or the process dies.
+    pub(crate) async fn until_killed(&self, work: impl Future<Output = ()>) {
+        tokio::select! {
+            () = work => {}
+            () = self.died.cancelled() => {}
         }
     }
 
@@ -48,10 +77,7 @@ impl Life {
         Fut: Future<Output = ()>,
     {
         let manager = self.manager(world);
-        tokio::select! {
-            () = verb(manager.clone()) => {}
-            () = self.died.cancelled() => {}
-        }
+        self.until_killed(verb(manager.clone())).await;
         drop(manager);
         // The tasks of a process that died are dropped at their next turn.
         for _ in 0..20 {
@@ -59,7 +85,11 @@ impl Life {
         }
     }
 
-    fn manager(&self, world: &World) -> Manager {
+    pub(crate) fn manager(&self, world: &World) -> Manager {
+        self.builder(world).build().unwrap()
+    }
+
+    pub(crate) fn builder(&self, world: &World) -> ManagerBuilder {
         let runtime: Arc<dyn Runtime> = Arc::new(world.runtime.clone());
         world
             .builder(APP)
@@ -75,8 +105,6 @@ impl Life {
                 inner: Arc::new(world.status.clone()) as Arc<dyn StatusManager>,
                 life: self.clone(),
             }))
-            .build()
-            .unwrap()
     }
 
     async fn alive(&self) {
@@ -85,26 +113,76 @@ impl Life {
         }
     }
 
-    async fn point(&self) {
-        let left = self
-            .points
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
-        if left.is_err() {
-            self.died.cancel();
+    /// Whether what is done here fails.
+    async fn point(&self) -> bool {
+        let due = {
+            let mut next = self.next.lock().unwrap();
+            match next.as_mut() {
+                Some((left, _)) if *left > 0 => {
+                    *left -= 1;
+                    None
+                }
+                _ => next.take().map(|(_, fault)| fault),
+            }
+        };
+        match due {
+            Some(Fault::Crash) => self.died.cancel(),
+            Some(Fault::Delay(time)) => tokio::time::sleep(time).await,
+            Some(Fault::Fail) | None => {}
         }
         self.alive().await;
+        due == Some(Fault::Fail)
     }
 
-    async fn effect<T>(&self, effect: impl Future<Output = T>) -> T {
-        self.point().await;
+    async fn effect<T, E: Refusal>(&self, effect: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        if self.point().await {
+            return Err(E::refusal());
+        }
         let done = effect.await;
-        self.point().await;
+        if self.point().await {
+            return Err(E::refusal());
+        }
         done
     }
 
     async fn read<T>(&self, read: impl Future<Output = T>) -> T {
         self.alive().await;
         read.await
+    }
+}
+
+/// How a seam fails.
+trait Refusal {
+    fn refusal() -> Self;
+}
+
+impl Refusal for thv_status::Error {
+    fn refusal() -> Self {
+        Self::Io {
+            action: "write",
+            path: "status".into(),
+            source: std::io::Error::other("injected"),
+        }
+    }
+}
+
+impl Refusal for thv_state::Error {
+    fn refusal() -> Self {
+        Self::Io {
+            action: "write",
+            path: "state".into(),
+            source: std::io::Error::other("injected"),
+        }
+    }
+}
+
+impl Refusal for thv_runtime::Error {
+    fn refusal() -> Self {
+        Self::Unavailable {
+            runtime: RuntimeKind::new("memory"),
+            detail: "injected".into(),
+            source: None,
+        }
     }
 }
 

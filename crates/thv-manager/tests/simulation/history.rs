@@ -1,0 +1,143 @@
+//! What happens on a machine, from a seed; and less of it.
+
+use std::time::Duration;
+
+use crate::mortal::Fault;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verb {
+    Run,
+    Replace,
+    Update,
+    Start,
+    Restart,
+    Stop,
+    Remove,
+    Reconcile,
+    /// The program that shares the files stops it, as its status file says.
+    ToolHiveStops,
+    /// The server ends by itself.
+    ServerEnds,
+}
+
+const VERBS: [Verb; 12] = [
+    Verb::Run,
+    Verb::Run,
+    Verb::Run,
+    Verb::Replace,
+    Verb::Update,
+    Verb::Start,
+    Verb::Restart,
+    Verb::Stop,
+    Verb::Remove,
+    Verb::Reconcile,
+    Verb::ToolHiveStops,
+    Verb::ServerEnds,
+];
+
+pub(crate) const NAMES: [&str; 2] = ["echo", "other"];
+
+#[derive(Debug, Clone)]
+pub(crate) struct Step {
+    pub(crate) after: Duration,
+    pub(crate) verb: Verb,
+    pub(crate) name: &'static str,
+    /// At which point of its process from here on, and what.
+    pub(crate) fault: Option<(usize, Fault)>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct History {
+    pub(crate) seed: u64,
+    /// Each is a program; when it is killed, it is begun anew with its next step.
+    pub(crate) programs: Vec<Vec<Step>>,
+    /// Whether all of them are killed before the machine is looked at.
+    pub(crate) reboot: bool,
+}
+
+/// splitmix64: every seed gives numbers that look like chance.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.0;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (bits ^ (bits >> 31)) % end
+    }
+
+    fn of<T: Copy>(&mut self, all: &[T]) -> T {
+        all[usize::try_from(self.below(all.len() as u64)).unwrap()]
+    }
+
+    fn step(&mut self) -> Step {
+        let afters = [0, 0, 0, 1, 20, 300, 4_000, 20_000];
+        let fault = (self.below(2) == 0).then(|| {
+            let point = usize::try_from(self.below(40)).unwrap();
+            let delay = Duration::from_millis(self.of(&[5, 500, 40_000]));
+            (point, self.of(&[Fault::Crash, Fault::Fail, Fault::Delay(delay)]))
+        });
+        Step {
+            after: Duration::from_millis(self.of(&afters)),
+            verb: self.of(&VERBS),
+            name: self.of(&[NAMES[0], NAMES[0], NAMES[0], NAMES[1]]),
+            fault,
+        }
+    }
+}
+
+impl History {
+    pub(crate) fn of(seed: u64) -> Self {
+        let mut chance = Chance(seed);
+        let programs = (0..3)
+            .map(|_| {
+                let steps = 1 + chance.below(4);
+                (0..steps).map(|_| chance.step()).collect()
+            })
+            .collect();
+        Self {
+            seed,
+            programs,
+            reboot: chance.below(2) == 0,
+        }
+    }
+
+    /// Leaves out what it fails without, one thing at a time.
+    pub(crate) fn shrunk(
+        mut self,
+        mut why: String,
+        happens: impl Fn(&Self) -> Result<(), String>,
+    ) -> (Self, String) {
+        while let Some((less, reason)) = self
+            .lesser()
+            .into_iter()
+            .find_map(|less| happens(&less).err().map(|reason| (less, reason)))
+        {
+            (self, why) = (less, reason);
+        }
+        (self, why)
+    }
+
+    fn lesser(&self) -> Vec<Self> {
+        let mut all = Vec::new();
+        for (program, steps) in self.programs.iter().enumerate() {
+            for (at, step) in steps.iter().enumerate() {
+                let mut less = self.clone();
+                less.programs[program].remove(at);
+                all.push(less);
+                if step.fault.is_some() {
+                    let mut less = self.clone();
+                    less.programs[program][at].fault = None;
+                    all.push(less);
+                }
+            }
+        }
+        if self.reboot {
+            let mut less = self.clone();
+            less.reboot = false;
+            all.push(less);
+        }
+        all
+    }
+}

@@ -1,0 +1,61 @@
+//! Histories of several managers and a writer shaped like ToolHive on one machine in memory, with an error, a delay or
+//! a kill before or after an effect, in virtual time. After each, faults end, `reconcile` runs, and the machine must
+//! be as it is recorded.
+//!
+//! `THV_SIM_SEED` and `THV_SIM_HISTORIES` say from which seed on, and how many. A history that fails is printed with all
+//! steps left out that it does not need; in `regressions.rs` it becomes a test.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests, outside of test functions")]
+
+#[allow(dead_code, reason = "shared with the other suite, which uses all of it")]
+#[path = "../lifecycle/mortal.rs"]
+mod mortal;
+#[allow(dead_code, reason = "shared with the other suite, which uses all of it")]
+#[path = "../lifecycle/support.rs"]
+mod support;
+
+mod history;
+mod machine;
+mod regressions;
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use history::History;
+
+/// How many histories a run of all tests takes; CI asks for more.
+const HISTORIES: u64 = 300;
+
+fn asked(variable: &str, otherwise: u64) -> u64 {
+    std::env::var(variable).map_or(otherwise, |text| text.parse().unwrap())
+}
+
+#[test]
+fn whatever_happens_reconcile_makes_the_machine_what_is_recorded() {
+    let first = asked("THV_SIM_SEED", 1);
+    let end = first + asked("THV_SIM_HISTORIES", HISTORIES);
+    let next = AtomicU64::new(first);
+    let failed = Mutex::new(None);
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end || failed.lock().unwrap().is_some() {
+                        return;
+                    }
+                    let history = History::of(seed);
+                    if let Err(why) = machine::happens(&history) {
+                        failed.lock().unwrap().get_or_insert((history, why));
+                    }
+                }
+            });
+        }
+    });
+    if let Some((history, why)) = failed.into_inner().unwrap() {
+        let seed = history.seed;
+        let (smallest, why) = history.shrunk(why, machine::happens);
+        panic!("THV_SIM_SEED={seed} THV_SIM_HISTORIES=1 fails: {why}\nits smallest history: {smallest:#?}");
+    }
+}

@@ -19,6 +19,9 @@ use crate::{CheckResult, UpgradeStatus, drift, tag_order};
 /// assert_eq!(compare(&config, &entry).status, UpgradeStatus::UpgradeAvailable);
 /// ```
 pub fn compare(config: &RunConfig, entry: &Entry) -> CheckResult {
+    if config.registry_server_name.is_empty() {
+        return about(config, UpgradeStatus::NotRegistrySourced);
+    }
     let Some(entry) = entry.as_image() else {
         return unknown(
             config,

@@ -9,7 +9,10 @@ use crate::{Change, ConfigDrift, EnvVarDrift, EnvVarInfo};
 
 /// The declared variables that the workload has neither as a variable nor as a secret.
 pub(crate) fn undeclared<'a>(config: &RunConfig, declared: &'a [EnvVarSpec]) -> Vec<&'a EnvVarSpec> {
-    let references = config.secrets.iter().filter_map(|text| SecretReference::parse(text).ok());
+    let references = config
+        .secrets
+        .iter()
+        .filter_map(|text| SecretReference::parse(text).ok());
     let targets: HashSet<String> = references
         .map(|reference| reference.target().to_owned())
         .collect();
@@ -40,7 +43,10 @@ fn info(spec: &EnvVarSpec) -> EnvVarInfo {
 }
 
 pub(crate) fn posture(config: &RunConfig, entry: &ImageEntry) -> Option<ConfigDrift> {
-    let profile = entry.permissions.as_ref().map_or("", |profile| profile.name.as_str());
+    let profile = entry
+        .permissions
+        .as_ref()
+        .map_or("", |profile| profile.name.as_str());
     let drift = ConfigDrift {
         transport: change(config.transport.as_str(), entry.info.transport.as_str()),
         permission_profile: change(&config.permission_profile_name_or_path, profile),

@@ -62,15 +62,16 @@ impl<'a> Version<'a> {
 
 /// The number at the beginning, and what follows it. More than one digit must not begin with a zero.
 fn number(text: &str) -> Option<(&str, &str)> {
-    let end = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, rest) = text.split_at(end);
     (!digits.is_empty() && (digits == "0" || !digits.starts_with('0'))).then_some((digits, rest))
 }
 
 fn is_identifier(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 fn is_number(text: &str) -> bool {
@@ -163,8 +164,24 @@ mod tests {
     #[test]
     fn what_is_no_version() {
         for text in [
-            "", "v", "latest", "v1.", "01", "1.02", "2026.01.02", "1.2.3.4", "1-rc", "1.2-rc", "1.2.3-",
-            "1.2.3-01", "1.2.3-a..b", "1.2.3+", "1.2.3_a", "vv1", "1.2.3-é", "1+a",
+            "",
+            "v",
+            "latest",
+            "v1.",
+            "01",
+            "1.02",
+            "2026.01.02",
+            "1.2.3.4",
+            "1-rc",
+            "1.2-rc",
+            "1.2.3-",
+            "1.2.3-01",
+            "1.2.3-a..b",
+            "1.2.3+",
+            "1.2.3_a",
+            "vv1",
+            "1.2.3-é",
+            "1+a",
         ] {
             assert_eq!(Version::parse(text), None, "{text:?}");
         }

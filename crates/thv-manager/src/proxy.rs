@@ -49,6 +49,9 @@ pub(crate) fn stdio(config: &RunConfig, claim: &str, env: &Env, io: Stdio) -> Re
         id_prefix: format!("{}-", &claim[..claim.len().min(16)]),
         // The front has them.
         layers: Vec::new(),
+        strict_versions: config.strict_protocol_validation,
+        trust_forwarded: config.trust_proxy_headers,
+        endpoint_prefix: config.endpoint_prefix.clone(),
         ..BridgeConfig::default()
     };
     if let Ok(Some(ttl)) = config.session_ttl() {
@@ -102,6 +105,9 @@ fn reverse(config: &RunConfig, env: &Env, target: Url) -> Result<Backend> {
     }
     options.remote = config.is_remote();
     options.stateless = config.stateless;
+    options.strict_versions = config.strict_protocol_validation;
+    options.trust_forwarded = config.trust_proxy_headers;
+    options.endpoint_prefix.clone_from(&config.endpoint_prefix);
     let wanted = config.thv.proxy.max_body_bytes;
     options.body_limit = limit(wanted, env, BODY_LIMIT_ENV, options.body_limit);
     let proxy = ReverseProxy::new(target, options).map_err(|error| failed(config, error))?;

@@ -29,6 +29,7 @@ mod body;
 mod bridge;
 mod budget;
 mod error;
+mod forwarded;
 mod framer;
 mod front;
 mod guard;

@@ -103,6 +103,14 @@ pub fn check(config: &RunConfig) -> Result<(), Refusal> {
     if config.session_ttl().is_err() {
         refuse(Field::SessionTtl.key(), Reason::Invalid);
     }
+    if config.stateless && config.transport != TransportType::StreamableHttp {
+        refuse(Field::Stateless.key(), Reason::Invalid);
+    }
+    if !config.endpoint_prefix.is_empty()
+        && (!config.endpoint_prefix.starts_with('/') || config.endpoint_prefix.starts_with("//"))
+    {
+        refuse(Field::EndpointPrefix.key(), Reason::Invalid);
+    }
     if config.has_unresolved_profile() {
         refuse("permission_profile_name_or_path", Reason::Unresolved);
     }

@@ -33,7 +33,16 @@ impl Feature {
         use MiddlewareType as M;
         match self {
             Self::Middleware(M::BodyLimit | M::Origin | M::HeaderForward)
-            | Self::Field(F::AllowedOrigins | F::PlaintextHeaders | F::Secrets | F::SessionTtl) => Enforced,
+            | Self::Field(
+                F::AllowedOrigins
+                | F::PlaintextHeaders
+                | F::Secrets
+                | F::SessionTtl
+                | F::TrustProxyHeaders
+                | F::StrictProtocolValidation
+                | F::Stateless
+                | F::EndpointPrefix,
+            ) => Enforced,
 
             Self::Middleware(M::McpParser | M::UsageMetrics | M::Recovery)
             | Self::Field(F::RuntimeConfig | F::AllowDockerGateway) => NoEffectOnSafety,
@@ -67,14 +76,10 @@ impl Feature {
                 | F::Telemetry
                 | F::RateLimit
                 | F::PodTemplatePatch
-                | F::TrustProxyHeaders
-                | F::StrictProtocolValidation
-                | F::Stateless
                 | F::ToolsFilter
                 | F::ToolsOverride
                 | F::ValidatingWebhooks
                 | F::MutatingWebhooks
-                | F::EndpointPrefix
                 | F::StreamHeaders
                 | F::SecretHeaders
                 | F::EmbeddedAuthServer

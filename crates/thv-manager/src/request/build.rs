@@ -89,6 +89,10 @@ pub(crate) fn build(request: &RunRequest, sources: &Sources<'_>) -> Result<Built
         }),
         middleware_configs: middleware(),
         header_forward: forward_headers::parse(request)?,
+        endpoint_prefix: endpoint_prefix(request)?,
+        trust_proxy_headers: request.trust_proxy_headers,
+        strict_protocol_validation: request.strict_protocol_validation,
+        stateless: stateless(request, transport)?,
         ..RunConfig::default()
     };
     permissions::apply(request, &mut config, sources.files, &absolute, &mut notices)?;
@@ -306,6 +310,27 @@ fn session_ttl(request: &RunRequest) -> Result<String> {
         Some(ttl) if ttl.is_zero() => Ok(String::new()),
         Some(_) => Ok(ttl.to_string()),
     }
+}
+
+fn endpoint_prefix(request: &RunRequest) -> Result<String> {
+    let prefix = request.endpoint_prefix.clone().unwrap_or_default();
+    if prefix.is_empty() || (prefix.starts_with('/') && !prefix.starts_with("//")) {
+        return Ok(prefix);
+    }
+    Err(invalid(
+        format!("--endpoint-prefix \"{}\"", shown(&prefix)),
+        "it is a path: begin it with one \"/\"",
+    ))
+}
+
+fn stateless(request: &RunRequest, transport: TransportType) -> Result<bool> {
+    if request.stateless && transport != TransportType::StreamableHttp {
+        return Err(invalid(
+            "--stateless",
+            format!("only a streamable-http server can be without sessions, not one that speaks {transport}"),
+        ));
+    }
+    Ok(request.stateless)
 }
 
 fn proxy_mode(request: &RunRequest, transport: TransportType, notices: &mut Vec<String>) -> ProxyMode {

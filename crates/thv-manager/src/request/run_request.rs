@@ -59,6 +59,14 @@ pub struct RunRequest {
     pub forward_headers: Vec<String>,
     /// A Go duration such as `30m`.
     pub session_ttl: Option<String>,
+    /// Put before the path in the endpoint event of an SSE proxy; begins with `/`.
+    pub endpoint_prefix: Option<String>,
+    /// What a proxy before this one says of the client (`X-Forwarded-…`) is believed.
+    pub trust_proxy_headers: bool,
+    /// Clients that name an unknown revision of the protocol are refused.
+    pub strict_protocol_validation: bool,
+    /// The server keeps no sessions: only POST is passed on.
+    pub stateless: bool,
     /// Whether the global ignore file applies to mounts.
     pub ignore_globally: Option<bool>,
     /// Log more.

@@ -1,6 +1,7 @@
 //! The server that the tests run in containers: a single static file, made of `std` only.
 //!
-//! `server echo [--ignore-term]`, `server about`, `server exit TEXT CODE`, `server http`.
+//! `server echo [--ignore-term]`, `server about`, `server exit TEXT CODE`, `server http`,
+//! `server eat`: takes memory without end once it reads a byte.
 
 use std::io::{Read, Write};
 
@@ -38,7 +39,9 @@ fn main() {
         "http" => loop {
             std::thread::park();
         },
+        // Told to, not at once: an engine may miss what becomes of a container that it is still starting.
         "eat" => {
+            std::io::stdin().read_exact(&mut [0]).unwrap();
             let mut eaten: Vec<Vec<u8>> = Vec::new();
             loop {
                 eaten.push(vec![1; 1 << 20]);

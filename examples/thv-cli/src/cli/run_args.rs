@@ -68,6 +68,21 @@ pub(crate) struct RunArgs {
     /// How long an unused session lives; 0 is two hours
     #[arg(long, value_name = "DURATION", default_value = "0s", help_heading = "Proxy")]
     pub(crate) session_ttl: String,
+    /// A path before the endpoint that an SSE proxy names, for one behind another proxy
+    #[arg(long, value_name = "PATH", help_heading = "Proxy")]
+    pub(crate) endpoint_prefix: Option<String>,
+    /// Believe what a proxy before this one says of the client (X-Forwarded-…)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        default_value_t = false, action = clap::ArgAction::Set, help_heading = "Proxy")]
+    pub(crate) trust_proxy_headers: bool,
+    /// Refuse clients that name an unknown revision of the protocol
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        default_value_t = false, action = clap::ArgAction::Set, help_heading = "Proxy")]
+    pub(crate) strict_protocol_validation: bool,
+    /// The server keeps no sessions: pass on POST alone
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        default_value_t = false, action = clap::ArgAction::Set, help_heading = "Proxy")]
+    pub(crate) stateless: bool,
     /// A header that the proxy adds towards a remote server
     #[arg(long, value_name = "NAME=VALUE", help_heading = "Proxy")]
     pub(crate) remote_forward_headers: Vec<String>,
@@ -175,6 +190,10 @@ impl RunArgs {
         request.labels.clone_from(&self.label);
         request.forward_headers.clone_from(&self.remote_forward_headers);
         request.session_ttl = given(&self.session_ttl);
+        request.endpoint_prefix = given_option(&self.endpoint_prefix);
+        request.trust_proxy_headers = self.trust_proxy_headers;
+        request.strict_protocol_validation = self.strict_protocol_validation;
+        request.stateless = self.stateless;
         request.ignore_globally = Some(self.ignore_globally);
         request.debug = debug;
         request

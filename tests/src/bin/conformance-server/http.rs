@@ -80,7 +80,7 @@ impl Server {
             return Err((StatusCode::BAD_REQUEST, "no session is named"));
         };
         let found = lock(&self.sessions).get(id).cloned();
-        found.ok_or_else(|| (StatusCode::NOT_FOUND, "no such session"))
+        found.ok_or((StatusCode::NOT_FOUND, "no such session"))
     }
 
     /// An event stream with these messages, each under an id of its own.

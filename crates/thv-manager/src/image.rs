@@ -14,6 +14,31 @@ pub(crate) async fn obtain(images: &dyn Images, reference: &str) -> Result<Resol
     if let Some(image) = images.resolve_local(reference).await? {
         return Ok(ResolvedImage::Local(image.id));
     }
+    pull(images, reference).await?;
+    match images.resolve_local(reference).await? {
+        Some(image) => Ok(pulled(image, reference)),
+        None => Err(not_there(reference)),
+    }
+}
+
+/// Makes sure that the engine has the manifest `digest` of the repository of `reference`: what somebody looked at is what
+/// runs, wherever the tag points to by now.
+pub(crate) async fn obtain_manifest(
+    images: &dyn Images,
+    reference: &str,
+    digest: &str,
+) -> Result<ResolvedImage> {
+    let exact = format!("{}@{digest}", repository(reference));
+    if !images.present(&exact).await? {
+        pull(images, &exact).await?;
+        if !images.present(&exact).await? {
+            return Err(not_there(&exact));
+        }
+    }
+    Ok(ResolvedImage::Manifest(digest.to_owned()))
+}
+
+async fn pull(images: &dyn Images, reference: &str) -> Result<()> {
     let mut progress = images.pull(reference, None).await?;
     while let Some(step) = progress.next().await {
         let step = step?;
@@ -24,13 +49,14 @@ pub(crate) async fn obtain(images: &dyn Images, reference: &str) -> Result<Resol
             "pulling"
         );
     }
-    match images.resolve_local(reference).await? {
-        Some(image) => Ok(pulled(image, reference)),
-        None => Err(Error::Runtime(thv_runtime::Error::Invalid {
-            what: "image".into(),
-            detail: format!("{reference} was pulled and is not there"),
-        })),
-    }
+    Ok(())
+}
+
+fn not_there(reference: &str) -> Error {
+    Error::Runtime(thv_runtime::Error::Invalid {
+        what: "image".into(),
+        detail: format!("{reference} was pulled and is not there"),
+    })
 }
 
 /// A pulled image is known by its manifest's digest, so that it can be pulled again.

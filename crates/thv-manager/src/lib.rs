@@ -79,3 +79,4 @@ pub use options::{
 pub use ports::{MemoryPorts, Ports, SystemPorts};
 pub use reconcile::{ReconcileAction, Reconciled};
 pub use request::{Files, MemoryFiles, RunRequest, SystemFiles};
+pub use update::PreparedUpdate;

@@ -34,6 +34,8 @@ pub(crate) struct Prepared {
     pub(crate) listener: Option<TcpListener>,
     pub(crate) notices: Vec<String>,
     pub(crate) replaces: Replaces,
+    /// The hash of the configuration that it is to replace; none: whatever is there.
+    pub(crate) expects: Option<String>,
 }
 
 /// Whether something may be there already, and what becomes of it.
@@ -86,7 +88,7 @@ impl Manager {
         let choice = runtime.map(RuntimeChoice::Named);
         let replaces = Replaces::anything(options.replace);
         let prepared =
-            Box::pin(self.prepare_config(config.normalized(), choice, Vec::new(), replaces)).await?;
+            Box::pin(self.prepare_config(config.normalized(), choice, None, Vec::new(), replaces)).await?;
         let notices = prepared.notices.clone();
         let launch = Box::pin(self.save(prepared)).await?;
         Box::pin(self.launch(launch, options.wait, notices)).await
@@ -95,14 +97,16 @@ impl Manager {
     pub(crate) async fn prepare(&self, request: &RunRequest, replace: bool) -> Result<Prepared> {
         let built = request::build_from(&self.parts, request).await?;
         let replaces = Replaces::anything(replace);
-        self.prepare_config(built.config, Some(built.runtime), built.notices, replaces)
+        self.prepare_config(built.config, Some(built.runtime), None, built.notices, replaces)
             .await
     }
 
+    /// With `manifest` that digest of the image's repository is what runs, and the tag is not looked at.
     pub(crate) async fn prepare_config(
         &self,
         mut config: RunConfig,
         choice: Option<RuntimeChoice>,
+        manifest: Option<&str>,
         mut notices: Vec<String>,
         replaces: Replaces,
     ) -> Result<Prepared> {
@@ -121,9 +125,19 @@ impl Manager {
         self.check_group(&config.group).await?;
         self.check_secrets(&name, &config).await?;
         self.check_free(&name, replace).await?;
-        let resolved = match runtime.as_ref().and_then(|runtime| runtime.images()) {
-            Some(images) => Some(crate::image::obtain(&*images, &config.image).await?),
-            None => None,
+        let images = runtime.as_ref().and_then(|runtime| runtime.images());
+        let resolved = match (images, manifest) {
+            (Some(images), None) => Some(crate::image::obtain(&*images, &config.image).await?),
+            (Some(images), Some(digest)) => {
+                Some(crate::image::obtain_manifest(&*images, &config.image, digest).await?)
+            }
+            (None, None) => None,
+            (None, Some(_)) => {
+                return Err(Error::Unsupported {
+                    what: "image digest".into(),
+                    detail: format!("{} does not run on an engine that has images", config.image),
+                });
+            }
         };
         let listener = match ports::bind(&config.host, config.port, &*parts.ports, &*parts.processes) {
             Err(Error::PortTaken { .. }) if replace && self.holds_port(&name, config.port).await? => None,
@@ -147,6 +161,7 @@ impl Manager {
             listener,
             notices,
             replaces,
+            expects: None,
         })
     }
 
@@ -246,6 +261,7 @@ impl Manager {
         let parts = &self.parts;
         let name = prepared.name.clone();
         let desired_before = parts.status.read(&name).await?.desired();
+        self.check_expected(&prepared).await?;
         let replace = prepared.replaces != Replaces::Nothing;
         let operation = prepared.replaces.operation();
         if replace {
@@ -320,6 +336,7 @@ impl Manager {
     ) -> Result<Launchable> {
         let parts = &self.parts;
         let name = &prepared.name.clone();
+        self.check_expected(&prepared).await?;
         let old = parts.saved(name).await?;
         let mut pending = self.pending(prepared.replaces.operation(), Some(&prepared.config));
         if prepared.replaces == Replaces::Updated(RollbackPolicy::OnFailure) {
@@ -354,6 +371,21 @@ impl Manager {
         });
         parts.status.update(name, Authority::Verb(op), committed).await?;
         Ok(launchable)
+    }
+
+    /// Refuses to replace another configuration than the one that the new one was made from.
+    pub(crate) async fn check_expected(&self, prepared: &Prepared) -> Result<()> {
+        let Some(expected) = &prepared.expects else {
+            return Ok(());
+        };
+        let saved = self.parts.saved(&prepared.name).await?;
+        if saved.config().map(journal::config_hash).as_ref() == Some(expected) {
+            return Ok(());
+        }
+        Err(Error::Conflict {
+            name: prepared.name.to_string(),
+            detail: "its configuration was changed meanwhile; try again".into(),
+        })
     }
 
     /// What is there, to be brought back.

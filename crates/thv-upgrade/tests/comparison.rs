@@ -1,7 +1,5 @@
 //! Which tag is the newer one: a table of examples, and what holds for all.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail loudly")]
-
 use proptest::prelude::*;
 use thv_core::RunConfig;
 use thv_registry::{Entry, ImageEntry};

@@ -127,6 +127,9 @@ pub enum Error {
         #[source]
         source: Source,
     },
+    /// An image cannot be resolved, or may not run.
+    #[error(transparent)]
+    Image(#[from] thv_image::Error),
     /// A runtime failed.
     #[error(transparent)]
     Runtime(#[from] thv_runtime::Error),
@@ -184,6 +187,7 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Conflict { .. } | Self::TimedOut { .. } => true,
+            Self::Image(error) => error.is_retryable(),
             Self::Runtime(error) => error.is_retryable(),
             Self::State(error) => error.is_retryable(),
             Self::Status(error) => error.is_retryable(),
@@ -208,6 +212,7 @@ impl Error {
             Self::StillRunning { .. } => "still_running",
             Self::Denied { .. } => "denied",
             Self::Secret { .. } => "secret",
+            Self::Image(error) => error.code(),
             Self::Runtime(error) => error.code(),
             Self::State(error) => error.code(),
             Self::Status(error) => error.code(),

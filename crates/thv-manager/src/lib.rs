@@ -73,8 +73,8 @@ pub use launcher::{Detached, InProcess, LaunchOrder, LaunchState, Launcher, Supe
 pub use logs::Lines;
 pub use manager::{Manager, ManagerBuilder};
 pub use options::{
-    ListOptions, ListOutcome, LogRequest, RollbackPolicy, RunOptions, RunOutcome, ShutdownMode, StartOptions,
-    StopOptions, StopOutcome, UpdateOptions, WaitFor, WorkloadDetails,
+    ImageTerms, ListOptions, ListOutcome, LogRequest, RollbackPolicy, RunOptions, RunOutcome, ShutdownMode,
+    StartOptions, StopOptions, StopOutcome, UpdateOptions, WaitFor, WorkloadDetails,
 };
 pub use ports::{MemoryPorts, Ports, SystemPorts};
 pub use reconcile::{ReconcileAction, Reconciled};

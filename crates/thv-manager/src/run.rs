@@ -17,8 +17,8 @@ use crate::parts::{Parts, Saved, keep};
 use crate::request::{self, RuntimeChoice};
 use crate::stop::OP_WAIT;
 use crate::{
-    Error, Manager, Result, RollbackPolicy, RunOptions, RunOutcome, RunRequest, StopOptions, deploy_spec,
-    journal, ports, toolhive,
+    Error, ImageTerms, Manager, Result, RollbackPolicy, RunOptions, RunOutcome, RunRequest, StopOptions,
+    deploy_spec, journal, ports, toolhive,
 };
 
 /// The group that always exists.
@@ -71,7 +71,7 @@ impl Manager {
     /// finishes.
     pub async fn run(&self, request: RunRequest, options: RunOptions) -> Result<RunOutcome> {
         self.launcher.check(&self.parts.env)?;
-        let prepared = Box::pin(self.prepare(&request, options.replace)).await?;
+        let prepared = Box::pin(self.prepare(&request, options.replace, &options.image)).await?;
         let notices = prepared.notices.clone();
         let launch = Box::pin(self.save(prepared)).await?;
         Box::pin(self.launch(launch, options.wait, notices)).await
@@ -87,28 +87,33 @@ impl Manager {
         self.launcher.check(&self.parts.env)?;
         let choice = runtime.map(RuntimeChoice::Named);
         let replaces = Replaces::anything(options.replace);
+        let config = config.normalized();
         let prepared =
-            Box::pin(self.prepare_config(config.normalized(), choice, None, Vec::new(), replaces)).await?;
+            Box::pin(self.prepare_config(config, choice, Vec::new(), replaces, &options.image)).await?;
         let notices = prepared.notices.clone();
         let launch = Box::pin(self.save(prepared)).await?;
         Box::pin(self.launch(launch, options.wait, notices)).await
     }
 
-    pub(crate) async fn prepare(&self, request: &RunRequest, replace: bool) -> Result<Prepared> {
+    pub(crate) async fn prepare(
+        &self,
+        request: &RunRequest,
+        replace: bool,
+        terms: &ImageTerms,
+    ) -> Result<Prepared> {
         let built = request::build_from(&self.parts, request).await?;
         let replaces = Replaces::anything(replace);
-        self.prepare_config(built.config, Some(built.runtime), None, built.notices, replaces)
+        self.prepare_config(built.config, Some(built.runtime), built.notices, replaces, terms)
             .await
     }
 
-    /// With `manifest` that digest of the image's repository is what runs, and the tag is not looked at.
     pub(crate) async fn prepare_config(
         &self,
         mut config: RunConfig,
         choice: Option<RuntimeChoice>,
-        manifest: Option<&str>,
         mut notices: Vec<String>,
         replaces: Replaces,
+        terms: &ImageTerms,
     ) -> Result<Prepared> {
         let parts = &self.parts;
         let replace = replaces != Replaces::Nothing;
@@ -125,19 +130,20 @@ impl Manager {
         self.check_group(&config.group).await?;
         self.check_secrets(&name, &config).await?;
         self.check_free(&name, replace).await?;
-        let images = runtime.as_ref().and_then(|runtime| runtime.images());
-        let resolved = match (images, manifest) {
-            (Some(images), None) => Some(crate::image::obtain(&*images, &config.image).await?),
-            (Some(images), Some(digest)) => {
-                Some(crate::image::obtain_manifest(&*images, &config.image, digest).await?)
+        let resolved = match runtime.as_ref().and_then(|runtime| runtime.images()) {
+            Some(images) => {
+                let gate = parts.images.as_deref();
+                let obtained = crate::image::obtain(&*images, gate, &config.image, terms).await?;
+                notices.extend(obtained.warning);
+                Some(obtained.image)
             }
-            (None, None) => None,
-            (None, Some(_)) => {
+            None if terms.admitted.is_some() => {
                 return Err(Error::Unsupported {
                     what: "image digest".into(),
                     detail: format!("{} does not run on an engine that has images", config.image),
                 });
             }
+            None => None,
         };
         let listener = match ports::bind(&config.host, config.port, &*parts.ports, &*parts.processes) {
             Err(Error::PortTaken { .. }) if replace && self.holds_port(&name, config.port).await? => None,

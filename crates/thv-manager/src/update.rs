@@ -78,13 +78,12 @@ impl Manager {
     #[tracing::instrument(skip_all)]
     pub async fn update(&self, config: RunConfig, options: UpdateOptions) -> Result<RunOutcome> {
         let name = config.workload_name()?;
-        let prepared = Box::pin(self.prepare_update_of(&name, config, None, options)).await?;
+        let prepared = Box::pin(self.prepare_update_of(&name, config, options)).await?;
         prepared.carry_out().await
     }
 
     /// Everything of an [`update`](Self::update) that leaves the workload as it is: checks, and the pull of the image.
-    /// With `manifest` that digest of the image's repository is what runs, wherever its tag points to. The new
-    /// configuration was made from `old`: another one that is there by then is not replaced.
+    /// The new configuration was made from `old`: another one that is there by then is not replaced.
     ///
     /// # Errors
     /// As `update`; `Conflict` when `old` is not what is saved.
@@ -93,11 +92,10 @@ impl Manager {
         &self,
         old: &RunConfig,
         config: RunConfig,
-        manifest: Option<&str>,
         options: UpdateOptions,
     ) -> Result<PreparedUpdate> {
         let name = old.workload_name()?;
-        let mut prepared = Box::pin(self.prepare_update_of(&name, config, manifest, options)).await?;
+        let mut prepared = Box::pin(self.prepare_update_of(&name, config, options)).await?;
         prepared.what.expects = Some(journal::config_hash(old));
         prepared.check().await?;
         Ok(prepared)
@@ -123,7 +121,6 @@ impl Manager {
         &self,
         name: &WorkloadName,
         mut config: RunConfig,
-        manifest: Option<&str>,
         options: UpdateOptions,
     ) -> Result<PreparedUpdate> {
         self.launcher.check(&self.parts.env)?;
@@ -135,7 +132,7 @@ impl Manager {
         let choice = self.same_runtime(&snapshot, &old, &config);
         let replaces = Replaces::Updated(options.rollback);
         let config = config.normalized();
-        let what = self.prepare_config(config, choice, manifest, Vec::new(), replaces);
+        let what = self.prepare_config(config, choice, Vec::new(), replaces, &options.image);
         Ok(PreparedUpdate {
             what: Box::pin(what).await?,
             manager: self.clone(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use thv_core::{RunConfig, WorkloadName};
 use thv_image::{Digest, ImageGate, Policy, Reference};
-use thv_manager::{RollbackPolicy, RunOutcome, UpdateOptions};
+use thv_manager::{ImageTerms, RollbackPolicy, RunOutcome, UpdateOptions};
 use thv_registry::{ImageEntry, Registry};
 use tokio::sync::watch;
 
@@ -121,8 +121,8 @@ impl Applier {
             server: old.registry_server_name.clone(),
         })?;
 
-        let admitted = self.resolve_and_verify(name, entry, options.verification).await?;
-        applied.warnings.extend(admitted.warning.clone());
+        let mut admitted = self.resolve_and_verify(name, entry, options.verification).await?;
+        applied.warnings.extend(admitted.warning.take());
 
         let (new, warnings) = merge(&old, entry, self.registry.source(), &options.additions);
         applied.warnings.extend(warnings);
@@ -143,11 +143,17 @@ impl Applier {
             name: name.to_string(),
             source,
         };
+        let digest = admitted.digest;
         let update = UpdateOptions {
             ready_within: options.ready_within,
             rollback: options.rollback,
+            image: ImageTerms {
+                policy: options.verification,
+                expected: None,
+                admitted: Some(admitted),
+            },
         };
-        let prepared = self.workloads.prepare(&old, new, &admitted.digest, update).await;
+        let prepared = self.workloads.prepare(&old, new, update).await;
         let prepared = prepared.map_err(prepare)?;
         prepared.check().await.map_err(prepare)?;
 
@@ -155,7 +161,7 @@ impl Applier {
         let outcome = self.carry_out(name, prepared).await?;
         applied.warnings.extend(outcome.notices.clone());
         applied.outcome = Some(outcome);
-        applied.digest = Some(admitted.digest);
+        applied.digest = Some(digest);
         Ok(applied)
     }
 
@@ -216,7 +222,11 @@ fn complete(name: &WorkloadName, new: &RunConfig, entry: &ImageEntry) -> Result<
     if missing.is_empty() {
         return Ok(());
     }
-    let word = if missing.len() == 1 { "variable" } else { "variables" };
+    let word = if missing.len() == 1 {
+        "variable"
+    } else {
+        "variables"
+    };
     Err(Error::Build {
         name: name.to_string(),
         detail: format!("missing required environment {word}: {}", missing.join(", ")),

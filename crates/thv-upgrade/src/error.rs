@@ -28,7 +28,9 @@ pub enum Error {
         source: thv_image::Error,
     },
     /// The registry entry is not one that is run from an image.
-    #[error("registry server \"{server}\" is not a container image; cannot upgrade workload \"{name}\" in place")]
+    #[error(
+        "registry server \"{server}\" is not a container image; cannot upgrade workload \"{name}\" in place"
+    )]
     NotAnImage {
         /// The workload.
         name: String,

@@ -26,15 +26,29 @@
 //! # }
 //! ```
 
+mod applier;
 mod checker;
 
 mod check_result;
 mod compare;
-
 mod drift;
 mod semver;
 mod tag_order;
 
+mod identity;
+mod merge;
+
+mod policy_gate;
+mod workloads;
+
+mod error;
+
+pub use applier::{Applied, Applier, ApplyOptions};
 pub use check_result::{Change, CheckResult, ConfigDrift, EnvVarDrift, EnvVarInfo, UpgradeStatus};
 pub use checker::Checker;
 pub use compare::compare;
+pub use error::{Error, Result};
+pub use identity::expected_identity;
+pub use merge::Additions;
+pub use policy_gate::{AllowAll, PolicyGate, Proposed};
+pub use workloads::{Upgrade, Workloads};

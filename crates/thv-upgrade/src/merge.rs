@@ -41,7 +41,9 @@ pub(crate) fn merge(
     new.env_vars.extend(additions.env.clone());
     let targets = |texts: &[String]| -> HashSet<String> {
         let references = texts.iter().filter_map(|text| SecretReference::parse(text).ok());
-        references.map(|reference| reference.target().to_owned()).collect()
+        references
+            .map(|reference| reference.target().to_owned())
+            .collect()
     };
     let mut taken = targets(&old.secrets);
     for (at, text) in additions.secrets.iter().enumerate() {
@@ -83,7 +85,11 @@ mod tests {
     #[test]
     fn old_secrets_and_new_variables_win() {
         let additions = Additions {
-            env: [("A".to_owned(), "new".to_owned()), ("B".to_owned(), "b".to_owned())].into(),
+            env: [
+                ("A".to_owned(), "new".to_owned()),
+                ("B".to_owned(), "b".to_owned()),
+            ]
+            .into(),
             secrets: vec![
                 "other,target=ONE".into(),
                 "two,target=TWO".into(),
@@ -93,7 +99,10 @@ mod tests {
         };
         let (new, warnings) = merge(&old(), &ImageEntry::default(), &Source::Memory, &additions);
         assert_eq!(new.secrets, ["one,target=ONE", "odd", "two,target=TWO"]);
-        assert_eq!((new.env_vars["A"].as_str(), new.env_vars["B"].as_str()), ("new", "b"));
+        assert_eq!(
+            (new.env_vars["A"].as_str(), new.env_vars["B"].as_str()),
+            ("new", "b")
+        );
         assert_eq!(warnings.len(), 3);
         assert!(!format!("{warnings:?}{additions:?}").contains("s3cret"));
     }

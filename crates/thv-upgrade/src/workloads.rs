@@ -4,7 +4,6 @@ use std::fmt::Debug;
 
 use async_trait::async_trait;
 use thv_core::{RunConfig, WorkloadName};
-use thv_image::Digest;
 use thv_manager::{Manager, PreparedUpdate, Result, RunOutcome, UpdateOptions};
 
 /// What an upgrade needs of a manager of workloads. [`Manager`] is one.
@@ -23,7 +22,7 @@ pub trait Workloads: Debug + Send + Sync + 'static {
     async fn config(&self, name: &WorkloadName) -> Result<RunConfig>;
 
     /// Does everything of an update from `old` to `new` that leaves the workload as it is: every check, and the pull of
-    /// the manifest `digest`, which and nothing else is what runs afterwards.
+    /// the manifest that `options` say was admitted, which and nothing else is what runs afterwards.
     ///
     /// # Errors
     /// Those of the manager.
@@ -31,7 +30,6 @@ pub trait Workloads: Debug + Send + Sync + 'static {
         &self,
         old: &RunConfig,
         new: RunConfig,
-        digest: &Digest,
         options: UpdateOptions,
     ) -> Result<Box<dyn Upgrade>>;
 }
@@ -66,11 +64,9 @@ impl Workloads for Manager {
         &self,
         old: &RunConfig,
         new: RunConfig,
-        digest: &Digest,
         options: UpdateOptions,
     ) -> Result<Box<dyn Upgrade>> {
-        let digest = digest.to_string();
-        let prepared = self.prepare_update(old, new, Some(&digest), options).await?;
+        let prepared = self.prepare_update(old, new, options).await?;
         Ok(Box::new(prepared))
     }
 }

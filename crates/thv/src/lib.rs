@@ -23,11 +23,13 @@
 //!
 //! # Features
 //! - `docker` (default): containers of Docker, Podman and compatible engines.
+//! - `image` (default): images are resolved and verified before they run. Without it they run as the engine gives them.
 //! - `local` (default): processes of this host, without an engine.
 
 mod wiring;
 
 pub use thv_core as core;
+pub use thv_image as image;
 pub use thv_labels as labels;
 pub use thv_manager as manager;
 pub use thv_process as process;
@@ -40,4 +42,6 @@ pub use thv_runtime_local as runtime_local;
 pub use thv_secrets as secrets;
 pub use thv_state as state;
 pub use thv_status as status;
+#[cfg(feature = "image")]
+pub use wiring::image_gate;
 pub use wiring::{manager_from_env, manager_in};

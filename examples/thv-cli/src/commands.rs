@@ -110,14 +110,23 @@ pub(crate) fn is_detached() -> bool {
 
 /// The manager of the command line: its supervisors are processes of their own, this program again.
 fn manager() -> Result<Manager, Failure> {
-    let program = std::env::current_exe()
-        .map_err(|error| Failure::new(format!("cannot find the path of this program: {error}")))?;
-    manager_with(Arc::new(Detached::new(program, [])))
+    manager_trusting(None)
 }
 
-fn manager_with(launcher: Arc<dyn Launcher>) -> Result<Manager, Failure> {
-    let builder = thv::manager_from_env(Env::from_vars(std::env::vars_os()))?
+/// The same; registries are trusted with these certificates (PEM) besides the system's.
+fn manager_trusting(ca_certificates: Option<Vec<u8>>) -> Result<Manager, Failure> {
+    let program = std::env::current_exe()
+        .map_err(|error| Failure::new(format!("cannot find the path of this program: {error}")))?;
+    manager_with(Arc::new(Detached::new(program, [])), ca_certificates)
+}
+
+fn manager_with(launcher: Arc<dyn Launcher>, ca_certificates: Option<Vec<u8>>) -> Result<Manager, Failure> {
+    let env = Env::from_vars(std::env::vars_os());
+    let mut builder = thv::manager_from_env(env.clone())?
         .launcher_id("thv")
         .launcher(launcher);
+    if ca_certificates.is_some() {
+        builder = builder.image_gate(thv::image_gate(&env, ca_certificates));
+    }
     Ok(builder.build()?)
 }

@@ -282,6 +282,7 @@ async fn a_launch_window_that_is_over_is_no_failure() {
     let options = RunOptions {
         wait: WaitFor::Ready(Duration::from_secs(5)),
         replace: true,
+        ..RunOptions::default()
     };
     let error = manager.run(request("echo"), options).await.unwrap_err();
     assert!(matches!(error, Error::NotReady { .. }), "{error}");

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args};
 use thv::core::{ProxyMode, TransportType};
+use thv::image::Policy;
 use thv::manager::RunRequest;
 
 use super::{Format, WaitArgs, values};
@@ -112,6 +113,15 @@ pub(crate) struct RunArgs {
     #[arg(short, long, value_name = "VOLUME", help_heading = "Server")]
     pub(crate) volume: Vec<String>,
 
+    /// What an image means whose provenance is not verified: warn, enabled (an error) or disabled (not looked at). A signature
+    /// that is there and wrong is an error under warn too
+    #[arg(long, value_name = "POLICY", default_value = "warn", value_parser = values::image_policy,
+        help_heading = "Image")]
+    pub(crate) image_verification: Policy,
+    /// Certificates (PEM) that are trusted of registries, besides the system's
+    #[arg(long, value_name = "FILE", help_heading = "Image")]
+    pub(crate) ca_cert: Option<PathBuf>,
+
     /// What the server may do: none, network, or the path of a profile
     #[arg(long, value_name = "PROFILE", help_heading = "Permissions")]
     pub(crate) permission_profile: Option<String>,
@@ -130,7 +140,9 @@ pub(crate) struct RunArgs {
 
 /// A configuration file says everything about the workload; what may stand beside it is how it is launched.
 pub(super) fn beside_from_config(matches: &ArgMatches) -> Option<String> {
-    const LAUNCH: [&str; 10] = [
+    const LAUNCH: [&str; 12] = [
+        "image_verification",
+        "ca_cert",
         "from_config",
         "foreground",
         "keep",

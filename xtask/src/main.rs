@@ -1,6 +1,7 @@
 //! Tasks of the workspace: `cargo xtask --help`.
 
 mod cargo;
+mod catalog;
 mod echo;
 mod features;
 mod package;
@@ -17,6 +18,7 @@ Usage: cargo xtask TASK
                   docs that name what does not exist, words that have no place here
   features        `cargo check` of each crate alone, with its default features, without and with all of them
   package         `cargo package` of each crate that is published
+  catalog PATH    writes the registry document at PATH into thv-registry as its built-in catalogue
   static-echo     builds the echo server as a static binary and prints its path
 ";
 
@@ -29,6 +31,9 @@ fn main() -> ExitCode {
         ["features"] => features::run(&root),
         ["package"] => package::run(&root),
         ["static-echo"] => echo::build(&root).map(|path| say(&path.display().to_string())),
+        ["catalog", document] => {
+            catalog::make(&root, Path::new(document)).map(|path| say(&path.display().to_string()))
+        }
         ["-h" | "--help" | "help"] => {
             say(HELP.trim_end());
             Ok(())

@@ -37,6 +37,8 @@ mod delete;
 mod foreground;
 mod list;
 mod logs;
+#[cfg(feature = "registry")]
+mod look_up;
 mod reconcile;
 mod run;
 mod start;
@@ -71,6 +73,8 @@ pub use events::{Cursor, Watch, WatchEvent, WatchFrom, Watched, WorkloadState};
 pub use foreground::{ForegroundEnd, ForegroundOptions};
 pub use launcher::{Detached, InProcess, LaunchOrder, LaunchState, Launcher, SupervisorHost};
 pub use logs::Lines;
+#[cfg(feature = "registry")]
+pub use look_up::{LookUp, may_be_entry};
 pub use manager::{Manager, ManagerBuilder};
 pub use options::{
     ImageTerms, ListOptions, ListOutcome, LogRequest, RollbackPolicy, RunOptions, RunOutcome, ShutdownMode,
@@ -78,5 +82,7 @@ pub use options::{
 };
 pub use ports::{MemoryPorts, Ports, SystemPorts};
 pub use reconcile::{ReconcileAction, Reconciled};
+#[cfg(feature = "registry")]
+pub use request::{EntryOrigin, EntryPlan, MissingValue};
 pub use request::{Files, MemoryFiles, RunRequest, SystemFiles};
 pub use update::PreparedUpdate;

@@ -25,15 +25,25 @@
 //! - `docker` (default): containers of Docker, Podman and compatible engines.
 //! - `image` (default): images are resolved and verified before they run. Without it they run as the engine gives them.
 //! - `local` (default): processes of this host, without an engine.
+//! - `registry` (default): servers by their names in a registry, and the configuration file that says which one.
+//! - `catalog` (default): a registry that is part of the program.
 
+#[cfg(feature = "registry")]
+mod registry_wiring;
 mod wiring;
 
+#[cfg(feature = "registry")]
+pub use registry_wiring::{config_in, registry_from_env, registry_in};
+#[cfg(feature = "registry")]
+pub use thv_config as config;
 pub use thv_core as core;
 pub use thv_image as image;
 pub use thv_labels as labels;
 pub use thv_manager as manager;
 pub use thv_process as process;
 pub use thv_proxy as proxy;
+#[cfg(feature = "registry")]
+pub use thv_registry as registry;
 pub use thv_runtime as runtime;
 #[cfg(feature = "docker")]
 pub use thv_runtime_docker as runtime_docker;

@@ -2,6 +2,7 @@
 
 mod durations;
 mod not_built;
+mod registry_args;
 mod run_args;
 mod values;
 
@@ -11,6 +12,9 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+pub(crate) use registry_args::{
+    ConfigCommand, RegistryCommand, RegistryInfoArgs, RegistryListArgs, SearchArgs, SetRegistryArgs,
+};
 pub(crate) use run_args::RunArgs;
 
 /// Run and manage MCP servers.
@@ -26,7 +30,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run an MCP server: an image, a URL, a program of this host, or a package
+    /// Run an MCP server: one of the registry, an image, a URL, a program of this host, or a package
     Run(Box<RunArgs>),
     /// List MCP servers
     #[command(visible_alias = "ls")]
@@ -55,6 +59,14 @@ pub(crate) enum Command {
     Export(ExportArgs),
     /// Bring back what should run and does not: after a reboot, or when a proxy was killed
     Reconcile(ReconcileArgs),
+    /// Ask the registry
+    #[command(subcommand)]
+    Registry(RegistryCommand),
+    /// Find MCP servers in the registry
+    Search(SearchArgs),
+    /// Read and change the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Ask about container runtimes
     #[command(subcommand)]
     Runtime(RuntimeCommand),

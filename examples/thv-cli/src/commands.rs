@@ -1,11 +1,13 @@
 //! One file for each verb.
 
 mod completion;
+mod config;
 mod events;
 mod export;
 mod list;
 mod logs;
 mod reconcile;
+mod registry;
 mod rm;
 mod run;
 mod runtime;
@@ -19,6 +21,7 @@ mod here;
 mod interrupted;
 mod names;
 mod outcome;
+mod questions;
 mod results;
 
 use std::process::ExitCode;
@@ -49,6 +52,18 @@ impl Failure {
 impl From<thv::manager::Error> for Failure {
     fn from(error: thv::manager::Error) -> Self {
         Self(error::report(&error))
+    }
+}
+
+impl From<thv::registry::Error> for Failure {
+    fn from(error: thv::registry::Error) -> Self {
+        Self(error::chain(&error))
+    }
+}
+
+impl From<thv::config::Error> for Failure {
+    fn from(error: thv::config::Error) -> Self {
+        Self(error::chain(&error))
     }
 }
 
@@ -97,6 +112,9 @@ async fn dispatch(cli: &Cli) -> Done {
         Command::Events(args) => events::run(args).await,
         Command::Export(args) => export::run(args).await,
         Command::Reconcile(args) => reconcile::run(args).await,
+        Command::Registry(command) => registry::run(command).await,
+        Command::Search(args) => registry::search(args).await,
+        Command::Config(command) => config::run(command).await,
         Command::Runtime(command) => runtime::run(command).await,
         Command::Version(args) => version::run(args),
         Command::Completion { shell } => completion::run(*shell),

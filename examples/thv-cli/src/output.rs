@@ -3,6 +3,7 @@
 pub(crate) mod error;
 pub(crate) mod json;
 pub(crate) mod progress;
+pub(crate) mod prompt;
 pub(crate) mod table;
 pub(crate) mod times;
 

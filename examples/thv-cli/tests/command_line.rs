@@ -52,6 +52,9 @@ fn help_texts() {
         "events",
         "export",
         "reconcile",
+        "registry",
+        "search",
+        "config",
         "runtime",
         "version",
     ] {

@@ -96,6 +96,10 @@ pub(crate) fn build(request: &RunRequest, sources: &Sources<'_>) -> Result<Built
         ..RunConfig::default()
     };
     permissions::apply(request, &mut config, sources.files, &absolute, &mut notices)?;
+    #[cfg(feature = "registry")]
+    if let Some(origin) = &request.origin {
+        origin.describe(&mut config);
+    }
     let target = request.target_port.filter(|port| *port != 0);
     set_ports(&mut config, request.proxy_port.unwrap_or(0), target);
     Ok(Built {

@@ -71,6 +71,9 @@ pub struct RunRequest {
     pub ignore_globally: Option<bool>,
     /// Log more.
     pub debug: bool,
+    /// The registry entry that all this comes from; made by an [`EntryPlan`](crate::EntryPlan) only.
+    #[cfg(feature = "registry")]
+    pub origin: Option<super::EntryOrigin>,
 }
 
 impl RunRequest {

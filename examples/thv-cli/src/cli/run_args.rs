@@ -13,7 +13,7 @@ use super::{Format, WaitArgs, values};
 #[derive(Debug, Args)]
 #[group(skip)]
 pub(crate) struct RunArgs {
-    /// An image, an http(s) URL, exec:///path/of/a/program, uvx://package or npx://package
+    /// A name in the registry, an image, an http(s) URL, exec:///path/of/a/program, uvx://package or npx://package
     #[arg(required_unless_present = "from_config")]
     pub(crate) server: Option<String>,
     /// Arguments of the server
@@ -125,6 +125,9 @@ pub(crate) struct RunArgs {
     /// What the server may do: none, network, or the path of a profile
     #[arg(long, value_name = "PROFILE", help_heading = "Permissions")]
     pub(crate) permission_profile: Option<String>,
+    /// Grant what a registry entry asks for beyond the built-in profiles
+    #[arg(long, help_heading = "Permissions")]
+    pub(crate) accept_permissions: bool,
     /// The network mode
     #[arg(long, value_name = "MODE", help_heading = "Permissions")]
     pub(crate) network: Option<String>,

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use thv::core::{RunConfig, RunConfigError};
 use thv::manager::{Error, ForegroundOptions, ImageTerms, RunOptions, RunOutcome};
 
-use super::{Done, Failure, foreground, here, manager_trusting, outcome};
+use super::{Done, Failure, foreground, here, manager_trusting, outcome, questions};
 use crate::cli::RunArgs;
 use crate::output::progress;
 
@@ -25,7 +25,7 @@ pub(super) async fn run(args: &RunArgs, debug: bool) -> Done {
         )
         .await
     } else {
-        let request = args.request(debug);
+        let request = questions::completed(&manager, args.request(debug), args.accept_permissions).await?;
         let what = format!("starting {}", request.server);
         progress::during(&what, Box::pin(manager.run(request, options))).await
     };
@@ -62,9 +62,9 @@ pub(super) async fn foreground(args: &RunArgs, debug: bool) -> Done {
         name = named;
         end
     } else {
-        let request = args.request(debug);
-        let named = request.name.clone().unwrap_or_default();
         let manager = manager_trusting(ca_certificates)?;
+        let request = questions::completed(&manager, args.request(debug), args.accept_permissions).await?;
+        let named = request.name.clone().unwrap_or_default();
         let end = foreground::until_signal(|cancel| {
             Box::pin(manager.run_foreground(request, options, cancel, |up| told(&up)))
         });

@@ -4,6 +4,7 @@ mod durations;
 mod not_built;
 mod registry_args;
 mod run_args;
+mod upgrade_args;
 mod values;
 
 use std::ffi::OsString;
@@ -16,6 +17,7 @@ pub(crate) use registry_args::{
     ConfigCommand, RegistryCommand, RegistryInfoArgs, RegistryListArgs, SearchArgs, SetRegistryArgs,
 };
 pub(crate) use run_args::RunArgs;
+pub(crate) use upgrade_args::{UpgradeApplyArgs, UpgradeCheckArgs, UpgradeCommand};
 
 /// Run and manage MCP servers.
 #[derive(Debug, Parser)]
@@ -59,6 +61,9 @@ pub(crate) enum Command {
     Export(ExportArgs),
     /// Bring back what should run and does not: after a reboot, or when a proxy was killed
     Reconcile(ReconcileArgs),
+    /// Find newer versions in the registry, and change to them
+    #[command(subcommand)]
+    Upgrade(UpgradeCommand),
     /// Ask the registry
     #[command(subcommand)]
     Registry(RegistryCommand),
@@ -93,6 +98,9 @@ pub(crate) struct ListArgs {
     /// Only those of this group
     #[arg(long)]
     pub(crate) group: Option<String>,
+    /// Say of each whether the registry has a newer version
+    #[arg(long)]
+    pub(crate) check_upgrades: bool,
 }
 
 #[derive(Debug, Args)]
@@ -304,9 +312,7 @@ pub(crate) enum Refused {
 impl Cli {
     /// The whole command, flags included that are known and not built.
     fn full_command() -> clap::Command {
-        Self::command()
-            .mut_subcommand("run", not_built::add_to_run)
-            .mut_subcommand("list", not_built::add_to_list)
+        Self::command().mut_subcommand("run", not_built::add_to_run)
     }
 
     /// Reads a command line.

@@ -11,7 +11,7 @@ use crate::cli::RunArgs;
 use crate::output::progress;
 
 pub(super) async fn run(args: &RunArgs, debug: bool) -> Done {
-    let manager = manager_trusting(ca_certificates(args).await?)?;
+    let manager = manager_trusting(ca_certificates(args.ca_cert.as_deref()).await?)?;
     let options = RunOptions {
         wait: outcome::wait_for(&args.wait),
         replace: args.replace,
@@ -39,7 +39,7 @@ pub(super) async fn foreground(args: &RunArgs, debug: bool) -> Done {
         replace: args.replace,
         image: terms(args),
     };
-    let ca_certificates = ca_certificates(args).await?;
+    let ca_certificates = ca_certificates(args.ca_cert.as_deref()).await?;
     let mut name = String::new();
     let mut told = |up: &RunOutcome| {
         up.name.as_str().clone_into(&mut name);
@@ -88,12 +88,9 @@ fn terms(args: &RunArgs) -> ImageTerms {
 /// More certificates than a system has.
 const MAX_CERTIFICATES: u64 = 4 << 20;
 
-async fn ca_certificates(args: &RunArgs) -> Result<Option<Vec<u8>>, Failure> {
-    let Some(path) = args
-        .ca_cert
-        .as_deref()
-        .filter(|path| !path.as_os_str().is_empty())
-    else {
+/// The certificates in the file that was named, if one was.
+pub(super) async fn ca_certificates(path: Option<&Path>) -> Result<Option<Vec<u8>>, Failure> {
+    let Some(path) = path.filter(|path| !path.as_os_str().is_empty()) else {
         return Ok(None);
     };
     let failed = |error: &dyn std::fmt::Display| {

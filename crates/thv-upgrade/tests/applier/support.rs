@@ -183,11 +183,6 @@ impl Upgrade for Asked {
     async fn carry_out(self: Box<Self>) -> thv_manager::Result<RunOutcome> {
         self.0.managed("carry out").await?;
         self.0.step("done").await;
-        // An outcome can only be made by a manager.
-        Err(thv_manager::Error::UpdateFailed {
-            name: "work".into(),
-            reason: "the end of the script".into(),
-            old: "the old one serves".into(),
-        })
+        Ok(RunOutcome::ready(name(), "http://127.0.0.1:1/mcp"))
     }
 }

@@ -59,6 +59,8 @@ mod supervisor;
 
 mod deploy_spec;
 mod error;
+#[cfg(feature = "registry")]
+mod identity;
 mod image;
 mod journal;
 mod owner;
@@ -71,6 +73,8 @@ pub use batch::{Batch, BatchFuture, BatchResult};
 pub use error::{Error, Result};
 pub use events::{Cursor, Watch, WatchEvent, WatchFrom, Watched, WorkloadState};
 pub use foreground::{ForegroundEnd, ForegroundOptions};
+#[cfg(feature = "registry")]
+pub use identity::expected_identity;
 pub use launcher::{Detached, InProcess, LaunchOrder, LaunchState, Launcher, SupervisorHost};
 pub use logs::Lines;
 #[cfg(feature = "registry")]

@@ -103,6 +103,8 @@ impl Manager {
     ) -> Result<Prepared> {
         let built = request::build_from(&self.parts, request).await?;
         let replaces = Replaces::anything(replace);
+        #[cfg(feature = "registry")]
+        let terms = &crate::identity::declared(request, terms);
         self.prepare_config(built.config, Some(built.runtime), built.notices, replaces, terms)
             .await
     }

@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use thv_core::{RunConfig, WorkloadName};
 use thv_image::{Digest, ImageGate, Policy, Reference};
-use thv_manager::{ImageTerms, RollbackPolicy, RunOutcome, UpdateOptions};
+use thv_manager::{ImageTerms, RollbackPolicy, RunOutcome, UpdateOptions, expected_identity};
 use thv_registry::{ImageEntry, Registry};
 use tokio::sync::watch;
 
 use crate::merge::{merge, missing};
 use crate::{
     Additions, AllowAll, CheckResult, Checker, Error, PolicyGate, Proposed, Result, Upgrade, Workloads,
-    expected_identity,
 };
 
 /// How an upgrade is done.

@@ -87,7 +87,6 @@ mod drift;
 mod semver;
 mod tag_order;
 
-mod identity;
 mod merge;
 
 mod policy_gate;
@@ -100,7 +99,6 @@ pub use check_result::{Change, CheckResult, ConfigDrift, EnvVarDrift, EnvVarInfo
 pub use checker::Checker;
 pub use compare::compare;
 pub use error::{Error, Result};
-pub use identity::expected_identity;
 pub use merge::Additions;
 pub use policy_gate::{AllowAll, PolicyGate, Proposed};
 pub use workloads::{Upgrade, Workloads};

@@ -114,25 +114,18 @@ async fn an_entry_that_names_a_program_of_this_host_is_refused() {
     let witness = machine.folder().join("it-ran");
     let program = format!("exec:///usr/bin/touch?{}", witness.display());
     let good = remote("io.example/good", "https://mcp.example.com/mcp");
-    let servers = [
-        "exec:///bin/sh",
-        &program,
-        "uvx://mcp-server-time",
-        "npx://@scope/server",
-    ]
-    .iter()
-    .zip(["one", "two", "three", "four"])
-    .map(|(identifier, name)| {
-        image(
-            &format!("io.example/{name}"),
-            identifier,
-            "stdio",
-            json!([]),
-            json!({}),
-        )
-    })
-    .chain([good]);
-    registry_of(&machine, &servers.collect::<Vec<_>>()).await;
+    let hostile = [
+        ("exec:///bin/sh", "one"),
+        (program.as_str(), "two"),
+        ("uvx://mcp-server-time", "three"),
+        ("npx://@scope/server", "four"),
+    ];
+    let mut servers = vec![good];
+    servers.extend(hostile.map(|(identifier, name)| {
+        let name = format!("io.example/{name}");
+        image(&name, identifier, "stdio", json!([]), json!({}))
+    }));
+    registry_of(&machine, &servers).await;
     for name in ["one", "io.example/two", "three", "four"] {
         for runtime in [&[][..], &["--runtime", "local"]] {
             let run = ["run", name, "--accept-permissions"];

@@ -19,17 +19,10 @@ fn an_ordinary_container_starts() {
 }
 
 #[test]
-fn audit_and_tool_filters_are_refused_by_name() {
+fn an_audit_log_is_refused_by_name() {
     assert_eq!(
         refused(include_str!("data/http-container.json")),
-        [
-            "audit_config",
-            "tools_filter",
-            "tools_override",
-            "audit",
-            "tool-filter",
-            "tool-call-filter"
-        ]
+        ["audit_config", "audit"]
     );
 }
 
@@ -118,6 +111,11 @@ fn what_protects_and_is_not_there_is_refused() {
             "ignore_config.PrintOverlays",
         ),
         (r#"{"endpoint_prefix": "x"}"#, "endpoint_prefix"),
+        (r#"{"tools_override": {"a": {}}}"#, "tools_override"),
+        (
+            r#"{"tools_override": {"a": {"name": "c"}, "b": {"name": "c"}}}"#,
+            "tools_override",
+        ),
         (r#"{"endpoint_prefix": "//evil.example"}"#, "endpoint_prefix"),
         (r#"{"session_ttl": "soon"}"#, "session_ttl"),
         (r#"{"session_ttl": "-1s"}"#, "session_ttl"),
@@ -145,6 +143,9 @@ fn stored_parameters_are_honoured_where_the_configuration_says_the_same() {
             {"type": "origin", "parameters": {"allowed_origins": ["http://localhost:80", "http://127.0.0.1:80", "http://[::1]:80"]}}]}"#,
         r#"{"allowed_origins": ["https://A.example/x"],
             "middleware_configs": [{"type": "origin", "parameters": {"allowed_origins": ["https://a.example"]}}]}"#,
+        r#"{"tools_filter": ["a"], "tools_override": {"b": {"name": "a"}},
+            "middleware_configs": [{"type": "tool-filter", "parameters": {"filter_tools": ["a"],
+                "tools_override": {"b": {"name": "a", "description": ""}}}}]}"#,
         r#"{"transport": "streamable-http", "header_forward": {"add_plaintext_headers": {"X-Team": "a"}},
             "middleware_configs": [{"type": "header-forward", "parameters": {"add_headers": {"x-team": "a"}}},
                 {"type": "header-forward", "parameters": {"add_headers": {}}}]}"#,
@@ -185,6 +186,23 @@ fn stored_parameters_that_nothing_else_says_are_refused_by_name() {
             r#"{"add_headers": {"X-Team": "b"}}"#,
         ),
         ("header-forward", "", r#"{"add_headers": ["X-Key"]}"#),
+        ("tool-filter", "", r#"{"filter_tools": ["a"]}"#),
+        (
+            "tool-call-filter",
+            r#""tools_filter": ["a", "b"],"#,
+            r#"{"filter_tools": ["a"]}"#,
+        ),
+        (
+            "tool-call-filter",
+            r#""tools_filter": ["a"],"#,
+            r#"{"filter_tools": ["a"], "FILTER_TOOLS": ["b"]}"#,
+        ),
+        (
+            "tool-filter",
+            r#""tools_override": {"a": {"name": "b"}},"#,
+            r#"{"filter_tools": null, "tools_override": {"a": {"name": "c"}}}"#,
+        ),
+        ("tool-filter", "", r#"{"other": 1}"#),
     ] {
         let text =
             format!(r#"{{{rest} "middleware_configs": [{{"type": "{kind}", "parameters": {parameters}}}]}}"#);

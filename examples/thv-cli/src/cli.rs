@@ -348,7 +348,6 @@ mod tests {
         for (flag, name) in [
             ("--audit-config=a.json", "--audit-config"),
             ("--enable-audit", "--enable-audit"),
-            ("--tools=a", "--tools"),
             ("--image-verification=enabled", "--image-verification"),
             ("--otel-tracing-enabled=false", "--otel-tracing-enabled"),
             ("--remote-auth-callback-port=9", "--remote-auth-callback-port"),

@@ -233,8 +233,6 @@ const NOT_BUILT: &[&str] = &[
     "--otel-insecure",
     "--otel-enable-prometheus-metrics-path",
     "--allow-docker-gateway",
-    "--tools=a",
-    "--tools-override=a.json",
     "--webhook-config=a.json",
     "--print-resolved-overlays",
     "--k8s-pod-patch={}",

@@ -32,7 +32,9 @@ impl Feature {
         use Field as F;
         use MiddlewareType as M;
         match self {
-            Self::Middleware(M::BodyLimit | M::Origin | M::HeaderForward)
+            Self::Middleware(
+                M::BodyLimit | M::Origin | M::HeaderForward | M::ToolFilter | M::ToolCallFilter,
+            )
             | Self::Field(
                 F::AllowedOrigins
                 | F::PlaintextHeaders
@@ -41,7 +43,9 @@ impl Feature {
                 | F::TrustProxyHeaders
                 | F::StrictProtocolValidation
                 | F::Stateless
-                | F::EndpointPrefix,
+                | F::EndpointPrefix
+                | F::ToolsFilter
+                | F::ToolsOverride,
             ) => Enforced,
 
             Self::Middleware(M::McpParser | M::UsageMetrics | M::Recovery)
@@ -53,8 +57,6 @@ impl Feature {
                 | M::UpstreamSwap
                 | M::StripAuth
                 | M::TokenExchange
-                | M::ToolFilter
-                | M::ToolCallFilter
                 | M::Telemetry
                 | M::RateLimit
                 | M::MutatingWebhook
@@ -76,8 +78,6 @@ impl Feature {
                 | F::Telemetry
                 | F::RateLimit
                 | F::PodTemplatePatch
-                | F::ToolsFilter
-                | F::ToolsOverride
                 | F::ValidatingWebhooks
                 | F::MutatingWebhooks
                 | F::StreamHeaders

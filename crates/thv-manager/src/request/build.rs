@@ -10,7 +10,7 @@ use thv_core::{
 use thv_runtime::RuntimeKind;
 
 use super::server::Server;
-use super::{Files, RunRequest, env, forward_headers, invalid, labels, permissions, shown};
+use super::{Files, RunRequest, env, forward_headers, invalid, labels, permissions, shown, tools};
 use crate::{Error, Ports, Result};
 
 /// What a request is read with.
@@ -96,8 +96,10 @@ pub(crate) fn build(request: &RunRequest, sources: &Sources<'_>) -> Result<Built
         ..RunConfig::default()
     };
     permissions::apply(request, &mut config, sources.files, &absolute, &mut notices)?;
+    tools::apply(request, &mut config, sources.files, &absolute)?;
     #[cfg(feature = "registry")]
     if let Some(origin) = &request.origin {
+        origin.check_tools(&config)?;
         origin.describe(&mut config);
     }
     let target = request.target_port.filter(|port| *port != 0);

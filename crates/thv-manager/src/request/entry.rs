@@ -38,6 +38,33 @@ impl EntryOrigin {
         self.entry.as_image()?.permissions.clone()
     }
 
+    /// A tool that is filtered or renamed is one that the entry lists, where it lists any.
+    pub(super) fn check_tools(&self, config: &RunConfig) -> Result<()> {
+        let Some(tools) = self.entry.info().tools.as_ref().filter(|tools| !tools.is_empty()) else {
+            return Ok(());
+        };
+        let overrides = &config.tools_override;
+        let seen = |name: &String| {
+            overrides.values().any(|other| other.name == *name)
+                || (tools.contains(name) && !overrides.contains_key(name))
+        };
+        // A renamed tool keeps its name where only its description changes.
+        let kept = |name: &String| overrides.get(name).is_some_and(|other| other.name.is_empty());
+        let unknown = overrides.keys().find(|name| !tools.contains(name));
+        let unknown = unknown.or_else(|| config.tools_filter.iter().find(|name| !seen(name) && !kept(name)));
+        match unknown {
+            None => Ok(()),
+            Some(name) => Err(invalid(
+                format!("tool \"{}\"", shown(name)),
+                format!(
+                    "registry entry \"{}\" does not list it; it lists {}",
+                    self.entry.name(),
+                    tools.join(", ")
+                ),
+            )),
+        }
+    }
+
     /// Writes down where the configuration comes from, and how to log in to a remote server.
     pub(super) fn describe(&self, config: &mut RunConfig) {
         self.entry.name().clone_into(&mut config.registry_server_name);
@@ -266,7 +293,8 @@ pub(crate) fn plan(
         ),
         Entry::Remote(remote) => (complete_remote(&mut request, remote, given), Vec::new()),
     };
-    request.transport.get_or_insert(entry.info().transport);
+    let transport = *request.transport.get_or_insert(entry.info().transport);
+    request.stateless |= entry.info().stateless && transport == TransportType::StreamableHttp;
     Ok(EntryPlan {
         request,
         origin: EntryOrigin {

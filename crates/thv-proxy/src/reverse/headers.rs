@@ -34,7 +34,7 @@ const RESTRICTED: [&str; 8] = [
 ];
 
 /// Whether a configured header would break the connection or lie about the client.
-pub(super) fn is_restricted(name: &HeaderName) -> bool {
+pub(crate) fn is_restricted(name: &HeaderName) -> bool {
     HOP_BY_HOP.contains(&name.as_str()) || RESTRICTED.contains(&name.as_str())
 }
 

@@ -20,6 +20,7 @@ use url::Url;
 pub use self::config::ReverseProxyConfig;
 use self::endpoint::EndpointRewriter;
 pub(crate) use self::event_reader::{Data, EventReader};
+pub(crate) use self::headers::is_restricted;
 use self::sse_stream::{SseStream, Streams};
 use crate::answer;
 use crate::body::{self, Body, Held, ReadError};

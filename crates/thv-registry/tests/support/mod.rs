@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// What it answers.
 #[derive(Debug, Clone)]
-pub enum Reply {
+pub(crate) enum Reply {
     /// Success with JSON.
     Json(String),
     /// Another status, with a body.
@@ -26,15 +26,15 @@ pub enum Reply {
 type Handler = dyn Fn(&str) -> Reply + Send + Sync;
 
 /// The server; it ends with the runtime of the test.
-pub struct Server {
-    pub address: SocketAddr,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
     asked: Arc<Mutex<Vec<String>>>,
     sent: Arc<Mutex<usize>>,
 }
 
 impl Server {
     /// Answers each request target with what `handler` says.
-    pub async fn start(handler: impl Fn(&str) -> Reply + Send + Sync + 'static) -> Self {
+    pub(crate) async fn start(handler: impl Fn(&str) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = Self {
             address: listener.local_addr().unwrap(),
@@ -51,17 +51,17 @@ impl Server {
         server
     }
 
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
     /// The targets of all requests so far.
-    pub fn asked(&self) -> Vec<String> {
+    pub(crate) fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }
 
     /// How many bytes of endless bodies went out.
-    pub fn sent(&self) -> usize {
+    pub(crate) fn sent(&self) -> usize {
         *self.sent.lock().unwrap()
     }
 }
@@ -109,20 +109,20 @@ async fn serve(
 }
 
 /// The `server.json` of an image.
-pub fn server(name: &str) -> String {
+pub(crate) fn server(name: &str) -> String {
     format!(
         r#"{{"name": "{name}", "packages": [{{"registryType": "oci", "identifier": "example/tool:1.0.0"}}]}}"#
     )
 }
 
 /// A document of such servers.
-pub fn document(names: &[&str]) -> String {
+pub(crate) fn document(names: &[&str]) -> String {
     let servers: Vec<String> = names.iter().map(|name| server(name)).collect();
     format!(r#"{{"data": {{"servers": [{}]}}}}"#, servers.join(","))
 }
 
 /// A page of an API.
-pub fn page(names: &[&str], next: &str) -> String {
+pub(crate) fn page(names: &[&str], next: &str) -> String {
     let servers: Vec<String> = names
         .iter()
         .map(|name| format!(r#"{{"server": {}, "_meta": {{}}}}"#, server(name)))

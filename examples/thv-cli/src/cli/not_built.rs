@@ -35,8 +35,6 @@ const RUN: &[(&str, Kind)] = &[
     ("otel-insecure", Switch(false)),
     ("otel-enable-prometheus-metrics-path", Switch(false)),
     ("allow-docker-gateway", Switch(false)),
-    ("tools", List),
-    ("tools-override", Text("")),
     ("webhook-config", List),
     ("print-resolved-overlays", Switch(false)),
     ("k8s-pod-patch", Text("")),

@@ -46,11 +46,14 @@ pub(crate) struct SearchArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
     /// Say which registry is asked: a URL of a document, the base URL of an API, or a file
-    SetRegistry(SetRegistryArgs),
+    #[command(name = "set-registry")]
+    Set(SetRegistryArgs),
     /// Show which registry is asked
-    GetRegistry(ConfigFormat),
+    #[command(name = "get-registry")]
+    Get(ConfigFormat),
     /// Ask the built-in catalogue again
-    UnsetRegistry(ConfigFormat),
+    #[command(name = "unset-registry")]
+    Unset(ConfigFormat),
 }
 
 #[derive(Debug, Args)]

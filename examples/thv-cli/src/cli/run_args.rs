@@ -84,6 +84,12 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
         default_value_t = false, action = clap::ArgAction::Set, help_heading = "Proxy")]
     pub(crate) stateless: bool,
+    /// A tool that clients see, by the name that they know; all when not given
+    #[arg(long, value_name = "TOOL", help_heading = "Proxy")]
+    pub(crate) tools: Vec<String>,
+    /// A file with other names and descriptions of tools ({"toolsOverride": {"tool": {"name": …, "description": …}}})
+    #[arg(long, value_name = "FILE", help_heading = "Proxy")]
+    pub(crate) tools_override: Option<PathBuf>,
     /// A header that the proxy adds towards a remote server
     #[arg(long, value_name = "NAME=VALUE", help_heading = "Proxy")]
     pub(crate) remote_forward_headers: Vec<String>,
@@ -209,6 +215,9 @@ impl RunArgs {
         request.trust_proxy_headers = self.trust_proxy_headers;
         request.strict_protocol_validation = self.strict_protocol_validation;
         request.stateless = self.stateless;
+        request.tools.clone_from(&self.tools);
+        let file = self.tools_override.clone();
+        request.tools_override_file = file.filter(|path| !path.as_os_str().is_empty());
         request.ignore_globally = Some(self.ignore_globally);
         request.debug = debug;
         request

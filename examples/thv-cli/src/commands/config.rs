@@ -16,9 +16,9 @@ pub(super) async fn run(command: &ConfigCommand) -> Done {
     let dirs = Dirs::from_env(&env).map_err(|error| Failure::new(error.to_string()))?;
     let file = ConfigFile::new(&dirs);
     match command {
-        ConfigCommand::SetRegistry(args) => set(args, &file, &dirs, &env).await,
-        ConfigCommand::GetRegistry(args) => write(&file.read()?, args.format, "Current registry"),
-        ConfigCommand::UnsetRegistry(args) => {
+        ConfigCommand::Set(args) => set(args, &file, &dirs, &env).await,
+        ConfigCommand::Get(args) => write(&file.read()?, args.format, "Current registry"),
+        ConfigCommand::Unset(args) => {
             file.set_registry(&RegistrySetting::BuiltIn, false)?;
             write(&file.read()?, args.format, "The registry is again")
         }

@@ -340,3 +340,69 @@ fn whatever_registry_it_is_no_entry_runs_a_program() {
         assert_eq!(error.code(), "registry_entry_unusable", "{server}");
     }
 }
+
+#[test]
+fn a_tool_that_an_entry_does_not_list_is_not_filtered_or_renamed() {
+    let entry = |tools: &[&str]| {
+        Entry::Image(ImageEntry {
+            info: EntryInfo {
+                tools: Some(strings(tools)),
+                ..info(TransportType::Stdio)
+            },
+            ..image()
+        })
+    };
+    let config = |request: RunRequest, entry: Entry| {
+        let request = planned(request, entry).unwrap().into_request().unwrap();
+        let mut result = None;
+        sources(|sources| result = Some(build(&request, sources)));
+        result.unwrap()
+    };
+    let filter = |tools: &[&str]| RunRequest {
+        tools: strings(tools),
+        ..RunRequest::new("tool")
+    };
+    assert!(config(filter(&["get"]), entry(&["get", "put"])).is_ok());
+    assert!(config(filter(&["anything"]), entry(&[])).is_ok());
+    let error = config(filter(&["get", "drop"]), entry(&["get", "put"])).unwrap_err();
+    assert!(error.to_string().contains("\"drop\""), "{error}");
+    let renamed = |tool: &str, name: &str, seen: &str| RunRequest {
+        tools_override: [(
+            tool.to_owned(),
+            thv_core::ToolOverride {
+                name: name.into(),
+                description: "changed".into(),
+                ..thv_core::ToolOverride::default()
+            },
+        )]
+        .into(),
+        ..filter(&[seen])
+    };
+    assert!(config(renamed("get", "fetch", "fetch"), entry(&["get"])).is_ok());
+    assert!(config(renamed("get", "", "get"), entry(&["get"])).is_ok());
+    assert!(config(renamed("get", "fetch", "get"), entry(&["get"])).is_err());
+    assert!(config(renamed("drop", "get", "get"), entry(&["get"])).is_err());
+}
+
+#[test]
+fn a_server_without_sessions_is_run_as_one() {
+    let stateless = |transport| {
+        Entry::Image(ImageEntry {
+            info: EntryInfo {
+                stateless: true,
+                ..info(transport)
+            },
+            ..image()
+        })
+    };
+    assert!(
+        built(RunRequest::new("tool"), stateless(TransportType::StreamableHttp))
+            .config
+            .stateless
+    );
+    assert!(
+        !built(RunRequest::new("tool"), stateless(TransportType::Stdio))
+            .config
+            .stateless
+    );
+}

@@ -3,20 +3,6 @@
 use thv_image::{ExpectedAttestation, ExpectedIdentity};
 use thv_registry::Provenance;
 
-use crate::{ImageTerms, RunRequest};
-
-/// The terms for a request: who should have signed is who the registry entry says, where the caller says nobody.
-pub(crate) fn declared(request: &RunRequest, terms: &ImageTerms) -> ImageTerms {
-    let mut terms = terms.clone();
-    if terms.expected.is_none() {
-        let origin = request.origin.as_ref();
-        terms.expected = origin
-            .and_then(crate::EntryOrigin::provenance)
-            .map(expected_identity);
-    }
-    terms
-}
-
 /// Who should have signed an image, by its registry entry.
 pub fn expected_identity(provenance: &Provenance) -> ExpectedIdentity {
     let mut expected = ExpectedIdentity::default();

@@ -159,7 +159,16 @@ pub(crate) async fn to_deploy(
     reference: &str,
 ) -> Result<String> {
     let id = match resolved {
-        ResolvedImage::Manifest(digest) => return Ok(format!("{}@{digest}", repository(reference))),
+        ResolvedImage::Manifest(digest) => {
+            let by_digest = format!("{}@{digest}", repository(reference));
+            // Somebody cleaned up: the digest says what is to be pulled again.
+            if let Some(images) = images
+                && images.resolve_local(&by_digest).await?.is_none()
+            {
+                pull(&*images, &by_digest).await?;
+            }
+            return Ok(by_digest);
+        }
         ResolvedImage::Local(id) => id,
     };
     let named = match images {

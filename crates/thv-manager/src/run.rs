@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 
 use thv_core::{RunConfig, SecretReference, WorkloadName, WorkloadStatus};
+use thv_image::Policy;
 use thv_runtime::{Runtime, RuntimeKind};
 use thv_state::{DocumentKind, StateStoreExt};
 use thv_status::{
@@ -104,7 +105,13 @@ impl Manager {
         let built = request::build_from(&self.parts, request).await?;
         let replaces = Replaces::anything(replace);
         #[cfg(feature = "registry")]
-        let terms = &crate::identity::declared(request, terms);
+        let terms = &ImageTerms {
+            expected: terms
+                .expected
+                .clone()
+                .or_else(|| request.entry.as_ref()?.expected_identity()),
+            ..terms.clone()
+        };
         self.prepare_config(built.config, Some(built.runtime), built.notices, replaces, terms)
             .await
     }
@@ -139,10 +146,10 @@ impl Manager {
                 notices.extend(obtained.warning);
                 Some(obtained.image)
             }
-            None if terms.admitted.is_some() => {
+            None if terms.admitted.is_some() || terms.policy == Policy::Enabled => {
                 return Err(Error::Unsupported {
-                    what: "image digest".into(),
-                    detail: format!("{} does not run on an engine that has images", config.image),
+                    what: "image verification".into(),
+                    detail: "there is no image".into(),
                 });
             }
             None => None,

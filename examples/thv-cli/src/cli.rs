@@ -348,7 +348,6 @@ mod tests {
         for (flag, name) in [
             ("--audit-config=a.json", "--audit-config"),
             ("--enable-audit", "--enable-audit"),
-            ("--image-verification=enabled", "--image-verification"),
             ("--otel-tracing-enabled=false", "--otel-tracing-enabled"),
             ("--remote-auth-callback-port=9", "--remote-auth-callback-port"),
             ("--k8s-pod-patch={}", "--k8s-pod-patch"),
@@ -366,6 +365,7 @@ mod tests {
             "--audit-config=",
             "--enable-audit=false",
             "--image-verification=warn",
+            "--image-verification=enabled",
             "--otel-sampling-rate=0.1",
             "--otel-tracing-enabled",
             "--remote-auth-timeout=30s",

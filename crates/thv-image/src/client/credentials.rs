@@ -50,7 +50,8 @@ struct DockerConfig {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Auth {
-    auth: String,
+    #[serde(rename = "auth")]
+    encoded: String,
     username: String,
     password: String,
     identitytoken: String,
@@ -158,7 +159,7 @@ fn stored(auth: &Auth) -> Option<Credentials> {
             password: auth.password.clone(),
         });
     }
-    let decoded = SignatureBytes::from_base64(&auth.auth).ok()?.into_bytes();
+    let decoded = SignatureBytes::from_base64(&auth.encoded).ok()?.into_bytes();
     let text = String::from_utf8(decoded).ok()?;
     let (user, password) = text.split_once(':')?;
     (!user.is_empty()).then(|| Credentials::Password {

@@ -68,33 +68,29 @@ pub(crate) async fn authorize(
     });
     let scope = format!("repository:{repository}:pull");
     let service = service.unwrap_or_default();
-    let request = match &known {
-        Some(Credentials::Identity(token)) => {
-            let form: String = form_urlencoded::Serializer::new(String::new())
-                .append_pair("grant_type", "refresh_token")
-                .append_pair("service", &service)
-                .append_pair("scope", &scope)
-                .append_pair("client_id", CLIENT_ID)
-                .append_pair("refresh_token", token)
-                .finish();
-            transport
-                .client_for(&realm)?
-                .post(realm)
-                .header("content-type", "application/x-www-form-urlencoded")
-                .body(form)
-        }
-        _ => {
-            let mut url = realm;
-            url.query_pairs_mut()
-                .append_pair("service", &service)
-                .append_pair("scope", &scope);
-            let request = transport.client_for(&url)?.get(url);
-            match &known {
-                Some(Credentials::Password { user, password }) => {
-                    request.header("authorization", basic(user, password))
-                }
-                _ => request,
-            }
+    let request = if let Some(Credentials::Identity(token)) = &known {
+        let form: String = form_urlencoded::Serializer::new(String::new())
+            .append_pair("grant_type", "refresh_token")
+            .append_pair("service", &service)
+            .append_pair("scope", &scope)
+            .append_pair("client_id", CLIENT_ID)
+            .append_pair("refresh_token", token)
+            .finish();
+        transport
+            .client_for(&realm)?
+            .post(realm)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(form)
+    } else {
+        let mut url = realm;
+        url.query_pairs_mut()
+            .append_pair("service", &service)
+            .append_pair("scope", &scope);
+        let request = transport.client_for(&url)?.get(url);
+        if let Some(Credentials::Password { user, password }) = &known {
+            request.header("authorization", basic(user, password))
+        } else {
+            request
         }
     };
     let response = transport.send(request).await?;

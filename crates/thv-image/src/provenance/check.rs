@@ -141,7 +141,59 @@ pub(crate) fn attestation_differs(bundle: &Bundle, expected: Option<&ExpectedAtt
 
 #[cfg(test)]
 mod tests {
+    use sigstore_verify::types::Sha512Hash;
+
     use super::*;
+    use crate::TrustRoots;
+
+    /// See the README beside it.
+    const PUBLISHED: &str = include_str!("../../tests/data/npm-sigstore-2.0.0.bundle.json");
+    /// What the npm registry says that the package is.
+    const INTEGRITY: &str =
+        "RtTi90xIdzFmQAAKb9+Ki1nx4IR2Z5c+mFn3dN0xuPHgk3gTt3f7ZqKsZ9UFQP40ZAlm7un8LMyjhwgrTIXNPA==";
+
+    async fn published(bundle: &str, integrity: &str) -> Result<Signer, String> {
+        let trust = TrustRoots::embedded().get("").await.expect("the public root");
+        let bundle = Bundle::from_json(bundle).map_err(|error| error.to_string())?;
+        let digest = Sha512Hash::from_base64(integrity).expect("a digest");
+        check(&trust, &bundle, || Artifact::from(digest))
+    }
+
+    #[tokio::test]
+    async fn a_published_bundle_holds_under_the_embedded_root() {
+        let signer = published(PUBLISHED, INTEGRITY).await.expect("it holds");
+        assert_eq!(signer.issuer, GITHUB_ISSUER);
+        assert_eq!(signer.repository, "https://github.com/sigstore/sigstore-js");
+        assert_eq!(signer.identity, "/.github/workflows/release.yml");
+        assert_eq!(signer.repository_ref, "refs/heads/main");
+        assert_eq!(signer.runner_environment, "github-hosted");
+    }
+
+    #[tokio::test]
+    async fn a_published_bundle_holds_for_nothing_else_and_not_when_it_is_changed() {
+        let other = INTEGRITY.replacen("Rt", "Ru", 1);
+        published(PUBLISHED, &other).await.expect_err("another package");
+        let value: Value = serde_json::from_str(PUBLISHED).expect("JSON");
+        let changes: [(&str, Value); 4] = [
+            (
+                "/verificationMaterial/tlogEntries/0/integratedTime",
+                "1692000000".into(),
+            ),
+            ("/verificationMaterial/tlogEntries/0/logIndex", "1".into()),
+            ("/verificationMaterial/tlogEntries", Value::Array(Vec::new())),
+            (
+                "/verificationMaterial/x509CertificateChain/certificates",
+                Value::Array(Vec::new()),
+            ),
+        ];
+        for (pointer, change) in changes {
+            let mut forged = value.clone();
+            *forged.pointer_mut(pointer).expect(pointer) = change;
+            published(&forged.to_string(), INTEGRITY)
+                .await
+                .expect_err(pointer);
+        }
+    }
 
     #[test]
     fn a_workflow_is_named_within_its_own_repository_only() {

@@ -48,7 +48,7 @@ impl Findings {
         match outcome {
             Ok(signer) => self.right = Some(signer),
             Err(reason) if self.wrong.len() < TOLD && !self.wrong.contains(&reason) => {
-                self.wrong.push(reason)
+                self.wrong.push(reason);
             }
             Err(_) => {}
         }
@@ -60,13 +60,13 @@ impl Findings {
             Fault::NotFound => self.add(Err("a signature is listed and not there".into())),
             Fault::Bad(detail) => self.add(Err(detail)),
             Fault::Unauthorized(detail) => {
-                self.unreachable(format!("its signatures may not be read: {detail}"))
+                self.unreachable(format!("its signatures may not be read: {detail}"));
             }
             Fault::Unavailable(detail) | Fault::Unusable(detail) => {
                 self.unreachable(format!("its signatures cannot be asked for: {detail}"));
             }
             Fault::TimedOut(limit) => {
-                self.unreachable(format!("its signatures did not come within {limit:?}"))
+                self.unreachable(format!("its signatures did not come within {limit:?}"));
             }
             Fault::WrongPlatform { .. } => {}
         }

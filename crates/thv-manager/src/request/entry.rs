@@ -8,6 +8,7 @@ use thv_core::{
     EnvVarSpec, HeaderSpec, PermissionProfile, RemoteAuthConfig, RunConfig, SecretReference, TransportType,
     registry_base_name,
 };
+use thv_image::ExpectedIdentity;
 use thv_registry::{Entry, ImageEntry, Provenance, RemoteEntry, Source};
 
 use super::build::absolute;
@@ -31,6 +32,11 @@ impl EntryOrigin {
     /// Who built the image, as the registry says it.
     pub fn provenance(&self) -> Option<&Provenance> {
         self.entry.as_image()?.provenance.as_ref()
+    }
+
+    /// The same as images are verified by it.
+    pub(crate) fn expected_identity(&self) -> Option<ExpectedIdentity> {
+        self.provenance().map(crate::expected_identity)
     }
 
     /// What the server may do, where the entry says it.

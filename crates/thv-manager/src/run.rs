@@ -109,7 +109,7 @@ impl Manager {
             expected: terms
                 .expected
                 .clone()
-                .or_else(|| request.entry.as_ref()?.expected_identity()),
+                .or_else(|| request.origin.as_ref()?.expected_identity()),
             ..terms.clone()
         };
         self.prepare_config(built.config, Some(built.runtime), built.notices, replaces, terms)

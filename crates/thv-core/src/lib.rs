@@ -58,11 +58,11 @@ pub use publish::{InvalidPublish, PublishSpec};
 pub use record::{ExtraKeys, FieldError, WithoutCredentials};
 pub use run_config::{
     AuditConfig, AwsStsConfig, DEFAULT_CALLBACK_PORT, EnvVarSpec, HeaderForwardConfig, HeaderSpec,
-    IgnoreConfig, IsolationIntent, MAX_DOCUMENT_SIZE, MiddlewareConfig, Normalization, OidcConfig,
-    PlainTextSecret, ProxySection, RateLimitBucket, RateLimitConfig, RemoteAuthConfig, RoleMapping,
-    RunConfig, RunConfigError, RuntimeConfig, SCHEMA_VERSION, ScalingConfig, SessionRedis, TelemetryConfig,
-    ThvSection, TokenExchangeConfig, ToolOverride, ToolRateLimit, UpstreamSwapConfig, WebhookConfig,
-    WebhookTimeout, WebhookTls,
+    IgnoreConfig, IsolationIntent, LimitsSection, MAX_DOCUMENT_SIZE, MiddlewareConfig, Normalization,
+    OidcConfig, PlainTextSecret, ProxySection, RateLimitBucket, RateLimitConfig, RemoteAuthConfig,
+    RoleMapping, RunConfig, RunConfigError, RuntimeConfig, SCHEMA_VERSION, ScalingConfig, SessionRedis,
+    TelemetryConfig, ThvSection, TokenExchangeConfig, ToolOverride, ToolRateLimit, UpstreamSwapConfig,
+    WebhookConfig, WebhookTimeout, WebhookTls,
 };
 pub use secret_reference::{InvalidSecretReference, SecretReference};
 pub use status::{ParseStatusError, WorkloadStatus};

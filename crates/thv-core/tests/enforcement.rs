@@ -106,10 +106,6 @@ fn what_protects_and_is_not_there_is_refused() {
         (r#"{"authz_config": {}}"#, "authz_config"),
         (r#"{"transport": "stdio", "stateless": true}"#, "stateless"),
         (r#"{"transport": "sse", "stateless": true}"#, "stateless"),
-        (
-            r#"{"ignore_config": {"PrintOverlays": true}}"#,
-            "ignore_config.PrintOverlays",
-        ),
         (r#"{"endpoint_prefix": "x"}"#, "endpoint_prefix"),
         (r#"{"tools_override": {"a": {}}}"#, "tools_override"),
         (
@@ -120,6 +116,10 @@ fn what_protects_and_is_not_there_is_refused() {
         (r#"{"session_ttl": "soon"}"#, "session_ttl"),
         (r#"{"session_ttl": "-1s"}"#, "session_ttl"),
         (r#"{"thv": {"memory": "64MiB"}}"#, "thv.memory"),
+        (r#"{"thv": {"limits": {"disk": 1}}}"#, "thv.limits.disk"),
+        (r#"{"thv": {"limits": {"memory": -1}}}"#, "thv.limits.memory"),
+        (r#"{"thv": {"limits": {"cpus": "many"}}}"#, "thv.limits.cpus"),
+        (r#"{"thv": {"limits": {"pids": -1}}}"#, "thv.limits.pids"),
         (
             r#"{"thv": {"proxy": {"max_body_bytes": 1, "speed": 9}}}"#,
             "thv.proxy.speed",

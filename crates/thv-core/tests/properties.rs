@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use thv_core::gojson::{self, GoDuration, GoTime, Json};
 use thv_core::{
-    ExtraKeys, InboundPermissions, IsolationIntent, MiddlewareConfig, Mount, NetworkPermissions,
-    OutboundPermissions, PermissionProfile, ProxyMode, ProxySection, PublishSpec, RemoteAuthConfig,
-    RunConfig, SecretReference, TelemetryConfig, ThvSection, ToolOverride, TransportType, WorkloadName,
-    derive_name,
+    ExtraKeys, InboundPermissions, IsolationIntent, LimitsSection, MiddlewareConfig, Mount,
+    NetworkPermissions, OutboundPermissions, PermissionProfile, ProxyMode, ProxySection, PublishSpec,
+    RemoteAuthConfig, RunConfig, SecretReference, TelemetryConfig, ThvSection, ToolOverride, TransportType,
+    WorkloadName, derive_name,
 };
 
 fn text() -> impl Strategy<Value = String> {
@@ -160,6 +160,8 @@ prop_compose! {
             thv: ThvSection {
                 isolation: required.then_some(IsolationIntent::Required),
                 proxy: ProxySection { max_body_bytes: limits.0, max_line_bytes: limits.1, ..ProxySection::default() },
+                limits: LimitsSection { memory: limits.0, pids: limits.1, ..LimitsSection::default() },
+                read_only: required,
                 extra: thv_extra,
             },
             extra,

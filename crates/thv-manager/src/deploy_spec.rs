@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
-use thv_core::{Mount, MountSource, PublishSpec, RunConfig, TransportType, WorkloadName};
-use thv_runtime::{Capabilities, DeploySpec, Expect, MountBind, NetworkMode, PortBinding, Runtime};
+use thv_core::{LimitsSection, Mount, MountSource, PublishSpec, RunConfig, TransportType, WorkloadName};
+use thv_runtime::{
+    Capabilities, DeploySpec, Expect, HiddenPath, Limits, MountBind, NamedVolume, NetworkMode, PortBinding,
+    Runtime,
+};
 
 use crate::{Error, Result};
 
@@ -19,6 +22,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) image: Option<&'a str>,
     /// Environment variables that carry secrets, resolved.
     pub(crate) secrets: BTreeMap<String, String>,
+    /// What ignore files hide of the mounts.
+    pub(crate) hidden: Vec<HiddenPath>,
     /// The installation that owns the instance.
     pub(crate) owner: &'a str,
     /// What must be there under the name.
@@ -26,12 +31,18 @@ pub(crate) struct Surroundings<'a> {
 }
 
 /// Whether `runtime` can do what `config` asks for, found out before anything is saved.
-pub(crate) fn check(name: &WorkloadName, config: &RunConfig, runtime: &dyn Runtime) -> Result<()> {
+pub(crate) fn check(
+    name: &WorkloadName,
+    config: &RunConfig,
+    hidden: &[HiddenPath],
+    runtime: &dyn Runtime,
+) -> Result<()> {
     let capabilities = runtime.capabilities();
     let around = Surroundings {
         capabilities: &capabilities,
         image: None,
         secrets: BTreeMap::new(),
+        hidden: hidden.to_vec(),
         owner: "",
         expect: Expect::Absent,
     };
@@ -102,24 +113,42 @@ pub(crate) fn deploy_spec(
             "none" => NetworkMode::None,
             other => NetworkMode::Named(other.to_owned()),
         };
-        spec.mounts = mounts(&profile.read, &profile.write)?;
+        (spec.mounts, spec.volumes) = mounts(&profile.read, &profile.write)?;
     }
+    spec.hidden = around.hidden;
+    spec.limits = limits(&config.thv.limits);
+    spec.read_only = config.thv.read_only;
     spec.isolate_network = config.requires_isolation();
     spec.expect = around.expect;
     Ok(spec)
 }
 
 /// Read-only binds, then writable ones; a writable one on the same target wins.
-fn mounts(read: &[String], write: &[String]) -> Result<Vec<MountBind>> {
+fn mounts(read: &[String], write: &[String]) -> Result<(Vec<MountBind>, Vec<NamedVolume>)> {
     let mut binds: Vec<MountBind> = Vec::new();
+    let mut volumes: Vec<NamedVolume> = Vec::new();
     for (texts, read_only) in [(read, true), (write, false)] {
         for text in texts {
             let mount = Mount::parse(text).map_err(|e| invalid("permission_profile", e.to_string()))?;
-            let MountSource::Path(source) = mount.source else {
-                return Err(Error::Unsupported {
-                    what: format!("mount \"{text}\""),
-                    detail: "only host paths can be mounted yet".into(),
-                });
+            let source = match mount.source {
+                MountSource::Path(source) => source,
+                MountSource::Resource { scheme, resource } if scheme == "volume" => {
+                    match volumes.iter_mut().find(|volume| volume.target == mount.target) {
+                        Some(volume) => volume.read_only &= read_only,
+                        None => volumes.push(NamedVolume {
+                            name: resource,
+                            target: mount.target,
+                            read_only,
+                        }),
+                    }
+                    continue;
+                }
+                _ => {
+                    return Err(Error::Unsupported {
+                        what: format!("mount \"{text}\""),
+                        detail: "only host paths and volume://name can be mounted".into(),
+                    });
+                }
             };
             let source = PathBuf::from(source);
             if !source.is_absolute() {
@@ -138,7 +167,15 @@ fn mounts(read: &[String], write: &[String]) -> Result<Vec<MountBind>> {
             }
         }
     }
-    Ok(binds)
+    Ok((binds, volumes))
+}
+
+fn limits(wanted: &LimitsSection) -> Limits {
+    Limits {
+        memory: u64::try_from(wanted.memory).ok().filter(|bytes| *bytes > 0),
+        cpus: wanted.cpus(),
+        pids: u32::try_from(wanted.pids).ok().filter(|count| *count > 0),
+    }
 }
 
 fn invalid(what: &str, detail: impl Into<String>) -> Error {
@@ -157,6 +194,7 @@ mod tests {
             capabilities,
             image: Some("sha256:abc"),
             secrets: BTreeMap::from([("TOKEN".to_owned(), "s3cret".to_owned())]),
+            hidden: Vec::new(),
             owner: "me",
             expect: Expect::Absent,
         };
@@ -183,13 +221,34 @@ mod tests {
 
     #[test]
     fn a_writable_mount_on_the_same_target_wins() {
-        let binds = mounts(&["/a:/x".into(), "/b".into()], &["/a:/x".into()]).unwrap();
+        let read = ["/a:/x".into(), "/b".into(), "volume://cache:/c".into()];
+        let (binds, volumes) = mounts(&read, &["/a:/x".into(), "volume://cache:/c".into()]).unwrap();
         let shown: Vec<_> = binds.iter().map(|b| (b.target.as_str(), b.read_only)).collect();
         assert_eq!(shown, [("/x", false), ("/b", true)]);
+        let shown: Vec<_> = volumes
+            .iter()
+            .map(|v| (v.name.as_str(), v.target.as_str(), v.read_only))
+            .collect();
+        assert_eq!(shown, [("cache", "/c", false)]);
     }
 
     #[test]
     fn a_relative_source_is_refused() {
         assert_eq!(mounts(&["a:/x".into()], &[]).unwrap_err().code(), "invalid");
+    }
+
+    #[test]
+    fn limits_are_those_of_the_configuration() {
+        let text = br#"{"image": "a", "transport": "stdio", "thv": {"limits": {"memory": 67108864, "cpus": "0.5", "pids": 20}, "read_only": true}}"#;
+        let config = RunConfig::from_json(text).unwrap();
+        let spec = built(&config, &Capabilities::default()).unwrap();
+        let limits = spec.limits;
+        assert_eq!(
+            (limits.memory, limits.cpus, limits.pids),
+            (Some(64 << 20), Some(0.5), Some(20))
+        );
+        assert!(spec.read_only);
+        let spec = built(&RunConfig::default(), &Capabilities::default()).unwrap();
+        assert_eq!((spec.limits, spec.read_only), (Limits::default(), false));
     }
 }

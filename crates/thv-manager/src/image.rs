@@ -41,7 +41,7 @@ pub(crate) async fn obtain(
     };
     let expected = terms
         .expected
-        .as_ref()
+        .as_deref()
         .filter(|_| terms.policy != Policy::Disabled);
     let must_ask = expected.is_some() || terms.policy == Policy::Enabled;
     let local = images.resolve_local(reference).await?;

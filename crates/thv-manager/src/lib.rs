@@ -68,6 +68,7 @@ mod parts;
 mod ports;
 mod proxy;
 mod toolhive;
+mod wait_runtime;
 
 pub use batch::{Batch, BatchFuture, BatchResult};
 pub use error::{Error, Result};
@@ -86,7 +87,7 @@ pub use options::{
 };
 pub use ports::{MemoryPorts, Ports, SystemPorts};
 pub use reconcile::{ReconcileAction, Reconciled};
+pub use request::{Entry, Files, MemoryFiles, RunRequest, SystemFiles};
 #[cfg(feature = "registry")]
 pub use request::{EntryOrigin, EntryPlan, MissingValue};
-pub use request::{Files, MemoryFiles, RunRequest, SystemFiles};
 pub use update::PreparedUpdate;

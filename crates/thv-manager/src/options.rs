@@ -42,9 +42,9 @@ pub struct ImageTerms {
     /// What an image without a verified signature means.
     pub policy: Policy,
     /// Who should have signed it, where somebody declared that.
-    pub expected: Option<ExpectedIdentity>,
+    pub expected: Option<Box<ExpectedIdentity>>,
     /// What was admitted before: exactly that is pulled and deployed, and no registry is asked again.
-    pub admitted: Option<Admitted>,
+    pub admitted: Option<Box<Admitted>>,
 }
 
 /// What becomes of an update whose new configuration does not become ready.

@@ -109,7 +109,7 @@ impl Manager {
             expected: terms
                 .expected
                 .clone()
-                .or_else(|| request.origin.as_ref()?.expected_identity()),
+                .or_else(|| request.origin.as_ref()?.expected_identity().map(Box::new)),
             ..terms.clone()
         };
         self.prepare_config(built.config, Some(built.runtime), built.notices, replaces, terms)
@@ -129,12 +129,23 @@ impl Manager {
         let name = config.workload_name()?;
         config = request::complete(parts, config).await?;
         check_honoured(&config)?;
-        request::check_ignore_files(parts, &config).await?;
+        let hidden = request::hidden_paths(parts, &config).await?;
+        if config
+            .ignore_config
+            .as_ref()
+            .is_some_and(|ignore| ignore.print_overlays)
+        {
+            notices.extend(
+                hidden
+                    .iter()
+                    .map(|path| format!("hidden from the server: {}", path.target)),
+            );
+        }
         let runtime = self.choose(&config, choice)?;
         if let Some(runtime) = &runtime {
             runtime.check_name(&name)?;
             notices.extend(isolation(&name, &config, &**runtime)?);
-            deploy_spec::check(&name, &config, &**runtime)?;
+            deploy_spec::check(&name, &config, &hidden, &**runtime)?;
         }
         self.check_group(&config.group).await?;
         self.check_secrets(&name, &config).await?;

@@ -193,7 +193,7 @@ impl Manager {
     async fn startable(&self, name: &WorkloadName) -> Result<RunConfig> {
         let config = self.parts.config(name).await?;
         check_honoured(&config)?;
-        request::check_ignore_files(&self.parts, &config).await?;
+        request::hidden_paths(&self.parts, &config).await?;
         Ok(config)
     }
 

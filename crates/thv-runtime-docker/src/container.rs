@@ -4,17 +4,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use thv_core::TransportType;
-use thv_runtime::{DeploySpec, Endpoint, Error, NetworkMode, PortBinding, Result};
+use thv_runtime::{DeploySpec, Endpoint, Error, HiddenPath, NetworkMode, PortBinding, Result};
 
 use crate::EngineInfo;
 use crate::quirks;
-use crate::wire::{Binding, Config, Container, Create, HostConfig, Info, LogConfig, Mount, RestartPolicy};
+use crate::wire::{
+    Binding, Config, Container, Create, HostConfig, Info, LogConfig, Mount, RestartPolicy, TmpfsOptions,
+};
 
 /// The network that all workloads share unless they are isolated.
 pub(crate) const SHARED_NETWORK: &str = "toolhive-external";
 
 /// A program of the image cannot get more rights than it starts with.
 const NO_NEW_PRIVILEGES: &str = "no-new-privileges";
+
+/// Where programs put temporary files, and how much fits there when nothing else can be written.
+const TEMPORARY: &str = "/tmp";
+const TEMPORARY_SIZE: i64 = 64 << 20;
+/// What covers a folder holds nothing.
+const COVER_SIZE: i64 = 4096;
 
 /// What is wrong with the request before any engine is asked.
 pub(crate) fn check(spec: &DeploySpec) -> Result<()> {
@@ -54,6 +62,27 @@ pub(crate) fn check(spec: &DeploySpec) -> Result<()> {
     if let Some(what) = with_zero_byte(spec) {
         return invalid(what, "it has a zero byte".to_owned());
     }
+    for (what, target) in spec
+        .volumes
+        .iter()
+        .map(|volume| ("volume", &volume.target))
+        .chain(spec.hidden.iter().map(|hidden| ("hidden path", &hidden.target)))
+    {
+        if !target.starts_with('/') {
+            return invalid(what, format!("{target} must be absolute"));
+        }
+    }
+    for volume in &spec.volumes {
+        if !is_volume_name(&volume.name) {
+            return invalid(
+                "volume",
+                format!(
+                    "the name {:?}; use letters, digits, '_', '.' and '-'",
+                    volume.name
+                ),
+            );
+        }
+    }
     for mount in &spec.mounts {
         if !mount.source.is_absolute() || !mount.target.starts_with('/') {
             return invalid(
@@ -84,6 +113,15 @@ pub(crate) fn check(spec: &DeploySpec) -> Result<()> {
     Ok(())
 }
 
+/// Docker's rule; anything else could be a path of the host.
+fn is_volume_name(name: &str) -> bool {
+    name.len() > 1
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
+}
+
 /// The part of a request that has a zero byte, which no program can be given.
 fn with_zero_byte(spec: &DeploySpec) -> Option<&'static str> {
     let in_mount = |mount: &thv_runtime::MountBind| {
@@ -99,6 +137,10 @@ fn with_zero_byte(spec: &DeploySpec) -> Option<&'static str> {
         Some("label")
     } else if spec.mounts.iter().any(in_mount) {
         Some("mount")
+    } else if spec.volumes.iter().any(|volume| volume.target.contains('\0'))
+        || spec.hidden.iter().any(|hidden| hidden.target.contains('\0'))
+    {
+        Some("mount target")
     } else {
         None
     }
@@ -154,7 +196,8 @@ pub(crate) fn desired(spec: &DeploySpec, network: &str, info: &Info) -> Create {
             restart_policy: RestartPolicy {
                 name: "no".to_owned(),
             },
-            mounts: spec.mounts.iter().map(wire_mount).collect(),
+            readonly_rootfs: spec.read_only,
+            mounts: mounts(spec),
             port_bindings,
             memory: spec.limits.memory.map_or(0, clamped),
             // Without swap: a limit that swaps is none. An engine that cannot count swap is told so, or it warns.
@@ -211,12 +254,58 @@ fn wire_binding(binding: &PortBinding) -> Binding {
     }
 }
 
+/// Binds, volumes, what covers parts of them, and a place for temporary files where there would be none.
+fn mounts(spec: &DeploySpec) -> Vec<Mount> {
+    let binds = spec.mounts.iter().map(wire_mount);
+    let volumes = spec.volumes.iter().map(|volume| Mount {
+        kind: "volume".to_owned(),
+        source: volume.name.clone(),
+        target: volume.target.clone(),
+        read_only: volume.read_only,
+        tmpfs_options: None,
+    });
+    let mut mounts: Vec<_> = binds
+        .chain(volumes)
+        .chain(spec.hidden.iter().map(cover))
+        .collect();
+    if spec.read_only && !mounts.iter().any(|mount| mount.target == TEMPORARY) {
+        mounts.push(tmpfs(TEMPORARY, false, TEMPORARY_SIZE, 0o1777));
+    }
+    mounts
+}
+
 fn wire_mount(mount: &thv_runtime::MountBind) -> Mount {
     Mount {
         kind: "bind".to_owned(),
         source: mount.source.to_string_lossy().into_owned(),
         target: mount.target.clone(),
         read_only: mount.read_only,
+        tmpfs_options: None,
+    }
+}
+
+/// An empty folder over a folder. Over a file the engine's own `/dev/null`: it is on every engine's machine, has no
+/// content, and nothing has to be kept for it.
+fn cover(hidden: &HiddenPath) -> Mount {
+    if hidden.is_folder {
+        return tmpfs(&hidden.target, true, COVER_SIZE, 0o555);
+    }
+    Mount {
+        kind: "bind".to_owned(),
+        source: "/dev/null".to_owned(),
+        target: hidden.target.clone(),
+        read_only: true,
+        tmpfs_options: None,
+    }
+}
+
+fn tmpfs(target: &str, read_only: bool, size_bytes: i64, mode: u32) -> Mount {
+    Mount {
+        kind: "tmpfs".to_owned(),
+        source: String::new(),
+        target: target.to_owned(),
+        read_only,
+        tmpfs_options: Some(TmpfsOptions { size_bytes, mode }),
     }
 }
 
@@ -291,6 +380,7 @@ pub(crate) fn is_identical(
         && have_host.init == want_host.init
         && same_log(&have_host.log_config, &want_host.log_config)
         && have_host.privileged == want_host.privileged
+        && have_host.readonly_rootfs == want_host.readonly_rootfs
         && restart_name(&have_host.restart_policy) == restart_name(&want_host.restart_policy)
         && same_set(&have_host.mounts, &want_host.mounts, Mount::clone)
         && have.exposed_ports == want.exposed_ports

@@ -63,6 +63,7 @@ pub(crate) fn as_docker_tells(engine: &EngineInfo, found: &Container, wanted: &C
             source: mount.source.clone(),
             target: mount.destination.clone(),
             read_only: !mount.writable,
+            tmpfs_options: None,
         });
         host.mounts = mounts.collect();
     }

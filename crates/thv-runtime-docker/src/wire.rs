@@ -176,6 +176,8 @@ pub(crate) struct HostConfig {
     pub(crate) security_opt: Vec<String>,
     pub(crate) privileged: bool,
     #[serde(deserialize_with = "nullable")]
+    pub(crate) readonly_rootfs: bool,
+    #[serde(deserialize_with = "nullable")]
     pub(crate) restart_policy: RestartPolicy,
     #[serde(deserialize_with = "nullable")]
     pub(crate) mounts: Vec<Mount>,
@@ -226,6 +228,16 @@ pub(crate) struct Mount {
     pub(crate) source: String,
     pub(crate) target: String,
     pub(crate) read_only: bool,
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
+    pub(crate) tmpfs_options: Option<TmpfsOptions>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct TmpfsOptions {
+    /// Bytes.
+    pub(crate) size_bytes: i64,
+    pub(crate) mode: u32,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

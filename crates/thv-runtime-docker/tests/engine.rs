@@ -10,8 +10,8 @@ use support::raw::{Front, api, start_container};
 use support::{TestEngine, soon, unique_name, until};
 use thv_core::TransportType;
 use thv_runtime::{
-    DeployOutcome, Endpoint, Error, EventFilter, EventKind, Expect, InstanceRef, InstanceState, LogOptions,
-    MountBind, NetworkMode, PortBinding, Runtime, StopOptions,
+    DeployOutcome, Endpoint, Error, EventFilter, EventKind, Expect, HiddenPath, InstanceRef, InstanceState,
+    LogOptions, MountBind, NamedVolume, NetworkMode, PortBinding, Runtime, StopOptions,
 };
 use thv_runtime_docker::{DockerConfig, DockerRuntime, Flavour};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -272,6 +272,85 @@ async fn a_container_is_hardened_where_that_costs_nothing() {
         assert_eq!(seen["HostConfig"]["LogConfig"]["Config"]["max-size"], "10m");
     }
     engine.remove(&spec.name).await;
+}
+
+#[tokio::test]
+async fn a_server_sees_and_writes_what_it_is_given_and_nothing_else() {
+    let Some(engine) = TestEngine::get().await else {
+        return;
+    };
+    if engine.runtime.engine_info().await.unwrap().flavour == Flavour::Podman {
+        eprintln!("skipped: Podman keeps a tmpfs of its own at /tmp, /run and elsewhere");
+        return;
+    }
+    let folder = tempfile::tempdir_in("/tmp").unwrap();
+    std::fs::create_dir(folder.path().join("keys")).unwrap();
+    for (path, text) in [("open", "seen"), (".env", "hidden"), ("keys/one", "hidden")] {
+        std::fs::write(folder.path().join(path), text).unwrap();
+    }
+    let volume = format!("{}-volume", unique_name());
+    let mut spec = engine.spec(&["look", "/", "/tmp", "/v", "/d", "/d/open", "/d/.env", "/d/keys"]);
+    spec.read_only = true;
+    spec.mounts.push(MountBind {
+        source: folder.path().into(),
+        target: "/d".to_owned(),
+        read_only: false,
+    });
+    spec.volumes.push(NamedVolume {
+        name: volume.clone(),
+        target: "/v".to_owned(),
+        read_only: false,
+    });
+    for (target, is_folder) in [("/d/.env", false), ("/d/keys", true)] {
+        spec.hidden.push(HiddenPath {
+            target: target.to_owned(),
+            is_folder,
+        });
+    }
+    spec.expect = Expect::Instance(engine.runtime.deploy(&spec).await.unwrap().instance.id);
+    let which = InstanceRef::named(spec.name.clone());
+    let seen = until("what the server sees", async || {
+        let logs = engine.runtime.logs(&which, LogOptions::default()).await.unwrap();
+        let lines: Vec<_> = logs.map(|line| line.unwrap().line).collect().await;
+        let lines: Vec<_> = lines
+            .iter()
+            .map(|line| String::from_utf8_lossy(line).into_owned())
+            .collect();
+        lines
+            .iter()
+            .any(|line| line == "thv-contract ready")
+            .then_some(lines)
+    })
+    .await;
+    let root = seen.iter().find(|line| line.starts_with("/ ")).unwrap();
+    assert!(root.ends_with("read-only"), "{root}");
+    for line in [
+        "/tmp [] writable",
+        "/v [] writable",
+        "/d [.env,keys,open] writable",
+        "/d/open [seen] writable",
+        // What is written there goes nowhere.
+        "/d/.env [] writable",
+        "/d/keys [] read-only",
+    ] {
+        assert!(seen.iter().any(|seen| seen == line), "{line}: {seen:?}");
+    }
+    let untouched = std::fs::read_to_string(folder.path().join(".env")).unwrap();
+    assert_eq!(untouched, "hidden");
+    // The same again is the same container, and less hidden is another one.
+    let again = engine.runtime.deploy(&spec).await.unwrap().outcome;
+    assert_eq!(again, DeployOutcome::AlreadyRunning);
+    spec.hidden.pop();
+    let other = engine.runtime.deploy(&spec).await.unwrap().outcome;
+    assert_eq!(other, DeployOutcome::Replaced);
+    engine.remove(&spec.name).await;
+    let path = format!("/v1.41/volumes/{volume}");
+    assert_eq!(
+        api(engine.socket(), "GET", &path, &Value::Null).await.0,
+        200,
+        "it outlives its server"
+    );
+    assert_eq!(api(engine.socket(), "DELETE", &path, &Value::Null).await.0, 204);
 }
 
 #[tokio::test]

@@ -29,6 +29,12 @@ const HEADERS_AND_A_BYTE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n
 /// There is no engine behind the socket.
 const NOBODY: &str = "/nowhere/engine.sock";
 
+/// Has its answers from a socket of the test, which a busy machine may let wait.
+fn patient(socket: &Path) -> DockerRuntime {
+    DockerRuntime::new(DockerConfig::at(socket))
+}
+
+/// For answers that never come.
 fn impatient(socket: &Path) -> DockerRuntime {
     let mut config = DockerConfig::at(socket);
     config.connect_timeout = Duration::from_millis(200);
@@ -81,7 +87,7 @@ async fn an_event_stream_that_breaks_at_once_is_not_asked_for_in_a_loop() {
             "GET /version" => version(),
             _ => Do::Send(broken),
         });
-        let mut events = impatient(&socket).events(EventFilter::default()).await.unwrap();
+        let mut events = patient(&socket).events(EventFilter::default()).await.unwrap();
         let listening = async { while events.next().await.is_some() {} };
         assert!(timeout(Duration::from_millis(700), listening).await.is_err());
         assert!(
@@ -112,7 +118,7 @@ async fn a_zero_byte_is_refused_before_the_engine_is_asked() {
     for change in changes {
         let mut spec = DeploySpec::new(unique_name(), "fetch");
         change(&mut spec);
-        let error = impatient(&socket).deploy(&spec).await.unwrap_err();
+        let error = patient(&socket).deploy(&spec).await.unwrap_err();
         assert_eq!(error.code(), "invalid", "{error:?}");
         assert!(!error.to_string().contains("hunter2"), "{error}");
     }
@@ -132,7 +138,7 @@ async fn an_old_engine_is_asked_not_to_make_a_second_network_of_the_name() {
         _ => Do::Answer(404, json!({"message": "no"})),
     });
     let spec = DeploySpec::new(unique_name(), "fetch");
-    impatient(&socket).deploy(&spec).await.unwrap_err();
+    patient(&socket).deploy(&spec).await.unwrap_err();
     let made: Vec<_> = engine
         .requests()
         .into_iter()
@@ -163,7 +169,7 @@ async fn a_limit_that_the_engine_cannot_enforce_is_refused_before_anything_is_ma
     for ask in asked {
         let mut spec = DeploySpec::new(unique_name(), "fetch");
         ask(&mut spec);
-        let error = impatient(&socket).deploy(&spec).await.unwrap_err();
+        let error = patient(&socket).deploy(&spec).await.unwrap_err();
         assert_eq!(error.code(), "unsupported", "{error:?}");
     }
     let calls = engine.calls();
@@ -192,7 +198,7 @@ async fn a_limit_that_the_engine_discards_undoes_the_deployment() {
     });
     let mut spec = DeploySpec::new(unique_name(), "fetch");
     spec.limits.memory = Some(64 << 20);
-    let error = impatient(&socket).deploy(&spec).await.unwrap_err();
+    let error = patient(&socket).deploy(&spec).await.unwrap_err();
     assert_eq!(error.code(), "unsupported", "{error:?}");
     let calls = engine.calls();
     assert!(
@@ -450,7 +456,7 @@ async fn of_two_networks_of_the_name_one_is_removed() {
         _ => Do::Answer(404, json!({"message": "No such image: fetch"})),
     });
     let spec = DeploySpec::new(unique_name(), "fetch");
-    let error = impatient(&socket).deploy(&spec).await.unwrap_err();
+    let error = patient(&socket).deploy(&spec).await.unwrap_err();
     assert_eq!(error.code(), "image_not_found", "{error:?}");
     let calls = engine.calls();
     assert!(

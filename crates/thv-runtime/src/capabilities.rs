@@ -22,6 +22,12 @@ pub struct Capabilities {
     pub pids_limit: bool,
     /// Host folders can be mounted into the instance.
     pub mounts: bool,
+    /// Named volumes can be mounted.
+    pub volumes: bool,
+    /// Paths inside mounts can be hidden.
+    pub hidden_paths: bool,
+    /// The instance's own file system can be read-only.
+    pub read_only: bool,
     /// Networks can be chosen: none at all, or one by its name.
     pub networks: bool,
     /// Further ports can be published.
@@ -63,6 +69,15 @@ impl Capabilities {
             (
                 !spec.mounts.is_empty() && !self.mounts,
                 "mounting folders of the host",
+            ),
+            (!spec.volumes.is_empty() && !self.volumes, "named volumes"),
+            (
+                !spec.hidden.is_empty() && !self.hidden_paths,
+                "hiding paths of mounts (ignore files)",
+            ),
+            (
+                spec.read_only && !self.read_only,
+                "a read-only file system (--read-only)",
             ),
             (
                 !spec.publish.is_empty() && !self.publish,

@@ -33,6 +33,10 @@ pub struct DeploySpec {
     pub publish: Vec<PortBinding>,
     /// Folders and files of the host.
     pub mounts: Vec<MountBind>,
+    /// Named volumes of the engine, which outlive the instance.
+    pub volumes: Vec<NamedVolume>,
+    /// What of the mounts the server must not see.
+    pub hidden: Vec<HiddenPath>,
     /// The network mode of the permission profile.
     pub network: NetworkMode,
     /// Traffic must be limited to the profile's allow-lists; a runtime that cannot refuses with `Unsupported`.
@@ -41,6 +45,8 @@ pub struct DeploySpec {
     pub privileged: bool,
     /// Limits that must be enforced; a runtime that cannot enforce one refuses with `Unsupported`.
     pub limits: Limits,
+    /// The instance's file system cannot be written, but for mounts and a `/tmp` that goes with it.
+    pub read_only: bool,
     /// What must be there under this name before the call.
     pub expect: Expect,
 }
@@ -59,10 +65,13 @@ impl DeploySpec {
             target: None,
             publish: Vec::new(),
             mounts: Vec::new(),
+            volumes: Vec::new(),
+            hidden: Vec::new(),
             network: NetworkMode::Bridge,
             isolate_network: false,
             privileged: false,
             limits: Limits::default(),
+            read_only: false,
             expect: Expect::Absent,
         }
     }
@@ -109,6 +118,26 @@ pub struct MountBind {
     pub target: String,
     /// Whether the server may only read it.
     pub read_only: bool,
+}
+
+/// A volume that the engine keeps; made when it is not there yet, and left when the instance is removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedVolume {
+    /// Its name in the engine.
+    pub name: String,
+    /// The absolute path inside.
+    pub target: String,
+    /// Whether the server may only read it.
+    pub read_only: bool,
+}
+
+/// A path inside a mount that is covered: the server finds an empty folder, or a file without content.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HiddenPath {
+    /// The absolute path inside.
+    pub target: String,
+    /// Whether it is a folder.
+    pub is_folder: bool,
 }
 
 /// The network that an instance joins.

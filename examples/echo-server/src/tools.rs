@@ -57,6 +57,7 @@ pub(crate) fn list() -> Value {
             &[]
         ),
         tool("version", "ECHO_VERSION, else the package's version", &[]),
+        tool("read", "The content of a file", &[("path", "string")]),
         tool("stderr", "Writes a line to stderr", &[("text", "string")]),
         tool("big", "A text of so many bytes", &[("bytes", "integer")]),
         tool("fail", "Fails with the text (isError)", &[("text", "string")]),
@@ -109,6 +110,9 @@ pub(crate) fn call(
         })
         .to_string()),
         "version" => Ok(server.version.clone()),
+        "read" => {
+            std::fs::read_to_string(text("path")?).map_err(|error| CallError::Failed(error.to_string()))
+        }
         "stderr" => {
             log(&text("text")?);
             Ok("written".to_owned())

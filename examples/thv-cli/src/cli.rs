@@ -54,6 +54,10 @@ pub(crate) enum Command {
     /// Stop and remove MCP servers
     Rm(RmArgs),
     /// Show the log of an MCP server or of its proxy
+    #[command(
+        override_usage = "thv logs [OPTIONS] NAME\n       thv logs prune",
+        after_help = "\"thv logs prune\" removes the logs of MCP servers that do not exist any more."
+    )]
     Logs(LogsArgs),
     /// Show what becomes of MCP servers, as it happens, until Ctrl-C
     Events(EventsArgs),
@@ -247,6 +251,12 @@ pub(crate) struct ReconcileArgs {
     /// Also those that another application launched: they are ours from now on
     #[arg(long)]
     pub(crate) take_over: bool,
+    /// How long to wait for container engines that are needed and do not answer, as at boot
+    #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = durations::parse)]
+    pub(crate) wait_runtime: Duration,
+    /// Write a systemd user unit that does this at boot, with the commands that enable it, and do nothing else
+    #[arg(long, conflicts_with_all = ["take_over", "wait_runtime", "format"])]
+    pub(crate) print_unit: bool,
     /// How to write
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,

@@ -24,6 +24,7 @@ mod names;
 mod outcome;
 mod questions;
 mod results;
+mod unit;
 
 use std::process::ExitCode;
 use std::sync::Arc;

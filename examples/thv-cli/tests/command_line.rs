@@ -236,7 +236,6 @@ const NOT_BUILT: &[&str] = &[
     "--otel-enable-prometheus-metrics-path",
     "--allow-docker-gateway",
     "--webhook-config=a.json",
-    "--print-resolved-overlays",
     "--k8s-pod-patch={}",
     "--oidc-issuer=https://a.example",
     "--oidc-audience=a",

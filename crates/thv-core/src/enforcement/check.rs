@@ -139,6 +139,12 @@ pub fn check(config: &RunConfig) -> Result<(), Refusal> {
     for key in config.thv.proxy.extra.keys() {
         refuse(&format!("thv.proxy.{key}"), Reason::Unknown);
     }
+    for key in config.thv.limits.extra.keys() {
+        refuse(&format!("thv.limits.{key}"), Reason::Unknown);
+    }
+    if let Some(key) = config.thv.limits.invalid_key() {
+        refuse(&format!("thv.limits.{key}"), Reason::Invalid);
+    }
     for middleware in config
         .middleware_configs
         .iter()

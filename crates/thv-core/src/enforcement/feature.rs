@@ -49,7 +49,7 @@ impl Feature {
             ) => Enforced,
 
             Self::Middleware(M::McpParser | M::UsageMetrics | M::Recovery)
-            | Self::Field(F::RuntimeConfig | F::AllowDockerGateway) => NoEffectOnSafety,
+            | Self::Field(F::RuntimeConfig | F::AllowDockerGateway | F::PrintOverlays) => NoEffectOnSafety,
 
             Self::Middleware(
                 M::Audit
@@ -84,8 +84,7 @@ impl Feature {
                 | F::SecretHeaders
                 | F::EmbeddedAuthServer
                 | F::Scaling
-                | F::TargetHost
-                | F::PrintOverlays,
+                | F::TargetHost,
             ) => NotBuiltYet,
         }
     }

@@ -25,4 +25,4 @@ pub use proxy::{
     ScalingConfig, SessionRedis, ToolOverride, ToolRateLimit, WebhookConfig, WebhookTimeout, WebhookTls,
 };
 pub use remote_auth::{DEFAULT_CALLBACK_PORT, EnvVarSpec, HeaderSpec, PlainTextSecret, RemoteAuthConfig};
-pub use thv_section::{IsolationIntent, ProxySection, ThvSection};
+pub use thv_section::{IsolationIntent, LimitsSection, ProxySection, ThvSection};

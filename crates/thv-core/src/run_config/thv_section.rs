@@ -10,6 +10,45 @@ go_struct! {
         isolation: Option<IsolationIntent> = "isolation";
         /// What the proxy takes and passes on.
         proxy: ProxySection = "proxy";
+        /// What the instance may use of the host.
+        limits: LimitsSection = "limits";
+        /// Whether the instance's file system cannot be written, but for its mounts and `/tmp`.
+        read_only: bool = "read_only";
+    }
+}
+
+go_struct! {
+    /// Limits of the instance; what is not there is unlimited.
+    pub struct LimitsSection {
+        /// Memory, in bytes.
+        memory: i64 = "memory";
+        /// CPUs as a decimal number: `0.5` is half of one.
+        cpus: String = "cpus";
+        /// Processes and threads.
+        pids: i64 = "pids";
+    }
+}
+
+impl LimitsSection {
+    /// The CPUs, if they are limited and what is written is a number above zero.
+    pub fn cpus(&self) -> Option<f64> {
+        self.cpus
+            .parse()
+            .ok()
+            .filter(|cpus: &f64| cpus.is_finite() && *cpus > 0.0)
+    }
+
+    /// The first key whose value limits nothing, or cannot.
+    pub fn invalid_key(&self) -> Option<&'static str> {
+        if self.memory < 0 {
+            Some("memory")
+        } else if !self.cpus.is_empty() && self.cpus().is_none() {
+            Some("cpus")
+        } else if u32::try_from(self.pids).is_err() {
+            Some("pids")
+        } else {
+            None
+        }
     }
 }
 
@@ -53,7 +92,7 @@ macro_rules! section_field {
         }
     )+};
 }
-section_field!(ThvSection, ProxySection);
+section_field!(ThvSection, ProxySection, LimitsSection);
 
 /// What the user said about network isolation, beyond the default.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -237,11 +237,11 @@ async fn answer_of(helper: &str, registry: &str, env: &Env) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
 
-    fn password(user: &str, password: &str) -> Option<Credentials> {
-        Some(Credentials::Password {
+    fn password(user: &str, password: &str) -> Credentials {
+        Credentials::Password {
             user: user.into(),
             password: password.into(),
-        })
+        }
     }
 
     fn config(vars: &[(&str, &str)]) -> ClientConfig {
@@ -258,9 +258,12 @@ mod tests {
             ("THV_REGISTRY_CREDENTIALS_FOR", "quay.io, a.example:5000"),
         ];
         let config = config(&vars);
-        assert_eq!(find(&config, "ghcr.io").await, password("cat", "milk"));
-        assert_eq!(find(&config, "quay.io").await, password("me", "secret"));
-        assert_eq!(find(&config, "a.example:5000").await, password("me", "secret"));
+        assert_eq!(find(&config, "ghcr.io").await, Some(password("cat", "milk")));
+        assert_eq!(find(&config, "quay.io").await, Some(password("me", "secret")));
+        assert_eq!(
+            find(&config, "a.example:5000").await,
+            Some(password("me", "secret"))
+        );
         assert_eq!(find(&config, "evil.example").await, None);
     }
 
@@ -274,8 +277,8 @@ mod tests {
             "c.example":{"auth":"not base64"}}}"#;
         std::fs::write(folder.path().join("config.json"), text).expect("written");
         let config = config(&[("DOCKER_CONFIG", folder.path().to_str().expect("text"))]);
-        assert_eq!(find(&config, "docker.io").await, password("me", "secret"));
-        assert_eq!(find(&config, "a.example:5000").await, password("u", "p"));
+        assert_eq!(find(&config, "docker.io").await, Some(password("me", "secret")));
+        assert_eq!(find(&config, "a.example:5000").await, Some(password("u", "p")));
         assert_eq!(
             find(&config, "b.example").await,
             Some(Credentials::Identity("t".into()))
@@ -305,7 +308,7 @@ mod tests {
         let folder = folder.path().to_str().expect("text");
         let path = format!("{folder}:/usr/bin:/bin");
         let config = config(&[("DOCKER_CONFIG", folder), ("PATH", &path)]);
-        assert_eq!(find(&config, "a.example").await, password("u", "a.example"));
+        assert_eq!(find(&config, "a.example").await, Some(password("u", "a.example")));
         for registry in ["b.example", "c.example", "d.example"] {
             assert_eq!(find(&config, registry).await, None, "{registry}");
         }
@@ -313,7 +316,7 @@ mod tests {
 
     #[test]
     fn credentials_are_not_shown() {
-        let shown = format!("{:?}", password("me", "secret"));
+        let shown = format!("{:?}", Some(password("me", "secret")));
         assert!(!shown.contains("secret"), "{shown}");
     }
 }

@@ -141,7 +141,7 @@ pub(crate) fn attestation_differs(bundle: &Bundle, expected: Option<&ExpectedAtt
 
 #[cfg(test)]
 mod tests {
-    use sigstore_verify::types::Sha512Hash;
+    use sigstore_verify::types::{ArtifactDigest, HashAlgorithm, SignatureBytes};
 
     use super::*;
     use crate::TrustRoots;
@@ -155,8 +155,11 @@ mod tests {
     async fn published(bundle: &str, integrity: &str) -> Result<Signer, String> {
         let trust = TrustRoots::embedded().get("").await.expect("the public root");
         let bundle = Bundle::from_json(bundle).map_err(|error| error.to_string())?;
-        let digest = Sha512Hash::from_base64(integrity).expect("a digest");
-        check(&trust, &bundle, || Artifact::from(digest))
+        let digest = SignatureBytes::from_base64(integrity)
+            .expect("base64")
+            .into_bytes();
+        let digest = ArtifactDigest::new(HashAlgorithm::Sha2512, digest).expect("a digest");
+        check(&trust, &bundle, || Artifact::from(digest.clone()))
     }
 
     #[tokio::test]

@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use thv_core::{
-    Dirs, Env, GroupName, IgnoreConfig, Json, MiddlewareConfig, ProxyMode, PublishSpec, RunConfig,
-    SCHEMA_VERSION, TransportType, WorkloadName,
+    Dirs, Env, GroupName, IgnoreConfig, Json, LimitsSection, MiddlewareConfig, ProxyMode, PublishSpec,
+    RunConfig, SCHEMA_VERSION, TransportType, WorkloadName,
 };
 use thv_runtime::RuntimeKind;
 
@@ -85,6 +85,7 @@ pub(crate) fn build(request: &RunRequest, sources: &Sources<'_>) -> Result<Built
         group: group(request)?,
         ignore_config: Some(IgnoreConfig {
             load_global: request.ignore_globally.unwrap_or(true),
+            print_overlays: request.print_overlays,
             ..IgnoreConfig::default()
         }),
         middleware_configs: middleware(),
@@ -95,6 +96,8 @@ pub(crate) fn build(request: &RunRequest, sources: &Sources<'_>) -> Result<Built
         stateless: stateless(request, transport)?,
         ..RunConfig::default()
     };
+    config.thv.read_only = request.read_only;
+    config.thv.limits = limits(request)?;
     permissions::apply(request, &mut config, sources.files, &absolute, &mut notices)?;
     tools::apply(request, &mut config, sources.files, &absolute)?;
     #[cfg(feature = "registry")]
@@ -198,6 +201,11 @@ fn refuse_without_effect(request: &RunRequest, server: &Server, transport: Trans
             (request.permission_profile.is_some(), "--permission-profile"),
             (request.network.is_some(), "--network"),
             (request.isolate_network == Some(true), "--isolate-network"),
+            (request.memory.is_some(), "--memory"),
+            (request.cpus.is_some(), "--cpus"),
+            (request.pids_limit.is_some(), "--pids-limit"),
+            (request.read_only, "--read-only"),
+            (request.print_overlays, "--print-resolved-overlays"),
             (request.target_host.is_some(), "--target-host"),
             (request.target_port.is_some(), "--target-port"),
         ];
@@ -229,6 +237,26 @@ fn arguments(request: &RunRequest) -> Result<Vec<String>> {
         return Err(invalid("arguments after --", "an argument has no NUL"));
     }
     Ok(request.args.clone())
+}
+
+fn limits(request: &RunRequest) -> Result<LimitsSection> {
+    let limits = LimitsSection {
+        memory: match request.memory {
+            Some(0) => return Err(invalid("--memory", "0 is no limit: leave it out")),
+            Some(bytes) => i64::try_from(bytes).map_err(|_| invalid("--memory", "it is too large"))?,
+            None => 0,
+        },
+        cpus: request.cpus.clone().unwrap_or_default(),
+        pids: match request.pids_limit {
+            Some(0) => return Err(invalid("--pids-limit", "0 allows no process: leave it out")),
+            limit => limit.map_or(0, i64::from),
+        },
+        ..LimitsSection::default()
+    };
+    if let Some(key) = limits.invalid_key() {
+        return Err(invalid(format!("--{key}"), "use a number above 0, such as 0.5"));
+    }
+    Ok(limits)
 }
 
 /// Loopback unless something else is asked for. A name is looked up once: the configuration keeps its address.

@@ -23,8 +23,23 @@ pub trait Files: Debug + Send + Sync + 'static {
     fn exists(&self, path: &Path) -> bool;
     /// The names of the files in a folder, in order; of a folder that is not there, none.
     fn names(&self, folder: &Path) -> io::Result<Vec<String>>;
+    /// All that is in a folder, in order, links by themselves.
+    fn entries(&self, folder: &Path) -> io::Result<Vec<Entry>>;
+    /// Where a path leads, all links followed.
+    fn resolved(&self, path: &Path) -> io::Result<PathBuf>;
     /// The path from the root; symbolic links stay what they are, so that what they point to may change.
     fn absolute(&self, path: &Path) -> io::Result<PathBuf>;
+}
+
+/// Something in a folder.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entry {
+    /// Its name.
+    pub name: String,
+    /// Whether it is a folder; a link to one is not.
+    pub is_folder: bool,
+    /// Where it leads, if it is a link, resolved.
+    pub link: Option<PathBuf>,
 }
 
 /// The files of this machine.
@@ -53,6 +68,40 @@ impl Files for SystemFiles {
             .collect();
         names.sort();
         Ok(names)
+    }
+
+    fn entries(&self, folder: &Path) -> io::Result<Vec<Entry>> {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(folder)? {
+            let entry = entry?;
+            let kind = entry.file_type()?;
+            // Of a link that leads nowhere nothing can be seen.
+            let link = if kind.is_symlink() {
+                std::fs::canonicalize(entry.path()).ok()
+            } else {
+                None
+            };
+            if kind.is_symlink() && link.is_none() {
+                continue;
+            }
+            let name = entry.file_name().into_string().map_err(|name| {
+                io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("the name {} is not UTF-8", name.display()),
+                )
+            });
+            found.push(Entry {
+                name: name?,
+                is_folder: kind.is_dir(),
+                link,
+            });
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    fn resolved(&self, path: &Path) -> io::Result<PathBuf> {
+        std::fs::canonicalize(path)
     }
 
     fn absolute(&self, path: &Path) -> io::Result<PathBuf> {
@@ -153,6 +202,32 @@ impl Files for MemoryFiles {
         Ok(inside
             .filter_map(|path| path.file_name()?.to_str().map(str::to_owned))
             .collect())
+    }
+
+    fn entries(&self, folder: &Path) -> io::Result<Vec<Entry>> {
+        let mut found: Vec<_> = self
+            .0
+            .keys()
+            .filter_map(|known| {
+                let mut rest = known.strip_prefix(folder).ok()?.components();
+                let name = rest.next()?.as_os_str().to_str()?.to_owned();
+                let is_folder = rest.next().is_some();
+                Some(Entry {
+                    name,
+                    is_folder,
+                    link: None,
+                })
+            })
+            .collect();
+        found.dedup();
+        if found.is_empty() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        Ok(found)
+    }
+
+    fn resolved(&self, path: &Path) -> io::Result<PathBuf> {
+        Ok(path.to_owned())
     }
 
     fn absolute(&self, path: &Path) -> io::Result<PathBuf> {

@@ -8,6 +8,7 @@ mod entry;
 mod env;
 mod files;
 mod forward_headers;
+mod glob;
 mod ignore_files;
 mod labels;
 mod permissions;
@@ -21,10 +22,11 @@ pub(crate) use build::{Built, RuntimeChoice, Sources, build, set_ports};
 pub use entry::{EntryOrigin, EntryPlan, MissingValue};
 #[cfg(feature = "registry")]
 pub(crate) use entry::{given_names, plan};
-pub use files::{Files, MemoryFiles, SystemFiles};
+pub use files::{Entry, Files, MemoryFiles, SystemFiles};
 pub use run_request::RunRequest;
 
 use thv_core::RunConfig;
+use thv_runtime::HiddenPath;
 
 use crate::parts::Parts;
 use crate::{Error, Result};
@@ -44,10 +46,10 @@ pub(crate) async fn complete(parts: &Parts, mut config: RunConfig) -> Result<Run
     .await
 }
 
-/// Refuses a configuration whose mounts have paths that ignore files are to hide.
-pub(crate) async fn check_ignore_files(parts: &Parts, config: &RunConfig) -> Result<()> {
+/// What ignore files hide of a configuration's mounts, as it is now.
+pub(crate) async fn hidden_paths(parts: &Parts, config: &RunConfig) -> Result<Vec<HiddenPath>> {
     let config = config.clone();
-    reading(parts, move |sources| ignore_files::check(&config, sources)).await
+    reading(parts, move |sources| ignore_files::hidden(&config, sources)).await
 }
 
 /// Files are read off the async threads: they may be pipes, or on a disk that is away.

@@ -42,6 +42,14 @@ pub struct RunRequest {
     pub permission_profile: Option<String>,
     /// The network mode, written into the profile.
     pub network: Option<String>,
+    /// The most memory that the server may use, in bytes.
+    pub memory: Option<u64>,
+    /// How many CPUs the server may use, as a decimal number: `0.5` is half of one.
+    pub cpus: Option<String>,
+    /// How many processes and threads the server may have.
+    pub pids_limit: Option<u32>,
+    /// The server's file system cannot be written, but for its mounts and `/tmp`.
+    pub read_only: bool,
     /// `None`: the default (isolated where the runtime can). `Some(true)`: refuse to run otherwise.
     pub isolate_network: Option<bool>,
     /// `KEY=VALUE`.
@@ -76,6 +84,8 @@ pub struct RunRequest {
     pub tools_override_file: Option<PathBuf>,
     /// Whether the global ignore file applies to mounts.
     pub ignore_globally: Option<bool>,
+    /// Say what ignore files hide.
+    pub print_overlays: bool,
     /// Log more.
     pub debug: bool,
     /// The registry entry that all this comes from; made by an [`EntryPlan`](crate::EntryPlan) only.

@@ -8,6 +8,8 @@ use thv_core::{Mount, MountSource, PermissionProfile};
 use super::{Files, RunRequest, invalid, shown};
 use crate::Result;
 
+const USE: &str = "use host:container, host:container:ro or volume://name:container";
+
 /// Adds the request's volumes to the profile, and returns them with absolute sources.
 pub(super) fn apply(
     request: &RunRequest,
@@ -29,23 +31,28 @@ pub(super) fn apply(
             Some(declaration) => (declaration, true),
             None => (text.strip_suffix(":rw").unwrap_or(text), false),
         };
-        if !declaration.contains(':') || declaration.contains("://") {
-            return Err(invalid(what(), "use host:container or host:container:ro"));
+        if !declaration.contains(':') {
+            return Err(invalid(what(), USE));
         }
         let mount = Mount::parse(declaration).map_err(|error| invalid(what(), error.rule()))?;
-        let MountSource::Path(source) = mount.source else {
-            return Err(invalid(what(), "use host:container or host:container:ro"));
-        };
         if !mount.target.starts_with('/') {
             return Err(invalid(what(), "the path in the container must be absolute"));
         }
-        let source = absolute(Path::new(&source))?;
-        if !files.exists(&source) {
-            return Err(invalid(
-                what(),
-                format!("{} does not exist on this host", source.display()),
-            ));
-        }
+        let source = match mount.source {
+            MountSource::Path(source) => {
+                let source = absolute(Path::new(&source))?;
+                if !files.exists(&source) {
+                    return Err(invalid(
+                        what(),
+                        format!("{} does not exist on this host", source.display()),
+                    ));
+                }
+                Some(source)
+            }
+            // The engine keeps it, and makes it.
+            MountSource::Resource { scheme, .. } if scheme == "volume" => None,
+            _ => return Err(invalid(what(), USE)),
+        };
         if !targets.insert(mount.target.clone()) {
             notices.push(format!(
                 "volume {} is left out: {} is mounted already",
@@ -54,12 +61,15 @@ pub(super) fn apply(
             ));
             continue;
         }
-        let declaration = declare(&source, &mount.target).ok_or_else(|| {
-            invalid(
-                what(),
-                format!("the absolute path {} cannot be mounted", source.display()),
-            )
-        })?;
+        let declaration = match source {
+            None => declaration.to_owned(),
+            Some(source) => declare(&source, &mount.target).ok_or_else(|| {
+                invalid(
+                    what(),
+                    format!("the absolute path {} cannot be mounted", source.display()),
+                )
+            })?,
+        };
         volumes.push(if read_only {
             format!("{declaration}:ro")
         } else {

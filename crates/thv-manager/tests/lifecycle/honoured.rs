@@ -76,6 +76,10 @@ async fn what_the_runtime_cannot_do_leaves_nothing() {
             can.publish = false;
             can.mounts = false;
             can.networks = false;
+            can.memory_limit = false;
+            can.cpu_limit = false;
+            can.pids_limit = false;
+            can.read_only = false;
         });
     let world = World::on(runtime);
     let files = MemoryFiles::default().with("data/a", "");
@@ -86,7 +90,15 @@ async fn what_the_runtime_cannot_do_leaves_nothing() {
     volume.volumes = vec!["data:/d".into()];
     let mut network = request("echo");
     network.network = Some("none".into());
-    for request in [publish, volume, network] {
+    let mut memory = request("echo");
+    memory.memory = Some(64 << 20);
+    let mut cpus = request("echo");
+    cpus.cpus = Some("0.5".into());
+    let mut pids = request("echo");
+    pids.pids_limit = Some(20);
+    let mut read_only = request("echo");
+    read_only.read_only = true;
+    for request in [publish, volume, network, memory, cpus, pids, read_only] {
         let error = manager.run(request, until_ready()).await.unwrap_err();
         assert!(
             matches!(error, Error::Runtime(thv_runtime::Error::Unsupported { .. })),
@@ -145,30 +157,29 @@ async fn a_profile_that_is_only_named_is_the_one_that_counts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn mounts_with_something_to_hide_are_neither_run_nor_started() {
-    let world = World::new();
-    let manager = |files: MemoryFiles| world.builder(APP).files(Arc::new(files)).build().unwrap();
-    let data = MemoryFiles::default().with("data/a", "");
-    let hidden = data.clone().with("data/.thvignore", "a");
+async fn what_ignore_files_hide_is_said_and_is_refused_where_nothing_can_be_hidden() {
+    let files = MemoryFiles::default()
+        .with("data/a", "")
+        .with("data/.thvignore", "a");
     let mut request = request("echo");
-    request.volumes = vec!["data:/d".into()];
-    let error = manager(hidden.clone())
-        .run(request.clone(), until_ready())
-        .await
-        .unwrap_err();
-    assert!(error.to_string().contains("/here/data/.thvignore"), "{error}");
+    request.volumes = vec!["data:/d:ro".into()];
+    request.print_overlays = true;
+    let cannot = MemoryRuntime::new()
+        .with_server(mcp_server)
+        .with_capabilities(|can| can.hidden_paths = false);
+    let world = World::on(cannot);
+    let manager = world.builder(APP).files(Arc::new(files.clone())).build().unwrap();
+    let error = manager.run(request.clone(), until_ready()).await.unwrap_err();
+    assert!(error.to_string().contains("ignore files"), "{error}");
     world.assert_nothing_of(&name("echo")).await;
 
-    let open = manager(data);
-    open.run(request, until_ready()).await.unwrap();
-    open.stop(&name("echo"), thv_manager::StopOptions::default())
-        .await
-        .unwrap();
-    let error = manager(hidden)
-        .start(&name("echo"), StartOptions::default())
-        .await
-        .unwrap_err();
-    assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+    let world = World::new();
+    let manager = world.builder(APP).files(Arc::new(files)).build().unwrap();
+    let outcome = manager.run(request, until_ready()).await.unwrap();
+    assert!(
+        outcome.notices.iter().any(|notice| notice.ends_with("/d/a")),
+        "{outcome:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -149,7 +149,7 @@ async fn killed_at_any_step(fault: &'static str, options: UpdateOptions, may_be_
         let options = options.clone();
         let life = Life::of(step);
         life.live(&world, |manager: Manager| async move {
-            let _ = manager.update(config, options).await;
+            let _ = Box::pin(manager.update(config, options)).await;
         })
         .await;
         let over = life.is_over();
@@ -184,11 +184,11 @@ async fn killed_at_any_step(fault: &'static str, options: UpdateOptions, may_be_
 
 #[tokio::test(start_paused = true)]
 async fn an_update_killed_at_any_step_leaves_the_old_or_the_new() {
-    killed_at_any_step("--new", UpdateOptions::default(), true).await;
-    killed_at_any_step("--new", back(), true).await;
+    Box::pin(killed_at_any_step("--new", UpdateOptions::default(), true)).await;
+    Box::pin(killed_at_any_step("--new", back(), true)).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_failing_update_killed_at_any_step_ends_with_the_old_one() {
-    killed_at_any_step("--broken", back(), false).await;
+    Box::pin(killed_at_any_step("--broken", back(), false)).await;
 }

@@ -101,7 +101,7 @@ impl TestEngine {
     }
 }
 
-/// Asks again until there is an answer, for at most 20 seconds.
+/// Asks again until there is an answer, for at most a minute.
 pub(crate) async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let asking = async {
         loop {
@@ -114,9 +114,9 @@ pub(crate) async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>
     soon(what, asking).await
 }
 
-/// What must come within 20 seconds.
+/// What must come within a minute.
 pub(crate) async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), work)
+    tokio::time::timeout(Duration::from_mins(1), work)
         .await
         .unwrap_or_else(|_| panic!("{what} did not come"))
 }

@@ -1,7 +1,7 @@
 //! The server that the tests run in containers: a single static file, made of `std` only.
 //!
-//! `server echo [--ignore-term]`, `server about`, `server exit TEXT CODE`, `server http`,
-//! `server eat`: takes memory without end once it reads a byte.
+//! `server echo [--ignore-term]`, `server about`, `server exit TEXT CODE`, `server http`, `server eat` (which eats
+//! memory without end once it has read one byte), `server look PATH...` (says what it finds there, and whether it can write).
 
 use std::io::{Read, Write};
 
@@ -34,6 +34,11 @@ fn main() {
         let line = status.lines().find(|line| line.starts_with("NoNewPrivs:")).unwrap();
         eprintln!("process {} {line}", std::process::id());
     }
+    if mode == "look" {
+        for path in &args[1..] {
+            look(path);
+        }
+    }
     eprintln!("thv-contract ready");
     match mode {
         "http" => loop {
@@ -56,4 +61,21 @@ fn main() {
             }
         }
     }
+}
+
+/// A line of a folder's names or a file's content, and whether something can be put there.
+fn look(path: &str) {
+    let (seen, probe) = match std::fs::read_dir(path) {
+        Ok(entries) => {
+            let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            names.sort();
+            (names.join(","), format!("{path}/probe"))
+        }
+        Err(_) => match std::fs::read_to_string(path) {
+            Ok(text) => (text, path.to_owned()),
+            Err(error) => (format!("({})", error.kind()), path.to_owned()),
+        },
+    };
+    let written = std::fs::OpenOptions::new().append(true).create(true).open(probe).is_ok();
+    eprintln!("{path} [{seen}] {}", if written { "writable" } else { "read-only" });
 }

@@ -36,7 +36,6 @@ const RUN: &[(&str, Kind)] = &[
     ("otel-enable-prometheus-metrics-path", Switch(false)),
     ("allow-docker-gateway", Switch(false)),
     ("webhook-config", List),
-    ("print-resolved-overlays", Switch(false)),
     ("k8s-pod-patch", Text("")),
     ("oidc-issuer", Text("")),
     ("oidc-audience", Text("")),

@@ -141,6 +141,22 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
         help_heading = "Permissions")]
     pub(crate) isolate_network: Option<bool>,
+    /// The most memory that the server may use (64m, 1g; a number is bytes)
+    #[arg(long, value_name = "SIZE", value_parser = values::size, help_heading = "Limits")]
+    pub(crate) memory: Option<u64>,
+    /// How many CPUs the server may use (0.5 is half of one)
+    #[arg(long, value_name = "NUMBER", help_heading = "Limits")]
+    pub(crate) cpus: Option<String>,
+    /// How many processes and threads the server may have
+    #[arg(long, value_name = "NUMBER", help_heading = "Limits")]
+    pub(crate) pids_limit: Option<u32>,
+    /// The server can write to its volumes and to /tmp only
+    #[arg(long, help_heading = "Limits")]
+    pub(crate) read_only: bool,
+    /// Say what ignore files hide
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        default_value_t = false, action = clap::ArgAction::Set, help_heading = "Permissions")]
+    pub(crate) print_resolved_overlays: bool,
     /// Whether the user's ignore file hides paths inside volumes
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
         default_value_t = true, action = clap::ArgAction::Set, help_heading = "Permissions")]
@@ -211,6 +227,11 @@ impl RunArgs {
         request.labels.clone_from(&self.label);
         request.forward_headers.clone_from(&self.remote_forward_headers);
         request.session_ttl = given(&self.session_ttl);
+        request.memory = self.memory;
+        request.cpus.clone_from(&self.cpus);
+        request.pids_limit = self.pids_limit;
+        request.read_only = self.read_only;
+        request.print_overlays = self.print_resolved_overlays;
         request.endpoint_prefix = given_option(&self.endpoint_prefix);
         request.trust_proxy_headers = self.trust_proxy_headers;
         request.strict_protocol_validation = self.strict_protocol_validation;

@@ -22,6 +22,22 @@ pub(super) fn image_policy(text: &str) -> Result<Policy, String> {
         .map_err(|_| "it is one of warn, enabled, disabled".to_owned())
 }
 
+/// A size in bytes, with a unit of powers of 1024 as engines take it: `64m`, `64MiB`, `1g`.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    let rule = || "a size is a number with or without k, m or g, as in 512m".to_owned();
+    let lower = text.trim().to_ascii_lowercase();
+    let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match &lower[digits.len()..] {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        _ => return Err(rule()),
+    };
+    let number: u64 = digits.trim().parse().map_err(|_| rule())?;
+    number.checked_mul(1 << shift).ok_or_else(rule)
+}
+
 /// An origin as browsers send it. One that no browser sends would be accepted and never match.
 pub(super) fn origin(text: &str) -> Result<String, String> {
     let rule =
@@ -51,6 +67,22 @@ pub(super) fn origin(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_are_read_as_engines_read_them() {
+        for (text, bytes) in [
+            ("64m", 64 << 20),
+            ("64MiB", 64 << 20),
+            ("1g", 1 << 30),
+            ("2k", 2048),
+            ("7", 7),
+        ] {
+            assert_eq!(size(text), Ok(bytes));
+        }
+        for bad in ["", "m", "64x", "-1", "1.5g", "99999999999g"] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn an_origin_is_what_browsers_send() {

@@ -149,7 +149,7 @@ impl Applier {
             image: ImageTerms {
                 policy: options.verification,
                 expected: None,
-                admitted: Some(admitted),
+                admitted: Some(Box::new(admitted)),
             },
         };
         let prepared = self.workloads.prepare(&old, new, update).await;

@@ -320,6 +320,13 @@ fn everything() -> RunConfig {
                 allowed_hosts: vec!["allowed_hosts".into()],
                 extra: extra(),
             },
+            limits: LimitsSection {
+                memory: 1 << 30,
+                cpus: "0.5".into(),
+                pids: 64,
+                extra: extra(),
+            },
+            read_only: true,
             extra: extra(),
         },
         extra: extra(),

@@ -61,6 +61,8 @@ mod supervisor;
 
 mod deploy_spec;
 mod error;
+#[cfg(feature = "registry")]
+mod identity;
 mod image;
 mod journal;
 mod owner;
@@ -75,6 +77,8 @@ pub use error::{Error, Result};
 pub use events::{Cursor, Watch, WatchEvent, WatchFrom, Watched, WorkloadState};
 pub use foreground::{ForegroundEnd, ForegroundOptions};
 pub use groups::{DeletedGroup, Group, GroupList, GroupMembers};
+#[cfg(feature = "registry")]
+pub use identity::expected_identity;
 pub use launcher::{Detached, InProcess, LaunchOrder, LaunchState, Launcher, SupervisorHost};
 pub use logs::Lines;
 #[cfg(feature = "registry")]
@@ -89,3 +93,4 @@ pub use reconcile::{ReconcileAction, Reconciled};
 pub use request::{Entry, Files, MemoryFiles, RunRequest, SystemFiles};
 #[cfg(feature = "registry")]
 pub use request::{EntryOrigin, EntryPlan, MissingValue};
+pub use update::PreparedUpdate;

@@ -54,6 +54,8 @@ pub use thv_runtime_local as runtime_local;
 pub use thv_secrets as secrets;
 pub use thv_state as state;
 pub use thv_status as status;
+#[cfg(feature = "registry")]
+pub use thv_upgrade as upgrade;
 #[cfg(feature = "image")]
 pub use wiring::image_gate;
 pub use wiring::{config_in, manager_from_env, manager_in};

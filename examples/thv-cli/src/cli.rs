@@ -6,6 +6,7 @@ mod not_built;
 mod registry_args;
 mod run_args;
 mod secret_args;
+mod upgrade_args;
 mod values;
 
 use std::ffi::OsString;
@@ -20,6 +21,7 @@ pub(crate) use registry_args::{
 };
 pub(crate) use run_args::RunArgs;
 pub(crate) use secret_args::{PasswordArgs, SecretCommand, SecretListArgs};
+pub(crate) use upgrade_args::{UpgradeApplyArgs, UpgradeCheckArgs, UpgradeCommand};
 
 /// Run and manage MCP servers.
 #[derive(Debug, Parser)]
@@ -70,6 +72,9 @@ pub(crate) enum Command {
     Export(ExportArgs),
     /// Bring back what should run and does not: after a reboot, or when a proxy was killed
     Reconcile(ReconcileArgs),
+    /// Find newer versions in the registry, and change to them
+    #[command(subcommand)]
+    Upgrade(UpgradeCommand),
     /// Ask the registry
     #[command(subcommand)]
     Registry(RegistryCommand),
@@ -107,6 +112,9 @@ pub(crate) struct ListArgs {
     /// Only those of this group
     #[arg(long)]
     pub(crate) group: Option<String>,
+    /// Say of each whether the registry has a newer version
+    #[arg(long)]
+    pub(crate) check_upgrades: bool,
 }
 
 #[derive(Debug, Args)]
@@ -328,9 +336,7 @@ pub(crate) enum Refused {
 impl Cli {
     /// The whole command, flags included that are known and not built.
     fn full_command() -> clap::Command {
-        Self::command()
-            .mut_subcommand("run", not_built::add_to_run)
-            .mut_subcommand("list", not_built::add_to_list)
+        Self::command().mut_subcommand("run", not_built::add_to_run)
     }
 
     /// Reads a command line.

@@ -16,6 +16,7 @@ mod secret;
 mod start;
 mod status;
 mod stop;
+mod upgrade;
 mod version;
 
 mod foreground;
@@ -35,7 +36,7 @@ use thv::core::{Dirs, Env};
 use thv::manager::{Detached, Launcher, Manager};
 use thv::secrets::SecretString;
 
-use crate::cli::{Cli, Command, PasswordArgs};
+use crate::cli::{Cli, Command, PasswordArgs, UpgradeCommand};
 use crate::output::error;
 
 /// What a command failed with, ready to be shown.
@@ -100,6 +101,7 @@ pub(crate) async fn run(cli: &Cli) -> Done {
             let restart = matches!(cli.command, Command::Restart(_));
             start::foreground(args, restart).await
         }
+        Command::Upgrade(UpgradeCommand::Apply(args)) => upgrade::apply(args).await,
         _ => tokio::select! {
             done = dispatch(cli) => done,
             signal = foreground::signal() => {
@@ -124,6 +126,8 @@ async fn dispatch(cli: &Cli) -> Done {
         Command::Events(args) => events::run(args).await,
         Command::Export(args) => export::run(args).await,
         Command::Reconcile(args) => reconcile::run(args).await,
+        Command::Upgrade(UpgradeCommand::Check(args)) => upgrade::check(args).await,
+        Command::Upgrade(UpgradeCommand::Apply(args)) => upgrade::apply(args).await,
         Command::Registry(command) => registry::run(command).await,
         Command::Search(args) => registry::search(args).await,
         Command::Config(command) => config::run(command).await,

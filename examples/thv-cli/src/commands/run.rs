@@ -85,22 +85,19 @@ fn terms(args: &RunArgs) -> ImageTerms {
     }
 }
 
-/// More certificates than a system has.
-const MAX_CERTIFICATES: u64 = 4 << 20;
-
 async fn given(args: &RunArgs) -> Result<Given, Failure> {
     Ok(Given {
         password: password::given(&args.password)?,
-        ca_certificates: ca_certificates(args).await?,
+        ca_certificates: ca_certificates(args.ca_cert.as_deref()).await?,
     })
 }
 
-async fn ca_certificates(args: &RunArgs) -> Result<Option<Vec<u8>>, Failure> {
-    let Some(path) = args
-        .ca_cert
-        .as_deref()
-        .filter(|path| !path.as_os_str().is_empty())
-    else {
+/// More certificates than a system has.
+const MAX_CERTIFICATES: u64 = 4 << 20;
+
+/// The certificates in the file that was named, if one was.
+pub(super) async fn ca_certificates(path: Option<&Path>) -> Result<Option<Vec<u8>>, Failure> {
+    let Some(path) = path.filter(|path| !path.as_os_str().is_empty()) else {
         return Ok(None);
     };
     let failed = |error: &dyn std::fmt::Display| {

@@ -17,13 +17,19 @@ pub(crate) struct Image {
 impl Image {
     /// An image whose tool `version` answers `version`.
     pub(crate) fn new(version: &str) -> Self {
+        Self::with_args(version, &[])
+    }
+
+    /// The same, started with these arguments.
+    pub(crate) fn with_args(version: &str, args: &[&str]) -> Self {
         let binary = static_echo().expect("asked for before");
         let program = std::fs::read(binary).expect("the static echo server can be read");
         let layer = archive([("echo-server", program.as_slice(), 0o755)]);
+        let entrypoint: Vec<_> = ["/echo-server"].iter().chain(args).collect();
         let config = json!({
             "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
             "os": "linux",
-            "config": { "Entrypoint": ["/echo-server"], "Env": [format!("ECHO_VERSION={version}")] },
+            "config": { "Entrypoint": entrypoint, "Env": [format!("ECHO_VERSION={version}")] },
             "rootfs": { "type": "layers", "diff_ids": [digest(&layer)] },
         });
         let config = config.to_string().into_bytes();

@@ -20,6 +20,9 @@ pub enum RegistryAnswer {
     Unauthorized,
     /// Whatever the name, it has the echo server, with this version.
     Echo(&'static str),
+    /// Whatever the name, it has the echo server under these tags, each being its version. What ends with `-mute` never
+    /// answers.
+    Versions(&'static [&'static str]),
 }
 
 /// A registry that ends when it is dropped.
@@ -55,6 +58,12 @@ impl Registry {
         format!("127.0.0.1:{}/{path}", self.port)
     }
 
+    /// An image of [`RegistryAnswer::Versions`] by its digest.
+    pub fn by_digest(&self, path: &str, version: &str) -> String {
+        let manifest = version_image(version).manifest().to_string();
+        format!("{}@{}", self.repository(path), digest(manifest.as_bytes()))
+    }
+
     /// What was asked so far: method and path.
     pub fn requests(&self) -> Vec<String> {
         self.requests
@@ -72,7 +81,11 @@ impl Drop for Registry {
 
 async fn serve(listener: TcpListener, answer: RegistryAnswer, requests: Arc<Mutex<Vec<String>>>) {
     let content = Arc::new(match answer {
-        RegistryAnswer::Echo(version) => content(&Image::new(version)),
+        RegistryAnswer::Echo(version) => content("manifest", &Image::new(version)),
+        RegistryAnswer::Versions(versions) => versions
+            .iter()
+            .flat_map(|version| content(version, &version_image(version)))
+            .collect(),
         _ => Content::new(),
     });
     let mut connections = JoinSet::new();
@@ -108,10 +121,12 @@ async fn one(
 
     let asked = path.rsplit_once('/').map_or(path, |(before, last)| {
         // Any name and any tag will do; a digest is a digest.
-        if before.ends_with("/manifests") && !last.starts_with("sha256:") {
-            "manifest"
-        } else {
-            last
+        let is_tag = before.ends_with("/manifests") && !last.starts_with("sha256:");
+        match answer {
+            RegistryAnswer::Echo(_) if is_tag => "manifest",
+            // What refers to an image is not that image.
+            _ if before.ends_with("/referrers") => "",
+            _ => last,
         }
     });
     let (status, kind, body) = match (answer, content.get(asked)) {
@@ -135,10 +150,15 @@ async fn one(
     stream.shutdown().await
 }
 
-fn content(image: &Image) -> Content {
+fn version_image(version: &str) -> Image {
+    let mute = version.ends_with("-mute");
+    Image::with_args(version, if mute { &["--no-answer"] } else { &[] })
+}
+
+fn content(tag: &str, image: &Image) -> Content {
     let manifest = image.manifest().to_string().into_bytes();
     Content::from([
-        ("manifest".to_owned(), (MANIFEST, manifest.clone())),
+        (tag.to_owned(), (MANIFEST, manifest.clone())),
         (digest(&manifest), (MANIFEST, manifest)),
         (
             digest(&image.config),

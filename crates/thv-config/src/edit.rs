@@ -7,6 +7,8 @@ use thv_core::Json;
 pub(crate) enum Value {
     Text(String),
     Switch(bool),
+    /// A whole section.
+    Section(Json),
 }
 
 impl Value {
@@ -15,6 +17,8 @@ impl Value {
         match self {
             Self::Text(text) => serde_json::Value::from(text.as_str()).to_string(),
             Self::Switch(value) => value.to_string(),
+            // JSON on one line is YAML too.
+            Self::Section(value) => serde_json::to_string(value).unwrap_or_default(),
         }
     }
 
@@ -22,6 +26,7 @@ impl Value {
         match self {
             Self::Text(text) => text.as_str().into(),
             Self::Switch(value) => (*value).into(),
+            Self::Section(value) => value.clone(),
         }
     }
 
@@ -29,6 +34,7 @@ impl Value {
         match self {
             Self::Text(text) => text.is_empty(),
             Self::Switch(value) => !value,
+            Self::Section(value) => value.as_object().is_some_and(<[_]>::is_empty),
         }
     }
 }

@@ -72,6 +72,32 @@ impl ConfigFile {
         self.change(&changes)
     }
 
+    /// Says where secrets are kept. What else is in the section stays.
+    ///
+    /// # Errors
+    /// [`Invalid`](Error::Invalid), [`Busy`](Error::Busy) and [`Io`](Error::Io). Then nothing has changed.
+    pub fn set_secrets(&self, provider_type: &str, setup_completed: bool) -> Result<()> {
+        let pairs = self.pairs(&self.text()?)?;
+        let section = pairs.iter().find(|(key, _)| key == "secrets");
+        let mut section: Vec<(String, Json)> = section
+            .and_then(|(_, value)| value.as_object())
+            .unwrap_or_default()
+            .iter()
+            .map(|(key, value)| (key.as_str().to_owned(), value.clone()))
+            .collect();
+        let changes = [
+            ("provider_type", provider_type.into()),
+            ("setup_completed", setup_completed.into()),
+        ];
+        for (key, value) in changes {
+            match section.iter_mut().find(|(name, _)| name == key) {
+                Some((_, there)) => *there = value,
+                None => section.push((key.to_owned(), value)),
+            }
+        }
+        self.change(&[("secrets", Value::Section(section.into_iter().collect()))])
+    }
+
     fn change(&self, changes: &[(&str, Value)]) -> Result<()> {
         let folder = self.path.parent().unwrap_or(Path::new("."));
         create_folder(folder).map_err(|source| self.io("create the folder of", source))?;

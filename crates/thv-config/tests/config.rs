@@ -1,4 +1,5 @@
 //! Reading and changing `config.yaml`.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::os::unix::fs::PermissionsExt as _;
 

@@ -110,6 +110,11 @@ impl Dirs {
         self.lifecycle().join("logs")
     }
 
+    /// Encrypted secrets: `$XDG_DATA_HOME/toolhive/secrets_encrypted`.
+    pub fn secrets_file(&self) -> PathBuf {
+        self.data.join("toolhive/secrets_encrypted")
+    }
+
     /// The application's configuration file: `$XDG_CONFIG_HOME/toolhive/config.yaml`.
     pub fn config_file(&self) -> PathBuf {
         self.config.join("toolhive/config.yaml")

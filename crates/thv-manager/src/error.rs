@@ -25,6 +25,18 @@ pub enum Error {
         /// What to do, starting with a separator; may be empty.
         hint: String,
     },
+    /// There is no such group.
+    #[error("group \"{group}\" not found")]
+    GroupNotFound {
+        /// The group that was asked for.
+        group: String,
+    },
+    /// There is such a group already.
+    #[error("group \"{group}\" already exists")]
+    GroupExists {
+        /// The group.
+        group: String,
+    },
     /// The text is not a workload name.
     #[error(transparent)]
     InvalidName(#[from] InvalidName),
@@ -242,6 +254,8 @@ impl Error {
         match self {
             Self::NotFound { .. } => "not_found",
             Self::AlreadyExists { .. } => "already_exists",
+            Self::GroupNotFound { .. } => "group_not_found",
+            Self::GroupExists { .. } => "group_exists",
             Self::InvalidName(_) => "invalid_name",
             Self::Invalid { .. } => "invalid",
             Self::Unsupported { .. } => "unsupported",

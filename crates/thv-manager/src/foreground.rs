@@ -92,9 +92,12 @@ impl Manager {
         name: &WorkloadName,
         cancel: CancellationToken,
     ) -> Result<ForegroundEnd> {
-        let Some((parent, order)) = Parent::receive(name)? else {
+        let Some((parent, mut order)) = Parent::receive(name)? else {
             return Ok(ForegroundEnd::TakenOver);
         };
+        if let Some(key) = order.secrets_key.take() {
+            self.parts.secrets.accept_key(key);
+        }
         let (end, mut states) = self.supervisor(order, OwnerKind::Detached, cancel);
         let report = async {
             while states.changed().await.is_ok() {

@@ -19,8 +19,11 @@ pub(crate) enum Settled {
     Removed,
 }
 
-/// The hash under which a configuration was ready once.
+/// The hash under which a configuration was ready once. The group is not in it: no server is another one for that, and a
+/// move changes nothing but the run configuration.
 pub(crate) fn config_hash(config: &RunConfig) -> String {
+    let mut config = config.clone();
+    config.group.clear();
     hash(&config.to_json())
 }
 

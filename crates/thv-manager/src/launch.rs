@@ -54,6 +54,7 @@ impl Launch {
             listener,
             owner,
             secrets,
+            secrets_key: None,
             debug: config.debug,
         };
         (order, self.op, config)
@@ -68,7 +69,10 @@ impl Manager {
         notices: Vec<String>,
     ) -> Result<RunOutcome> {
         let name = launch.what.name.clone();
-        let (order, op, config) = launch.into_order();
+        let (mut order, op, config) = launch.into_order();
+        if !order.secrets.is_empty() {
+            order.secrets_key = self.parts.secrets.key();
+        }
         let mut states = match self.launcher.launch(order, &self.host()).await {
             Ok(states) => states,
             Err(error) => {

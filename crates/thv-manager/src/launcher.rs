@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use thv_core::{Dirs, Env, WorkloadName};
 use thv_process::handover::{AsyncChannel, Channel};
 use thv_process::{DetachedSpec, Processes, Signal, TerminateOutcome, terminate};
+use thv_secrets::{ExposeSecret, SecretString};
 use thv_status::{ClaimId, OwnerGuard, OwnerKind};
 use tokio::sync::watch;
 
@@ -46,6 +47,8 @@ pub struct LaunchOrder {
     pub owner: OwnerGuard,
     /// The names of the secrets that the run configuration refers to.
     pub secrets: Vec<String>,
+    /// What opens the store of these secrets, if it needs something that only this process may know.
+    pub secrets_key: Option<SecretString>,
     /// Log more.
     pub debug: bool,
 }
@@ -158,10 +161,12 @@ impl Detached {
 type Child = Box<dyn thv_process::ProcessHandle>;
 
 /// What the parent says to the child, once, with the listener and the locked `.owner`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct Order {
     version: u32,
     claim: ClaimId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    secrets_key: Option<String>,
 }
 
 /// What the child says to the parent.
@@ -197,6 +202,10 @@ impl Launcher for Detached {
         let message = serde_json::to_vec(&Order {
             version: 1,
             claim: order.claim.clone(),
+            secrets_key: order
+                .secrets_key
+                .as_ref()
+                .map(|key| key.expose_secret().to_owned()),
         })
         .map_err(|e| Error::Io {
             action: "write the hand-over".into(),
@@ -319,6 +328,7 @@ impl Parent {
             listener: listener.into(),
             owner: OwnerGuard::from_fd(name.clone(), owner),
             secrets: Vec::new(),
+            secrets_key: order.secrets_key.map(SecretString::from),
             debug: false,
         };
         Ok(Some((Self { channel }, order)))

@@ -35,12 +35,14 @@ mod manager;
 
 mod delete;
 mod foreground;
+mod groups;
 mod list;
 mod logs;
 #[cfg(feature = "registry")]
 mod look_up;
 mod reconcile;
 mod run;
+mod secrets;
 mod start;
 mod status;
 mod stop;
@@ -59,6 +61,8 @@ mod supervisor;
 
 mod deploy_spec;
 mod error;
+#[cfg(feature = "registry")]
+mod identity;
 mod image;
 mod journal;
 mod owner;
@@ -72,6 +76,9 @@ pub use batch::{Batch, BatchFuture, BatchResult};
 pub use error::{Error, Result};
 pub use events::{Cursor, Watch, WatchEvent, WatchFrom, Watched, WorkloadState};
 pub use foreground::{ForegroundEnd, ForegroundOptions};
+pub use groups::{DeletedGroup, Group, GroupList, GroupMembers};
+#[cfg(feature = "registry")]
+pub use identity::expected_identity;
 pub use launcher::{Detached, InProcess, LaunchOrder, LaunchState, Launcher, SupervisorHost};
 pub use logs::Lines;
 #[cfg(feature = "registry")]
@@ -86,3 +93,4 @@ pub use reconcile::{ReconcileAction, Reconciled};
 pub use request::{Entry, Files, MemoryFiles, RunRequest, SystemFiles};
 #[cfg(feature = "registry")]
 pub use request::{EntryOrigin, EntryPlan, MissingValue};
+pub use update::PreparedUpdate;

@@ -130,7 +130,7 @@ impl Manager {
     }
 
     /// All run configurations. Each is parsed as it is read, off the async threads, beside the reading of records.
-    async fn configs(&self) -> Result<Vec<(String, Result<RunConfig>)>> {
+    pub(crate) async fn configs(&self) -> Result<Vec<(String, Result<RunConfig>)>> {
         let configs = self.parts.state.read_each(DocumentKind::RunConfig, parse).await?;
         Ok(configs
             .into_iter()

@@ -106,6 +106,20 @@ pub struct RunOutcome {
     pub notices: Vec<String>,
 }
 
+impl RunOutcome {
+    /// A workload that is ready, for those who manage workloads in their own way.
+    pub fn ready(name: WorkloadName, url: impl Into<String>) -> Self {
+        Self {
+            name,
+            url: url.into(),
+            ready: true,
+            context: String::new(),
+            already_running: false,
+            notices: Vec::new(),
+        }
+    }
+}
+
 /// How `stop` and `delete` end things.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StopOptions {

@@ -35,6 +35,8 @@ pub(crate) struct Prepared {
     pub(crate) listener: Option<TcpListener>,
     pub(crate) notices: Vec<String>,
     pub(crate) replaces: Replaces,
+    /// The hash of the configuration that it is to replace; none: whatever is there.
+    pub(crate) expects: Option<String>,
 }
 
 /// Whether something may be there already, and what becomes of it.
@@ -155,7 +157,7 @@ impl Manager {
                 notices.extend(obtained.warning);
                 Some(obtained.image)
             }
-            None if terms.policy == Policy::Enabled => {
+            None if terms.admitted.is_some() || terms.policy == Policy::Enabled => {
                 return Err(Error::Unsupported {
                     what: "image verification".into(),
                     detail: "there is no image".into(),
@@ -185,6 +187,7 @@ impl Manager {
             listener,
             notices,
             replaces,
+            expects: None,
         })
     }
 
@@ -284,6 +287,7 @@ impl Manager {
         let parts = &self.parts;
         let name = prepared.name.clone();
         let desired_before = parts.status.read(&name).await?.desired();
+        self.check_expected(&prepared).await?;
         let replace = prepared.replaces != Replaces::Nothing;
         let operation = prepared.replaces.operation();
         if replace {
@@ -358,6 +362,7 @@ impl Manager {
     ) -> Result<Launchable> {
         let parts = &self.parts;
         let name = &prepared.name.clone();
+        self.check_expected(&prepared).await?;
         let old = parts.saved(name).await?;
         let mut pending = self.pending(prepared.replaces.operation(), Some(&prepared.config));
         if prepared.replaces == Replaces::Updated(RollbackPolicy::OnFailure) {
@@ -392,6 +397,21 @@ impl Manager {
         });
         parts.status.update(name, Authority::Verb(op), committed).await?;
         Ok(launchable)
+    }
+
+    /// Refuses to replace another configuration than the one that the new one was made from.
+    pub(crate) async fn check_expected(&self, prepared: &Prepared) -> Result<()> {
+        let Some(expected) = &prepared.expects else {
+            return Ok(());
+        };
+        let saved = self.parts.saved(&prepared.name).await?;
+        if saved.config().map(journal::config_hash).as_ref() == Some(expected) {
+            return Ok(());
+        }
+        Err(Error::Conflict {
+            name: prepared.name.to_string(),
+            detail: "its configuration was changed meanwhile; try again".into(),
+        })
     }
 
     /// What is there, to be brought back.

@@ -1,14 +1,69 @@
 //! `update`: another configuration for a workload, with one rename; and back, where that was asked for.
 
 use thv_core::{RunConfig, WorkloadName};
-use thv_status::Operation;
+use thv_status::{Operation, OwnerState, Snapshot};
 
-use crate::run::Replaces;
+use crate::request::RuntimeChoice;
+use crate::run::{Prepared, Replaces};
 use crate::supervisor::with_causes;
 use crate::{
     Error, Manager, Result, RollbackPolicy, RunOutcome, StartOptions, StopOptions, UpdateOptions, WaitFor,
-    journal,
+    journal, owner,
 };
+
+/// An update that is checked and has its image, and of which nothing is done yet. Dropping it changes nothing.
+#[must_use]
+pub struct PreparedUpdate {
+    manager: Manager,
+    what: Prepared,
+    options: UpdateOptions,
+}
+
+impl std::fmt::Debug for PreparedUpdate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PreparedUpdate")
+            .field("name", &self.what.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl PreparedUpdate {
+    /// Whether it can still be begun.
+    ///
+    /// # Errors
+    /// `Conflict` when the configuration that it was made from is not there any more, or the instance is another
+    /// installation's.
+    pub async fn check(&self) -> Result<()> {
+        let Manager { parts, .. } = &self.manager;
+        let name = &self.what.name;
+        self.manager.check_expected(&self.what).await?;
+        let snapshot = self.manager.known(name).await?;
+        let saved = parts.saved(name).await?;
+        owner::check_first(parts, name, &snapshot, saved.config(), false).await
+    }
+
+    /// Does it: the old server is stopped, the configuration replaced, the new server started and waited for. Dropped on
+    /// the way, it is finished by the next verb.
+    ///
+    /// # Errors
+    /// As [`Manager::update`].
+    pub async fn carry_out(self) -> Result<RunOutcome> {
+        let Self {
+            manager,
+            what,
+            options,
+        } = self;
+        let (name, notices) = (what.name.clone(), what.notices.clone());
+        let launch = Box::pin(manager.save(what)).await?;
+        let wait = WaitFor::Ready(options.ready_within);
+        match Box::pin(manager.launch(launch, wait, notices)).await {
+            Err(error) if options.rollback == RollbackPolicy::OnFailure => {
+                Box::pin(manager.roll_back(&name, &error)).await
+            }
+            other => other,
+        }
+    }
+}
 
 impl Manager {
     /// Gives a workload the configuration `config`, which names it, and starts it with that; a `port` of 0 keeps the one
@@ -22,30 +77,77 @@ impl Manager {
     /// the new configuration did not become ready and the old one is there again.
     #[tracing::instrument(skip_all)]
     pub async fn update(&self, config: RunConfig, options: UpdateOptions) -> Result<RunOutcome> {
-        self.launcher.check(&self.parts.env)?;
-        Box::pin(self.replace_config(config, options)).await
+        let name = config.workload_name()?;
+        let prepared = Box::pin(self.prepare_update_of(&name, config, options)).await?;
+        prepared.carry_out().await
     }
 
-    async fn replace_config(&self, mut config: RunConfig, options: UpdateOptions) -> Result<RunOutcome> {
-        let name = config.workload_name()?;
-        self.known(&name).await?;
-        let old = self.parts.config(&name).await?;
+    /// Everything of an [`update`](Self::update) that leaves the workload as it is: checks, and the pull of the image.
+    /// The new configuration was made from `old`: another one that is there by then is not replaced.
+    ///
+    /// # Errors
+    /// As `update`; `Conflict` when `old` is not what is saved.
+    #[tracing::instrument(skip_all)]
+    pub async fn prepare_update(
+        &self,
+        old: &RunConfig,
+        config: RunConfig,
+        options: UpdateOptions,
+    ) -> Result<PreparedUpdate> {
+        let name = old.workload_name()?;
+        let mut prepared = Box::pin(self.prepare_update_of(&name, config, options)).await?;
+        prepared.what.expects = Some(journal::config_hash(old));
+        prepared.check().await?;
+        Ok(prepared)
+    }
+
+    /// Finishes what was cut off of the workload's last verb, as every changing verb does before it begins.
+    ///
+    /// # Errors
+    /// `NotFound`, and `Conflict` while another verb works on it.
+    pub async fn settle(&self, name: &WorkloadName) -> Result<()> {
+        let snapshot = self.known(name).await?;
+        let cut_off = snapshot.companion.as_ref().is_some_and(|companion| {
+            companion.pending.is_some()
+                || (companion.previous.is_some() && snapshot.owner == OwnerState::Dead)
+        });
+        if cut_off {
+            drop(self.lock(name, Operation::Update).await?);
+        }
+        Ok(())
+    }
+
+    async fn prepare_update_of(
+        &self,
+        name: &WorkloadName,
+        mut config: RunConfig,
+        options: UpdateOptions,
+    ) -> Result<PreparedUpdate> {
+        self.launcher.check(&self.parts.env)?;
+        let snapshot = self.known(name).await?;
+        let old = self.parts.config(name).await?;
         if config.port == 0 {
             config.port = old.port;
         }
+        let choice = self.same_runtime(&snapshot, &old, &config);
         let replaces = Replaces::Updated(options.rollback);
-        let prepared =
-            Box::pin(self.prepare_config(config.normalized(), None, Vec::new(), replaces, &options.image))
-                .await?;
-        let notices = prepared.notices.clone();
-        let launch = Box::pin(self.save(prepared)).await?;
-        let wait = WaitFor::Ready(options.ready_within);
-        match Box::pin(self.launch(launch, wait, notices)).await {
-            Err(error) if options.rollback == RollbackPolicy::OnFailure => {
-                Box::pin(self.roll_back(&name, &error)).await
-            }
-            other => other,
-        }
+        let config = config.normalized();
+        let what = self.prepare_config(config, choice, Vec::new(), replaces, &options.image);
+        Ok(PreparedUpdate {
+            what: Box::pin(what).await?,
+            manager: self.clone(),
+            options,
+        })
+    }
+
+    /// An update stays on the workload's runtime, unless its new configuration is of another kind of server.
+    fn same_runtime(&self, snapshot: &Snapshot, old: &RunConfig, new: &RunConfig) -> Option<RuntimeChoice> {
+        let recorded = snapshot.companion.as_ref()?.runtime.as_ref()?.kind.clone();
+        let usual = |config: &RunConfig| {
+            let runtime = self.parts.runtime_for_image(&config.image).ok()?;
+            Some(runtime.kind().clone())
+        };
+        (usual(old) == usual(new)).then_some(RuntimeChoice::Named(recorded))
     }
 
     async fn roll_back(&self, name: &WorkloadName, error: &Error) -> Result<RunOutcome> {

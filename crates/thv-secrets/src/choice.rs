@@ -1,12 +1,16 @@
 //! Which provider a machine is set up for.
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use thv_core::Env;
 
-use crate::{EnvironmentSecrets, NoSecrets, Result, SecretError, SecretProvider};
+use crate::{
+    EncryptedSecrets, EnvironmentSecrets, FallbackSecrets, NoSecrets, Password, Result, SecretError,
+    SecretProvider,
+};
 
 /// The variable that names the provider and beats the configuration.
 pub const PROVIDER_VARIABLE: &str = "TOOLHIVE_SECRETS_PROVIDER";
@@ -102,15 +106,25 @@ pub fn choose(env: &Env, configured: &Configured) -> Result<ProviderKind> {
     }
 }
 
-/// The provider of a kind.
+/// The provider of a kind. `file` and `password` are those of the encrypted secrets, and are not touched before they are
+/// needed; what is not there is looked for in the environment too ([`FallbackSecrets`]).
 ///
 /// # Errors
 /// `NotBuiltYet` for those that this version does not have.
-pub fn open(kind: ProviderKind, env: &Env) -> Result<Arc<dyn SecretProvider>> {
+pub fn open(
+    kind: ProviderKind,
+    env: &Env,
+    file: &Path,
+    password: Password,
+) -> Result<Arc<dyn SecretProvider>> {
     match kind {
         ProviderKind::Environment => Ok(Arc::new(EnvironmentSecrets::new(env))),
         ProviderKind::None => Ok(Arc::new(NoSecrets)),
-        ProviderKind::Encrypted | ProviderKind::OnePassword => Err(SecretError::NotBuiltYet {
+        ProviderKind::Encrypted => {
+            let secrets = Arc::new(EncryptedSecrets::new(file, password));
+            Ok(FallbackSecrets::unless_disabled(secrets, env))
+        }
+        ProviderKind::OnePassword => Err(SecretError::NotBuiltYet {
             provider: kind.as_str(),
         }),
     }

@@ -1,6 +1,7 @@
 //! What can go wrong, keyed by what a caller does about it.
 
 use std::error::Error;
+use std::path::PathBuf;
 
 /// The result of this crate's functions.
 pub type Result<T, E = SecretError> = std::result::Result<T, E>;
@@ -64,6 +65,39 @@ pub enum SecretError {
         /// Which provider.
         provider: &'static str,
     },
+    /// The password opens nothing: it is another one, or the file is damaged, which cannot be told apart.
+    #[error(
+        "the password does not open {}: it is another one, or the file is damaged",
+        path.display()
+    )]
+    WrongPassword {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file of secrets is none.
+    #[error("{} is damaged: {detail}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: &'static str,
+    },
+    /// No password of the encrypted file is to be had.
+    #[error(
+        "the password of the encrypted secrets is not known: the keyring does not have it; give it with --secrets-password-fd"
+    )]
+    Locked {
+        /// What the keyring says.
+        #[source]
+        source: Option<Box<SecretError>>,
+    },
+    /// The system's keyring does not answer.
+    #[error("the system's keyring is not available")]
+    KeyringUnavailable {
+        /// Why.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
     /// The provider could not be reached, or its store not read. For implementations elsewhere.
     #[error("the {provider} secrets provider does not answer")]
     Unavailable {
@@ -90,7 +124,7 @@ impl SecretError {
 
     /// Whether the same call may succeed a little later.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unavailable { .. })
+        matches!(self, Self::Unavailable { .. } | Self::KeyringUnavailable { .. })
     }
 
     /// A stable name of the kind, for programs.
@@ -103,6 +137,10 @@ impl SecretError {
             Self::NotConfigured => "secrets_not_configured",
             Self::UnknownProvider { .. } => "secrets_provider_unknown",
             Self::NotBuiltYet { .. } => "secrets_provider_not_built_yet",
+            Self::WrongPassword { .. } => "secrets_password_wrong",
+            Self::Damaged { .. } => "secrets_damaged",
+            Self::Locked { .. } => "secrets_locked",
+            Self::KeyringUnavailable { .. } => "keyring_unavailable",
             Self::Unavailable { .. } => "secrets_unavailable",
         }
     }

@@ -67,4 +67,12 @@ impl SecretProvider for FallbackSecrets {
     async fn list(&self) -> Result<Vec<SecretEntry>> {
         self.inner.list().await
     }
+
+    fn key(&self) -> Option<SecretString> {
+        self.inner.key()
+    }
+
+    fn accept_key(&self, key: SecretString) {
+        self.inner.accept_key(key);
+    }
 }

@@ -8,13 +8,15 @@
 //! ```
 //! use secrecy::ExposeSecret;
 //! use thv_core::Env;
-//! use thv_secrets::{Configured, SecretProvider, UserSecrets, choose, open};
+//! use thv_secrets::{Configured, NoKeyring, Password, SecretProvider, UserSecrets, choose, open};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> thv_secrets::Result<()> {
 //! let env = Env::from_vars([("TOOLHIVE_SECRETS_PROVIDER", "environment"), ("TOOLHIVE_SECRET_github", "t0ken")]);
 //! let kind = choose(&env, &Configured::default())?;
-//! let secrets = UserSecrets::new(open(kind, &env)?);
+//! // What matters to the encrypted file alone: where it is, and who knows its password.
+//! let password = Password::from_keyring(std::sync::Arc::new(NoKeyring));
+//! let secrets = UserSecrets::new(open(kind, &env, "/nowhere".as_ref(), password)?);
 //!
 //! assert_eq!(secrets.get("github").await?.expose_secret(), "t0ken");
 //! assert_eq!(secrets.get("gitlab").await.unwrap_err().code(), "secret_not_found");
@@ -27,6 +29,7 @@ mod error;
 mod provider;
 
 mod choice;
+mod encrypted;
 mod environment_provider;
 mod fallback_provider;
 mod memory_provider;
@@ -38,6 +41,9 @@ mod user_provider;
 pub mod contract;
 
 pub use choice::{Configured, PROVIDER_VARIABLE, ProviderKind, choose, open};
+#[cfg(feature = "keyring")]
+pub use encrypted::SystemKeyring;
+pub use encrypted::{EncryptedSecrets, KEYRING_ACCOUNT, KEYRING_SERVICE, Keyring, NoKeyring, Password};
 pub use environment_provider::{EnvironmentSecrets, VARIABLE_PREFIX};
 pub use error::{Result, SecretError};
 pub use fallback_provider::{DISABLE_FALLBACK_VARIABLE, FallbackSecrets};

@@ -44,6 +44,17 @@ pub trait SecretProvider: Debug + Send + Sync + 'static {
 
     /// All secrets, without their values, by name.
     async fn list(&self) -> Result<Vec<SecretEntry>>;
+
+    /// What opens the store, if this provider needs it and has it by now. A process that goes on with this one's work
+    /// is given it over a private channel, and never by its environment or arguments.
+    fn key(&self) -> Option<SecretString> {
+        None
+    }
+
+    /// Uses `key` from now on; nothing where none is needed.
+    fn accept_key(&self, key: SecretString) {
+        let _ = key;
+    }
 }
 
 /// What a provider can do besides reading.

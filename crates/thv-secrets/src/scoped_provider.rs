@@ -99,4 +99,12 @@ impl SecretProvider for ScopedSecrets {
         };
         Ok(self.inner.list().await?.into_iter().filter_map(ours).collect())
     }
+
+    fn key(&self) -> Option<SecretString> {
+        self.inner.key()
+    }
+
+    fn accept_key(&self, key: SecretString) {
+        self.inner.accept_key(key);
+    }
 }

@@ -61,4 +61,12 @@ impl SecretProvider for UserSecrets {
         entries.retain(|entry| !entry.name.starts_with(RESERVED_PREFIX));
         Ok(entries)
     }
+
+    fn key(&self) -> Option<SecretString> {
+        self.0.key()
+    }
+
+    fn accept_key(&self, key: SecretString) {
+        self.0.accept_key(key);
+    }
 }

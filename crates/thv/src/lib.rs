@@ -26,15 +26,17 @@
 //! - `image` (default): images are resolved and verified before they run. Without it they run as the engine gives them.
 //! - `local` (default): processes of this host, without an engine.
 //! - `registry` (default): servers by their names in a registry, and the configuration file that says which one.
+//! - `keyring` (default): the password of encrypted secrets in the keyring of the desktop session.
 //! - `catalog` (default): a registry that is part of the program.
 
 #[cfg(feature = "registry")]
 mod registry_wiring;
+mod secrets_wiring;
 mod wiring;
 
 #[cfg(feature = "registry")]
-pub use registry_wiring::{config_in, registry_from_env, registry_in};
-#[cfg(feature = "registry")]
+pub use registry_wiring::{registry_from_env, registry_in};
+pub use secrets_wiring::{secrets_in, system_keyring};
 pub use thv_config as config;
 pub use thv_core as core;
 pub use thv_image as image;
@@ -52,6 +54,8 @@ pub use thv_runtime_local as runtime_local;
 pub use thv_secrets as secrets;
 pub use thv_state as state;
 pub use thv_status as status;
+#[cfg(feature = "registry")]
+pub use thv_upgrade as upgrade;
 #[cfg(feature = "image")]
 pub use wiring::image_gate;
-pub use wiring::{manager_from_env, manager_in};
+pub use wiring::{config_in, manager_from_env, manager_in};

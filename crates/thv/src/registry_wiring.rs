@@ -2,21 +2,12 @@
 
 use std::sync::Arc;
 
-use thv_config::{ConfigFile, RegistrySetting, Settings};
+use thv_config::RegistrySetting;
 use thv_core::{Dirs, Env};
 use thv_manager::{Error, Result};
 use thv_registry::{Registry, RegistryConfig};
 
-/// The configuration file in `dirs`, as it is now.
-///
-/// # Errors
-/// `Invalid` when it cannot be read.
-pub fn config_in(dirs: &Dirs) -> Result<Settings> {
-    ConfigFile::new(dirs).read().map_err(|error| Error::Invalid {
-        what: "configuration".into(),
-        detail: chain(&error),
-    })
-}
+use crate::config_in;
 
 /// The registry that the configuration file of the environment's directories names; without one the built-in catalogue.
 /// Nothing is asked before an entry is.
@@ -49,11 +40,4 @@ pub fn registry_in(dirs: &Dirs, env: &Env) -> Result<Arc<dyn Registry>> {
         _ => {}
     }
     Ok(thv_registry::open(&config, dirs, env)?)
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    }
 }

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use thv_config::{ConfigFile, Settings};
 use thv_core::{Dirs, Env};
 use thv_manager::{Error, InProcess, ManagerBuilder, Result};
 use thv_process::Processes;
 use thv_runtime::{RuntimeKind, Runtimes};
-use thv_secrets::{Configured, EnvironmentSecrets, PROVIDER_VARIABLE, SecretProvider};
 use thv_state::LocalStateStore;
 use thv_status::FileStatusManager;
 
@@ -42,7 +42,7 @@ pub fn manager_in(dirs: Dirs, env: Env) -> Result<ManagerBuilder> {
         .state(Arc::new(LocalStateStore::new(&dirs)))
         .status(Arc::new(FileStatusManager::new(&dirs)))
         .processes(processes)
-        .secrets(secrets(&env)?)
+        .secrets(crate::secrets_in(&dirs, &env, None)?)
         .launcher(Arc::new(InProcess))
         .dirs(dirs)
         .env(env))
@@ -99,15 +99,24 @@ fn runtimes(dirs: &Dirs, env: &Env, processes: &Arc<dyn Processes>) -> Result<Ru
     Ok(runtimes.with_default(kind))
 }
 
-/// Secrets of the environment, unless another provider is asked for.
-fn secrets(env: &Env) -> Result<Arc<dyn SecretProvider>> {
-    if env.non_empty(PROVIDER_VARIABLE).is_none() {
-        return Ok(Arc::new(EnvironmentSecrets::new(env)));
+/// The configuration file in `dirs`, as it is now.
+///
+/// # Errors
+/// `Invalid` when it cannot be read.
+pub fn config_in(dirs: &Dirs) -> Result<Settings> {
+    ConfigFile::new(dirs).read().map_err(|error| Error::Invalid {
+        what: "configuration".into(),
+        detail: chain(&error),
+    })
+}
+
+/// A message and its causes.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
     }
-    thv_secrets::choose(env, &Configured::default())
-        .and_then(|kind| thv_secrets::open(kind, env))
-        .map_err(|error| Error::Invalid {
-            what: PROVIDER_VARIABLE.into(),
-            detail: error.to_string(),
-        })
+    text
 }

@@ -1,9 +1,12 @@
 //! What the command line accepts: names, flags and defaults are ToolHive's where it has them.
 
 mod durations;
+mod group_args;
 mod not_built;
 mod registry_args;
 mod run_args;
+mod secret_args;
+mod upgrade_args;
 mod values;
 
 use std::ffi::OsString;
@@ -12,10 +15,13 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+pub(crate) use group_args::{GroupCommand, GroupDeleteArgs, GroupMoveArgs};
 pub(crate) use registry_args::{
     ConfigCommand, RegistryCommand, RegistryInfoArgs, RegistryListArgs, SearchArgs, SetRegistryArgs,
 };
 pub(crate) use run_args::RunArgs;
+pub(crate) use secret_args::{PasswordArgs, SecretCommand, SecretListArgs};
+pub(crate) use upgrade_args::{UpgradeApplyArgs, UpgradeCheckArgs, UpgradeCommand};
 
 /// Run and manage MCP servers.
 #[derive(Debug, Parser)]
@@ -51,6 +57,9 @@ pub(crate) enum Command {
     Restart(StartArgs),
     /// Stop and remove MCP servers
     Rm(RmArgs),
+    /// Create, list and delete groups, and move MCP servers between them
+    #[command(subcommand)]
+    Group(GroupCommand),
     /// Show the log of an MCP server or of its proxy
     #[command(
         override_usage = "thv logs [OPTIONS] NAME\n       thv logs prune",
@@ -63,6 +72,9 @@ pub(crate) enum Command {
     Export(ExportArgs),
     /// Bring back what should run and does not: after a reboot, or when a proxy was killed
     Reconcile(ReconcileArgs),
+    /// Find newer versions in the registry, and change to them
+    #[command(subcommand)]
+    Upgrade(UpgradeCommand),
     /// Ask the registry
     #[command(subcommand)]
     Registry(RegistryCommand),
@@ -71,6 +83,9 @@ pub(crate) enum Command {
     /// Read and change the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Keep secrets, which servers get as variables
+    #[command(subcommand)]
+    Secret(SecretCommand),
     /// Ask about container runtimes
     #[command(subcommand)]
     Runtime(RuntimeCommand),
@@ -97,6 +112,9 @@ pub(crate) struct ListArgs {
     /// Only those of this group
     #[arg(long)]
     pub(crate) group: Option<String>,
+    /// Say of each whether the registry has a newer version
+    #[arg(long)]
+    pub(crate) check_upgrades: bool,
 }
 
 #[derive(Debug, Args)]
@@ -177,6 +195,8 @@ pub(crate) struct StartArgs {
     #[arg(long)]
     pub(crate) take_over: bool,
     #[command(flatten)]
+    pub(crate) password: PasswordArgs,
+    #[command(flatten)]
     pub(crate) wait: WaitArgs,
     /// How to write
     #[arg(long, value_enum, default_value_t)]
@@ -243,6 +263,8 @@ pub(crate) struct ReconcileArgs {
     /// Also those that another application launched: they are ours from now on
     #[arg(long)]
     pub(crate) take_over: bool,
+    #[command(flatten)]
+    pub(crate) password: PasswordArgs,
     /// How long to wait for container engines that are needed and do not answer, as at boot
     #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = durations::parse)]
     pub(crate) wait_runtime: Duration,
@@ -314,9 +336,7 @@ pub(crate) enum Refused {
 impl Cli {
     /// The whole command, flags included that are known and not built.
     fn full_command() -> clap::Command {
-        Self::command()
-            .mut_subcommand("run", not_built::add_to_run)
-            .mut_subcommand("list", not_built::add_to_list)
+        Self::command().mut_subcommand("run", not_built::add_to_run)
     }
 
     /// Reads a command line.

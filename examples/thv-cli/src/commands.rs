@@ -4,6 +4,7 @@ mod completion;
 mod config;
 mod events;
 mod export;
+mod group;
 mod list;
 mod logs;
 mod reconcile;
@@ -11,9 +12,11 @@ mod registry;
 mod rm;
 mod run;
 mod runtime;
+mod secret;
 mod start;
 mod status;
 mod stop;
+mod upgrade;
 mod version;
 
 mod foreground;
@@ -21,6 +24,7 @@ mod here;
 mod interrupted;
 mod names;
 mod outcome;
+mod password;
 mod questions;
 mod results;
 mod unit;
@@ -28,10 +32,11 @@ mod unit;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use thv::core::Env;
+use thv::core::{Dirs, Env};
 use thv::manager::{Detached, Launcher, Manager};
+use thv::secrets::SecretString;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, PasswordArgs, UpgradeCommand};
 use crate::output::error;
 
 /// What a command failed with, ready to be shown.
@@ -68,6 +73,12 @@ impl From<thv::config::Error> for Failure {
     }
 }
 
+impl From<thv::secrets::SecretError> for Failure {
+    fn from(error: thv::secrets::SecretError) -> Self {
+        Self(error::chain(&error))
+    }
+}
+
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
         Self(format!("cannot write: {error}"))
@@ -90,6 +101,7 @@ pub(crate) async fn run(cli: &Cli) -> Done {
             let restart = matches!(cli.command, Command::Restart(_));
             start::foreground(args, restart).await
         }
+        Command::Upgrade(UpgradeCommand::Apply(args)) => upgrade::apply(args).await,
         _ => tokio::select! {
             done = dispatch(cli) => done,
             signal = foreground::signal() => {
@@ -109,13 +121,17 @@ async fn dispatch(cli: &Cli) -> Done {
         Command::Start(args) => start::run(args, false).await,
         Command::Restart(args) => start::run(args, true).await,
         Command::Rm(args) => rm::run(args).await,
+        Command::Group(command) => group::run(command).await,
         Command::Logs(args) => logs::run(args).await,
         Command::Events(args) => events::run(args).await,
         Command::Export(args) => export::run(args).await,
         Command::Reconcile(args) => reconcile::run(args).await,
+        Command::Upgrade(UpgradeCommand::Check(args)) => upgrade::check(args).await,
+        Command::Upgrade(UpgradeCommand::Apply(args)) => upgrade::apply(args).await,
         Command::Registry(command) => registry::run(command).await,
         Command::Search(args) => registry::search(args).await,
         Command::Config(command) => config::run(command).await,
+        Command::Secret(command) => secret::run(command).await,
         Command::Runtime(command) => runtime::run(command).await,
         Command::Version(args) => version::run(args),
         Command::Completion { shell } => completion::run(*shell),
@@ -129,23 +145,46 @@ pub(crate) fn is_detached() -> bool {
 
 /// The manager of the command line: its supervisors are processes of their own, this program again.
 fn manager() -> Result<Manager, Failure> {
-    manager_trusting(None)
+    manager_given(Given::default())
 }
 
-/// The same; registries are trusted with these certificates (PEM) besides the system's.
-fn manager_trusting(ca_certificates: Option<Vec<u8>>) -> Result<Manager, Failure> {
+/// What a command line gives a manager, besides the environment.
+#[derive(Debug, Default)]
+struct Given {
+    /// The password of encrypted secrets.
+    password: Option<SecretString>,
+    /// PEM: what image registries are trusted with, besides the system's certificates.
+    ca_certificates: Option<Vec<u8>>,
+}
+
+impl Given {
+    /// The password alone, as a command may give it.
+    fn password(args: &PasswordArgs) -> Result<Self, Failure> {
+        Ok(Self {
+            password: password::given(args)?,
+            ..Self::default()
+        })
+    }
+}
+
+/// The same, with what the command line gives.
+fn manager_given(given: Given) -> Result<Manager, Failure> {
     let program = std::env::current_exe()
         .map_err(|error| Failure::new(format!("cannot find the path of this program: {error}")))?;
-    manager_with(Arc::new(Detached::new(program, [])), ca_certificates)
+    manager_with(Arc::new(Detached::new(program, [])), given)
 }
 
-fn manager_with(launcher: Arc<dyn Launcher>, ca_certificates: Option<Vec<u8>>) -> Result<Manager, Failure> {
+fn manager_with(launcher: Arc<dyn Launcher>, given: Given) -> Result<Manager, Failure> {
     let env = Env::from_vars(std::env::vars_os());
     let mut builder = thv::manager_from_env(env.clone())?
         .launcher_id("thv")
         .launcher(launcher);
-    if ca_certificates.is_some() {
-        builder = builder.image_gate(thv::image_gate(&env, ca_certificates));
+    if let Some(password) = given.password {
+        let dirs = Dirs::from_env(&env).map_err(|error| Failure::new(error.to_string()))?;
+        builder = builder.secrets(thv::secrets_in(&dirs, &env, Some(password))?);
+    }
+    if given.ca_certificates.is_some() {
+        builder = builder.image_gate(thv::image_gate(&env, given.ca_certificates));
     }
     Ok(builder.build()?)
 }

@@ -48,6 +48,7 @@ fn help_texts() {
         "start",
         "restart",
         "rm",
+        "group",
         "logs",
         "events",
         "export",
@@ -56,10 +57,34 @@ fn help_texts() {
         "search",
         "config",
         "runtime",
+        "upgrade",
         "version",
     ] {
         insta::assert_snapshot!(format!("help_{verb}"), shown(&[verb, "--help"]));
     }
+}
+
+#[test]
+fn an_upgrade_of_nothing_says_so() {
+    assert_eq!(shown(&["upgrade", "check"]), "No MCP servers found\n");
+    assert_eq!(shown(&["upgrade", "check", "--format", "json"]), "[]\n");
+    assert_eq!(
+        shown(&["upgrade", "check", "--exit-code"]),
+        "No MCP servers found\n"
+    );
+    assert_eq!(
+        shown(&["upgrade", "apply", "--all"]),
+        "Everything is up to date.\n"
+    );
+    assert_eq!(shown(&["list", "--check-upgrades", "--format", "json"]), "[]\n");
+    for verb in ["check", "apply"] {
+        assert_eq!(
+            refused(&["upgrade", verb, "x"]),
+            "Error: workload \"x\" not found\n"
+        );
+    }
+    assert!(refused(&["list", "--check-upgrades", "--format", "mcpservers"]).contains("mcpservers"));
+    assert!(refused(&["upgrade", "apply"]).contains("--all"));
 }
 
 #[test]
@@ -91,7 +116,7 @@ fn completion_knows_what_can_be_said_and_offers_nothing_that_is_refused() {
         for offered in ["reconcile", "ls", "streamable-http", "launch-timeout"] {
             assert!(script.contains(offered), "{shell}: {offered}");
         }
-        for refused in ["audit-config", "otel-endpoint", "check-upgrades"] {
+        for refused in ["audit-config", "otel-endpoint"] {
             assert!(!script.contains(refused), "{shell}: {refused}");
         }
     }
@@ -252,10 +277,6 @@ fn every_flag_that_is_not_built_is_refused_by_name() {
         let text = refused(&["run", flag, "exec:///bin/true"]);
         assert_eq!(text, format!("Error: {name} is not built yet: leave it out\n"));
     }
-    assert_eq!(
-        refused(&["list", "--check-upgrades"]),
-        "Error: --check-upgrades is not built yet: leave it out\n"
-    );
 }
 
 #[test]

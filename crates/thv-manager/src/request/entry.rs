@@ -8,7 +8,7 @@ use thv_core::{
     EnvVarSpec, HeaderSpec, PermissionProfile, RemoteAuthConfig, RunConfig, SecretReference, TransportType,
     registry_base_name,
 };
-use thv_image::{ExpectedAttestation, ExpectedIdentity};
+use thv_image::ExpectedIdentity;
 use thv_registry::{Entry, ImageEntry, Provenance, RemoteEntry, Source};
 
 use super::build::absolute;
@@ -36,27 +36,7 @@ impl EntryOrigin {
 
     /// The same as images are verified by it.
     pub(crate) fn expected_identity(&self) -> Option<ExpectedIdentity> {
-        let declared = self.provenance()?;
-        let mut expected = ExpectedIdentity::default();
-        expected.issuer.clone_from(&declared.cert_issuer);
-        expected.repository.clone_from(&declared.repository_uri);
-        expected.repository_ref.clone_from(&declared.repository_ref);
-        expected.signer.clone_from(&declared.signer_identity);
-        expected
-            .runner_environment
-            .clone_from(&declared.runner_environment);
-        expected.sigstore_url.clone_from(&declared.sigstore_url);
-        expected.attestation = declared.attestation.as_ref().map(|declared| {
-            let mut attestation = ExpectedAttestation::default();
-            attestation.predicate_type.clone_from(&declared.predicate_type);
-            let predicate = declared.predicate.as_ref();
-            attestation.predicate = predicate.map(|raw| {
-                // What cannot be read is equal to nothing.
-                serde_json::from_str(raw.get()).unwrap_or_default()
-            });
-            attestation
-        });
-        Some(expected)
+        self.provenance().map(crate::expected_identity)
     }
 
     /// What the server may do, where the entry says it.

@@ -12,6 +12,7 @@ mod stop_and_delete;
 mod beside;
 mod cut_off;
 mod faults;
+mod groups;
 mod honoured;
 mod many;
 mod others;

@@ -69,14 +69,8 @@ const RUN: &[(&str, Kind)] = &[
     ("token-exchange-header-name", Text("")),
 ];
 
-const LIST: &[(&str, Kind)] = &[("check-upgrades", Switch(false))];
-
 pub(super) fn add_to_run(command: Command) -> Command {
     command.args(RUN.iter().map(arg))
-}
-
-pub(super) fn add_to_list(command: Command) -> Command {
-    command.args(LIST.iter().map(arg))
 }
 
 /// Hidden from the help: a flag is shown when it does something.
@@ -96,10 +90,8 @@ fn arg((name, kind): &(&'static str, Kind)) -> Arg {
 
 /// The first flag that asks for something, as a sentence.
 pub(super) fn first_asked(matches: &ArgMatches) -> Option<String> {
-    let (table, matches) = match matches.subcommand() {
-        Some(("run", matches)) => (RUN, matches),
-        Some(("list", matches)) => (LIST, matches),
-        _ => return None,
+    let Some(("run", matches)) = matches.subcommand() else {
+        return None;
     };
     let asks = |(name, kind): &&(&'static str, Kind)| match kind {
         Text(default) => matches
@@ -112,8 +104,7 @@ pub(super) fn first_asked(matches: &ArgMatches) -> Option<String> {
             .get_one::<bool>(name)
             .is_some_and(|value| value != default),
     };
-    table
-        .iter()
+    RUN.iter()
         .find(asks)
         .map(|(name, _)| format!("--{name} is not built yet: leave it out"))
 }

@@ -8,7 +8,7 @@ use thv::core::{ProxyMode, TransportType};
 use thv::image::Policy;
 use thv::manager::RunRequest;
 
-use super::{Format, WaitArgs, values};
+use super::{Format, PasswordArgs, WaitArgs, values};
 
 #[derive(Debug, Args)]
 #[group(skip)]
@@ -45,6 +45,8 @@ pub(crate) struct RunArgs {
     /// With --foreground: Ctrl-C stops it and keeps it
     #[arg(long, requires = "foreground", help_heading = "Launch")]
     pub(crate) keep: bool,
+    #[command(flatten, next_help_heading = "Launch")]
+    pub(crate) password: PasswordArgs,
     #[command(flatten, next_help_heading = "Launch")]
     pub(crate) wait: WaitArgs,
     /// How to write
@@ -165,7 +167,7 @@ pub(crate) struct RunArgs {
 
 /// A configuration file says everything about the workload; what may stand beside it is how it is launched.
 pub(super) fn beside_from_config(matches: &ArgMatches) -> Option<String> {
-    const LAUNCH: [&str; 12] = [
+    const LAUNCH: [&str; 13] = [
         "image_verification",
         "ca_cert",
         "from_config",
@@ -174,6 +176,7 @@ pub(super) fn beside_from_config(matches: &ArgMatches) -> Option<String> {
         "debug",
         "runtime",
         "replace",
+        "secrets_password_fd",
         "wait",
         "no_wait",
         "launch_timeout",

@@ -13,7 +13,7 @@ use thv::status::OwnerKind;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Failure, manager_with};
+use super::{Failure, Given, manager_with};
 
 /// Longer than a server may take to be ready: what is too slow has failed before.
 const READY: WaitFor = WaitFor::Ready(std::time::Duration::from_mins(10));
@@ -54,7 +54,7 @@ pub(super) struct Run {
     pub(super) config: RunConfig,
     pub(super) runtime: Option<RuntimeKind>,
     pub(super) options: ForegroundOptions,
-    pub(super) ca_certificates: Option<Vec<u8>>,
+    pub(super) given: Given,
 }
 
 /// Runs it until `cancel` or until somebody stops it. Ended by `cancel` it is deleted, unless `options.keep`.
@@ -67,11 +67,11 @@ pub(super) async fn run_config(
         config,
         runtime,
         options,
-        ca_certificates,
+        given,
     } = run;
     let name = config.workload_name().map_err(Error::from)?;
     let here = Arc::new(Here::default());
-    let manager = manager_with(here.clone(), ca_certificates)?;
+    let manager = manager_with(here.clone(), given)?;
     let run = RunOptions {
         wait: READY,
         replace: options.replace,

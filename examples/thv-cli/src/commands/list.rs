@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use thv::core::{Json, ProxyMode, Workload, WorkloadStatus};
 use thv::labels::Selector;
 use thv::manager::ListOptions;
+use thv::upgrade::CheckResult;
 
-use super::{Done, Failure, manager};
+use super::{Done, Failure, manager, upgrade};
 use crate::cli::{ListArgs, ListFormat};
 use crate::output::table::{Cell, Colour, layout};
 use crate::output::{has_colours, json, note, print, progress, times};
@@ -21,11 +22,28 @@ pub(super) async fn run(args: &ListArgs) -> Done {
         let selector = args.label.join(",").parse::<Selector>();
         options.selector = Some(selector.map_err(|error| Failure::new(error.to_string()))?);
     }
-    let listed = progress::during("listing", manager()?.list(options)).await?;
+    if args.check_upgrades && args.format == ListFormat::Mcpservers {
+        return Err(Failure::new(
+            "--check-upgrades has no effect beside --format mcpservers: leave one of them out",
+        ));
+    }
+    let manager = manager()?;
+    let listed = progress::during("listing", manager.list(options)).await?;
     for warning in &listed.warnings {
         note(&format!("Warning: {warning}"));
     }
+    let checks = if args.check_upgrades {
+        Some(upgrade::of_all(&manager).await?)
+    } else {
+        None
+    };
     let text = match args.format {
+        ListFormat::Json if checks.is_some() => {
+            json::text(&annotated(
+                &listed.workloads,
+                checks.as_deref().unwrap_or_default(),
+            )?)? + "\n"
+        }
         ListFormat::Json => {
             thv::core::gojson::to_string_pretty(&listed.workloads)
                 .map_err(|error| Failure::new(error.to_string()))?
@@ -33,17 +51,37 @@ pub(super) async fn run(args: &ListArgs) -> Done {
         }
         ListFormat::Mcpservers => json::text(&mcp_servers(&listed.workloads))? + "\n",
         ListFormat::Text if listed.workloads.is_empty() => "No MCP servers found\n".to_owned(),
-        ListFormat::Text => table(&listed.workloads, has_colours()),
+        ListFormat::Text => table(&listed.workloads, checks.as_deref(), has_colours()),
     };
     print(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn table(workloads: &[Workload], colours: bool) -> String {
-    let heads = ["NAME", "PACKAGE", "STATUS", "URL", "PORT", "GROUP", "CREATED"];
-    let mut rows = vec![heads.map(Cell::from).to_vec()];
+/// The list with a check of each workload that has a configuration.
+fn annotated(workloads: &[Workload], checks: &[CheckResult]) -> Result<Json, Failure> {
+    let object = |workload: &Workload| -> Result<Json, Failure> {
+        let text = thv::core::gojson::to_string(workload).map_err(|error| Failure::new(error.to_string()))?;
+        let mut object = Json::parse(text.as_bytes()).map_err(|error| Failure::new(error.to_string()))?;
+        if let (Json::Object(pairs), Some(check)) = (&mut object, check_of(workload, checks)) {
+            pairs.push(("upgrade".into(), upgrade::json(check)));
+        }
+        Ok(object)
+    };
+    workloads.iter().map(object).collect()
+}
+
+fn check_of<'a>(workload: &Workload, checks: &'a [CheckResult]) -> Option<&'a CheckResult> {
+    checks.iter().find(|check| check.workload_name == workload.name)
+}
+
+fn table(workloads: &[Workload], checks: Option<&[CheckResult]>, colours: bool) -> String {
+    let mut heads = vec!["NAME", "PACKAGE", "STATUS", "URL", "PORT", "GROUP", "CREATED"];
+    if checks.is_some() {
+        heads.push("UPGRADE");
+    }
+    let mut rows = vec![heads.into_iter().map(Cell::from).collect::<Vec<_>>()];
     rows.extend(workloads.iter().map(|workload| {
-        vec![
+        let mut row = vec![
             workload.name.clone().into(),
             workload.package.clone().into(),
             status(workload.status),
@@ -51,7 +89,12 @@ fn table(workloads: &[Workload], colours: bool) -> String {
             workload.port.to_string().into(),
             workload.group.clone().into(),
             times::go_text(&workload.created_at).into(),
-        ]
+        ];
+        if let Some(checks) = checks {
+            let status = check_of(workload, checks).map_or("-", |check| check.status.as_str());
+            row.push(status.into());
+        }
+        row
     }));
     layout(&rows, colours)
 }
@@ -117,7 +160,7 @@ mod tests {
 
     #[test]
     fn the_table_has_toolhives_columns() {
-        insta::assert_snapshot!(table(&workloads(), false));
+        insta::assert_snapshot!(table(&workloads(), None, false));
     }
 
     #[test]

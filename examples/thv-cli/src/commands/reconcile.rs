@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use thv::core::{Env, Json};
 use thv::manager::{ReconcileAction, StartOptions};
 
-use super::{Done, Failure, manager, unit};
+use super::{Done, Failure, Given, manager_given, unit};
 use crate::cli::{Format, ReconcileArgs};
 use crate::output::{error, json, note, print, progress};
 
@@ -21,7 +21,7 @@ pub(super) async fn run(args: &ReconcileArgs) -> Done {
         take_over: args.take_over,
         ..StartOptions::default()
     };
-    let manager = manager()?;
+    let manager = manager_given(Given::password(&args.password)?)?;
     if !args.wait_runtime.is_zero() {
         let waiting = manager.wait_for_runtimes(args.wait_runtime);
         for (kind, reason) in progress::during("waiting for container engines", waiting).await? {

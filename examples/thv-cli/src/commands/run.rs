@@ -6,12 +6,12 @@ use std::process::ExitCode;
 use thv::core::{RunConfig, RunConfigError};
 use thv::manager::{Error, ForegroundOptions, ImageTerms, RunOptions, RunOutcome};
 
-use super::{Done, Failure, foreground, here, manager_trusting, outcome, questions};
+use super::{Done, Failure, Given, foreground, here, manager_given, outcome, password, questions};
 use crate::cli::RunArgs;
 use crate::output::progress;
 
 pub(super) async fn run(args: &RunArgs, debug: bool) -> Done {
-    let manager = manager_trusting(ca_certificates(args).await?)?;
+    let manager = manager_given(given(args).await?)?;
     let options = RunOptions {
         wait: outcome::wait_for(&args.wait),
         replace: args.replace,
@@ -39,7 +39,7 @@ pub(super) async fn foreground(args: &RunArgs, debug: bool) -> Done {
         replace: args.replace,
         image: terms(args),
     };
-    let ca_certificates = ca_certificates(args).await?;
+    let given = given(args).await?;
     let mut name = String::new();
     let mut told = |up: &RunOutcome| {
         up.name.as_str().clone_into(&mut name);
@@ -54,7 +54,7 @@ pub(super) async fn foreground(args: &RunArgs, debug: bool) -> Done {
                 config,
                 runtime,
                 options,
-                ca_certificates,
+                given,
             };
             Box::pin(here::run_config(run, cancel, &mut told))
         });
@@ -62,7 +62,7 @@ pub(super) async fn foreground(args: &RunArgs, debug: bool) -> Done {
         name = named;
         end
     } else {
-        let manager = manager_trusting(ca_certificates)?;
+        let manager = manager_given(given)?;
         let request = questions::completed(&manager, args.request(debug), args.accept_permissions).await?;
         let named = request.name.clone().unwrap_or_default();
         let end = foreground::until_signal(|cancel| {
@@ -85,15 +85,19 @@ fn terms(args: &RunArgs) -> ImageTerms {
     }
 }
 
+async fn given(args: &RunArgs) -> Result<Given, Failure> {
+    Ok(Given {
+        password: password::given(&args.password)?,
+        ca_certificates: ca_certificates(args.ca_cert.as_deref()).await?,
+    })
+}
+
 /// More certificates than a system has.
 const MAX_CERTIFICATES: u64 = 4 << 20;
 
-async fn ca_certificates(args: &RunArgs) -> Result<Option<Vec<u8>>, Failure> {
-    let Some(path) = args
-        .ca_cert
-        .as_deref()
-        .filter(|path| !path.as_os_str().is_empty())
-    else {
+/// The certificates in the file that was named, if one was.
+pub(super) async fn ca_certificates(path: Option<&Path>) -> Result<Option<Vec<u8>>, Failure> {
+    let Some(path) = path.filter(|path| !path.as_os_str().is_empty()) else {
         return Ok(None);
     };
     let failed = |error: &dyn std::fmt::Display| {

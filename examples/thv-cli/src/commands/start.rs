@@ -5,12 +5,12 @@ use std::process::ExitCode;
 use thv::core::WorkloadName;
 use thv::manager::{Manager, StartOptions, StopOptions};
 
-use super::{Done, foreground, is_detached, manager, names, outcome, results};
+use super::{Done, Given, foreground, is_detached, manager_given, names, outcome, results};
 use crate::cli::{Format, StartArgs};
 use crate::output::{note, progress};
 
 pub(super) async fn run(args: &StartArgs, restart: bool) -> Done {
-    let manager = manager()?;
+    let manager = manager_given(Given::password(&args.password)?)?;
     let options = options(args);
     let Some(name) = &args.name else {
         return several(&manager, args, restart).await;
@@ -59,7 +59,7 @@ async fn several(manager: &Manager, args: &StartArgs, restart: bool) -> Done {
 pub(super) async fn foreground(args: &StartArgs, restart: bool) -> Done {
     let text = args.name.as_deref().unwrap_or_default();
     let name = WorkloadName::new(text)?;
-    let manager = manager()?;
+    let manager = manager_given(Given::password(&args.password)?)?;
     if is_detached() {
         foreground::until_signal(|cancel| manager.run_detached_child(&name, cancel)).await?;
         return Ok(ExitCode::SUCCESS);

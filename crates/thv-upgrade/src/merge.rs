@@ -1,0 +1,109 @@
+//! The configuration of the newer version: the old one, but for what an upgrade is about.
+
+use std::collections::{BTreeMap, HashSet};
+
+use thv_core::{RunConfig, SecretReference};
+use thv_registry::{ImageEntry, Source};
+
+use crate::drift;
+
+/// What the user gives to an upgrade.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Additions {
+    /// Variables of the server's environment; they win over those that are there.
+    pub env: BTreeMap<String, String>,
+    /// References to secrets, as `name,target=VARIABLE`; those that are there win.
+    pub secrets: Vec<String>,
+}
+
+impl std::fmt::Debug for Additions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Additions")
+            .field("env", &self.env.keys())
+            .field("secrets", &self.secrets.len())
+            .finish()
+    }
+}
+
+/// The old configuration with another image, what the user adds, and the registry that the image is from. Everything else
+/// is a clone, so that nothing can be forgotten. Also: what the user should be told.
+pub(crate) fn merge(
+    old: &RunConfig,
+    entry: &ImageEntry,
+    source: &Source,
+    additions: &Additions,
+) -> (RunConfig, Vec<String>) {
+    let mut new = old.clone();
+    let mut warnings = Vec::new();
+    new.image.clone_from(&entry.image);
+    source.registry_url().clone_into(&mut new.registry_url);
+    source.registry_api_url().clone_into(&mut new.registry_api_url);
+    new.env_vars.extend(additions.env.clone());
+    let targets = |texts: &[String]| -> HashSet<String> {
+        let references = texts.iter().filter_map(|text| SecretReference::parse(text).ok());
+        references
+            .map(|reference| reference.target().to_owned())
+            .collect()
+    };
+    let mut taken = targets(&old.secrets);
+    for (at, text) in additions.secrets.iter().enumerate() {
+        match SecretReference::parse(text) {
+            Ok(reference) if taken.insert(reference.target().to_owned()) => new.secrets.push(text.clone()),
+            Ok(reference) => warnings.push(format!(
+                "the secret for {} is left as it is: the workload has one",
+                reference.target()
+            )),
+            // What it says may be the secret itself.
+            Err(error) => warnings.push(format!("secret {} is left out: {error}", at + 1)),
+        }
+    }
+    (new, warnings)
+}
+
+/// The variables that the newer version needs and nobody gives.
+pub(crate) fn missing(new: &RunConfig, entry: &ImageEntry) -> Vec<String> {
+    drift::undeclared(new, &entry.env_vars)
+        .into_iter()
+        .filter(|spec| spec.required && spec.default.is_empty())
+        .map(|spec| spec.name.clone())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn old() -> RunConfig {
+        RunConfig {
+            image: "a:1".into(),
+            secrets: vec!["one,target=ONE".into(), "odd".into()],
+            env_vars: [("A".to_owned(), "old".to_owned())].into(),
+            ..RunConfig::default()
+        }
+    }
+
+    #[test]
+    fn old_secrets_and_new_variables_win() {
+        let additions = Additions {
+            env: [
+                ("A".to_owned(), "new".to_owned()),
+                ("B".to_owned(), "b".to_owned()),
+            ]
+            .into(),
+            secrets: vec![
+                "other,target=ONE".into(),
+                "two,target=TWO".into(),
+                "again,target=TWO".into(),
+                "s3cret".into(),
+            ],
+        };
+        let (new, warnings) = merge(&old(), &ImageEntry::default(), &Source::Memory, &additions);
+        assert_eq!(new.secrets, ["one,target=ONE", "odd", "two,target=TWO"]);
+        assert_eq!(
+            (new.env_vars["A"].as_str(), new.env_vars["B"].as_str()),
+            ("new", "b")
+        );
+        assert_eq!(warnings.len(), 3);
+        assert!(!format!("{warnings:?}{additions:?}").contains("s3cret"));
+    }
+}

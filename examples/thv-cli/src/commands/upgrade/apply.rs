@@ -1,0 +1,241 @@
+//! `thv upgrade apply`.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use thv::core::{Env, Json, WorkloadName};
+use thv::manager::{Manager, RollbackPolicy};
+use thv::registry::Registry;
+use thv::upgrade::{Additions, Applied, Applier, ApplyOptions, CheckResult, Checker, Error};
+
+use super::{configs, report};
+use crate::cli::{Format, UpgradeApplyArgs};
+use crate::commands::registry::{registry, visible};
+use crate::commands::run::ca_certificates;
+use crate::commands::{Done, Failure, Given, foreground, manager_given, password};
+use crate::output::{error, json, note, print, progress, prompt};
+
+/// The exit code of what failed when the old version was being replaced already.
+const AFTER_DESTROY: u8 = 3;
+
+pub(super) async fn run(args: &UpgradeApplyArgs) -> Done {
+    let certificates = ca_certificates(args.ca_cert.as_deref()).await?;
+    let env = Env::from_vars(std::env::vars_os());
+    let manager = manager_given(Given {
+        password: password::given(&args.password)?,
+        ca_certificates: certificates.clone(),
+    })?;
+    let registry = registry()?;
+    let images = thv::image_gate(&env, certificates);
+    let applier = Applier::new(registry.clone(), images, Arc::new(manager.clone()));
+    let enough = AtomicBool::new(false);
+    let upgrade = Upgrade {
+        args,
+        options: options(args)?,
+        manager,
+        registry,
+        applier: applier.clone(),
+        enough: &enough,
+    };
+    let mut work = std::pin::pin!(upgrade.run());
+    let signal = tokio::select! {
+        done = &mut work => return done,
+        signal = foreground::signal() => signal,
+    };
+    if !applier.is_under_way() {
+        return Ok(ExitCode::from(128_u8.saturating_add(signal)));
+    }
+    note("an upgrade is under way, and is finished first");
+    enough.store(true, Ordering::Relaxed);
+    work.await
+}
+
+fn options(args: &UpgradeApplyArgs) -> Result<ApplyOptions, Failure> {
+    let mut options = ApplyOptions::default();
+    options.additions = Additions {
+        secrets: args.secret.clone(),
+        ..Additions::default()
+    };
+    for text in &args.env {
+        let (key, value) = text
+            .split_once('=')
+            .filter(|(key, _)| !key.is_empty())
+            .ok_or_else(|| Failure::new("--env has the form KEY=VALUE"))?;
+        options.additions.env.insert(key.to_owned(), value.to_owned());
+    }
+    options.verification = args.image_verification;
+    if let Some(time) = args.rollback {
+        options.rollback = RollbackPolicy::OnFailure;
+        options.ready_within = time;
+    }
+    Ok(options)
+}
+
+/// What became of one workload.
+struct Upgraded {
+    check: CheckResult,
+    /// Whether a newer version was put in its place.
+    applied: bool,
+    error: Option<Error>,
+}
+
+struct Upgrade<'a> {
+    args: &'a UpgradeApplyArgs,
+    options: ApplyOptions,
+    manager: Manager,
+    registry: Arc<dyn Registry>,
+    applier: Applier,
+    /// Set when no further workload is to be upgraded.
+    enough: &'a AtomicBool,
+}
+
+impl Upgrade<'_> {
+    async fn run(&self) -> Done {
+        let configs = match &self.args.name {
+            Some(name) => vec![self.manager.export(&WorkloadName::new(name.as_str())?).await?],
+            None => configs(&self.manager).await?,
+        };
+        let checks = Checker::new(self.registry.clone());
+        let checks = progress::during("asking the registry", checks.check_all(&configs)).await;
+        let mut done = Vec::new();
+        for (config, check) in configs.iter().zip(checks) {
+            if self.enough.load(Ordering::Relaxed) {
+                break;
+            }
+            if self.args.all && !check.is_available() {
+                continue;
+            }
+            let name = config.workload_name().map_err(thv::manager::Error::from)?;
+            done.push(self.one(&name, check).await?);
+        }
+        if self.args.all && done.is_empty() && self.args.format == Format::Text {
+            print("Everything is up to date.\n")?;
+        }
+        self.finish(&done)
+    }
+
+    async fn one(&self, name: &WorkloadName, check: CheckResult) -> Result<Upgraded, Failure> {
+        let nothing = |check| Upgraded {
+            check,
+            applied: false,
+            error: None,
+        };
+        let text = self.args.format == Format::Text;
+        if !check.is_available() {
+            if text {
+                print(&format!("{}\n", report::nothing_to_do(&check)))?;
+            }
+            return Ok(nothing(check));
+        }
+        if self.args.dry_run {
+            if text {
+                print(&format!(
+                    "Dry run: {name} would be upgraded.\n{}",
+                    report::one(&check)
+                ))?;
+            }
+            return Ok(nothing(check));
+        }
+        let mut options = self.options.clone();
+        if !self.args.yes && !self.is_wanted(&check, &mut options).await? {
+            if text {
+                print("Upgrade cancelled.\n")?;
+            }
+            return Ok(nothing(check));
+        }
+        let work = self.applier.apply(name, options);
+        match progress::during(&format!("upgrading {name}"), Box::pin(work)).await {
+            Ok(applied) => self.succeeded(name, applied),
+            Err(error) => Ok(Upgraded {
+                check,
+                applied: false,
+                error: Some(error),
+            }),
+        }
+    }
+
+    fn succeeded(&self, name: &WorkloadName, applied: Applied) -> Result<Upgraded, Failure> {
+        for warning in &applied.warnings {
+            note(&format!("Warning: {}", visible(warning)));
+        }
+        let done = applied.outcome.is_some();
+        if self.args.format == Format::Text {
+            print(&if done {
+                format!("{name} upgraded to {}\n", visible(&applied.check.candidate_image))
+            } else {
+                // The registry changed its mind since the report.
+                format!("{}\n", report::nothing_to_do(&applied.check))
+            })?;
+        }
+        Ok(Upgraded {
+            check: applied.check,
+            applied: done,
+            error: None,
+        })
+    }
+
+    /// Asks whoever is there: first whether, then for what the newer version needs.
+    async fn is_wanted(&self, check: &CheckResult, options: &mut ApplyOptions) -> Result<bool, Failure> {
+        if !prompt::has_somebody_to_ask() {
+            return Err(Failure::new(format!(
+                "{} would be upgraded to {}, and there is nobody to ask: use --yes",
+                check.workload_name,
+                visible(&check.candidate_image)
+            )));
+        }
+        note(report::one(check).trim_end());
+        let answer = prompt::ask("Apply? [y/N]: ", false).await?;
+        if !matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
+            return Ok(false);
+        }
+        let added = check.env_var_drift.as_ref().map_or(&[][..], |drift| &drift.added);
+        for info in added
+            .iter()
+            .filter(|info| info.required && !info.secret && info.default.is_empty())
+        {
+            if !options.additions.env.contains_key(&info.name) {
+                let answer = prompt::ask(&format!("{}: ", visible(&info.name)), false).await?;
+                // What stays empty is missing, and the error says so.
+                if !answer.is_empty() {
+                    options.additions.env.insert(info.name.clone(), answer);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Says what failed, and the exit code: the worst of all.
+    fn finish(&self, all: &[Upgraded]) -> Done {
+        if self.args.format == Format::Json {
+            let objects: Vec<Json> = all.iter().map(object).collect();
+            match (&self.args.name, objects.into_iter().next()) {
+                (Some(_), Some(one)) => json::print(&one)?,
+                _ => json::print(&all.iter().map(object).collect())?,
+            }
+        }
+        let mut code = 0;
+        for error in all.iter().filter_map(|one| one.error.as_ref()) {
+            note(&format!("Error: {}", visible(&error::chain(error))));
+            code = code.max(if error.destruction_began() {
+                AFTER_DESTROY
+            } else {
+                1
+            });
+        }
+        Ok(ExitCode::from(code))
+    }
+}
+
+fn object(done: &Upgraded) -> Json {
+    let mut object = json::Object::default()
+        .with("applied", done.applied)
+        .with("result", report::json(&done.check));
+    if let Some(error) = &done.error {
+        let said = json::Object::default()
+            .with("code", error.code())
+            .with("message", error::chain(error));
+        object = object.with("error", Json::from(said));
+    }
+    object.into()
+}

@@ -44,3 +44,17 @@ fn what_was_not_replaced_is_not_recorded_as_stopped() {
         vec![step(300, Verb::Run, None)],
     ]);
 }
+
+/// A deployment was cut off before it was recorded, and a verb that came by took in a stop of the other program: the
+/// instance ran, and nothing said so.
+#[test]
+fn an_instance_that_nobody_recorded_is_stopped() {
+    let delay = Fault::Delay(Duration::from_secs(40));
+    assert_sound([
+        vec![step(1, Verb::Start, Some((7, delay)))],
+        vec![
+            step(0, Verb::Replace, Some((13, Fault::Crash))),
+            step(4_000, Verb::ToolHiveStops, None),
+        ],
+    ]);
+}

@@ -68,7 +68,8 @@ async fn settle_entry(
     tracing::warn!(workload = %name, operation = ?pending.operation, "finishing an interrupted operation");
     match whose(pending, saved) {
         Whose::Replaced => {
-            write(parts, name, op, old_stands).await?;
+            let alive = snapshot.owner == OwnerState::Alive;
+            write(parts, name, op, if alive { old_runs } else { old_stands }).await?;
             return Ok(Settled::Clear);
         }
         Whose::SomebodyElses => {
@@ -199,12 +200,17 @@ fn clear(draft: &mut Draft) {
     draft.companion.pending = None;
 }
 
-/// The replacement never came: what was there is there, stopped, and wanted as before.
-fn old_stands(draft: &mut Draft) {
+/// The replacement never came, and its predecessor is supervised: what becomes of it is written by its supervisor.
+fn old_runs(draft: &mut Draft) {
     let pending = draft.companion.pending.take();
     if let Some(desired) = pending.and_then(|pending| pending.desired_before) {
         draft.companion.desired = desired;
     }
+}
+
+/// The replacement never came: what was there is there, stopped, and wanted as before.
+fn old_stands(draft: &mut Draft) {
+    old_runs(draft);
     draft.companion.owner = None;
     draft.status.process_id = 0;
     draft.force_status(WorkloadStatus::Stopped, "its replacement was interrupted");

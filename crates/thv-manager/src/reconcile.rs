@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use thv_core::{WorkloadName, WorkloadStatus};
+use thv_core::{RunConfig, WorkloadName, WorkloadStatus};
+use thv_runtime::InstanceState;
 use thv_status::{Desired, Operation, OwnerState, Reading, Snapshot};
 
 use crate::parts::COMMAND_LINE;
 use crate::stop::was_removed;
-use crate::{Error, Manager, Result, StartOptions, StopOptions, journal, toolhive};
+use crate::{Error, Manager, Result, StartOptions, StopOptions, journal, owner, toolhive};
 
 /// What `reconcile` did about one workload.
 #[derive(Debug)]
@@ -89,7 +90,9 @@ impl Manager {
         }
         if snapshot.desired() == Desired::Stopped {
             // Without a record ToolHive looks after it.
-            if snapshot.companion.is_none() || is_at_rest(&snapshot) {
+            if snapshot.companion.is_none()
+                || (is_at_rest(&snapshot) && !self.was_left(name, &snapshot, config.as_ref()).await)
+            {
                 return Ok(None);
             }
             return self.reconcile_stop(name).await;
@@ -108,6 +111,22 @@ impl Manager {
         }
         let outcome = Box::pin(self.start(name, options.clone())).await?;
         Ok((!outcome.already_running).then_some(ReconcileAction::Started))
+    }
+
+    /// Whether an instance of ours runs, whatever the records say: who deployed it may have been killed before that was
+    /// recorded. Of a runtime that does not answer nothing is known, and nothing is done.
+    async fn was_left(&self, name: &WorkloadName, snapshot: &Snapshot, config: Option<&RunConfig>) -> bool {
+        let Ok(Some(runtime)) = self.parts.runtime_in(name, snapshot, config).await else {
+            return false;
+        };
+        match runtime.inspect(name).await {
+            Ok(Some(instance)) if instance.state == InstanceState::Running => {
+                // One without a label may be ToolHive's, that is just starting it.
+                instance.labels.contains_key(thv_labels::OWNER)
+                    && owner::check(&*self.parts.status, &instance, false).await.is_ok()
+            }
+            _ => false,
+        }
     }
 
     /// Completes a stop that was asked for and cut off.

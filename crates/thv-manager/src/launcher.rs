@@ -19,7 +19,10 @@ use tokio::sync::watch;
 use crate::{Error, Result};
 
 /// How long a child may take to say that it owns the workload.
-const HELLO: Duration = Duration::from_secs(5);
+const HELLO: Duration = Duration::from_secs(10);
+
+/// How long is waited for a child to end that said that it ends.
+const GOODBYE: Duration = Duration::from_secs(10);
 
 /// How much of a server's line an error shows; ten of them fit into one report, whatever their characters.
 const LONGEST_LINE: usize = 500;
@@ -231,11 +234,14 @@ impl Launcher for Detached {
                 tokio::spawn(follow(ours, state, child));
                 Ok(states)
             }
-            Some(Report::Failed { reason, last_lines }) => Err(Error::StartFailed {
-                name: name.to_string(),
-                reason,
-                last_lines,
-            }),
+            Some(Report::Failed { reason, last_lines }) => {
+                gone(&child).await;
+                Err(Error::StartFailed {
+                    name: name.to_string(),
+                    reason,
+                    last_lines,
+                })
+            }
             _ => {
                 end(child).await;
                 let log = host.dirs().proxy_logs().join(format!("{name}.log"));
@@ -253,7 +259,8 @@ impl Launcher for Detached {
     }
 }
 
-/// Relays what the child reports until it is final, and owns the child's handle that long.
+/// Relays what the child reports until it is final, and owns the child's handle that long. That it failed or ended is
+/// told when its process is gone: whoever hears it finds nothing left.
 async fn follow(channel: AsyncChannel, state: watch::Sender<LaunchState>, child: Child) {
     loop {
         let next = tokio::select! {
@@ -269,6 +276,12 @@ async fn follow(channel: AsyncChannel, state: watch::Sender<LaunchState>, child:
             },
             () = state.closed() => return,
         };
+        if next != LaunchState::Ready {
+            tokio::select! {
+                () = gone(&child) => {}
+                () = state.closed() => return,
+            }
+        }
         let _ = state.send(next);
         return;
     }
@@ -277,6 +290,13 @@ async fn follow(channel: AsyncChannel, state: watch::Sender<LaunchState>, child:
 async fn next_report(channel: &AsyncChannel) -> Option<Report> {
     let message = channel.recv().await.ok()??;
     serde_json::from_slice(&message.bytes).ok()
+}
+
+/// Waits for a child that said its last.
+async fn gone(child: &Child) {
+    if !matches!(tokio::time::timeout(GOODBYE, child.exited()).await, Ok(Ok(_))) {
+        tracing::warn!(pid = child.identity().pid, "a proxy that failed has not ended");
+    }
 }
 
 async fn end(child: Child) {
@@ -455,6 +475,8 @@ fn last_lines_of(log: &std::path::Path) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use thv_process::{Exit, MemoryProcess, MemoryProcesses};
+
     use super::*;
 
     #[test]
@@ -499,6 +521,28 @@ mod tests {
         let (theirs, channel) = Channel::pair().unwrap();
         Parent { channel }.report(&LaunchState::Failed { reason, last_lines });
         next_report(&theirs.into_async().unwrap()).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_is_told_when_the_process_is_gone() {
+        let processes = MemoryProcesses::new();
+        let identity = processes.add(MemoryProcess::new("/bin/thv"));
+        let child = processes.open(&identity).unwrap().unwrap();
+        let (ours, channel) = Channel::pair().unwrap();
+        let (state, mut states) = watch::channel(LaunchState::Owned);
+        let follow = tokio::spawn(follow(ours.into_async().unwrap(), state, child));
+
+        let failed = LaunchState::Failed {
+            reason: "no".into(),
+            last_lines: Vec::new(),
+        };
+        Parent { channel }.report(&failed);
+        let early = tokio::time::timeout(GOODBYE / 2, states.changed()).await;
+        assert!(early.is_err(), "{:?}", states.borrow());
+        processes.exit(identity.pid, Exit::Code(1));
+        states.changed().await.unwrap();
+        assert_eq!(*states.borrow(), failed);
+        follow.await.unwrap();
     }
 
     #[tokio::test]

@@ -81,6 +81,7 @@ async fn settle_entry(
     match pending.operation {
         Operation::Run if matches!(saved, Saved::Nothing) => {
             remove_recorded(parts, name, snapshot).await?;
+            thv_process::crash_point!(JournalRunUndone);
             Ok(Settled::Removed)
         }
         Operation::Run | Operation::Update | Operation::Start | Operation::Restart => {
@@ -138,11 +139,13 @@ pub(crate) async fn bring_back(
     tracing::warn!(workload = %name, "an update did not become ready, its old configuration is brought back");
     let saved = parts.saved(name).await?;
     remove_instance(parts, name, snapshot, saved.config(), false).await?;
+    thv_process::crash_point!(RollbackRemoved);
     let bytes = previous.config.clone().into_bytes();
     parts
         .state
         .replace(DocumentKind::RunConfig, &name.into(), bytes, keep(op))
         .await?;
+    thv_process::crash_point!(RollbackSaved);
     let change = Box::new(move |draft: &mut Draft| {
         draft.companion.previous = None;
         draft.companion.describe(previous.described);
@@ -153,6 +156,7 @@ pub(crate) async fn bring_back(
         draft.force_status(WorkloadStatus::Stopped, "its update did not become ready");
     });
     parts.status.update(name, Authority::Verb(op), change).await?;
+    thv_process::crash_point!(RollbackCommitted);
     Ok(())
 }
 
@@ -174,12 +178,16 @@ async fn finish_removal(
             });
         }
     }
+    thv_process::crash_point!(JournalProxyEnded);
     match remove_instance(parts, name, snapshot, config, force).await {
         // The removal was allowed when it began: what is there by now is not what it was about.
         Err(error @ Error::Conflict { .. }) => tracing::warn!(workload = %name, %error, "it is left alone"),
         other => other?,
     }
-    Ok(parts.state.delete_run_config_under(name, keep(op)).await?)
+    thv_process::crash_point!(JournalInstanceRemoved);
+    parts.state.delete_run_config_under(name, keep(op)).await?;
+    thv_process::crash_point!(JournalConfigDeleted);
+    Ok(())
 }
 
 /// The instance that the record names, of a workload that has no configuration any more; no other one is its.
@@ -235,6 +243,7 @@ async fn write(parts: &Parts, name: &WorkloadName, op: &OpGuard, change: fn(&mut
         .status
         .update(name, Authority::Verb(op), Box::new(change))
         .await?;
+    thv_process::crash_point!(JournalCleared);
     Ok(())
 }
 

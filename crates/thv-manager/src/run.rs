@@ -301,6 +301,7 @@ impl Manager {
             parts.status.remove(&name, op).await?;
             op = parts.status.lock_op(&name, operation, OP_WAIT).await?;
         }
+        thv_process::crash_point!(RunLocked);
         self.check_free(&name, replace).await?;
         let there = parts.status.read(&name).await?;
         let is_new = there.companion.is_none()
@@ -340,15 +341,18 @@ impl Manager {
         companion.describe(self.described(&prepared));
         companion.pending = Some(self.pending(Operation::Run, Some(&prepared.config)));
         parts.status.create(name, op, companion).await?;
+        thv_process::crash_point!(RunRecorded);
         parts
             .state
             .create_run_config_under(name, &prepared.config, keep(op))
             .await?;
+        thv_process::crash_point!(RunSaved);
         let committed = Box::new(|draft: &mut Draft| {
             draft.status.process_id = 0;
             draft.force_status(WorkloadStatus::Starting, "");
         });
         parts.status.update(name, Authority::Verb(op), committed).await?;
+        thv_process::crash_point!(RunStarting);
         prepared.launchable(claim, owner, parts)
     }
 
@@ -376,9 +380,12 @@ impl Manager {
             draft.companion.desired = Desired::Stopped;
         });
         parts.status.update(name, Authority::Verb(op), begun).await?;
+        thv_process::crash_point!(ReplaceBegun);
         self.end(name, op, old.config(), StopOptions::default()).await?;
+        thv_process::crash_point!(ReplaceEnded);
         let snapshot = parts.status.read(name).await?;
         remove_instance(parts, name, &snapshot, old.config(), false).await?;
+        thv_process::crash_point!(ReplaceRemoved);
         let owner = parts.status.acquire_owner(name).await?;
         let claim = ClaimId::random();
         let launchable = prepared.launchable(claim.clone(), owner, parts)?;
@@ -386,6 +393,7 @@ impl Manager {
             .state
             .write_run_config_under(name, &launchable.config, keep(op))
             .await?;
+        thv_process::crash_point!(ReplaceSaved);
         let committed = Box::new(move |draft: &mut Draft| {
             draft.companion.carry_out();
             draft.companion.claim = claim;
@@ -396,6 +404,7 @@ impl Manager {
             draft.force_status(WorkloadStatus::Starting, "");
         });
         parts.status.update(name, Authority::Verb(op), committed).await?;
+        thv_process::crash_point!(ReplaceCommitted);
         Ok(launchable)
     }
 

@@ -114,7 +114,9 @@ impl Manager {
             stop.force,
         )
         .await?;
+        thv_process::crash_point!(RestartBegun);
         Box::pin(self.end(name, &op, Some(&config), stop)).await?;
+        thv_process::crash_point!(RestartEnded);
         match self.launchable(name, &op, start).await {
             Ok((parts, notices)) => Ok((parts.under(op), notices)),
             Err(error) => {
@@ -179,6 +181,7 @@ impl Manager {
         let claim = ClaimId::random();
         let kind = runtime.map(|runtime| runtime.kind().clone());
         self.claim(name, op, &config, claim.clone(), kind).await?;
+        thv_process::crash_point!(StartClaimed);
         let launchable = Launchable {
             name: name.clone(),
             claim,

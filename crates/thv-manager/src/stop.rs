@@ -32,10 +32,12 @@ impl Manager {
     pub async fn stop(&self, name: &WorkloadName, options: StopOptions) -> Result<StopOutcome> {
         let parts = &self.parts;
         self.ask_to_stop(name, options).await?;
+        thv_process::crash_point!(StopAsked);
         let op = self.lock(name, Operation::Stop).await?;
         let saved = parts.saved(name).await?;
         let config = saved.config();
         begin(parts, name, &op, Operation::Stop, config, options.force).await?;
+        thv_process::crash_point!(StopBegun);
         let ended = Box::pin(self.end(name, &op, config, options)).await?;
         parts
             .status
@@ -45,6 +47,7 @@ impl Manager {
                 Box::new(|draft: &mut Draft| stopped(draft)),
             )
             .await?;
+        thv_process::crash_point!(StopWritten);
         parts.status.remove_pid_files(name).await?;
         Ok(if ended {
             StopOutcome::Stopped
@@ -129,7 +132,9 @@ impl Manager {
         self.tasks.stop(name);
         let snapshot = parts.status.read(name).await?;
         let proxy = end_proxy(parts, name, &snapshot, config, options.grace).await?;
+        thv_process::crash_point!(EndProxyEnded);
         let stopped = self.stop_instance(name, &snapshot, config, options).await?;
+        thv_process::crash_point!(EndInstanceStopped);
         // A supervisor that waited for its server ends once the server has.
         let proxy = match proxy {
             ProxyEnd::Application { .. } if parts.status.owner_free(name, AFTER_INSTANCE).await? => {

@@ -52,7 +52,7 @@ impl Manager {
         let parts = &self.parts;
         let saved = parts.saved(name).await?;
         let config = saved.config();
-        begin(parts, name, &op, Operation::Remove, config, options.force).await?;
+        begin(parts, name, &op, Operation::Remove, config, options).await?;
         thv_process::crash_point!(RemoveBegun);
         Box::pin(self.end(name, &op, config, options)).await?;
         thv_process::crash_point!(RemoveEnded);

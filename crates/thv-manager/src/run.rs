@@ -9,7 +9,7 @@ use thv_runtime::{Runtime, RuntimeKind};
 use thv_state::{DocumentKind, StateStoreExt};
 use thv_status::{
     Authority, ClaimId, Companion, Described, Desired, Draft, OpGuard, Operation, OwnerGuard, OwnerState,
-    Pending, Previous, ResolvedImage,
+    Pending, Previous, Reading, ResolvedImage,
 };
 
 use crate::launch::{Launch, Launchable};
@@ -254,10 +254,16 @@ impl Manager {
             Err(Error::NotFound { .. }) => return Ok(()),
             other => other?,
         };
-        let failed = snapshot
-            .status
-            .as_ref()
-            .is_some_and(|status| status.status == WorkloadStatus::Error);
+        let failed = snapshot.status.as_ref().is_some_and(|file| match file.status {
+            WorkloadStatus::Error => true,
+            // Its supervisor was killed before it could write so. What another program starts is not ours to judge.
+            WorkloadStatus::Starting => {
+                snapshot.companion.is_some()
+                    && snapshot.owner == OwnerState::Dead
+                    && !matches!(snapshot.reading, Reading::Foreign(_))
+            }
+            _ => false,
+        });
         let was_ready = snapshot
             .companion
             .as_ref()
@@ -286,12 +292,12 @@ impl Manager {
     pub(crate) async fn save(&self, prepared: Prepared) -> Result<Launch> {
         let parts = &self.parts;
         let name = prepared.name.clone();
-        let desired_before = parts.status.read(&name).await?.desired();
         self.check_expected(&prepared).await?;
         let replace = prepared.replaces != Replaces::Nothing;
         let operation = prepared.replaces.operation();
         if replace {
-            match self.ask_to_stop(&name, StopOptions::default()).await {
+            // Not asked to stop yet: that it should run again, should this be cut off, only the journal can tell.
+            match self.may_be_stopped(&name, false).await {
                 Ok(()) | Err(Error::NotFound { .. }) => {}
                 Err(error) => return Err(error),
             }
@@ -309,11 +315,11 @@ impl Manager {
             && there.damage.is_none()
             && matches!(parts.saved(&name).await?, Saved::Nothing);
         if !is_new {
-            return match self.save_over(prepared, desired_before, &op).await {
+            return match self.save_over(prepared, there.desired(), &op).await {
                 Ok(what) => Ok(what.under(op)),
                 Err(error) => {
                     // As if it had been cut off there; should this fail too, the next verb does it.
-                    if let Err(error) = journal::settle(parts, &name, &op).await {
+                    if let Err(error) = journal::take_back(parts, &name, &op).await {
                         tracing::error!(workload = %name, %error, "a replacement could not be taken back");
                     }
                     Err(error)

@@ -168,7 +168,6 @@ impl Manager {
 
     async fn serve_previous(&self, name: &WorkloadName) -> Result<RunOutcome> {
         let stop = StopOptions::default();
-        self.request_stop(name, stop.grace).await?;
         let op = self.lock(name, Operation::Update).await?;
         let saved = self.parts.saved(name).await?;
         Box::pin(self.end(name, &op, saved.config(), stop)).await?;

@@ -260,11 +260,7 @@ impl Supervisor {
         };
         let stopped = self.write_stopped(context).await?;
         thv_process::crash_point!(ProxyStopped);
-        Ok(if stopped {
-            End::Stopped
-        } else {
-            End::ClaimLost
-        })
+        Ok(if stopped { End::Stopped } else { End::ClaimLost })
     }
 
     async fn finish_failed(&self, reason: String, last_lines: Vec<String>, instance: Left) -> Result<End> {

@@ -125,7 +125,7 @@ pub(crate) fn local() -> Vec<Case> {
     const RUN_CUT_OFF: Before = CutOff(&Nothing, Run, "run.recorded");
     const REMOVE_CUT_OFF: Before = CutOff(&RUNS, Remove, "rm.begun");
     const REPLACE_CUT_OFF: Before = CutOff(&RUNS, Replace, "replace.ended");
-    const STOP_CUT_OFF: Before = CutOff(&RUNS, Stop, "stop.asked");
+    const STOP_CUT_OFF: Before = CutOff(&Orphaned, Stop, "stop.asked");
     vec![
         run(Command("run.locked"), Gone),
         run(Command("run.recorded"), Gone),

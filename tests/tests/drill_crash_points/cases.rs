@@ -247,3 +247,45 @@ pub(crate) fn local() -> Vec<Case> {
         reconcile(Orphaned, Command("launch.sent"), End::Runs),
     ]
 }
+
+/// What is another way on an engine: its containers outlive their proxies.
+pub(crate) fn docker() -> Vec<Case> {
+    let run = |at, end| case(Nothing, Run, at, end, (Run, End::Runs));
+    let start = |before, at| case(before, Start, at, End::Runs, (Start, End::Runs));
+    let stop = |at| case(RUNS, Stop, at, End::Stopped, (Stop, End::Stopped));
+    let remove = |at| case(RUNS, Remove, at, Gone, (Remove, Gone));
+    vec![
+        run(Command("run.recorded"), Gone),
+        run(Command("launch.sent"), End::Runs),
+        run(Proxy("proxy.deployed"), End::Runs),
+        run(Proxy("record.written:2"), End::Runs),
+        start(STOPPED, Command("start.claimed")),
+        start(STOPPED, Proxy("proxy.deployed")),
+        start(Orphaned, Proxy("proxy.leftover-stopped")),
+        stop(Command("end.proxy-ended")),
+        stop(Proxy("proxy.stopping")),
+        remove(Command("rm.begun")),
+        remove(Command("rm.instance-removed")),
+        case(
+            RUNS,
+            Replace,
+            Command("replace.removed"),
+            End::Runs,
+            (Replace, RunsAnew),
+        ),
+        case(
+            RUNS,
+            Replace,
+            Command("replace.saved"),
+            RunsAnew,
+            (Replace, RunsAnew),
+        ),
+        case(
+            RUNS,
+            Restart,
+            Command("restart.ended"),
+            End::Runs,
+            (Restart, End::Runs),
+        ),
+    ]
+}

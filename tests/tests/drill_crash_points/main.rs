@@ -6,6 +6,8 @@ mod drill;
 
 mod cases;
 mod scene;
+mod toolhive;
+mod update;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -14,7 +16,7 @@ use std::panic::AssertUnwindSafe;
 use cases::{Case, Verb};
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use scene::{Heal, Row, play};
-use thv_tests::{Machine, thv_crash_points};
+use thv_tests::{Docker, Machine, docker, thv_crash_points};
 
 /// How many machines there are at a time: they mostly wait.
 const AT_A_TIME: usize = 4;
@@ -29,7 +31,7 @@ async fn all_points() -> BTreeSet<String> {
 }
 
 /// Plays cases in two ways each; a row for each, or what was wrong.
-async fn play_all(cases: Vec<Case>) -> Vec<Result<Row, String>> {
+async fn play_all(cases: Vec<Case>, docker: Option<&Docker>) -> Vec<Result<Row, String>> {
     let only = std::env::var("THV_CRASH_CASES").unwrap_or_default();
     let chosen = cases
         .into_iter()
@@ -44,7 +46,7 @@ async fn play_all(cases: Vec<Case>) -> Vec<Result<Row, String>> {
         ways.iter().map(move |heal| (case, *heal))
     });
     let played = stream::iter(plays.map(async |(case, heal)| {
-        let played = AssertUnwindSafe(play(case, heal)).catch_unwind().await;
+        let played = AssertUnwindSafe(play(case, heal, docker)).catch_unwind().await;
         played.map_err(|why| {
             let text = why.downcast_ref::<String>().map(String::as_str);
             let why = text
@@ -73,8 +75,8 @@ fn table(rows: &[Row]) -> String {
 }
 
 /// Plays cases, prints what came of each, and fails with all that was wrong.
-async fn plays_well(cases: Vec<Case>) {
-    let played = play_all(cases).await;
+async fn plays_well(cases: Vec<Case>, docker: Option<&Docker>) {
+    let played = play_all(cases, docker).await;
     let wrong: Vec<_> = played
         .iter()
         .filter_map(|row| row.as_ref().err())
@@ -95,9 +97,9 @@ fn print(text: &str) {
 #[tokio::test]
 async fn each_point_is_reached_by_a_case() {
     let cases = cases::local();
-    let named: BTreeSet<_> = cases
-        .iter()
-        .flat_map(|case| case.at.points())
+    let points = cases.iter().flat_map(|case| case.at.points());
+    let named: BTreeSet<_> = points
+        .chain(update::POINTS.iter().map(|(point, _)| *point))
         .map(|point| point.split(':').next().unwrap_or(point).to_owned())
         .collect();
     let all = all_points().await;
@@ -109,5 +111,11 @@ async fn each_point_is_reached_by_a_case() {
 
 #[tokio::test]
 async fn a_kill_between_any_two_effects_is_healed_on_the_local_runtime() {
-    plays_well(cases::local()).await;
+    plays_well(cases::local(), None).await;
+}
+
+#[tokio::test]
+async fn a_kill_between_two_effects_is_healed_on_docker() {
+    let Some(docker) = docker().await else { return };
+    plays_well(cases::docker(), Some(&docker)).await;
 }

@@ -6,7 +6,8 @@ use std::path::Path;
 use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 use thv::core::{Workload, WorkloadStatus};
-use thv_tests::{Machine, Output, WAIT, eventually, thv, thv_crash_points};
+use thv::runtime::InstanceState;
+use thv_tests::{Docker, Machine, Output, WAIT, eventually, thv, thv_crash_points};
 use tokio::sync::OnceCell;
 
 use crate::cases::{At, Before, Case, End, Verb};
@@ -30,8 +31,8 @@ pub(crate) struct Row {
 }
 
 /// Carries a case out; panics with what is wrong.
-pub(crate) async fn play(case: Case, heal: Heal) -> Row {
-    let scene = Scene::new();
+pub(crate) async fn play(case: Case, heal: Heal, docker: Option<&Docker>) -> Row {
+    let scene = Scene::new(docker);
     scene.prepare(case.before, case.at.proxy()).await;
     scene.kill(case.verb, case.at).await;
     let found = scene.look(case.reconciled).await;
@@ -59,17 +60,28 @@ pub(crate) async fn play(case: Case, heal: Heal) -> Row {
 pub(crate) struct Scene {
     pub(crate) machine: Machine,
     pub(crate) name: String,
+    /// None: on the local runtime.
+    docker: Option<Docker>,
 }
 
 impl Scene {
-    pub(crate) fn new() -> Self {
-        let machine = Machine::new();
+    pub(crate) fn new(docker: Option<&Docker>) -> Self {
+        let machine = docker.map_or_else(Machine::new, Machine::with_docker);
         let name = machine.name("crash");
-        Self { machine, name }
+        let docker = docker.cloned();
+        Self {
+            machine,
+            name,
+            docker,
+        }
     }
 
     fn args(&self, verb: Verb) -> Vec<String> {
-        let (name, server) = (self.name.as_str(), exec());
+        let name = self.name.as_str();
+        let server = self
+            .docker
+            .as_ref()
+            .map_or_else(exec, |docker| docker.image().to_owned());
         let run = [
             "run",
             &server,
@@ -102,7 +114,7 @@ impl Scene {
     }
 
     /// A proxy that is there before dies at `proxy`, later.
-    async fn prepare(&self, before: Before, proxy: Option<&str>) {
+    pub(crate) async fn prepare(&self, before: Before, proxy: Option<&str>) {
         let later: Vec<_> = proxy.map(|point| (PROXY, point)).into_iter().collect();
         match before {
             Before::Nothing => {}
@@ -133,7 +145,7 @@ impl Scene {
     }
 
     /// Calls the verb and is there when who is to be killed is dead.
-    async fn kill(&self, verb: Verb, at: At) {
+    pub(crate) async fn kill(&self, verb: Verb, at: At) {
         if verb == Verb::Move {
             self.machine.thv(["group", "create", "team"]).await.ok();
         }
@@ -169,20 +181,24 @@ impl Scene {
                 // It went on, and another proxy has the lock.
                 return;
             }
-            // The kernel frees the lock as it buries the process.
-            let lock = self
-                .machine
-                .dirs()
-                .lifecycle()
-                .join(format!("{}.owner", self.name));
-            eventually(WAIT, "the proxy is dead", async || {
-                let Ok(file) = File::open(&lock) else {
-                    return Some(());
-                };
-                flock(&file, FlockOperation::NonBlockingLockShared).ok()
-            })
-            .await;
+            self.is_unowned().await;
         }
+    }
+
+    /// The kernel frees the lock of a proxy as it buries the process.
+    pub(crate) async fn is_unowned(&self) {
+        let lock = self
+            .machine
+            .dirs()
+            .lifecycle()
+            .join(format!("{}.owner", self.name));
+        eventually(WAIT, "the proxy is gone", async || {
+            let Ok(file) = File::open(&lock) else {
+                return Some(());
+            };
+            flock(&file, FlockOperation::NonBlockingLockShared).ok()
+        })
+        .await;
     }
 
     /// All files parse, nothing is lost, and the list can be had. What it says.
@@ -225,6 +241,8 @@ impl Scene {
     /// It comes to this, and to nothing besides: no further process, and one server that answers if one should run.
     async fn has_come_to(&self, end: End) {
         let (status, processes) = match end {
+            // Of a container the proxy alone is a process of the machine.
+            End::Runs | End::RunsAnew if self.docker.is_some() => (Some(WorkloadStatus::Running), 1),
             End::Runs | End::RunsAnew => (Some(WorkloadStatus::Running), of_a_running_one().await),
             End::Stopped => (Some(WorkloadStatus::Stopped), 0),
             End::Failed => (Some(WorkloadStatus::Error), 0),
@@ -248,6 +266,13 @@ impl Scene {
         let Ok(workload) = came else {
             panic!("it did not become {end:?} with {processes} processes: {seen:?}");
         };
+        if let Some(docker) = &self.docker {
+            let runs = docker
+                .instance(&self.name)
+                .await
+                .is_some_and(|instance| instance.state == InstanceState::Running);
+            assert_eq!(runs, status == Some(WorkloadStatus::Running), "its container");
+        }
         let config = self.config();
         match end {
             End::Gone => assert_eq!(config, None),
@@ -277,6 +302,9 @@ impl Scene {
             .map(|workload: Workload| workload.port);
         self.machine.thv(["rm", &self.name]).await.ok();
         self.machine.assert_nothing_lives(port.as_slice());
+        if let Some(docker) = &self.docker {
+            docker.assert_gone(&self.name).await;
+        }
         let left = drill::files_of(&self.machine);
         let left: Vec<_> = left
             .keys()

@@ -1,5 +1,7 @@
 //! Clients of the revision without sessions, 2026-07-28, with a server that is older.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod common;
 
 use std::time::Duration;

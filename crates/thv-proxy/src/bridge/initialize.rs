@@ -21,7 +21,7 @@ pub(crate) const STATELESS_REVISION: &str = "2026-07-28";
 /// A server may have to fetch itself first; clients that wait are told earlier.
 pub(super) const PATIENCE: Duration = Duration::from_mins(10);
 /// A server that has refused to initialize is there: it answers soon, or not at all.
-const DISCOVERY: Duration = Duration::from_secs(10);
+const DISCOVERY: Duration = Duration::from_secs(5);
 
 /// What the server answered to `initialize`.
 #[derive(Debug)]
@@ -129,7 +129,9 @@ async fn initialize(core: Arc<Core>, link: Arc<Link>) -> Result<Arc<Initialized>
     })?;
     if let Some(error) = envelope.error {
         // A server without sessions does not know the method, or asks for what each of its requests has to say.
-        if let Some(ready) = discover(&core, &link).await? {
+        if refuses_the_method(error.of(&answer.line))
+            && let Some(ready) = discover(&core, &link).await?
+        {
             let _ = link.ready.set(Arc::clone(&ready));
             tracing::debug!(server = %ready.info().name, "the server has no sessions");
             return Ok(ready);
@@ -166,6 +168,12 @@ pub(super) fn own_meta() -> String {
     format!(
         r#""io.modelcontextprotocol/protocolVersion":"{STATELESS_REVISION}","io.modelcontextprotocol/clientInfo":{{"name":"thv-proxy","version":"{version}"}},"io.modelcontextprotocol/clientCapabilities":{{}}"#
     )
+}
+
+/// Whether an error of `initialize` may be that of a server that has no such method.
+fn refuses_the_method(error: &[u8]) -> bool {
+    let code = jsonrpc::member(error, "code").and_then(|code| std::str::from_utf8(code).ok()?.parse().ok());
+    matches!(code, Some(-32602..=-32600 | -32022..=-32020))
 }
 
 /// Asks a server that refused to initialize whether it has no sessions; none when it has not said so.

@@ -145,6 +145,17 @@ impl Docker {
         u32::try_from(pid).expect("a process's id")
     }
 
+    /// Removes a workload's container as its user may, with force.
+    ///
+    /// # Panics
+    /// When the engine does not.
+    pub async fn remove(&self, name: &str) {
+        let (socket, path) = (self.socket.clone(), format!("/containers/{name}?force=true"));
+        let removing = tokio::task::spawn_blocking(move || ask(&socket, "DELETE", &path));
+        let answer = removing.await.expect("no panic").expect("the engine answers");
+        assert!(answer.starts_with("HTTP/1.0 204"), "it is not removed: {answer}");
+    }
+
     /// Nothing on the engine has this name: no container and no network.
     ///
     /// # Panics

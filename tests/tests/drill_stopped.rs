@@ -112,6 +112,82 @@ async fn a_stop_after_the_proxy_was_killed_ends_its_server() {
     assert_eq!(machine.workload(&name).await.status, WorkloadStatus::Stopped);
 }
 
+#[tokio::test]
+async fn a_stop_stops_whatever_the_status_file_says() {
+    let machine = Machine::new();
+    for status in [
+        "starting",
+        "auth_retrying",
+        "unhealthy",
+        "stopped",
+        "error",
+        "unknown",
+    ] {
+        let name = machine.name(&status.replace('_', "-"));
+        let workload = drill::run_echo(&machine, &name).await;
+        drill::toolhive_writes(&machine, &name, status, 0);
+        machine.thv(["stop", &name]).await.ok();
+        machine.assert_nothing_lives(&[workload.port]);
+        assert_eq!(machine.workload(&name).await.status, WorkloadStatus::Stopped);
+    }
+}
+
+#[tokio::test]
+async fn a_stop_of_one_that_still_starts_stops_it() {
+    let machine = Machine::new();
+    let name = machine.name("starting");
+    let run = [
+        "run",
+        &exec(),
+        "--name",
+        &name,
+        "--transport",
+        "stdio",
+        "--no-wait",
+    ];
+    machine.thv(run.iter().chain(&["--", "--no-answer"])).await.ok();
+    let workload = machine.workload(&name).await;
+    assert_eq!(workload.status, WorkloadStatus::Starting);
+    machine.thv(["stop", &name]).await.ok();
+    machine.assert_nothing_lives(&[workload.port]);
+    assert_eq!(machine.workload(&name).await.status, WorkloadStatus::Stopped);
+}
+
+#[tokio::test]
+async fn a_stop_of_one_that_hangs_stops_it() {
+    let machine = Machine::new();
+    let name = machine.name("hangs");
+    let args = ["--transport", "streamable-http"];
+    let workload = run(&machine, &name, &exec(), &args).await;
+    for pid in with_token(&token_of(&workload).await) {
+        signal(pid, Signal::STOP);
+    }
+    machine.thv(["stop", &name, "--timeout", "1"]).await.ok();
+    machine.assert_nothing_lives(&[workload.port]);
+    assert_eq!(machine.workload(&name).await.status, WorkloadStatus::Stopped);
+}
+
+#[tokio::test]
+async fn a_stop_after_the_container_was_removed_by_hand_leaves_none() {
+    let Some(docker) = docker().await else { return };
+    for transport in ["stdio", "streamable-http"] {
+        let machine = Machine::with_docker(&docker);
+        let name = machine.name("removed");
+        let workload = run(&machine, &name, docker.image(), &["--transport", transport]).await;
+        docker.remove(&name).await;
+        machine.thv(["stop", &name]).await.ok();
+        machine.assert_nothing_lives(&[workload.port]);
+        let left = docker.instance(&name).await;
+        assert!(
+            left.is_none_or(|left| left.state == thv::runtime::InstanceState::Stopped),
+            "it was revived"
+        );
+        assert_eq!(machine.workload(&name).await.status, WorkloadStatus::Stopped);
+        machine.thv(["rm", &name]).await.ok();
+        docker.assert_gone(&name).await;
+    }
+}
+
 /// `thv run --foreground`, ready.
 async fn foreground(machine: &Machine, name: &str, args: &[&str]) -> (Child, u16) {
     let server = exec();

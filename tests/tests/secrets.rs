@@ -64,6 +64,11 @@ impl Encrypted {
         value
     }
 
+    async fn says(&self, command: &[&str], text: &str) {
+        let said = self.machine.thv(command).await.ok().stdout;
+        assert!(said.contains(text), "no {text:?} in {said}");
+    }
+
     /// Which secrets of a workload `list` calls old, and whether it has doubts.
     async fn marks(&self, name: &str) -> serde_json::Value {
         let listed = self.machine.thv(["list", "--format", "json"]).await.ok().json();
@@ -171,8 +176,8 @@ async fn a_server_with_an_old_secret_is_marked_until_it_is_restarted() {
     it.thv_with(PASSWORD, NEW, &["secret", "set", "token"]).await.ok();
     assert_eq!(it.marks(&name).await, json!([["token"], false]));
     let old = "old value of secret \"token\"";
-    it.machine.thv(["list"]).await.ok().says(["NOTE", old]);
-    it.machine.thv(["status", &name]).await.ok().says([old]);
+    it.says(&["list"], old).await;
+    it.says(&["status", &name], old).await;
     it.thv(&["restart", &name, "--wait=1m"]).await.ok();
     assert_eq!(it.marks(&name).await, json!([[], false]));
     assert_eq!(it.token(&name).await, NEW);
@@ -182,7 +187,7 @@ async fn a_server_with_an_old_secret_is_marked_until_it_is_restarted() {
     let toolhive = EncryptedSecrets::new(dirs.secrets_file(), Password::given(PASSWORD.into()));
     toolhive.set("another", OLD.into()).await.expect("it is set");
     assert_eq!(it.marks(&name).await, json!([[], true]));
-    it.machine.thv(["list"]).await.ok().says(["secrets may be stale"]);
+    it.says(&["list"], "secrets may be stale").await;
     it.thv(&["restart", &name, "--wait=1m"]).await.ok();
     assert_eq!(it.marks(&name).await, json!([[], false]));
 

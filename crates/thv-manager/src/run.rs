@@ -309,7 +309,7 @@ impl Manager {
             && matches!(parts.saved(&name).await?, Saved::Nothing);
         if !is_new {
             return match self.save_over(prepared, desired_before, &op).await {
-                Ok(what) => Ok(what.under(op)),
+                Ok(what) => Ok(self.in_a_group(what, &op).await.under(op)),
                 Err(error) => {
                     // As if it had been cut off there; should this fail too, the next verb does it.
                     if let Err(error) = journal::settle(parts, &name, &op).await {
@@ -320,7 +320,7 @@ impl Manager {
             };
         }
         match self.save_new(prepared, &op).await {
-            Ok(what) => Ok(what.under(op)),
+            Ok(what) => Ok(self.in_a_group(what, &op).await.under(op)),
             Err(error) => {
                 // What fails before it is saved leaves nothing; should this fail too, the journal knows.
                 if matches!(parts.saved(&name).await, Ok(Saved::Nothing)) {

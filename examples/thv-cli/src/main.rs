@@ -21,6 +21,9 @@ use output::proxy_log::ProxyLog;
 
 /// All failures, usage included, end with 1, as ToolHive's do.
 fn main() -> ExitCode {
+    if commands::answered_completion() {
+        return ExitCode::SUCCESS;
+    }
     match Cli::read(std::env::args_os()) {
         Ok(cli) => run(&cli),
         Err(Refused::NoEffect(text)) => fail(&text),

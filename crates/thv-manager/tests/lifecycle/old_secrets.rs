@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use thv_core::Workload;
+use thv_core::{Workload, WorkloadStatus};
 use thv_manager::{ListOptions, Manager, StopOptions};
 use thv_secrets::{MemorySecrets, SecretProvider};
 
@@ -45,11 +45,9 @@ async fn a_server_with_an_old_secret_is_told_until_it_is_restarted() {
     assert_eq!(old(&manager).await, ["token"]);
     // The server that comes after one that ended by itself has the new value.
     world.runtime.exit(&name("echo"), 1);
-    assert!(eventually(async || old(&manager).await.is_empty()).await);
-
-    world
-        .until(&name("echo"), thv_core::WorkloadStatus::Running)
-        .await;
+    world.until(&name("echo"), WorkloadStatus::Starting).await;
+    world.until(&name("echo"), WorkloadStatus::Running).await;
+    assert!(old(&manager).await.is_empty());
     manager.set_secret("token", "3".into()).await.unwrap();
     assert_eq!(old(&manager).await, ["token"]);
     let stop = StopOptions::default();

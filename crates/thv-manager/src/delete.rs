@@ -51,7 +51,7 @@ impl Manager {
         let parts = &self.parts;
         let saved = parts.saved(name).await?;
         let config = saved.config();
-        begin(parts, name, &op, Operation::Remove, config, options.force).await?;
+        begin(parts, name, &op, Operation::Remove, config, options).await?;
         Box::pin(self.end(name, &op, config, options)).await?;
         let snapshot = parts.status.read(name).await?;
         remove_instance(parts, name, &snapshot, config, options.force).await?;

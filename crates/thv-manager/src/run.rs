@@ -16,7 +16,7 @@ use crate::launch::{Launch, Launchable};
 use crate::owner::remove_instance;
 use crate::parts::{Parts, Saved, keep};
 use crate::request::{self, RuntimeChoice};
-use crate::stop::OP_WAIT;
+use crate::stop::{OP_WAIT, milliseconds};
 use crate::{
     Error, ImageTerms, Manager, Result, RollbackPolicy, RunOptions, RunOutcome, RunRequest, StopOptions,
     deploy_spec, journal, ports, toolhive,
@@ -290,13 +290,16 @@ impl Manager {
         self.check_expected(&prepared).await?;
         let replace = prepared.replaces != Replaces::Nothing;
         let operation = prepared.replaces.operation();
-        if replace {
-            match self.ask_to_stop(&name, StopOptions::default()).await {
+        let stop = StopOptions::default();
+        let mut op = if replace {
+            match self.check_stop(&name, stop).await {
                 Ok(()) | Err(Error::NotFound { .. }) => {}
                 Err(error) => return Err(error),
             }
-        }
-        let mut op = parts.status.lock_op(&name, operation, OP_WAIT).await?;
+            self.lock_to_replace(&name, operation, stop).await?
+        } else {
+            parts.status.lock_op(&name, operation, OP_WAIT).await?
+        };
         if journal::settle(parts, &name, &op).await? == journal::Settled::Removed {
             parts.status.remove(&name, op).await?;
             op = parts.status.lock_op(&name, operation, OP_WAIT).await?;
@@ -361,7 +364,7 @@ impl Manager {
         op: &OpGuard,
     ) -> Result<Launchable> {
         let parts = &self.parts;
-        let name = &prepared.name.clone();
+        let (name, stop) = (&prepared.name.clone(), StopOptions::default());
         self.check_expected(&prepared).await?;
         let old = parts.saved(name).await?;
         let mut pending = self.pending(prepared.replaces.operation(), Some(&prepared.config));
@@ -374,9 +377,10 @@ impl Manager {
         let begun = Box::new(move |draft: &mut Draft| {
             draft.companion.pending = Some(pending);
             draft.companion.desired = Desired::Stopped;
+            draft.companion.stop_grace_ms = milliseconds(stop.grace);
         });
         parts.status.update(name, Authority::Verb(op), begun).await?;
-        self.end(name, op, old.config(), StopOptions::default()).await?;
+        self.end(name, op, old.config(), stop).await?;
         let snapshot = parts.status.read(name).await?;
         remove_instance(parts, name, &snapshot, old.config(), false).await?;
         let owner = parts.status.acquire_owner(name).await?;

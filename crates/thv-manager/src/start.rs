@@ -103,17 +103,10 @@ impl Manager {
         let snapshot = self.known(name).await?;
         let config = self.startable(name).await?;
         self.check_start(name, &snapshot, &config, start).await?;
-        self.ask_to_stop(name, stop).await?;
-        let op = self.lock(name, Operation::Restart).await?;
-        begin(
-            &self.parts,
-            name,
-            &op,
-            Operation::Restart,
-            Some(&config),
-            stop.force,
-        )
-        .await?;
+        self.check_stop(name, stop).await?;
+        let op = self.lock_to_replace(name, Operation::Restart, stop).await?;
+        let op = self.settled(name, op).await?;
+        begin(&self.parts, name, &op, Operation::Restart, Some(&config), stop).await?;
         Box::pin(self.end(name, &op, Some(&config), stop)).await?;
         match self.launchable(name, &op, start).await {
             Ok((parts, notices)) => Ok((parts.under(op), notices)),

@@ -230,7 +230,7 @@ impl Machine {
             Verb::ToolHiveRemoves => {
                 // As another program does, in its order: the instance, the status, the configuration.
                 if self.world.config(&workload).await.is_some() {
-                    drop((asked(Is::Stopped), asked(Is::Absent)));
+                    let _asked = (asked(Is::Stopped), asked(Is::Absent));
                     self.world.toolhive_removes(&workload).await;
                 }
             }

@@ -222,16 +222,18 @@ impl SecretsFile {
     }
 
     fn open(&self) -> Result<Option<File>> {
-        let file = match File::open(&self.path) {
-            Ok(file) => file,
+        let about = match std::fs::metadata(&self.path) {
+            Ok(about) => about,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(self.io("open", source)),
+            Err(source) => return Err(self.io("look at", source)),
         };
-        let about = file.metadata().map_err(|source| self.io("look at", source))?;
+        // Looked at before it is opened: a pipe would wait for a writer.
         if !about.is_file() {
             return Err(self.damaged("it is not a file"));
         }
-        Ok(Some(file))
+        File::open(&self.path)
+            .map(Some)
+            .map_err(|source| self.io("open", source))
     }
 
     fn lock(&self) -> Result<File> {

@@ -80,7 +80,8 @@ impl Drop for Verb {
         of.under_way -= 1;
         let Some(to) = self.to else { return };
         if self.succeeded && self.alone && of.begun == self.begun {
-            of.may_be.clear();
+            // What may be gone is not there again for being stopped.
+            of.may_be.retain(|is| to == Is::Stopped && *is == Is::Absent);
         }
         of.may_be.insert(to);
     }

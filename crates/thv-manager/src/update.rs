@@ -54,6 +54,7 @@ impl PreparedUpdate {
             options,
         } = self;
         let (name, notices) = (what.name.clone(), what.notices.clone());
+        let _under_way = manager.tasks.begin_update(&name)?;
         let launch = Box::pin(manager.save(what)).await?;
         let wait = WaitFor::Ready(options.ready_within);
         match Box::pin(manager.launch(launch, wait, notices)).await {

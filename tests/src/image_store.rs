@@ -18,7 +18,7 @@ use crate::signing::{Attached, INDEX, MANIFEST, Signature};
 pub enum Trouble {
     /// This status.
     Status(u16),
-    /// No answer, ever.
+    /// No answer, until it recovers and hangs up.
     Hang,
     /// A header that says another digest.
     WrongDigest,
@@ -53,6 +53,7 @@ struct State {
     /// What has to be asked for, and then which tag names which digest.
     moves: Vec<(String, String, String)>,
     requests: Vec<String>,
+    recovered: watch::Sender<()>,
 }
 
 impl ImageStore {
@@ -190,9 +191,11 @@ impl ImageStore {
         self.lock().troubles.push((part.to_owned(), trouble));
     }
 
-    /// From now on nothing goes wrong.
+    /// From now on nothing goes wrong. Connections that hang are closed: an engine waits for them as long as they last.
     pub fn recover(&self) {
-        self.lock().troubles.clear();
+        let mut state = self.lock();
+        state.troubles.clear();
+        state.recovered.send_replace(());
     }
 
     /// What was asked so far: method and path.
@@ -295,12 +298,13 @@ async fn one(stream: TcpStream, state: &Mutex<State>, count: &watch::Sender<usiz
     }
     let mut words = first.split(' ');
     let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let (found, trouble) = {
+    let (found, trouble, mut recovered) = {
         let mut state = lock(state);
         state.requests.push(format!("{method} {path}"));
         state.moves_for(path);
         let trouble = state.troubles.iter().find(|(part, _)| path.contains(part));
-        (state.find(path), trouble.map(|(_, trouble)| *trouble))
+        let trouble = trouble.map(|(_, trouble)| *trouble);
+        (state.find(path), trouble, state.recovered.subscribe())
     };
     count.send_modify(|count| *count += 1);
     let error = || ("application/json".to_owned(), br#"{"errors":[]}"#.to_vec());
@@ -310,7 +314,11 @@ async fn one(stream: TcpStream, state: &Mutex<State>, count: &watch::Sender<usiz
     };
     let (mut shown, mut cut) = (digest(&body), usize::MAX);
     match trouble {
-        Some(Trouble::Hang) => std::future::pending().await,
+        Some(Trouble::Hang) => {
+            // It fails only when the registry is gone.
+            let _ = recovered.changed().await;
+            return Ok(());
+        }
         Some(Trouble::Status(other)) => (status, body) = (other, error().1),
         Some(Trouble::WrongDigest) => shown = digest(b"something else"),
         Some(Trouble::Large(size)) => body.resize(size, b' '),

@@ -216,7 +216,7 @@ async fn proxy(world: &World) -> u32 {
     eventually(WAIT, "a proxy", async || {
         let status = drill::status(&world.machine, &world.name).await;
         let pid = status["thv"]["proxy_pid"].as_u64()?;
-        u32::try_from(pid).ok()
+        u32::try_from(pid).ok().filter(|pid| *pid > 0)
     })
     .await
 }

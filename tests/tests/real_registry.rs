@@ -73,7 +73,14 @@ async fn a_name_becomes_a_verified_workload_and_then_a_newer_one_with_all_it_had
         "--label",
         "team=kept",
     ];
-    let limits = ["--tools", "version,env", "--image-verification", "enabled"];
+    let limits = [
+        "--tools",
+        "version",
+        "--tools",
+        "env",
+        "--image-verification",
+        "enabled",
+    ];
     let run = ["run", "echo", "--name", &name, "--wait=1m"];
     let ran = machine.thv(run.iter().chain(&given).chain(&limits)).await.ok();
     assert!(!ran.stderr.contains("not verified"), "{ran}");

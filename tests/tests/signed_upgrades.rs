@@ -220,10 +220,10 @@ const ATTACKS: [(&str, &str, Attack); 12] = [
                 .trouble(&format!("/manifests/{tag}"), Trouble::WrongDigest);
         },
     ),
-    ("a layer that is cut off", "runtime", |world, tag| {
+    ("a layer that is cut off", "failed", |world, tag| {
         with_layer(world, tag, Trouble::Half)
     }),
-    ("a layer of other bytes", "runtime", |world, tag| {
+    ("a layer of other bytes", "failed", |world, tag| {
         with_layer(world, tag, Trouble::OtherBytes)
     }),
 ];

@@ -85,7 +85,7 @@ async fn settle_entry(
         }
         Operation::Run | Operation::Update | Operation::Start | Operation::Restart => {
             let alive = snapshot.owner == OwnerState::Alive;
-            write(parts, name, op, if alive { clear } else { interrupted }).await?;
+            write(parts, name, op, if alive { runs_on } else { interrupted }).await?;
             Ok(Settled::Clear)
         }
         Operation::Remove => {
@@ -200,6 +200,14 @@ fn clear(draft: &mut Draft) {
     draft.companion.pending = None;
 }
 
+/// What the verb brought is supervised, and should run where it was on its way back to what had served.
+fn runs_on(draft: &mut Draft) {
+    let pending = draft.companion.pending.take();
+    if pending.is_some_and(|pending| pending.desired_before == Some(Desired::Running)) {
+        draft.companion.desired = Desired::Running;
+    }
+}
+
 /// The replacement never came, and its predecessor is supervised: what becomes of it is written by its supervisor.
 fn old_runs(draft: &mut Draft) {
     let pending = draft.companion.pending.take();
@@ -218,7 +226,13 @@ fn old_stands(draft: &mut Draft) {
 
 fn interrupted(draft: &mut Draft) {
     let pending = draft.companion.pending.as_ref();
-    if pending.is_some_and(|pending| pending.operation == Operation::Restart || pending.next.is_some()) {
+    let goes_on = |pending: &Pending| {
+        // An update that was to serve, or one that was on its way back to what had served.
+        pending.operation == Operation::Restart
+            || pending.next.is_some()
+            || pending.desired_before == Some(Desired::Running)
+    };
+    if pending.is_some_and(goes_on) {
         draft.companion.desired = Desired::Running;
     }
     draft.companion.carry_out();

@@ -2,6 +2,7 @@
 
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::time::Duration;
 
 use thv_core::{RunConfig, SecretReference, WorkloadName, WorkloadStatus};
 use thv_image::Policy;
@@ -290,13 +291,25 @@ impl Manager {
         self.check_expected(&prepared).await?;
         let replace = prepared.replaces != Replaces::Nothing;
         let operation = prepared.replaces.operation();
-        if replace {
-            match self.ask_to_stop(&name, StopOptions::default()).await {
-                Ok(()) | Err(Error::NotFound { .. }) => {}
+        let mut op = match parts.status.lock_op(&name, operation, Duration::ZERO).await {
+            // Nobody works on it: that it is to stop is said together with what comes then (`save_over`), so that there is
+            // no moment at which only the one is known.
+            Ok(op) if replace => match self.check_may_stop(&name, StopOptions::default()).await {
+                Ok(()) | Err(Error::NotFound { .. }) => op,
                 Err(error) => return Err(error),
+            },
+            Ok(op) => op,
+            Err(error) if error.is_retryable() => {
+                if replace {
+                    match self.ask_to_stop(&name, StopOptions::default()).await {
+                        Ok(()) | Err(Error::NotFound { .. }) => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+                parts.status.lock_op(&name, operation, OP_WAIT).await?
             }
-        }
-        let mut op = parts.status.lock_op(&name, operation, OP_WAIT).await?;
+            Err(error) => return Err(error.into()),
+        };
         if journal::settle(parts, &name, &op).await? == journal::Settled::Removed {
             parts.status.remove(&name, op).await?;
             op = parts.status.lock_op(&name, operation, OP_WAIT).await?;
@@ -371,9 +384,11 @@ impl Manager {
         pending.replaces = old.config().map(journal::config_hash);
         pending.desired_before = Some(desired_before);
         pending.next = Some(self.described(&prepared));
+        let grace = u64::try_from(StopOptions::default().grace.as_millis()).ok();
         let begun = Box::new(move |draft: &mut Draft| {
             draft.companion.pending = Some(pending);
             draft.companion.desired = Desired::Stopped;
+            draft.companion.stop_grace_ms = grace;
         });
         parts.status.update(name, Authority::Verb(op), begun).await?;
         self.end(name, op, old.config(), StopOptions::default()).await?;
@@ -427,6 +442,7 @@ impl Manager {
             config,
             described: companion.described(),
             ready: companion.ready,
+            waiter: Some(self.parts.processes.current()),
         }))
     }
 

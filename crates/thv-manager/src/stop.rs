@@ -73,10 +73,15 @@ impl Manager {
 
     /// Asks that `name` be stopped, after everything that could refuse it.
     pub(crate) async fn ask_to_stop(&self, name: &WorkloadName, options: StopOptions) -> Result<()> {
+        self.check_may_stop(name, options).await?;
+        self.request_stop(name, options.grace).await
+    }
+
+    /// Whatever could refuse that `name` be stopped.
+    pub(crate) async fn check_may_stop(&self, name: &WorkloadName, options: StopOptions) -> Result<()> {
         let snapshot = self.known(name).await?;
         let saved = self.parts.saved(name).await?;
-        owner::check_first(&self.parts, name, &snapshot, saved.config(), options.force).await?;
-        self.request_stop(name, options.grace).await
+        owner::check_first(&self.parts, name, &snapshot, saved.config(), options.force).await
     }
 
     /// `NotFound` when nothing at all is known of `name`: no record, no configuration, no instance.

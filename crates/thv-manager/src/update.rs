@@ -1,7 +1,7 @@
 //! `update`: another configuration for a workload, with one rename; and back, where that was asked for.
 
 use thv_core::{RunConfig, WorkloadName};
-use thv_status::{Operation, OwnerState, Snapshot};
+use thv_status::{Authority, Desired, Draft, Operation, OwnerState, Snapshot};
 
 use crate::request::RuntimeChoice;
 use crate::run::{Prepared, Replaces};
@@ -167,11 +167,42 @@ impl Manager {
         })
     }
 
-    async fn serve_previous(&self, name: &WorkloadName) -> Result<RunOutcome> {
+    /// Whether an update of this manager's that should go back is not ready, and nobody waits for it any more.
+    pub(crate) fn is_abandoned(&self, snapshot: &Snapshot) -> Result<bool> {
+        let Some(companion) = snapshot.companion.as_ref() else {
+            return Ok(false);
+        };
+        let waiter = companion
+            .previous
+            .as_ref()
+            .and_then(|previous| previous.waiter.as_ref());
+        let mine = companion.launcher == self.parts.launcher_id && companion.pending.is_none();
+        match waiter.filter(|_| mine && snapshot.owner == OwnerState::Alive) {
+            Some(waiter) => Ok(self.parts.processes.open(waiter)?.is_none()),
+            None => Ok(false),
+        }
+    }
+
+    /// Ends what an update brought, and starts what it replaced. Cut off on the way, it is finished by the next verb.
+    pub(crate) async fn serve_previous(&self, name: &WorkloadName) -> Result<RunOutcome> {
         let stop = StopOptions::default();
-        self.request_stop(name, stop.grace).await?;
         let op = self.lock(name, Operation::Update).await?;
         let saved = self.parts.saved(name).await?;
+        let snapshot = self.parts.status.read(name).await?;
+        if let Some(previous) = snapshot.companion.and_then(|companion| companion.previous) {
+            let old = RunConfig::from_json(previous.config.as_bytes()).ok();
+            let mut pending = self.pending(Operation::Update, saved.config());
+            pending.replaces = old.map(|old| journal::config_hash(&old.normalized()));
+            pending.desired_before = Some(Desired::Running);
+            let grace = u64::try_from(stop.grace.as_millis()).ok();
+            let begun = Box::new(move |draft: &mut Draft| {
+                draft.companion.pending = Some(pending);
+                draft.companion.desired = Desired::Stopped;
+                draft.companion.stop_grace_ms = grace;
+            });
+            let authority = Authority::Verb(&op);
+            self.parts.status.update(name, authority, begun).await?;
+        }
         Box::pin(self.end(name, &op, saved.config(), stop)).await?;
         let snapshot = self.parts.status.read(name).await?;
         journal::bring_back(&self.parts, name, &op, &snapshot).await?;

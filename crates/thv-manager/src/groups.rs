@@ -137,9 +137,11 @@ impl Manager {
                 deleted: false,
             });
         }
+        thv_process::crash_point!(GroupEmptied);
         state
             .delete(DocumentKind::Group, &document, Keep::nothing())
             .await?;
+        thv_process::crash_point!(GroupDeleted);
         // What came in meanwhile was not asked about: it goes on in `default`.
         workloads.extend(self.empty_group(name, GroupMembers::Move).await?);
         Ok(DeletedGroup {
@@ -220,6 +222,7 @@ impl Manager {
             .state
             .write_run_config_under(name, &config, keep(&op))
             .await?;
+        thv_process::crash_point!(MoveSaved);
         Ok(true)
     }
 

@@ -4,14 +4,11 @@ use std::time::Duration;
 
 use thv_core::{RunConfig, WorkloadName, WorkloadStatus};
 use thv_runtime::InstanceState;
-use thv_status::{Desired, Operation, OwnerState, Reading, Snapshot, StatusFile};
+use thv_status::{Desired, Operation, OwnerState, Reading, Snapshot};
 
 use crate::parts::COMMAND_LINE;
 use crate::stop::was_removed;
 use crate::{Error, Manager, Result, StartOptions, StopOptions, journal, owner, toolhive};
-
-/// How long a supervisor may take that was told to end by somebody who is gone.
-const ENDING: Duration = Duration::from_secs(45);
 
 /// What `reconcile` did about one workload.
 #[derive(Debug)]
@@ -69,22 +66,18 @@ impl Manager {
         mut snapshot: Snapshot,
         options: &StartOptions,
     ) -> Result<Option<ReconcileAction>> {
-        // A second time for what ends only now.
-        for _ in 0..2 {
-            if is_unfinished(&snapshot) {
-                match self.finish(name).await {
-                    Ok(journal::Settled::Removed) => return Ok(Some(ReconcileAction::Removed)),
-                    Ok(journal::Settled::Clear) => {}
-                    // Somebody works on it right now.
-                    Err(Error::Status(error)) if error.is_retryable() => return Ok(None),
-                    Err(error) => return Err(error),
-                }
-                snapshot = self.parts.status.read(name).await?;
+        let unfinished = snapshot.companion.as_ref().is_some_and(|companion| {
+            companion.pending.is_some()
+                || (companion.previous.is_some() && snapshot.owner == OwnerState::Dead)
+        });
+        if unfinished {
+            match self.finish(name).await {
+                Ok(journal::Settled::Removed) => return Ok(Some(ReconcileAction::Removed)),
+                Ok(journal::Settled::Clear) => {}
+                // Somebody works on it right now.
+                Err(Error::Status(error)) if error.is_retryable() => return Ok(None),
+                Err(error) => return Err(error),
             }
-            if !is_ending(&snapshot) {
-                break;
-            }
-            self.parts.status.owner_free(name, ENDING).await?;
             snapshot = self.parts.status.read(name).await?;
         }
         if self.is_abandoned(&snapshot)? {
@@ -158,21 +151,6 @@ impl Manager {
         }
         Ok(settled)
     }
-}
-
-/// Whether a verb on it was cut off, or an update that goes back when nobody supervises what it brought.
-fn is_unfinished(snapshot: &Snapshot) -> bool {
-    snapshot.companion.as_ref().is_some_and(|companion| {
-        companion.pending.is_some() || (companion.previous.is_some() && snapshot.owner == OwnerState::Dead)
-    })
-}
-
-/// Whether its supervisor is ending although it should run: who told it so was cut off.
-fn is_ending(snapshot: &Snapshot) -> bool {
-    let stopping = |file: &StatusFile| file.status == WorkloadStatus::Stopping;
-    snapshot.owner == OwnerState::Alive
-        && snapshot.desired() == Desired::Running
-        && snapshot.status.as_ref().is_some_and(stopping)
 }
 
 /// Whether a workload that should not run is recorded as one that does not. What somebody else wrote tells what they

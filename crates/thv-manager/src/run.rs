@@ -2,7 +2,6 @@
 
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::time::Duration;
 
 use thv_core::{RunConfig, SecretReference, WorkloadName, WorkloadStatus};
 use thv_image::Policy;
@@ -10,7 +9,7 @@ use thv_runtime::{Runtime, RuntimeKind};
 use thv_state::{DocumentKind, StateStoreExt};
 use thv_status::{
     Authority, ClaimId, Companion, Described, Desired, Draft, OpGuard, Operation, OwnerGuard, OwnerState,
-    Pending, Previous, ResolvedImage,
+    Pending, Previous, Reading, ResolvedImage,
 };
 
 use crate::launch::{Launch, Launchable};
@@ -255,10 +254,16 @@ impl Manager {
             Err(Error::NotFound { .. }) => return Ok(()),
             other => other?,
         };
-        let failed = snapshot
-            .status
-            .as_ref()
-            .is_some_and(|status| status.status == WorkloadStatus::Error);
+        let failed = snapshot.status.as_ref().is_some_and(|file| match file.status {
+            WorkloadStatus::Error => true,
+            // Its supervisor was killed before it could write so. What another program starts is not ours to judge.
+            WorkloadStatus::Starting => {
+                snapshot.companion.is_some()
+                    && snapshot.owner == OwnerState::Dead
+                    && !matches!(snapshot.reading, Reading::Foreign(_))
+            }
+            _ => false,
+        });
         let was_ready = snapshot
             .companion
             .as_ref()
@@ -287,33 +292,22 @@ impl Manager {
     pub(crate) async fn save(&self, prepared: Prepared) -> Result<Launch> {
         let parts = &self.parts;
         let name = prepared.name.clone();
-        let desired_before = parts.status.read(&name).await?.desired();
         self.check_expected(&prepared).await?;
         let replace = prepared.replaces != Replaces::Nothing;
         let operation = prepared.replaces.operation();
-        let mut op = match parts.status.lock_op(&name, operation, Duration::ZERO).await {
-            // Nobody works on it: that it is to stop is said together with what comes then (`save_over`), so that there is
-            // no moment at which only the one is known.
-            Ok(op) if replace => match self.check_may_stop(&name, StopOptions::default()).await {
-                Ok(()) | Err(Error::NotFound { .. }) => op,
+        if replace {
+            // Not asked to stop yet: that it should run again, should this be cut off, only the journal can tell.
+            match self.may_be_stopped(&name, false).await {
+                Ok(()) | Err(Error::NotFound { .. }) => {}
                 Err(error) => return Err(error),
-            },
-            Ok(op) => op,
-            Err(error) if error.is_retryable() => {
-                if replace {
-                    match self.ask_to_stop(&name, StopOptions::default()).await {
-                        Ok(()) | Err(Error::NotFound { .. }) => {}
-                        Err(error) => return Err(error),
-                    }
-                }
-                parts.status.lock_op(&name, operation, OP_WAIT).await?
             }
-            Err(error) => return Err(error.into()),
-        };
+        }
+        let mut op = parts.status.lock_op(&name, operation, OP_WAIT).await?;
         if journal::settle(parts, &name, &op).await? == journal::Settled::Removed {
             parts.status.remove(&name, op).await?;
             op = parts.status.lock_op(&name, operation, OP_WAIT).await?;
         }
+        thv_process::crash_point!(RunLocked);
         self.check_free(&name, replace).await?;
         let there = parts.status.read(&name).await?;
         let is_new = there.companion.is_none()
@@ -321,11 +315,11 @@ impl Manager {
             && there.damage.is_none()
             && matches!(parts.saved(&name).await?, Saved::Nothing);
         if !is_new {
-            return match self.save_over(prepared, desired_before, &op).await {
+            return match self.save_over(prepared, there.desired(), &op).await {
                 Ok(what) => Ok(what.under(op)),
                 Err(error) => {
                     // As if it had been cut off there; should this fail too, the next verb does it.
-                    if let Err(error) = journal::settle(parts, &name, &op).await {
+                    if let Err(error) = journal::take_back(parts, &name, &op).await {
                         tracing::error!(workload = %name, %error, "a replacement could not be taken back");
                     }
                     Err(error)
@@ -353,15 +347,18 @@ impl Manager {
         companion.describe(self.described(&prepared));
         companion.pending = Some(self.pending(Operation::Run, Some(&prepared.config)));
         parts.status.create(name, op, companion).await?;
+        thv_process::crash_point!(RunRecorded);
         parts
             .state
             .create_run_config_under(name, &prepared.config, keep(op))
             .await?;
+        thv_process::crash_point!(RunSaved);
         let committed = Box::new(|draft: &mut Draft| {
             draft.status.process_id = 0;
             draft.force_status(WorkloadStatus::Starting, "");
         });
         parts.status.update(name, Authority::Verb(op), committed).await?;
+        thv_process::crash_point!(RunStarting);
         prepared.launchable(claim, owner, parts)
     }
 
@@ -384,16 +381,17 @@ impl Manager {
         pending.replaces = old.config().map(journal::config_hash);
         pending.desired_before = Some(desired_before);
         pending.next = Some(self.described(&prepared));
-        let grace = u64::try_from(StopOptions::default().grace.as_millis()).ok();
         let begun = Box::new(move |draft: &mut Draft| {
             draft.companion.pending = Some(pending);
             draft.companion.desired = Desired::Stopped;
-            draft.companion.stop_grace_ms = grace;
         });
         parts.status.update(name, Authority::Verb(op), begun).await?;
+        thv_process::crash_point!(ReplaceBegun);
         self.end(name, op, old.config(), StopOptions::default()).await?;
+        thv_process::crash_point!(ReplaceEnded);
         let snapshot = parts.status.read(name).await?;
         remove_instance(parts, name, &snapshot, old.config(), false).await?;
+        thv_process::crash_point!(ReplaceRemoved);
         let owner = parts.status.acquire_owner(name).await?;
         let claim = ClaimId::random();
         let launchable = prepared.launchable(claim.clone(), owner, parts)?;
@@ -401,6 +399,7 @@ impl Manager {
             .state
             .write_run_config_under(name, &launchable.config, keep(op))
             .await?;
+        thv_process::crash_point!(ReplaceSaved);
         let committed = Box::new(move |draft: &mut Draft| {
             draft.companion.carry_out();
             draft.companion.claim = claim;
@@ -411,6 +410,7 @@ impl Manager {
             draft.force_status(WorkloadStatus::Starting, "");
         });
         parts.status.update(name, Authority::Verb(op), committed).await?;
+        thv_process::crash_point!(ReplaceCommitted);
         Ok(launchable)
     }
 

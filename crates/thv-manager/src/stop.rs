@@ -32,10 +32,12 @@ impl Manager {
     pub async fn stop(&self, name: &WorkloadName, options: StopOptions) -> Result<StopOutcome> {
         let parts = &self.parts;
         self.ask_to_stop(name, options).await?;
+        thv_process::crash_point!(StopAsked);
         let op = self.lock(name, Operation::Stop).await?;
         let saved = parts.saved(name).await?;
         let config = saved.config();
-        begin(parts, name, &op, Operation::Stop, config, options.force).await?;
+        begin(parts, name, &op, Operation::Stop, config, options).await?;
+        thv_process::crash_point!(StopBegun);
         let ended = Box::pin(self.end(name, &op, config, options)).await?;
         parts
             .status
@@ -45,6 +47,7 @@ impl Manager {
                 Box::new(|draft: &mut Draft| stopped(draft)),
             )
             .await?;
+        thv_process::crash_point!(StopWritten);
         parts.status.remove_pid_files(name).await?;
         Ok(if ended {
             StopOutcome::Stopped
@@ -73,15 +76,15 @@ impl Manager {
 
     /// Asks that `name` be stopped, after everything that could refuse it.
     pub(crate) async fn ask_to_stop(&self, name: &WorkloadName, options: StopOptions) -> Result<()> {
-        self.check_may_stop(name, options).await?;
+        self.may_be_stopped(name, options.force).await?;
         self.request_stop(name, options.grace).await
     }
 
-    /// Whatever could refuse that `name` be stopped.
-    pub(crate) async fn check_may_stop(&self, name: &WorkloadName, options: StopOptions) -> Result<()> {
+    /// Refuses what must not be stopped, before anything is touched.
+    pub(crate) async fn may_be_stopped(&self, name: &WorkloadName, force: bool) -> Result<()> {
         let snapshot = self.known(name).await?;
         let saved = self.parts.saved(name).await?;
-        owner::check_first(&self.parts, name, &snapshot, saved.config(), options.force).await
+        owner::check_first(&self.parts, name, &snapshot, saved.config(), force).await
     }
 
     /// `NotFound` when nothing at all is known of `name`: no record, no configuration, no instance.
@@ -107,7 +110,7 @@ impl Manager {
     }
 
     /// Says at once that the workload should not run, so that a start under way gives up, and wakes its owner.
-    pub(crate) async fn request_stop(&self, name: &WorkloadName, grace: Duration) -> Result<()> {
+    async fn request_stop(&self, name: &WorkloadName, grace: Duration) -> Result<()> {
         let parts = &self.parts;
         let grace = u64::try_from(grace.as_millis()).ok();
         let request = Box::new(move |draft: &mut Draft| {
@@ -134,7 +137,9 @@ impl Manager {
         self.tasks.stop(name);
         let snapshot = parts.status.read(name).await?;
         let proxy = end_proxy(parts, name, &snapshot, config, options.grace).await?;
+        thv_process::crash_point!(EndProxyEnded);
         let stopped = self.stop_instance(name, &snapshot, config, options).await?;
+        thv_process::crash_point!(EndInstanceStopped);
         // A supervisor that waited for its server ends once the server has.
         let proxy = match proxy {
             ProxyEnd::Application { .. } if parts.status.owner_free(name, AFTER_INSTANCE).await? => {
@@ -233,7 +238,7 @@ pub(crate) async fn begin(
     op: &OpGuard,
     operation: Operation,
     config: Option<&RunConfig>,
-    force: bool,
+    options: StopOptions,
 ) -> Result<()> {
     let mut pending = Pending::new(
         operation,
@@ -241,7 +246,8 @@ pub(crate) async fn begin(
         &parts.clock.now().to_string(),
     );
     pending.config_hash = config.map(journal::config_hash);
-    pending.force = force;
+    pending.force = options.force;
+    let grace = u64::try_from(options.grace.as_millis()).ok();
     let launcher = parts.launcher_id.clone();
     let change = Box::new(move |draft: &mut Draft| {
         if draft.companion.launcher.is_empty() {
@@ -249,6 +255,7 @@ pub(crate) async fn begin(
         }
         draft.companion.pending = Some(pending);
         draft.companion.desired = Desired::Stopped;
+        draft.companion.stop_grace_ms = grace;
         match operation {
             Operation::Remove => draft.force_status(WorkloadStatus::Removing, ""),
             _ if draft.status.status == WorkloadStatus::Stopped => {}

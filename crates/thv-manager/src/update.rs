@@ -1,7 +1,7 @@
 //! `update`: another configuration for a workload, with one rename; and back, where that was asked for.
 
 use thv_core::{RunConfig, WorkloadName};
-use thv_status::{Authority, Desired, Draft, Operation, OwnerState, Snapshot};
+use thv_status::{Operation, OwnerState, Snapshot};
 
 use crate::request::RuntimeChoice;
 use crate::run::{Prepared, Replaces};
@@ -188,22 +188,8 @@ impl Manager {
         let stop = StopOptions::default();
         let op = self.lock(name, Operation::Update).await?;
         let saved = self.parts.saved(name).await?;
-        let snapshot = self.parts.status.read(name).await?;
-        if let Some(previous) = snapshot.companion.and_then(|companion| companion.previous) {
-            let old = RunConfig::from_json(previous.config.as_bytes()).ok();
-            let mut pending = self.pending(Operation::Update, saved.config());
-            pending.replaces = old.map(|old| journal::config_hash(&old.normalized()));
-            pending.desired_before = Some(Desired::Running);
-            let grace = u64::try_from(stop.grace.as_millis()).ok();
-            let begun = Box::new(move |draft: &mut Draft| {
-                draft.companion.pending = Some(pending);
-                draft.companion.desired = Desired::Stopped;
-                draft.companion.stop_grace_ms = grace;
-            });
-            let authority = Authority::Verb(&op);
-            self.parts.status.update(name, authority, begun).await?;
-        }
         Box::pin(self.end(name, &op, saved.config(), stop)).await?;
+        thv_process::crash_point!(RollbackEnded);
         let snapshot = self.parts.status.read(name).await?;
         journal::bring_back(&self.parts, name, &op, &snapshot).await?;
         let (what, notices) = self.launchable(name, &op, &StartOptions::default()).await?;

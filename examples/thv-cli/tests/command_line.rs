@@ -218,7 +218,6 @@ const NOT_BUILT: &[&str] = &[
     "--runtime-image=alpine",
     "--runtime-add-package=git",
     "--build-with=a",
-    "--thv-ca-bundle=a.pem",
     "--jwks-auth-token-file=a",
     "--jwks-allow-private-ip",
     "--oidc-insecure-allow-http",

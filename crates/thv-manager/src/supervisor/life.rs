@@ -126,12 +126,14 @@ impl Supervisor {
         let id = deployment.instance.id.clone();
         let left: Left = Some((runtime.clone(), id.clone()));
         let isolated = deployment.instance.network_isolated;
+        thv_process::crash_point!(ProxyDeployed);
         // From here on an error has an instance to take along.
         let standing = match self.write_instance(id.clone(), isolated).await {
             Ok(true) => self.standing().await,
             Ok(false) => Ok(Standing::Lost),
             Err(error) => Err(error),
         };
+        thv_process::crash_point!(ProxyInstanceRecorded);
         match standing {
             Ok(Standing::Run) => {}
             Ok(Standing::Stop) => return Ok(LifeEnd::Told { instance: left }),
@@ -162,6 +164,7 @@ impl Supervisor {
             }
         };
         door.open(backend.service());
+        thv_process::crash_point!(ProxyConnected);
         let ended = ended(runtime.clone(), self.name.clone(), id, events);
         self.watch(door, &backend, ended, left, beginning).await
     }
@@ -199,6 +202,7 @@ impl Supervisor {
             Ok(false) => return Ok(LifeEnd::ClaimLost),
             Err(error) => return Ok(over(&error, left, was_ready)),
         }
+        thv_process::crash_point!(ProxyReady);
         let ready = Instant::now();
         self.launch.send_replace(LaunchState::Ready);
         tracing::info!("the workload is ready");
@@ -316,6 +320,7 @@ impl Supervisor {
                 }
                 let which = InstanceRef::exact(self.name.clone(), instance.id.clone());
                 runtime.stop(&which, StopOptions::default()).await?;
+                thv_process::crash_point!(ProxyLeftoverStopped);
             }
         }
         let image = match resolved {

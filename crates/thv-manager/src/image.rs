@@ -222,4 +222,23 @@ mod tests {
         assert_eq!(repository("localhost:5000/a"), "localhost:5000/a");
         assert_eq!(repository("a"), "a");
     }
+
+    #[test]
+    fn latest_is_asked_for_again_where_it_was_pulled() {
+        let local = |digests: &[&str]| LocalImage {
+            id: "sha256:1".into(),
+            repo_digests: digests.iter().map(ToString::to_string).collect(),
+            repo_tags: Vec::new(),
+        };
+        let pulled = local(&["a.example/x@sha256:2"]);
+        assert!(may_have_moved("a.example/x:latest", &pulled));
+        assert!(may_have_moved("a.example/x", &pulled));
+        assert!(!may_have_moved("a.example/x:1", &pulled), "a version stays");
+        assert!(!may_have_moved("a.example/x@sha256:2", &pulled));
+        assert!(!may_have_moved("a.example/x", &local(&[])), "it was built here");
+        assert!(
+            !may_have_moved("a.example/y", &pulled),
+            "it has the name of what was built here"
+        );
+    }
 }

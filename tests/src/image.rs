@@ -20,11 +20,25 @@ impl Image {
         Self::with_args(version, &[])
     }
 
+    /// The same with a layer that no other image has: one that an engine has to pull.
+    pub(crate) fn with_layer_of_its_own(version: &str) -> Self {
+        Self::made(version, &[], Some(version.as_bytes()))
+    }
+
     /// The same, started with these arguments.
     pub(crate) fn with_args(version: &str, args: &[&str]) -> Self {
+        Self::made(version, args, None)
+    }
+
+    fn made(version: &str, args: &[&str], besides: Option<&[u8]>) -> Self {
         let binary = static_echo().expect("asked for before");
         let program = std::fs::read(binary).expect("the static echo server can be read");
-        let layer = archive([("echo-server", program.as_slice(), 0o755)]);
+        let besides = besides.map(|content| ("besides", content, 0o644));
+        let layer = archive(
+            [("echo-server", program.as_slice(), 0o755)]
+                .into_iter()
+                .chain(besides),
+        );
         let entrypoint: Vec<_> = ["/echo-server"].iter().chain(args).collect();
         let config = json!({
             "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },

@@ -2,34 +2,34 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::image::{Image, digest};
-use crate::signing::{Form, Signature};
-
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
-const COSIGN: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
-const COSIGN_ARTIFACT: &str = "application/vnd.dev.cosign.artifact.sig.v1+json";
+use crate::signing::{Attached, INDEX, MANIFEST, Signature};
 
 /// What goes wrong with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {
     /// This status.
     Status(u16),
-    /// No answer, ever.
+    /// No answer, until it recovers and hangs up.
     Hang,
     /// A header that says another digest.
     WrongDigest,
     /// An answer of this many bytes.
     Large(usize),
-    /// Half of the answer.
+    /// Half of the answer, and no word that there was more.
     Half,
+    /// Half of the answer, and then the end of the connection.
+    Cut,
+    /// As many other bytes.
+    OtherBytes,
 }
 
 /// A registry that has what it is given, in whatever repository; it ends when it is dropped.
@@ -37,6 +37,8 @@ pub enum Trouble {
 pub struct ImageStore {
     port: u16,
     state: Arc<Mutex<State>>,
+    /// How many requests there were.
+    count: watch::Sender<usize>,
     serving: JoinHandle<()>,
 }
 
@@ -48,7 +50,10 @@ struct State {
     referrers: BTreeMap<String, Vec<Value>>,
     lists_referrers: bool,
     troubles: Vec<(String, Trouble)>,
+    /// What has to be asked for, and then which tag names which digest.
+    moves: Vec<(String, String, String)>,
     requests: Vec<String>,
+    recovered: watch::Sender<()>,
 }
 
 impl ImageStore {
@@ -63,8 +68,14 @@ impl ImageStore {
             lists_referrers: true,
             ..State::default()
         }));
-        let serving = tokio::spawn(serve(listener, state.clone()));
-        Self { port, state, serving }
+        let count = watch::Sender::new(0);
+        let serving = tokio::spawn(serve(listener, state.clone(), count.clone()));
+        Self {
+            port,
+            state,
+            count,
+            serving,
+        }
     }
 
     /// A repository of it.
@@ -82,11 +93,24 @@ impl ImageStore {
     /// # Panics
     /// When the static echo server was not asked for before.
     pub fn put_echo(&self, tag: &str, version: &str) -> String {
-        let image = Image::new(version);
-        let mut state = self.lock();
-        state.blobs.insert(digest(&image.config), image.config.clone());
-        state.blobs.insert(digest(&image.layer), image.layer.clone());
-        state.put_manifest(Some(tag), MANIFEST, &image.manifest())
+        self.put_echo_with(tag, version, &[])
+    }
+
+    /// The same, started with these arguments.
+    ///
+    /// # Panics
+    /// As [`put_echo`](Self::put_echo).
+    pub fn put_echo_with(&self, tag: &str, version: &str, args: &[&str]) -> String {
+        self.lock().put_image(tag, &Image::with_args(version, args))
+    }
+
+    /// The same with a layer that no engine has; its digest, and its layer's.
+    ///
+    /// # Panics
+    /// As [`put_echo`](Self::put_echo).
+    pub fn put_echo_of_its_own(&self, tag: &str, version: &str) -> (String, String) {
+        let image = Image::with_layer_of_its_own(version);
+        (self.lock().put_image(tag, &image), digest(&image.layer))
     }
 
     /// Lets `tag` name an image for `platform` (`linux/amd64`) with nothing in it; its digest.
@@ -125,30 +149,53 @@ impl ImageStore {
 
     /// Attaches a signature to the image that it is about.
     pub fn attach(&self, signature: &Signature) {
+        let attached = Attached::of(signature);
         let mut state = self.lock();
-        let cosign = matches!(signature.form, Form::CosignTag | Form::CosignReferrer);
-        let mut layer = state.put_blob(if cosign { COSIGN } else { BUNDLE }, &signature.content);
-        layer["annotations"] = signature.annotations.clone();
-        let config = state.put_blob("application/vnd.oci.empty.v1+json", b"{}");
-        let mut manifest =
-            json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer] });
-        if signature.form == Form::CosignTag {
-            let tag = format!("{}.sig", signature.about.replace(':', "-"));
-            state.put_manifest(Some(&tag), MANIFEST, &manifest);
-            return;
+        for blob in &attached.blobs {
+            state.blobs.insert(digest(blob), blob.clone());
         }
-        let kind = if cosign { COSIGN_ARTIFACT } else { BUNDLE };
-        manifest["artifactType"] = kind.into();
-        manifest["subject"] = json!({ "mediaType": MANIFEST, "digest": signature.about, "size": 1 });
-        let digest = state.put_manifest(None, MANIFEST, &manifest);
-        let listed = json!({ "mediaType": MANIFEST, "digest": digest, "size": 1, "artifactType": kind });
-        let list = state.referrers.entry(signature.about.clone()).or_default();
-        list.push(listed);
+        state.put_manifest(attached.tag.as_deref(), MANIFEST, &attached.manifest);
+        if attached.tag.is_none() {
+            let list = state.referrers.entry(signature.about.clone()).or_default();
+            list.push(attached.listed);
+        }
+    }
+
+    /// Lets `tag` name the manifest with `digest` as soon as something is asked for whose path has `part` in it.
+    pub fn moves_when_asked(&self, part: &str, tag: &str, digest: &str) {
+        let moved = (part.to_owned(), tag.to_owned(), digest.to_owned());
+        self.lock().moves.push(moved);
+    }
+
+    /// What a tag names.
+    pub fn digest_of(&self, tag: &str) -> Option<String> {
+        self.lock()
+            .manifests
+            .get(tag)
+            .map(|(_, manifest)| digest(manifest))
+    }
+
+    /// Returns when something was asked for whose path has `part` in it.
+    ///
+    /// # Panics
+    /// When that does not happen in a minute.
+    pub async fn asked(&self, part: &str) {
+        let mut count = self.count.subscribe();
+        let asked = count.wait_for(|_| self.requests().iter().any(|request| request.contains(part)));
+        let asked = tokio::time::timeout(Duration::from_mins(1), asked).await;
+        asked.expect("asked in a minute").expect("the registry lives");
     }
 
     /// From now on requests whose path has `part` in it go wrong in this way.
     pub fn trouble(&self, part: &str, trouble: Trouble) {
         self.lock().troubles.push((part.to_owned(), trouble));
+    }
+
+    /// From now on nothing goes wrong. Connections that hang are closed: an engine waits for them as long as they last.
+    pub fn recover(&self) {
+        let mut state = self.lock();
+        state.troubles.clear();
+        state.recovered.send_replace(());
     }
 
     /// What was asked so far: method and path.
@@ -168,6 +215,12 @@ impl Drop for ImageStore {
 }
 
 impl State {
+    fn put_image(&mut self, tag: &str, image: &Image) -> String {
+        self.blobs.insert(digest(&image.config), image.config.clone());
+        self.blobs.insert(digest(&image.layer), image.layer.clone());
+        self.put_manifest(Some(tag), MANIFEST, &image.manifest())
+    }
+
     fn put_blob(&mut self, kind: &str, content: &[u8]) -> Value {
         let digest = digest(content);
         self.blobs.insert(digest.clone(), content.to_vec());
@@ -182,6 +235,18 @@ impl State {
                 .insert(target.to_owned(), (kind.to_owned(), content.clone()));
         }
         digest
+    }
+
+    fn moves_for(&mut self, path: &str) {
+        let due: Vec<_> = self
+            .moves
+            .extract_if(.., |(part, ..)| path.contains(part.as_str()))
+            .collect();
+        for (_, tag, digest) in due {
+            if let Some(manifest) = self.manifests.get(&digest).cloned() {
+                self.manifests.insert(tag, manifest);
+            }
+        }
     }
 
     fn find(&self, path: &str) -> Option<(String, Vec<u8>)> {
@@ -211,19 +276,19 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn serve(listener: TcpListener, state: Arc<Mutex<State>>) {
+async fn serve(listener: TcpListener, state: Arc<Mutex<State>>, count: watch::Sender<usize>) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
-        let state = state.clone();
+        let (state, count) = (state.clone(), count.clone());
         connections.spawn(async move {
             // Whoever hangs up has what it wanted.
-            let _ = one(stream, &state).await;
+            let _ = one(stream, &state, &count).await;
         });
     }
 }
 
 /// One request for each connection: no client is in a hurry here.
-async fn one(stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
+async fn one(stream: TcpStream, state: &Mutex<State>, count: &watch::Sender<usize>) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
     let mut first = String::new();
     stream.read_line(&mut first).await?;
@@ -233,24 +298,33 @@ async fn one(stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
     }
     let mut words = first.split(' ');
     let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let (found, trouble) = {
+    let (found, trouble, mut recovered) = {
         let mut state = lock(state);
         state.requests.push(format!("{method} {path}"));
+        state.moves_for(path);
         let trouble = state.troubles.iter().find(|(part, _)| path.contains(part));
-        (state.find(path), trouble.map(|(_, trouble)| *trouble))
+        let trouble = trouble.map(|(_, trouble)| *trouble);
+        (state.find(path), trouble, state.recovered.subscribe())
     };
+    count.send_modify(|count| *count += 1);
     let error = || ("application/json".to_owned(), br#"{"errors":[]}"#.to_vec());
     let (mut status, (kind, mut body)) = match found {
         Some(found) => (200, found),
         None => (404, error()),
     };
-    let mut shown = digest(&body);
+    let (mut shown, mut cut) = (digest(&body), usize::MAX);
     match trouble {
-        Some(Trouble::Hang) => std::future::pending().await,
+        Some(Trouble::Hang) => {
+            // It fails only when the registry is gone.
+            let _ = recovered.changed().await;
+            return Ok(());
+        }
         Some(Trouble::Status(other)) => (status, body) = (other, error().1),
         Some(Trouble::WrongDigest) => shown = digest(b"something else"),
         Some(Trouble::Large(size)) => body.resize(size, b' '),
         Some(Trouble::Half) => body.truncate(body.len() / 2),
+        Some(Trouble::OtherBytes) => body.fill(b' '),
+        Some(Trouble::Cut) => cut = body.len() / 2,
         None => {}
     }
     let head = format!(
@@ -260,7 +334,7 @@ async fn one(stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
     );
     stream.write_all(head.as_bytes()).await?;
     if method != "HEAD" {
-        stream.write_all(&body).await?;
+        stream.write_all(&body[..cut.min(body.len())]).await?;
     }
     stream.flush().await?;
     stream.shutdown().await

@@ -35,6 +35,16 @@ pub fn conformance() -> Option<PathBuf> {
     present("conformance", folder, "node")
 }
 
+/// Debian's `docker-registry`, or `None`: skip.
+///
+/// # Panics
+/// When there is none and `THV_REQUIRE` names `registry`.
+pub(crate) fn docker_registry() -> Option<PathBuf> {
+    let folder = prepared("THV_TEST_REGISTRY_DIR", "registry");
+    let folder = present("registry", folder, "usr/bin/docker-registry")?;
+    Some(folder.join("usr/bin/docker-registry"))
+}
+
 /// Whether there is `systemd-analyze`; `false`: skip.
 ///
 /// # Panics

@@ -408,3 +408,23 @@ async fn a_reference_with_a_digest_is_that_digest_or_nothing() {
         .expect_err("gone");
     assert_eq!(error.code(), "image_not_found");
 }
+
+#[tokio::test]
+async fn a_bundle_at_hand_is_verified_without_asking_anybody() {
+    let authority = Authority::new();
+    let roots = TrustRoots::from_json("test", &authority.trusted_root()).expect("a root");
+    let digest = Digest::of(b"a manifest");
+    let expected = Workflow::default().expected();
+    for form in [Form::BundleV1, Form::BundleV2, Form::BundleV3, Form::Attestation] {
+        let signature = authority.sign(form, &digest.to_string(), &Workflow::default());
+        let verify = async |digest: &Digest, expected: &ExpectedIdentity| {
+            roots.verify_bundle(&signature.content, digest, expected).await
+        };
+        let signer = verify(&digest, &expected).await.expect("it is signed");
+        assert_eq!(signer.repository, "https://github.com/acme/echo", "{form:?}");
+        let other = verify(&Digest::of(b"another"), &expected).await;
+        assert_eq!(other.expect_err("another").code(), "image_denied", "{form:?}");
+        let nobody = verify(&digest, &ExpectedIdentity::default()).await;
+        assert_eq!(nobody.expect_err("nobody").code(), "image_denied", "{form:?}");
+    }
+}

@@ -19,8 +19,9 @@ pub(crate) struct Obtained {
 
 /// Makes sure that the engine has what `reference` means under `terms`, and says what it is.
 ///
-/// An image that the engine has is used without asking any registry, unless somebody declared who should have signed it, or
-/// a signature is required: what was built here is what runs. What was verified is pulled by its digest.
+/// An image that the engine has is used without asking any registry, unless somebody declared who should have signed it, a
+/// signature is required, or it was pulled as `latest`, which says that the newest is wanted (what was built here is what runs).
+/// What was verified is pulled by its digest.
 pub(crate) async fn obtain(
     images: &dyn Images,
     gate: Option<&dyn ImageGate>,
@@ -45,7 +46,9 @@ pub(crate) async fn obtain(
         .filter(|_| terms.policy != Policy::Disabled);
     let must_ask = expected.is_some() || terms.policy == Policy::Enabled;
     let local = images.resolve_local(reference).await?;
-    if let (Some(local), false) = (&local, must_ask) {
+    if let (Some(local), false) = (&local, must_ask)
+        && !may_have_moved(reference, local)
+    {
         return Ok(Obtained {
             image: ResolvedImage::Local(local.id.clone()),
             warning: not_verified(reference, terms.policy, "provenance server information not set"),
@@ -71,6 +74,17 @@ pub(crate) async fn obtain(
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Whether `reference` is `latest` of a registry, where another image may have that name by now. One that was built here came
+/// from none.
+fn may_have_moved(reference: &str, local: &LocalImage) -> bool {
+    let from = format!("{}@", repository(reference));
+    let pulled = || local.repo_digests.iter().any(|digest| digest.starts_with(&from));
+    reference
+        .parse::<Reference>()
+        .is_ok_and(|parsed| parsed.is_latest())
+        && pulled()
 }
 
 /// Whether an image may run that could not be asked about.
@@ -207,5 +221,24 @@ mod tests {
         assert_eq!(repository("localhost:5000/a/b:1@sha256:x"), "localhost:5000/a/b");
         assert_eq!(repository("localhost:5000/a"), "localhost:5000/a");
         assert_eq!(repository("a"), "a");
+    }
+
+    #[test]
+    fn latest_is_asked_for_again_where_it_was_pulled() {
+        let local = |digests: &[&str]| LocalImage {
+            id: "sha256:1".into(),
+            repo_digests: digests.iter().map(ToString::to_string).collect(),
+            repo_tags: Vec::new(),
+        };
+        let pulled = local(&["a.example/x@sha256:2"]);
+        assert!(may_have_moved("a.example/x:latest", &pulled));
+        assert!(may_have_moved("a.example/x", &pulled));
+        assert!(!may_have_moved("a.example/x:1", &pulled), "a version stays");
+        assert!(!may_have_moved("a.example/x@sha256:2", &pulled));
+        assert!(!may_have_moved("a.example/x", &local(&[])), "it was built here");
+        assert!(
+            !may_have_moved("a.example/y", &pulled),
+            "it has the name of what was built here"
+        );
     }
 }

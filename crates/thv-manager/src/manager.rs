@@ -186,7 +186,8 @@ impl Manager {
     }
 
     /// Ends the supervisors of this manager and waits for them. What should run is still recorded as such:
-    /// [`reconcile`](Self::reconcile) of another manager brings it back; this one launches nothing any more.
+    /// [`reconcile`](Self::reconcile) of another manager brings it back; this one launches nothing any more. An update that is
+    /// past the point of no return comes to an end first, wherever its task is: one of its two versions is saved then.
     pub async fn shutdown(&self, mode: ShutdownMode) -> Result<()> {
         let all = self.tasks.close();
         for running in &all {
@@ -200,6 +201,9 @@ impl Manager {
                 tracing::error!(%error, "a supervisor ended badly");
             }
         }
+        // What they launch by now is refused, so that none of them waits for a server.
+        // It fails only when the sender is gone, and `self` has it.
+        let _ = self.tasks.updates.subscribe().wait_for(|count| *count == 0).await;
         Ok(())
     }
 
@@ -224,6 +228,8 @@ impl Manager {
 pub(crate) struct Tasks {
     running: Mutex<HashMap<WorkloadName, Running>>,
     closed: AtomicBool,
+    /// How many updates are past the point of no return.
+    updates: watch::Sender<usize>,
     listener: Mutex<Option<Listener>>,
 }
 
@@ -248,6 +254,20 @@ impl Tasks {
         let mut running = self.running();
         self.closed.store(true, Ordering::Relaxed);
         running.drain().map(|(_, running)| running).collect()
+    }
+
+    /// Counts an update of `name` until the answer is dropped, unless nothing is to be begun any more.
+    pub(crate) fn begin_update(&self, name: &WorkloadName) -> Result<UpdateUnderWay> {
+        // Under this lock the door is closed.
+        let _running = self.running();
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(Error::Conflict {
+                name: name.to_string(),
+                detail: "this manager is shut down".into(),
+            });
+        }
+        self.updates.send_modify(|count| *count += 1);
+        Ok(UpdateUnderWay(self.updates.clone()))
     }
 
     pub(crate) fn names(&self) -> Vec<WorkloadName> {
@@ -285,6 +305,15 @@ impl Drop for Tasks {
         for running in self.take_all() {
             running.task.abort();
         }
+    }
+}
+
+/// Counts an update until it is dropped.
+pub(crate) struct UpdateUnderWay(watch::Sender<usize>);
+
+impl Drop for UpdateUnderWay {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count = count.saturating_sub(1));
     }
 }
 

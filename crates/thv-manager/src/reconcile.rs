@@ -80,6 +80,10 @@ impl Manager {
             }
             snapshot = self.parts.status.read(name).await?;
         }
+        if self.is_abandoned(&snapshot)? {
+            Box::pin(self.serve_previous(name)).await?;
+            return Ok(Some(ReconcileAction::Started));
+        }
         let config = self.parts.find_config(name).await?;
         if toolhive::runs(&self.parts, name, &snapshot, config.as_ref())? {
             return Ok(None);

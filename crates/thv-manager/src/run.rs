@@ -447,6 +447,7 @@ impl Manager {
             config,
             described: companion.described(),
             ready: companion.ready,
+            waiter: Some(self.parts.processes.current()),
         }))
     }
 

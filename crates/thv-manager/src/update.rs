@@ -54,6 +54,7 @@ impl PreparedUpdate {
             options,
         } = self;
         let (name, notices) = (what.name.clone(), what.notices.clone());
+        let _under_way = manager.tasks.begin_update(&name)?;
         let launch = Box::pin(manager.save(what)).await?;
         let wait = WaitFor::Ready(options.ready_within);
         match Box::pin(manager.launch(launch, wait, notices)).await {
@@ -166,7 +167,24 @@ impl Manager {
         })
     }
 
-    async fn serve_previous(&self, name: &WorkloadName) -> Result<RunOutcome> {
+    /// Whether an update of this manager's that should go back is not ready, and nobody waits for it any more.
+    pub(crate) fn is_abandoned(&self, snapshot: &Snapshot) -> Result<bool> {
+        let Some(companion) = snapshot.companion.as_ref() else {
+            return Ok(false);
+        };
+        let waiter = companion
+            .previous
+            .as_ref()
+            .and_then(|previous| previous.waiter.as_ref());
+        let mine = companion.launcher == self.parts.launcher_id && companion.pending.is_none();
+        match waiter.filter(|_| mine && snapshot.owner == OwnerState::Alive) {
+            Some(waiter) => Ok(self.parts.processes.open(waiter)?.is_none()),
+            None => Ok(false),
+        }
+    }
+
+    /// Ends what an update brought, and starts what it replaced. Cut off on the way, it is finished by the next verb.
+    pub(crate) async fn serve_previous(&self, name: &WorkloadName) -> Result<RunOutcome> {
         let stop = StopOptions::default();
         let op = self.lock(name, Operation::Update).await?;
         let saved = self.parts.saved(name).await?;

@@ -318,6 +318,9 @@ pub struct Previous {
     /// Its hash, if it was ready once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready: Option<String>,
+    /// Who waits for the new one to become ready, and brings this one back if it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiter: Option<ProcessIdentity>,
 }
 
 /// The runtime that a workload belongs to.

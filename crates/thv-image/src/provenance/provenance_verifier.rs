@@ -10,7 +10,7 @@ use crate::error::short;
 use crate::provenance::findings::Findings;
 use crate::provenance::trust::Trust;
 use crate::provenance::{TrustRoots, check, cosign};
-use crate::{Digest, ExpectedIdentity, Reference, RegistryClient, Result, Signer, Verdict, Verify};
+use crate::{Digest, Error, ExpectedIdentity, Reference, RegistryClient, Result, Signer, Verdict, Verify};
 
 /// Bundles are of a type that begins so.
 const BUNDLE: &str = "application/vnd.dev.sigstore.bundle";
@@ -202,16 +202,55 @@ impl Search<'_> {
         }
     }
 
-    /// Whether it holds and is by whom it should be.
     fn checked<'a>(&self, bundle: &Bundle, artifact: impl Fn() -> Artifact<'a>) -> Result<Signer, String> {
-        let signer = check::check(self.trust, bundle, artifact)?;
-        let differs = signer
-            .difference(self.expected)
-            .or_else(|| check::attestation_differs(bundle, self.expected.attestation.as_ref()));
-        match differs {
-            Some(difference) => Err(difference),
-            None => Ok(signer),
+        checked(self.trust, bundle, artifact, self.expected)
+    }
+}
+
+/// Whether it holds and is by whom it should be.
+fn checked<'a>(
+    trust: &Trust,
+    bundle: &Bundle,
+    artifact: impl Fn() -> Artifact<'a>,
+    expected: &ExpectedIdentity,
+) -> Result<Signer, String> {
+    let signer = check::check(trust, bundle, artifact)?;
+    let differs = signer
+        .difference(expected)
+        .or_else(|| check::attestation_differs(bundle, expected.attestation.as_ref()));
+    match differs {
+        Some(difference) => Err(difference),
+        None => Ok(signer),
+    }
+}
+
+impl TrustRoots {
+    /// Verifies one bundle that is at hand, such as a file beside an image: whether it is `expected`'s signature, or
+    /// attestation, of the manifest with `digest`. Nobody is asked for anything.
+    ///
+    /// # Errors
+    /// `Denied` when it is not, and `TrustRoot` when the root of trust cannot be read.
+    pub async fn verify_bundle(
+        &self,
+        bundle: &[u8],
+        digest: &Digest,
+        expected: &ExpectedIdentity,
+    ) -> Result<Signer> {
+        let denied = |detail: String| Error::Denied {
+            reference: digest.to_string(),
+            detail: short(&detail),
+        };
+        if bundle.len() > MAX_BUNDLE {
+            return Err(denied(format!("its bundle has more than {MAX_BUNDLE} bytes")));
         }
+        if expected.names_nobody() {
+            return Err(denied("nobody said who should have signed it".into()));
+        }
+        let trust = self.get(&expected.sigstore_url).await?;
+        let artifact = || Artifact::from(Sha256Hash::new(*digest.as_bytes()));
+        parse(bundle)
+            .and_then(|bundle| checked(&trust, &bundle, artifact, expected))
+            .map_err(denied)
     }
 }
 

@@ -18,7 +18,7 @@
 //! ```
 //!
 //! What a machine started ends with it, also when the test fails. A test that needs what this host lacks asks for it
-//! ([`docker`], [`python`], [`node`]) and returns when there is none; `THV_REQUIRE` turns that into a failure.
+//! ([`docker`], [`python`], [`node`], [`conformance`]) and returns when there is none; `THV_REQUIRE` turns that into a failure.
 
 mod machine;
 mod output;
@@ -45,5 +45,5 @@ pub use http::{Response, exchange, post, request};
 pub use machine::Machine;
 pub use output::Output;
 pub use registry::{Registry, RegistryAnswer};
-pub use requirements::{node, python};
+pub use requirements::{conformance, node, python};
 pub use upstream::Upstream;

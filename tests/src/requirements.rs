@@ -26,6 +26,15 @@ pub fn node() -> Option<PathBuf> {
     present("node", folder, "node_modules/.bin/mcp-server-everything")
 }
 
+/// The folder with the official conformance suite and the `node` that it needs, or `None`: skip.
+///
+/// # Panics
+/// When there is none and `THV_REQUIRE` names `conformance`.
+pub fn conformance() -> Option<PathBuf> {
+    let folder = prepared("THV_TEST_CONFORMANCE_DIR", "conformance");
+    present("conformance", folder, "node")
+}
+
 /// The echo server as a static binary: given, else built. `None`: skip.
 pub(crate) fn static_echo() -> Option<PathBuf> {
     static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();

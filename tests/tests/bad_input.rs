@@ -184,7 +184,7 @@ async fn a_configuration_that_asks_for_what_is_not_built_is_refused_by_key() {
         .thv(["run", "--from-config", data])
         .await
         .failed()
-        .says(["audit", "tools_filter"]);
+        .says(["audit_config", "audit"]);
     assert_untouched(&machine).await;
 }
 

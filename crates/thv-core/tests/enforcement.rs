@@ -19,17 +19,10 @@ fn an_ordinary_container_starts() {
 }
 
 #[test]
-fn audit_and_tool_filters_are_refused_by_name() {
+fn an_audit_log_is_refused_by_name() {
     assert_eq!(
         refused(include_str!("data/http-container.json")),
-        [
-            "audit_config",
-            "tools_filter",
-            "tools_override",
-            "audit",
-            "tool-filter",
-            "tool-call-filter"
-        ]
+        ["audit_config", "audit"]
     );
 }
 
@@ -58,6 +51,8 @@ fn what_has_no_effect_does_not_stand_in_the_way() {
         r#"{"middleware_configs": [{"type": "telemetry", "parameters": {"config": {"tracingEnabled": true}}}]}"#,
         r#"{"telemetry_config": {"tracingEnabled": false}}"#,
         r#"{"stateless": false, "endpoint_prefix": "", "scaling_config": {}}"#,
+        r#"{"transport": "streamable-http", "stateless": true, "endpoint_prefix": "/team",
+            "trust_proxy_headers": true, "strict_protocol_validation": true}"#,
         r#"{"session_ttl": "1h", "allowed_origins": ["http://localhost"], "secrets": ["a,target=B"]}"#,
         r#"{"transport": "streamable-http", "header_forward": {"add_plaintext_headers": {"X-Team": "platform"}}}"#,
         r#"{"middleware_configs": [{"type": "bodylimit", "parameters": {"max_bytes": 8388608}}, {"type": "bodylimit"},
@@ -109,13 +104,15 @@ fn what_protects_and_is_not_there_is_refused() {
         (r#"{"middleware_configs": [{}]}"#, ""),
         (r#"{"oidc_config": {}}"#, "oidc_config"),
         (r#"{"authz_config": {}}"#, "authz_config"),
-        (r#"{"trust_proxy_headers": true}"#, "trust_proxy_headers"),
+        (r#"{"transport": "stdio", "stateless": true}"#, "stateless"),
+        (r#"{"transport": "sse", "stateless": true}"#, "stateless"),
+        (r#"{"endpoint_prefix": "x"}"#, "endpoint_prefix"),
+        (r#"{"tools_override": {"a": {}}}"#, "tools_override"),
         (
-            r#"{"strict_protocol_validation": true}"#,
-            "strict_protocol_validation",
+            r#"{"tools_override": {"a": {"name": "c"}, "b": {"name": "c"}}}"#,
+            "tools_override",
         ),
-        (r#"{"stateless": true}"#, "stateless"),
-        (r#"{"endpoint_prefix": "/x"}"#, "endpoint_prefix"),
+        (r#"{"endpoint_prefix": "//evil.example"}"#, "endpoint_prefix"),
         (r#"{"session_ttl": "soon"}"#, "session_ttl"),
         (r#"{"session_ttl": "-1s"}"#, "session_ttl"),
         (r#"{"thv": {"memory": "64MiB"}}"#, "thv.memory"),
@@ -146,6 +143,9 @@ fn stored_parameters_are_honoured_where_the_configuration_says_the_same() {
             {"type": "origin", "parameters": {"allowed_origins": ["http://localhost:80", "http://127.0.0.1:80", "http://[::1]:80"]}}]}"#,
         r#"{"allowed_origins": ["https://A.example/x"],
             "middleware_configs": [{"type": "origin", "parameters": {"allowed_origins": ["https://a.example"]}}]}"#,
+        r#"{"tools_filter": ["a"], "tools_override": {"b": {"name": "a"}},
+            "middleware_configs": [{"type": "tool-filter", "parameters": {"filter_tools": ["a"],
+                "tools_override": {"b": {"name": "a", "description": ""}}}}]}"#,
         r#"{"transport": "streamable-http", "header_forward": {"add_plaintext_headers": {"X-Team": "a"}},
             "middleware_configs": [{"type": "header-forward", "parameters": {"add_headers": {"x-team": "a"}}},
                 {"type": "header-forward", "parameters": {"add_headers": {}}}]}"#,
@@ -186,6 +186,23 @@ fn stored_parameters_that_nothing_else_says_are_refused_by_name() {
             r#"{"add_headers": {"X-Team": "b"}}"#,
         ),
         ("header-forward", "", r#"{"add_headers": ["X-Key"]}"#),
+        ("tool-filter", "", r#"{"filter_tools": ["a"]}"#),
+        (
+            "tool-call-filter",
+            r#""tools_filter": ["a", "b"],"#,
+            r#"{"filter_tools": ["a"]}"#,
+        ),
+        (
+            "tool-call-filter",
+            r#""tools_filter": ["a"],"#,
+            r#"{"filter_tools": ["a"], "FILTER_TOOLS": ["b"]}"#,
+        ),
+        (
+            "tool-filter",
+            r#""tools_override": {"a": {"name": "b"}},"#,
+            r#"{"filter_tools": null, "tools_override": {"a": {"name": "c"}}}"#,
+        ),
+        ("tool-filter", "", r#"{"other": 1}"#),
     ] {
         let text =
             format!(r#"{{{rest} "middleware_configs": [{{"type": "{kind}", "parameters": {parameters}}}]}}"#);

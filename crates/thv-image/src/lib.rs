@@ -1,1 +1,42 @@
 //! What an image reference means, and whether what it names is what its author published.
+//!
+//! A [`Reference`] is resolved to a [`Digest`] by whoever implements [`Resolve`], and its provenance is looked at by
+//! whoever implements [`Verify`]; a [`Gate`] puts both together under a [`Policy`]. Nothing here talks to an engine.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use thv_image::{Digest, ExpectedIdentity, Gate, ImageGate, MemoryImages, Policy, Reference};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), thv_image::Error> {
+//! let images = Arc::new(MemoryImages::new());
+//! let image: Reference = "ghcr.io/acme/echo:1".parse()?;
+//! images.tag(&image, Digest::of(b"a manifest"));
+//!
+//! let gate = Gate::new(images.clone(), images);
+//! let admitted = gate.admit(&image, Some(&ExpectedIdentity::default()), Policy::Warn).await?;
+//! assert!(admitted.warning.is_some(), "nobody signed it");
+//! println!("pull {}", image.at(admitted.digest));
+//! # Ok(())
+//! # }
+//! ```
+
+mod digest;
+mod error;
+mod gate;
+mod identity;
+mod memory_images;
+mod policy;
+mod reference;
+mod resolve;
+mod verify;
+
+pub use digest::Digest;
+pub use error::{Error, Result};
+pub use gate::{Admitted, Gate, ImageGate};
+pub use identity::{ExpectedAttestation, ExpectedIdentity, Signer};
+pub use memory_images::MemoryImages;
+pub use policy::Policy;
+pub use reference::Reference;
+pub use resolve::Resolve;
+pub use verify::{Verdict, Verify};

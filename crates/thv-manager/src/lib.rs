@@ -46,6 +46,8 @@ mod update;
 
 mod batch;
 mod events;
+mod feed;
+mod listener;
 mod options;
 mod request;
 
@@ -65,7 +67,7 @@ mod toolhive;
 
 pub use batch::{Batch, BatchFuture, BatchResult};
 pub use error::{Error, Result};
-pub use events::ManagerEvent;
+pub use events::{Cursor, Watch, WatchEvent, WatchFrom, Watched, WorkloadState};
 pub use foreground::{ForegroundEnd, ForegroundOptions};
 pub use launcher::{Detached, InProcess, LaunchOrder, LaunchState, Launcher, SupervisorHost};
 pub use logs::Lines;

@@ -9,6 +9,7 @@ use thv_runtime::{Instance, RuntimeKind};
 use thv_state::{DocumentKind, DocumentName, StateStoreExt};
 use thv_status::{Desired, InstanceView, Observation, OwnerState, ProxyState, Snapshot, observe};
 
+use crate::parts::Parts;
 use crate::stop::was_removed;
 use crate::{Error, ListOptions, ListOutcome, Manager, Result, toolhive};
 
@@ -157,7 +158,9 @@ impl Manager {
                 None => InstanceView::Absent,
             }
         };
-        let proxy = snapshot.map_or(ProxyState::NotHere, |snapshot| self.proxy_state(snapshot, config));
+        let proxy = snapshot.map_or(ProxyState::NotHere, |snapshot| {
+            proxy_state(&self.parts, snapshot, config)
+        });
         let boot_id = self.parts.processes.boot_id();
         let observation = match snapshot {
             Some(snapshot) => observe(snapshot, &seen_instance, proxy, &boot_id),
@@ -178,29 +181,29 @@ impl Manager {
             false
         })
     }
+}
 
-    /// Whether the proxy of a workload lives; of ToolHive's by proof, as nothing else would be one.
-    fn proxy_state(&self, snapshot: &Snapshot, config: Option<&RunConfig>) -> ProxyState {
-        if snapshot.owner == OwnerState::Alive {
-            return ProxyState::Alive;
-        }
-        let Some(name) = &snapshot.name else {
-            return ProxyState::Unknown;
-        };
-        let claims_to_run = snapshot.status.as_ref().is_some_and(|status| {
-            !matches!(
-                status.status,
-                WorkloadStatus::Stopped | WorkloadStatus::Error | WorkloadStatus::PolicyStopped
-            )
-        });
-        if !claims_to_run {
-            return ProxyState::Dead;
-        }
-        match toolhive::find_proxy(&self.parts, name, snapshot, config) {
-            Ok(Some(_)) => ProxyState::Alive,
-            Ok(None) => ProxyState::Dead,
-            Err(_) => ProxyState::Unknown,
-        }
+/// Whether the proxy of a workload lives; of ToolHive's by proof, as nothing else would be one.
+pub(crate) fn proxy_state(parts: &Parts, snapshot: &Snapshot, config: Option<&RunConfig>) -> ProxyState {
+    if snapshot.owner == OwnerState::Alive {
+        return ProxyState::Alive;
+    }
+    let Some(name) = &snapshot.name else {
+        return ProxyState::Unknown;
+    };
+    let claims_to_run = snapshot.status.as_ref().is_some_and(|status| {
+        !matches!(
+            status.status,
+            WorkloadStatus::Stopped | WorkloadStatus::Error | WorkloadStatus::PolicyStopped
+        )
+    });
+    if !claims_to_run {
+        return ProxyState::Dead;
+    }
+    match toolhive::find_proxy(parts, name, snapshot, config) {
+        Ok(Some(_)) => ProxyState::Alive,
+        Ok(None) => ProxyState::Dead,
+        Err(_) => ProxyState::Unknown,
     }
 }
 
@@ -285,7 +288,7 @@ impl Seen {
         &self,
         kind: Option<&RuntimeKind>,
         config: Option<&RunConfig>,
-        parts: &crate::parts::Parts,
+        parts: &Parts,
     ) -> Option<String> {
         if let Some(kind) = kind {
             return self

@@ -2,28 +2,23 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use futures_util::StreamExt;
 use thv_core::{Clock, Dirs, Env, SystemClock, WorkloadName};
 use thv_process::Processes;
 use thv_runtime::Runtimes;
 use thv_secrets::{SecretProvider, UserSecrets};
 use thv_state::StateStore;
-use thv_status::{ClaimId, Desired, OwnerKind, StatusManager};
-use tokio::sync::{broadcast, watch};
+use thv_status::{ClaimId, OwnerKind, StatusManager};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::feed::Readers;
 use crate::launcher::{InProcess, LaunchOrder, LaunchState, Launcher, SupervisorHost};
+use crate::listener::Listener;
 use crate::parts::Parts;
 use crate::supervisor::{StopSignal, Supervisor};
-use crate::{Error, Files, ManagerEvent, Ports, Result, ShutdownMode, SystemFiles, SystemPorts, toolhive};
-
-/// How many events a slow listener may be behind.
-const EVENTS: usize = 256;
-/// When changes are listened for again after that ended.
-const WATCH_AGAIN: Duration = Duration::from_secs(1);
+use crate::{Error, Files, Ports, Result, ShutdownMode, SystemFiles, SystemPorts};
 
 /// Manages the whole life of workloads. Cheap to clone; clones are the same manager.
 ///
@@ -160,7 +155,6 @@ impl ManagerBuilder {
             dirs,
             env: self.env,
             launcher_id: self.launcher_id.ok_or_else(|| missing("launcher_id"))?,
-            events: broadcast::Sender::new(EVENTS),
         };
         Ok(Manager {
             parts: Arc::new(parts),
@@ -179,12 +173,6 @@ impl Manager {
     /// The runtimes.
     pub fn runtimes(&self) -> &Runtimes {
         &self.parts.runtimes
-    }
-
-    /// What happens to the workloads that this manager supervises itself. A listener that is too slow misses
-    /// the oldest ones and is told how many.
-    pub fn events(&self) -> broadcast::Receiver<ManagerEvent> {
-        self.parts.events.subscribe()
     }
 
     /// Ends the supervisors of this manager and waits for them. What should run is still recorded as such:
@@ -208,6 +196,17 @@ impl Manager {
     pub(crate) fn host(&self) -> Host<'_> {
         Host { manager: self }
     }
+
+    /// Who reads what the one listening task of this manager hears, which begins with the first call.
+    pub(crate) fn readers(&self) -> Readers {
+        let mut listener = self.tasks.listener.lock().unwrap_or_else(PoisonError::into_inner);
+        // The async runtime in which another one listened may have ended.
+        if let Some(listener) = listener.as_ref().filter(|listener| listener.listens()) {
+            return listener.readers();
+        }
+        let begun = Listener::start(self.parts.clone(), Arc::downgrade(&self.tasks));
+        listener.insert(begun).readers()
+    }
 }
 
 /// The supervisors of this process. Dropping it ends them as a kill would.
@@ -215,7 +214,7 @@ impl Manager {
 pub(crate) struct Tasks {
     running: Mutex<HashMap<WorkloadName, Running>>,
     closed: AtomicBool,
-    watcher: OnceLock<JoinHandle<()>>,
+    listener: Mutex<Option<Listener>>,
 }
 
 #[derive(Debug)]
@@ -241,12 +240,12 @@ impl Tasks {
         running.drain().map(|(_, running)| running).collect()
     }
 
-    fn names(&self) -> Vec<WorkloadName> {
+    pub(crate) fn names(&self) -> Vec<WorkloadName> {
         self.running().keys().cloned().collect()
     }
 
     /// Tells the supervisor with `claim` to end, if it is still the one of `name`.
-    fn stop_claimed(&self, name: &WorkloadName, claim: &ClaimId) {
+    pub(crate) fn stop_claimed(&self, name: &WorkloadName, claim: &ClaimId) {
         if let Some(running) = self.running().get(name).filter(|running| running.claim == *claim) {
             running.signal.stop.cancel();
         }
@@ -259,7 +258,7 @@ impl Tasks {
         }
     }
 
-    fn claim_of(&self, name: &WorkloadName) -> Option<ClaimId> {
+    pub(crate) fn claim_of(&self, name: &WorkloadName) -> Option<ClaimId> {
         self.running().get(name).map(|running| running.claim.clone())
     }
 
@@ -275,9 +274,6 @@ impl Drop for Tasks {
     fn drop(&mut self) {
         for running in self.take_all() {
             running.task.abort();
-        }
-        if let Some(watcher) = self.watcher.take() {
-            watcher.abort();
         }
     }
 }
@@ -312,9 +308,7 @@ impl SupervisorHost for Host<'_> {
         });
         running.insert(name, Running { claim, signal, task });
         drop(running);
-        tasks
-            .watcher
-            .get_or_init(|| tokio::spawn(hear_others(parts.clone(), Arc::downgrade(tasks))));
+        self.manager.readers();
         states
     }
 
@@ -328,45 +322,5 @@ impl SupervisorHost for Host<'_> {
 
     fn processes(&self) -> &dyn Processes {
         &*self.manager.parts.processes
-    }
-}
-
-/// Ends the supervisors of this process whose workload somebody else stopped, removed or took over.
-async fn hear_others(parts: Arc<Parts>, tasks: Weak<Tasks>) {
-    loop {
-        match parts.status.watch().await {
-            Ok(mut changes) => {
-                // What was changed before it was listened.
-                for name in tasks.upgrade().map(|tasks| tasks.names()).unwrap_or_default() {
-                    hear(&parts, &tasks, &name).await;
-                }
-                while let Some(name) = changes.next().await {
-                    hear(&parts, &tasks, &name).await;
-                }
-            }
-            Err(error) => tracing::warn!(%error, "changes by other processes are not heard"),
-        }
-        tokio::time::sleep(WATCH_AGAIN).await;
-    }
-}
-
-async fn hear(parts: &Parts, tasks: &Weak<Tasks>, name: &WorkloadName) {
-    let Some(claim) = tasks.upgrade().and_then(|tasks| tasks.claim_of(name)) else {
-        return;
-    };
-    let go_on = match parts.status.read(name).await {
-        Ok(snapshot) => {
-            let ours = snapshot.companion.as_ref();
-            ours.is_some_and(|companion| companion.claim == claim)
-                && snapshot.desired() == Desired::Running
-                && !toolhive::runs(parts, name, &snapshot, None).unwrap_or(false)
-        }
-        Err(error) => {
-            tracing::warn!(workload = %name, %error, "a changed record cannot be read");
-            true
-        }
-    };
-    if !go_on && let Some(tasks) = tasks.upgrade() {
-        tasks.stop_claimed(name, &claim);
     }
 }

@@ -8,9 +8,8 @@ use thv_runtime::{Runtime, RuntimeKind, Runtimes};
 use thv_secrets::SecretProvider;
 use thv_state::{Keep, StateStore, StateStoreExt};
 use thv_status::{OpGuard, Snapshot, StatusManager};
-use tokio::sync::broadcast;
 
-use crate::{Error, Files, ManagerEvent, Ports, Result};
+use crate::{Error, Files, Ports, Result};
 
 /// The name that the command line gives itself as a launcher.
 pub(crate) const COMMAND_LINE: &str = "thv";
@@ -29,7 +28,6 @@ pub(crate) struct Parts {
     pub(crate) dirs: Dirs,
     pub(crate) env: Env,
     pub(crate) launcher_id: String,
-    pub(crate) events: broadcast::Sender<ManagerEvent>,
 }
 
 impl Parts {
@@ -112,12 +110,6 @@ impl Parts {
             detail: "no runtime is configured; only remote workloads can run".into(),
         })?;
         Ok(self.runtimes.get(kind)?)
-    }
-
-    /// Tells who listens in this process.
-    pub(crate) fn emit(&self, event: ManagerEvent) {
-        // Nobody listening is fine.
-        let _ = self.events.send(event);
     }
 }
 

@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
-use thv_core::{Env, RunConfig};
+use thv_core::{Env, Json, RunConfig};
 use thv_proxy::{
-    BackendIo, BridgeConfig, BridgeEnd, Front, GuardConfig, ProxyError, ProxyService, ReverseProxy,
-    ReverseProxyConfig, ServerInfo, StdioBridge,
+    BackendIo, BridgeConfig, BridgeEnd, Front, GuardConfig, Layer, MiddlewareFactory, ProxyError,
+    ProxyService, ReverseProxy, ReverseProxyConfig, ServerInfo, StdioBridge, ToolPolicy,
 };
 use thv_runtime::Stdio;
 use tokio::io::AsyncRead;
@@ -27,7 +27,12 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// A proxy and the server behind it.
-pub(crate) enum Backend {
+pub(crate) struct Backend {
+    server: Server,
+    layers: Vec<Layer>,
+}
+
+enum Server {
     /// Streams, shared by many clients; standard error is read so that it does not fill up: the runtime keeps it.
     Stdio {
         bridge: StdioBridge,
@@ -49,6 +54,9 @@ pub(crate) fn stdio(config: &RunConfig, claim: &str, env: &Env, io: Stdio) -> Re
         id_prefix: format!("{}-", &claim[..claim.len().min(16)]),
         // The front has them.
         layers: Vec::new(),
+        strict_versions: config.strict_protocol_validation,
+        trust_forwarded: config.trust_proxy_headers,
+        endpoint_prefix: config.endpoint_prefix.clone(),
         ..BridgeConfig::default()
     };
     if let Ok(Some(ttl)) = config.session_ttl() {
@@ -60,6 +68,7 @@ pub(crate) fn stdio(config: &RunConfig, claim: &str, env: &Env, io: Stdio) -> Re
     let limits = &config.thv.proxy;
     bridge.body_limit = limit(limits.max_body_bytes, env, BODY_LIMIT_ENV, bridge.body_limit);
     bridge.line_limit = limit(limits.max_line_bytes, env, LINE_LIMIT_ENV, bridge.line_limit);
+    let layers = layers(config, bridge.body_limit)?;
     let bridge = StdioBridge::new(
         BackendIo {
             reader: io.stdout,
@@ -73,9 +82,12 @@ pub(crate) fn stdio(config: &RunConfig, claim: &str, env: &Env, io: Stdio) -> Re
             let _ = tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await;
         }))
     };
-    Ok(Backend::Stdio {
-        bridge,
-        _stderr: io.stderr.map(drain),
+    Ok(Backend {
+        server: Server::Stdio {
+            bridge,
+            _stderr: io.stderr.map(drain),
+        },
+        layers,
     })
 }
 
@@ -102,10 +114,48 @@ fn reverse(config: &RunConfig, env: &Env, target: Url) -> Result<Backend> {
     }
     options.remote = config.is_remote();
     options.stateless = config.stateless;
+    options.strict_versions = config.strict_protocol_validation;
+    options.trust_forwarded = config.trust_proxy_headers;
+    options.endpoint_prefix.clone_from(&config.endpoint_prefix);
     let wanted = config.thv.proxy.max_body_bytes;
     options.body_limit = limit(wanted, env, BODY_LIMIT_ENV, options.body_limit);
+    let layers = layers(config, options.body_limit)?;
     let proxy = ReverseProxy::new(target, options).map_err(|error| failed(config, error))?;
-    Ok(Backend::Http { proxy })
+    Ok(Backend {
+        server: Server::Http { proxy },
+        layers,
+    })
+}
+
+/// What stands between the front and the proxy, in the order of the configuration's list where it names it.
+fn layers(config: &RunConfig, body_limit: usize) -> Result<Vec<Layer>> {
+    let filtered = !config.tools_filter.is_empty() || !config.tools_override.is_empty();
+    let mut wanted = Vec::new();
+    if config.debug {
+        wanted.push("access-log");
+    }
+    if filtered {
+        let list = config.middleware_configs.iter().map(|one| one.kind.as_str());
+        let known = ["tool-filter", "tool-call-filter"];
+        for kind in list.chain(known).filter(|kind| known.contains(kind)) {
+            if !wanted.contains(&kind) {
+                wanted.push(kind);
+            }
+        }
+    }
+    // The fields of a configuration say what is filtered; the parameters in its list say the same, or it is refused.
+    let policy = ToolPolicy::new(&config.tools_filter, &config.tools_override);
+    let policy = policy.map_err(|error| failed(config, error))?;
+    let (lists, calls) = (policy.clone(), policy);
+    let factory = MiddlewareFactory::standard()
+        .with("tool-filter", move |_| Ok(Some(Layer::tool_lists(lists.clone()))))
+        .with("tool-call-filter", move |_| {
+            Ok(Some(Layer::tool_calls(calls.clone(), body_limit)))
+        });
+    let made = wanted.into_iter().map(|kind| factory.make(kind, &Json::Null));
+    let made = made.filter_map(std::result::Result::transpose);
+    made.collect::<std::result::Result<_, _>>()
+        .map_err(|error| failed(config, error))
 }
 
 fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue)> {
@@ -181,10 +231,11 @@ fn request_timeout(env: &Env) -> Option<Duration> {
 
 impl Backend {
     pub(crate) fn service(&self) -> ProxyService {
-        match self {
-            Self::Stdio { bridge, .. } => bridge.clone().into_service(),
-            Self::Http { proxy } => proxy.clone().into_service(),
-        }
+        let service = match &self.server {
+            Server::Stdio { bridge, .. } => bridge.clone().into_service(),
+            Server::Http { proxy } => proxy.clone().into_service(),
+        };
+        service.within(&self.layers)
     }
 
     /// Returns when the server has answered `initialize`; tries again while it cannot be reached.
@@ -192,7 +243,7 @@ impl Backend {
         let mut pause = FIRST_PAUSE;
         loop {
             match self.ready_once().await {
-                Err(error) if error.is_retryable() && matches!(self, Self::Http { .. }) => {
+                Err(error) if error.is_retryable() && matches!(self.server, Server::Http { .. }) => {
                     tracing::debug!(%error, "the server is not ready yet");
                 }
                 answer => return answer,
@@ -205,41 +256,41 @@ impl Backend {
 
     /// Asks the server once.
     pub(crate) async fn ready_once(&self) -> Result<ServerInfo, ProxyError> {
-        match self {
-            Self::Stdio { bridge, .. } => bridge.initialize().await,
-            Self::Http { proxy } => Box::pin(proxy.initialize(PROBE)).await,
+        match &self.server {
+            Server::Stdio { bridge, .. } => bridge.initialize().await,
+            Server::Http { proxy } => Box::pin(proxy.initialize(PROBE)).await,
         }
     }
 
     /// Whether an HTTP server is there.
     pub(crate) async fn reachable(&self, timeout: Duration) -> Result<(), ProxyError> {
-        match self {
-            Self::Stdio { .. } => Ok(()),
-            Self::Http { proxy } => Box::pin(proxy.reachable(timeout)).await,
+        match &self.server {
+            Server::Stdio { .. } => Ok(()),
+            Server::Http { proxy } => Box::pin(proxy.reachable(timeout)).await,
         }
     }
 
     /// Resolves when the connection to the server has ended for good, with the words for it.
     pub(crate) async fn closed(&self) -> String {
-        match self {
-            Self::Stdio { bridge, .. } => match bridge.closed().await {
+        match &self.server {
+            Server::Stdio { bridge, .. } => match bridge.closed().await {
                 BridgeEnd::Unreachable { reason } => format!("the server cannot be reached: {reason}"),
                 _ => "the server closed its output".into(),
             },
-            Self::Http { .. } => std::future::pending().await,
+            Server::Http { .. } => std::future::pending().await,
         }
     }
 
     /// Ends the event streams of clients, so that a proxy that drains can finish.
     pub(crate) fn end_streams(&self) {
-        if let Self::Stdio { bridge, .. } = self {
+        if let Server::Stdio { bridge, .. } = &self.server {
             bridge.end_streams();
         }
     }
 
     /// Closes the connection: a stdio server sees the end of its input.
     pub(crate) async fn shutdown(&self) {
-        if let Self::Stdio { bridge, .. } = self {
+        if let Server::Stdio { bridge, .. } = &self.server {
             bridge.shutdown().await;
         }
     }

@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use crate::body::Body;
+use crate::bridge::{REVISIONS, STATELESS_REVISION};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
@@ -99,6 +100,14 @@ pub(crate) fn batch() -> Response<Body> {
         "JSON-RPC batch requests are not supported; send one message",
         b"",
     )
+}
+
+/// The refusal of a client that names a revision which is not known.
+pub(crate) fn unknown_version(headers: &HeaderMap) -> Option<Response<Body>> {
+    let version = headers.get("mcp-protocol-version")?;
+    let known = REVISIONS.iter().chain([&STATELESS_REVISION]);
+    let known = known.into_iter().any(|known| version == known);
+    (!known).then(|| text(StatusCode::BAD_REQUEST, "Unsupported MCP-Protocol-Version"))
 }
 
 pub(crate) fn session_not_found(id: &[u8]) -> Response<Body> {

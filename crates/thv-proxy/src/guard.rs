@@ -119,7 +119,7 @@ impl GuardConfig {
 }
 
 /// `name` and `port` of an authority; none for one that carries more or other than that.
-fn split_port(authority: &str) -> Option<(&str, Option<&str>)> {
+pub(crate) fn split_port(authority: &str) -> Option<(&str, Option<&str>)> {
     let is_port = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
     if let Some(rest) = authority.strip_prefix('[') {
         let (name, behind) = rest.split_once(']')?;

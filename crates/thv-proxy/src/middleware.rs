@@ -1,5 +1,11 @@
 //! Layers around a proxy, in an order that is data.
 
+mod factory;
+mod layer;
+mod tool_calls;
+mod tool_lists;
+mod tool_policy;
+
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -11,6 +17,9 @@ use http::{Request, Response};
 use tower::util::BoxCloneSyncService;
 use tower::{Service, service_fn};
 
+pub use self::factory::MiddlewareFactory;
+pub use self::layer::Layer;
+pub use self::tool_policy::ToolPolicy;
 use crate::answer;
 use crate::body::Body;
 use crate::guard::GuardConfig;
@@ -60,6 +69,19 @@ impl ProxyService {
             MiddlewareKind::Recovery => inner.recovering(),
             MiddlewareKind::Guard => inner.guarded(Arc::clone(guard)),
         })
+    }
+
+    /// This service inside `layers`, the first of which is the outermost.
+    pub fn within(self, layers: &[Layer]) -> Self {
+        layers.iter().rev().fold(self, |inner, layer| layer.around(inner))
+    }
+
+    /// The answer to one request.
+    pub async fn ask(&self, request: Request<Body>) -> Response<Body> {
+        match self.0.clone().call(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
     }
 
     /// An axum router that serves everything through this service.

@@ -488,3 +488,33 @@ fn what_cannot_work_is_refused_when_it_is_built() {
     };
     assert!(new("http://localhost", stdio).is_err());
 }
+
+#[tokio::test]
+async fn what_a_proxy_before_this_one_says_counts_only_if_it_is_trusted() {
+    let server = Running::new(Router::new().fallback(mirror)).await;
+    for trusted in [true, false] {
+        let config = ReverseProxyConfig {
+            trust_forwarded: trusted,
+            strict_versions: trusted,
+            ..ReverseProxyConfig::default()
+        };
+        let proxy = proxy(server.url("/"), config).await;
+        let request = client()
+            .post(proxy.url("/mcp"))
+            .header("x-forwarded-host", "mcp.example")
+            .header("x-forwarded-proto", "https")
+            .header("x-forwarded-for", "192.0.2.1")
+            .body("{}");
+        let text = finish(request).await.text;
+        for line in [
+            "x-forwarded-host: mcp.example\n",
+            "x-forwarded-proto: https\n",
+            "x-forwarded-for: 192.0.2.1, 127.0.0.1\n",
+        ] {
+            assert_eq!(text.contains(line), trusted, "{line:?} {text}");
+        }
+        let request = client().post(proxy.url("/mcp")).body("{}");
+        let unknown = finish(request.header("mcp-protocol-version", "2099-01-01")).await;
+        assert_eq!(unknown.status == 400, trusted, "{}", unknown.text);
+    }
+}

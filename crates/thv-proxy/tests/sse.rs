@@ -185,3 +185,30 @@ async fn what_a_hostile_client_sends_harms_nobody() {
         "event: message\ndata: {\"id\":\"good\",\"jsonrpc\":\"2.0\",\"result\":{}}\n\n"
     );
 }
+
+#[tokio::test]
+async fn clients_behind_another_proxy_are_told_their_way_only_if_that_one_is_trusted() {
+    for (trust_forwarded, expected) in [
+        (true, "https://mcp.example/team/messages?session_id="),
+        (false, "https://127.0.0.1:"),
+    ] {
+        let served = with_server(BridgeConfig {
+            mode: ProxyMode::Sse,
+            trust_forwarded,
+            ..BridgeConfig::default()
+        })
+        .await;
+        let request = served.client.get(served.url("/sse"));
+        let request = request
+            .header("x-forwarded-host", "mcp.example")
+            .header("x-forwarded-proto", "https")
+            .header("x-forwarded-prefix", "/team/sse");
+        let mut stream = request.send().await.unwrap();
+        let mut seen = String::new();
+        read_until(&mut stream, &mut seen, "\n\n").await;
+        assert!(
+            seen.starts_with(&format!("event: endpoint\ndata: {expected}")),
+            "{seen}"
+        );
+    }
+}

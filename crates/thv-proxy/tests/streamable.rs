@@ -604,3 +604,18 @@ async fn many_large_calls_at_once_do_not_block_each_other() {
 fn text_params(text: &str) -> Value {
     json!({ "text": text })
 }
+
+#[tokio::test]
+async fn an_unknown_revision_is_served_where_that_is_wanted() {
+    let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+    for (strict_versions, expected) in [(true, 400), (false, 200)] {
+        let served = with_server(BridgeConfig {
+            strict_versions,
+            ..BridgeConfig::default()
+        })
+        .await;
+        let request = served.post_request(None, ping);
+        let request = request.header("mcp-protocol-version", "2099-01-01");
+        assert_eq!(finish(request).await.status, expected);
+    }
+}

@@ -228,14 +228,14 @@ async fn a_container_that_ran_out_of_memory_says_so() {
     engine.runtime.deploy(&spec).await.unwrap();
     let which = InstanceRef::named(spec.name.clone());
     let mut stdio = engine.runtime.attach(&which).await.unwrap();
-    stdio.stdin.write_all(b"x").await.unwrap();
+    stdio.stdin.write_all(b"!").await.unwrap();
+    stdio.stdin.flush().await.unwrap();
     let ended = until("the end", async || {
         let seen = engine.runtime.inspect(&spec.name).await.unwrap().unwrap();
         (seen.state == InstanceState::Stopped).then_some(seen)
     })
     .await;
     assert_eq!(ended.status_text, "out of memory (limit 32 MiB)");
-    drop(stdio);
     engine.remove(&spec.name).await;
 }
 

@@ -12,7 +12,8 @@ use crate::{ClaimId, Companion, Draft, OpGuard, Operation, OwnerGuard, Result, S
 /// What changes a record and its status file; it runs under the guard and must not block.
 pub type Change = Box<dyn FnOnce(&mut Draft) + Send>;
 
-/// The names of workloads whose files changed, whoever changed them. Several changes may be told as one.
+/// The names of workloads whose files changed, whoever changed them. Several changes may be told as one. It ends when
+/// some could not be told: whoever listens looks at everything, and listens again.
 pub type Changes = BoxStream<'static, WorkloadName>;
 
 /// In whose name a change is made.

@@ -1,8 +1,9 @@
 //! An application that embeds the workload manager: `embed exec:///path/of/a/stdio/server`.
 #![expect(clippy::print_stdout, reason = "an example shows what happens")]
 
+use futures_util::StreamExt as _;
 use thv::core::{Env, TransportType, WorkloadName};
-use thv::manager::{self, RunOptions, RunRequest, ShutdownMode, StartOptions};
+use thv::manager::{self, RunOptions, RunRequest, ShutdownMode, StartOptions, WatchFrom};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -12,8 +13,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let manager = thv::manager_from_env(Env::from_vars(std::env::vars_os()))?
         .launcher_id("com.example.embed")
         .build()?;
-    let mut events = manager.events();
-
+    let mut changes = manager.watch(WatchFrom::Now).await?;
     // What an earlier run of this application left behind comes back first.
     for found in manager.reconcile(StartOptions::default()).await? {
         println!("reconciled {}: {:?}", found.name, found.action);
@@ -31,7 +31,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("{name} serves at {}; Ctrl-C ends", up.url);
     loop {
         tokio::select! {
-            event = events.recv() => println!("event: {:?}", event?),
+            Some(changed) = changes.next() => println!("{:?}", changed.event),
             _ = tokio::signal::ctrl_c() => break,
         }
     }

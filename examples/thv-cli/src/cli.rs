@@ -49,6 +49,8 @@ pub(crate) enum Command {
     Rm(RmArgs),
     /// Show the log of an MCP server or of its proxy
     Logs(LogsArgs),
+    /// Show what becomes of MCP servers, as it happens, until Ctrl-C
+    Events(EventsArgs),
     /// Write the configuration of an MCP server to a file
     Export(ExportArgs),
     /// Bring back what should run and does not: after a reboot, or when a proxy was killed
@@ -198,6 +200,18 @@ pub(crate) struct LogsArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct EventsArgs {
+    /// The MCP servers; all if none is named
+    pub(crate) names: Vec<String>,
+    /// First what they are now
+    #[arg(short, long)]
+    pub(crate) initial: bool,
+    /// How to write; json is one object on each line
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
     /// The MCP server
     pub(crate) name: String,
@@ -316,7 +330,6 @@ mod tests {
         for (flag, name) in [
             ("--audit-config=a.json", "--audit-config"),
             ("--enable-audit", "--enable-audit"),
-            ("--tools=a", "--tools"),
             ("--image-verification=enabled", "--image-verification"),
             ("--otel-tracing-enabled=false", "--otel-tracing-enabled"),
             ("--remote-auth-callback-port=9", "--remote-auth-callback-port"),

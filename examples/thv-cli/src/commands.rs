@@ -1,6 +1,7 @@
 //! One file for each verb.
 
 mod completion;
+mod events;
 mod export;
 mod list;
 mod logs;
@@ -93,6 +94,7 @@ async fn dispatch(cli: &Cli) -> Done {
         Command::Restart(args) => start::run(args, true).await,
         Command::Rm(args) => rm::run(args).await,
         Command::Logs(args) => logs::run(args).await,
+        Command::Events(args) => events::run(args).await,
         Command::Export(args) => export::run(args).await,
         Command::Reconcile(args) => reconcile::run(args).await,
         Command::Runtime(command) => runtime::run(command).await,

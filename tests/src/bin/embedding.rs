@@ -7,8 +7,9 @@ use std::error::Error;
 use std::io::{BufRead as _, Write as _};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use thv::core::{Env, TransportType, WorkloadName};
-use thv::manager::{self, Manager, RunOptions, RunRequest, StartOptions, WaitFor};
+use thv::manager::{self, Manager, RunOptions, RunRequest, StartOptions, WaitFor, WatchEvent, WatchFrom};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
@@ -20,10 +21,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let manager = thv::manager_from_env(Env::from_vars(std::env::vars_os()))?
         .launcher_id("com.example.drill")
         .build()?;
-    let mut events = manager.events();
+    let mut changes = runtime.block_on(manager.watch(WatchFrom::Now))?;
     runtime.spawn(async move {
-        while let Ok(event) = events.recv().await {
-            say(&format!("event {} {}", event.name, event.status));
+        while let Some(changed) = changes.next().await {
+            if let WatchEvent::Changed(workload) = changed.event {
+                say(&format!("event {} {}", workload.name, workload.status));
+            }
         }
     });
     runtime.block_on(up(&manager, &name, server))?;

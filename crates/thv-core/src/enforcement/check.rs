@@ -1,10 +1,11 @@
 //! The check.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::feature::{Enforcement, Feature, Field, MiddlewareType};
 use super::parameters::{is_implied, is_without_effect};
-use crate::{IsolationIntent, MiddlewareConfig, RunConfig, TransportType};
+use crate::{IsolationIntent, MiddlewareConfig, RunConfig, ToolOverride, TransportType};
 
 /// Everything that a configuration asks for and that would not be there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +84,17 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
+/// The first override that says nothing, or gives a tool a name that another one has by then.
+pub fn unclear_override(overrides: &BTreeMap<String, ToolOverride>) -> Option<&str> {
+    let mut visible = BTreeSet::new();
+    let mut all = overrides.iter();
+    let unclear = all.find(|(tool, shown)| {
+        let name = if shown.name.is_empty() { *tool } else { &shown.name };
+        (shown.name.is_empty() && shown.description.is_empty()) || !visible.insert(name.clone())
+    });
+    unclear.map(|(tool, _)| tool.as_str())
+}
+
 /// Whether everything that `config` asks for is there. Otherwise names all that is not.
 pub fn check(config: &RunConfig) -> Result<(), Refusal> {
     let mut refused = Vec::new();
@@ -102,6 +114,17 @@ pub fn check(config: &RunConfig) -> Result<(), Refusal> {
     }
     if config.session_ttl().is_err() {
         refuse(Field::SessionTtl.key(), Reason::Invalid);
+    }
+    if config.stateless && config.transport != TransportType::StreamableHttp {
+        refuse(Field::Stateless.key(), Reason::Invalid);
+    }
+    if !config.endpoint_prefix.is_empty()
+        && (!config.endpoint_prefix.starts_with('/') || config.endpoint_prefix.starts_with("//"))
+    {
+        refuse(Field::EndpointPrefix.key(), Reason::Invalid);
+    }
+    if unclear_override(&config.tools_override).is_some() {
+        refuse(Field::ToolsOverride.key(), Reason::Invalid);
     }
     if config.has_unresolved_profile() {
         refuse("permission_profile_name_or_path", Reason::Unresolved);

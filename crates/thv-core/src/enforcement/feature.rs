@@ -32,8 +32,21 @@ impl Feature {
         use Field as F;
         use MiddlewareType as M;
         match self {
-            Self::Middleware(M::BodyLimit | M::Origin | M::HeaderForward)
-            | Self::Field(F::AllowedOrigins | F::PlaintextHeaders | F::Secrets | F::SessionTtl) => Enforced,
+            Self::Middleware(
+                M::BodyLimit | M::Origin | M::HeaderForward | M::ToolFilter | M::ToolCallFilter,
+            )
+            | Self::Field(
+                F::AllowedOrigins
+                | F::PlaintextHeaders
+                | F::Secrets
+                | F::SessionTtl
+                | F::TrustProxyHeaders
+                | F::StrictProtocolValidation
+                | F::Stateless
+                | F::EndpointPrefix
+                | F::ToolsFilter
+                | F::ToolsOverride,
+            ) => Enforced,
 
             Self::Middleware(M::McpParser | M::UsageMetrics | M::Recovery)
             | Self::Field(F::RuntimeConfig | F::AllowDockerGateway | F::PrintOverlays) => NoEffectOnSafety,
@@ -44,8 +57,6 @@ impl Feature {
                 | M::UpstreamSwap
                 | M::StripAuth
                 | M::TokenExchange
-                | M::ToolFilter
-                | M::ToolCallFilter
                 | M::Telemetry
                 | M::RateLimit
                 | M::MutatingWebhook
@@ -67,14 +78,8 @@ impl Feature {
                 | F::Telemetry
                 | F::RateLimit
                 | F::PodTemplatePatch
-                | F::TrustProxyHeaders
-                | F::StrictProtocolValidation
-                | F::Stateless
-                | F::ToolsFilter
-                | F::ToolsOverride
                 | F::ValidatingWebhooks
                 | F::MutatingWebhooks
-                | F::EndpointPrefix
                 | F::StreamHeaders
                 | F::SecretHeaders
                 | F::EmbeddedAuthServer

@@ -12,9 +12,9 @@
 //! ```
 //! use thv_core::{RunConfig, enforcement};
 //!
-//! let config = RunConfig::from_json(br#"{"name": "fetch", "tools_filter": ["fetch"]}"#)?;
+//! let config = RunConfig::from_json(br#"{"name": "fetch", "oidc_config": {}}"#)?;
 //! let refusal = enforcement::check(&config).unwrap_err();
-//! assert_eq!(refusal.keys().collect::<Vec<_>>(), ["tools_filter"]);
+//! assert_eq!(refusal.keys().collect::<Vec<_>>(), ["oidc_config"]);
 //! # Ok::<(), thv_core::RunConfigError>(())
 //! ```
 
@@ -22,6 +22,6 @@ mod check;
 mod feature;
 mod parameters;
 
-pub use check::{Reason, Refusal, Refused, check};
+pub use check::{Reason, Refusal, Refused, check, unclear_override};
 pub use feature::{Enforcement, Feature, Field, MiddlewareType, UnknownMiddleware};
 pub use parameters::{is_implied, is_without_effect};

@@ -55,7 +55,64 @@ pub fn is_implied(kind: MiddlewareType, parameters: &Json, config: &RunConfig) -
                         .is_some_and(|headers| are_forwarded(headers, config))
             })
         }),
+        MiddlewareType::ToolFilter | MiddlewareType::ToolCallFilter => same_tools(parameters, config),
         _ => false,
+    }
+}
+
+/// Both lists of tools, as the configuration has them. Each key stands there once, in its own spelling.
+fn same_tools(parameters: &Json, config: &RunConfig) -> bool {
+    let Json::Object(pairs) = parameters else {
+        return false;
+    };
+    let known = |(key, _): &(JsonString, Json)| matches!(key.as_str(), "filter_tools" | "tools_override");
+    let (filters, overrides) = (
+        values(parameters, "filter_tools"),
+        values(parameters, "tools_override"),
+    );
+    let (Some(filters), Some(overrides)) = (filters, overrides) else {
+        return false;
+    };
+    if !pairs.iter().all(known) || filters.len() > 1 || overrides.len() > 1 {
+        return false;
+    }
+    let filter = filters.first().map_or(Some(Vec::new()), |json| names(json));
+    let same_override = |tool: &JsonString, shown: &Json| {
+        let known = config.tools_override.get(tool.as_str());
+        known.is_some_and(|known| {
+            only_text(shown, "name") == Some(known.name.as_str())
+                && only_text(shown, "description") == Some(known.description.as_str())
+        })
+    };
+    let same_overrides = match overrides.first() {
+        None | Some(Json::Null) => config.tools_override.is_empty(),
+        Some(Json::Object(pairs)) => {
+            pairs.len() == config.tools_override.len()
+                && pairs.iter().all(|(tool, shown)| same_override(tool, shown))
+        }
+        Some(_) => false,
+    };
+    filter.is_some_and(|filter| filter == config.tools_filter) && same_overrides
+}
+
+/// A list of texts; null is one without entries.
+fn names(json: &Json) -> Option<Vec<&str>> {
+    match json {
+        Json::Null => Some(Vec::new()),
+        json => json.as_array()?.iter().map(Json::as_str).collect(),
+    }
+}
+
+/// The text under `key` in an object that has no other keys than a name and a description; absent is empty.
+fn only_text<'a>(json: &'a Json, key: &str) -> Option<&'a str> {
+    let known = |(key, _): &(JsonString, Json)| matches!(key.as_str(), "name" | "description");
+    if !json.as_object()?.iter().all(known) {
+        return None;
+    }
+    match values(json, key)?.as_slice() {
+        [] | [Json::Null] => Some(""),
+        [text] => text.as_str(),
+        _ => None,
     }
 }
 

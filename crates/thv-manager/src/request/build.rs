@@ -10,7 +10,7 @@ use thv_core::{
 use thv_runtime::RuntimeKind;
 
 use super::server::Server;
-use super::{Files, RunRequest, env, forward_headers, invalid, labels, permissions, shown};
+use super::{Files, RunRequest, env, forward_headers, invalid, labels, permissions, shown, tools};
 use crate::{Error, Ports, Result};
 
 /// What a request is read with.
@@ -90,11 +90,16 @@ pub(crate) fn build(request: &RunRequest, sources: &Sources<'_>) -> Result<Built
         }),
         middleware_configs: middleware(),
         header_forward: forward_headers::parse(request)?,
+        endpoint_prefix: endpoint_prefix(request)?,
+        trust_proxy_headers: request.trust_proxy_headers,
+        strict_protocol_validation: request.strict_protocol_validation,
+        stateless: stateless(request, transport)?,
         ..RunConfig::default()
     };
     config.thv.read_only = request.read_only;
     config.thv.limits = limits(request)?;
     permissions::apply(request, &mut config, sources.files, &absolute, &mut notices)?;
+    tools::apply(request, &mut config, sources.files, &absolute)?;
     let target = request.target_port.filter(|port| *port != 0);
     set_ports(&mut config, request.proxy_port.unwrap_or(0), target);
     Ok(Built {
@@ -334,6 +339,27 @@ fn session_ttl(request: &RunRequest) -> Result<String> {
         Some(ttl) if ttl.is_zero() => Ok(String::new()),
         Some(_) => Ok(ttl.to_string()),
     }
+}
+
+fn endpoint_prefix(request: &RunRequest) -> Result<String> {
+    let prefix = request.endpoint_prefix.clone().unwrap_or_default();
+    if prefix.is_empty() || (prefix.starts_with('/') && !prefix.starts_with("//")) {
+        return Ok(prefix);
+    }
+    Err(invalid(
+        format!("--endpoint-prefix \"{}\"", shown(&prefix)),
+        "it is a path: begin it with one \"/\"",
+    ))
+}
+
+fn stateless(request: &RunRequest, transport: TransportType) -> Result<bool> {
+    if request.stateless && transport != TransportType::StreamableHttp {
+        return Err(invalid(
+            "--stateless",
+            format!("only a streamable-http server can be without sessions, not one that speaks {transport}"),
+        ));
+    }
+    Ok(request.stateless)
 }
 
 fn proxy_mode(request: &RunRequest, transport: TransportType, notices: &mut Vec<String>) -> ProxyMode {

@@ -12,6 +12,7 @@ mod labels;
 mod permissions;
 mod run_request;
 mod server;
+mod tools;
 mod volumes;
 
 pub(crate) use build::{Built, RuntimeChoice, Sources, build, set_ports};

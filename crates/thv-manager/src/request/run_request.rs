@@ -1,9 +1,10 @@
 //! What a user asks for.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use thv_core::{ProxyMode, TransportType};
+use thv_core::{ProxyMode, ToolOverride, TransportType};
 use thv_runtime::RuntimeKind;
 
 /// What a user asks `run` for. Everything that is not said has the default of the command line.
@@ -67,6 +68,20 @@ pub struct RunRequest {
     pub forward_headers: Vec<String>,
     /// A Go duration such as `30m`.
     pub session_ttl: Option<String>,
+    /// Put before the path in the endpoint event of an SSE proxy; begins with `/`.
+    pub endpoint_prefix: Option<String>,
+    /// What a proxy before this one says of the client (`X-Forwarded-…`) is believed.
+    pub trust_proxy_headers: bool,
+    /// Clients that name an unknown revision of the protocol are refused.
+    pub strict_protocol_validation: bool,
+    /// The server keeps no sessions: only POST is passed on.
+    pub stateless: bool,
+    /// Only these tools are there for clients, by the names that clients see; none is all.
+    pub tools: Vec<String>,
+    /// Other names and descriptions of tools, by the server's names.
+    pub tools_override: BTreeMap<String, ToolOverride>,
+    /// A file with more of them: `{"toolsOverride": {"tool": {"name": …, "description": …}}}`.
+    pub tools_override_file: Option<PathBuf>,
     /// Whether the global ignore file applies to mounts.
     pub ignore_globally: Option<bool>,
     /// Say what ignore files hide.

@@ -7,7 +7,6 @@ use thv_runtime::{DeployOutcome, Deployment, InstanceId, InstanceRef, Runtime, S
 use thv_status::{Authority, Companion, Desired, Draft, Owner, OwnerKind, Snapshot};
 
 use super::Supervisor;
-use crate::events::ManagerEvent;
 use crate::{Result, toolhive};
 
 /// How long records are tried again that cannot be read or written, before a server is given up for them.
@@ -38,7 +37,7 @@ impl Supervisor {
             _ => i64::from(owner.identity.pid),
         };
         let taken = self
-            .write_and_tell(move |draft| {
+            .write_if_ours(move |draft| {
                 draft.companion.owner = Some(owner.clone());
                 draft.companion.pending = None;
                 draft.status.process_id = pid;
@@ -72,13 +71,13 @@ impl Supervisor {
     /// Writes a status. `false`: the claim is lost and nothing was written.
     pub(super) async fn write_status(&self, status: WorkloadStatus, context: &str) -> Result<bool> {
         let text = context.to_owned();
-        self.write_and_tell(move |draft| draft.set_status(status, &text))
+        self.write_if_ours(move |draft| draft.set_status(status, &text))
             .await
     }
 
     /// The server answered `initialize`.
     pub(super) async fn write_ready(&self, config_hash: String) -> Result<bool> {
-        self.write_and_tell(move |draft| {
+        self.write_if_ours(move |draft| {
             draft.companion.ready = Some(config_hash.clone());
             // An update that serves has nothing to go back to.
             draft.companion.previous = None;
@@ -106,7 +105,7 @@ impl Supervisor {
     async fn write_end(&self, status: WorkloadStatus, context: &str) -> Result<bool> {
         let text = context.to_owned();
         let written = self
-            .write_and_tell(move |draft| {
+            .write_if_ours(move |draft| {
                 draft.companion.owner = None;
                 draft.status.process_id = 0;
                 draft.set_status(status, &text);
@@ -139,21 +138,9 @@ impl Supervisor {
         }
     }
 
-    /// As [`write`](Self::write), and tells who listens what the status is by now.
-    async fn write_and_tell(&self, change: impl Fn(&mut Draft) + Clone + Send + 'static) -> Result<bool> {
-        let written = self.write(change).await?;
-        if let Some(last) = written.as_ref().and_then(|companion| companion.last.as_ref()) {
-            self.emit(last.status, &last.context);
-        }
-        Ok(written.is_some())
-    }
-
-    fn emit(&self, status: WorkloadStatus, context: &str) {
-        self.parts.emit(ManagerEvent {
-            name: self.name.clone(),
-            status,
-            context: context.to_owned(),
-        });
+    /// As [`write`](Self::write): whether it is still ours.
+    async fn write_if_ours(&self, change: impl Fn(&mut Draft) + Clone + Send + 'static) -> Result<bool> {
+        Ok(self.write(change).await?.is_some())
     }
 
     /// What the records say that this supervisor is to do.

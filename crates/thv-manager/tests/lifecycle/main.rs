@@ -18,3 +18,4 @@ mod races;
 mod remote;
 mod supervision;
 mod updates;
+mod watching;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use thv_core::ProxyMode;
 
 use crate::error::ProxyError;
+use crate::forwarded::is_prefix;
 use crate::guard::GuardConfig;
 
 /// How a [`StdioBridge`](crate::StdioBridge) behaves. All bounds have the defaults of the format.
@@ -44,6 +45,13 @@ pub struct BridgeConfig {
     pub keep_alive: Duration,
     /// Pauses before asking for a new connection to the server: the first at once, then doubling from this to 30 s.
     pub reconnect_delay: Duration,
+    /// A client that names a revision that is not known is refused, as the protocol asks. It may be one that is to come:
+    /// without this it is served.
+    pub strict_versions: bool,
+    /// A request that a trusted proxy passed on: its `X-Forwarded-Host`, `-Port` and `-Prefix` are believed.
+    pub trust_forwarded: bool,
+    /// Put before the path in the `endpoint` event, for a proxy behind another that removes it; begins with `/`.
+    pub endpoint_prefix: String,
     /// How often a new connection is asked for before the server counts as gone: 10.
     pub reconnect_attempts: u32,
     /// Which hosts and origins are served.
@@ -72,6 +80,9 @@ impl Default for BridgeConfig {
             stream_bytes: 4 << 20,
             keep_alive: Duration::from_secs(30),
             reconnect_delay: Duration::from_secs(2),
+            strict_versions: true,
+            trust_forwarded: false,
+            endpoint_prefix: String::new(),
             reconnect_attempts: 10,
             guard: GuardConfig::default(),
             layers: crate::middleware::MiddlewareKind::standard(),
@@ -106,6 +117,9 @@ impl BridgeConfig {
                 "duration",
                 "request_timeout, body_timeout and keep_alive must be longer than 0",
             );
+        }
+        if !self.endpoint_prefix.is_empty() && !is_prefix(&self.endpoint_prefix) {
+            return invalid("endpoint_prefix", "use a path that begins with one \"/\"");
         }
         if self.body_limit == 0
             || self.body_limit > 1 << 30

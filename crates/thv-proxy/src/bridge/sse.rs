@@ -16,6 +16,7 @@ use super::request::{self, Begun, Hello, Message};
 use super::sessions::Session;
 use crate::answer;
 use crate::body::Body;
+use crate::forwarded::{self, Outside};
 use crate::jsonrpc::Kind;
 use crate::serve::{Drain, EndsItself};
 
@@ -30,17 +31,9 @@ pub(super) fn connect(core: &Arc<Core>, request: &Request<Body>) -> Response<Bod
             "too many sessions, try again later",
         );
     };
-    let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
-    let scheme = match header("x-forwarded-proto") {
-        Some("https") => "https",
-        _ => "http",
-    };
-    // The guard has checked that this is a host and nothing else.
-    let host = header(HOST.as_str())
-        .or_else(|| request.uri().authority().map(http::uri::Authority::as_str))
-        .unwrap_or("localhost");
     let endpoint = format!(
-        "event: endpoint\ndata: {scheme}://{host}/messages?session_id={}\n\n",
+        "event: endpoint\ndata: {}/messages?session_id={}\n\n",
+        base(core, request),
         session.id
     );
     let (events, waiting) = queue(core.config.stream_buffer, core.config.stream_bytes);
@@ -54,6 +47,20 @@ pub(super) fn connect(core: &Arc<Core>, request: &Request<Body>) -> Response<Bod
     );
     response.extensions_mut().insert(EndsItself);
     response
+}
+
+/// Where this client reaches the proxy, without a slash at the end.
+fn base(core: &Core, request: &Request<Body>) -> String {
+    let headers = request.headers();
+    let (trusted, prefix) = (core.config.trust_forwarded, &core.config.endpoint_prefix);
+    let outside = Outside::of(headers, trusted, prefix);
+    let origin = outside.origin.unwrap_or_else(|| {
+        // The guard has checked that this is a host and nothing else.
+        let host = headers.get(HOST).and_then(|value| value.to_str().ok());
+        let host = host.or_else(|| request.uri().authority().map(http::uri::Authority::as_str));
+        format!("{}://{}", forwarded::scheme(headers), host.unwrap_or("localhost"))
+    });
+    origin + &outside.prefix
 }
 
 /// Takes a message of a client whose stream is open.

@@ -17,13 +17,11 @@ use super::event_stream::{EventStream, KEEP_ALIVE};
 use super::events::{Event, Waiting, queue};
 use super::request::{self, Begun, Hello};
 use super::sessions::Session;
-use super::{REVISIONS, STATELESS_REVISION};
 use crate::answer::{self, EVENT_HEAD, EVENT_TAIL};
 use crate::body::{Body, BodyError};
 use crate::jsonrpc::Kind;
 
 const SESSION_HEADER: &str = "mcp-session-id";
-const VERSION_HEADER: &str = "mcp-protocol-version";
 /// Progress that waits to be read by the client of one call: so many events, of so many bytes.
 const PROGRESS_BUFFER: usize = 16;
 const PROGRESS_BYTES: usize = 256 * 1024;
@@ -57,12 +55,10 @@ fn session(core: &Core, headers: &HeaderMap) -> Named {
 }
 
 async fn post(core: &Arc<Core>, head: Parts, body: Body) -> Response<Body> {
-    if head
-        .headers
-        .get(VERSION_HEADER)
-        .is_some_and(|version| !is_known(version))
+    if core.config.strict_versions
+        && let Some(refusal) = answer::unknown_version(&head.headers)
     {
-        return answer::text(StatusCode::BAD_REQUEST, "Unsupported MCP-Protocol-Version");
+        return refusal;
     }
     let message = match request::read(core, &head.headers, body).await {
         Ok(message) => message,
@@ -105,11 +101,6 @@ async fn post(core: &Arc<Core>, head: Parts, body: Body) -> Response<Body> {
         Ok(Begun::Waiting(call)) => stream_answer(core, call, progress, id).await,
         Err(error) => failed(&error, &id, streaming),
     }
-}
-
-fn is_known(version: &HeaderValue) -> bool {
-    let version = version.as_bytes();
-    version == STATELESS_REVISION.as_bytes() || REVISIONS.iter().any(|known| known.as_bytes() == version)
 }
 
 fn accepts_events(headers: &HeaderMap) -> bool {

@@ -8,6 +8,7 @@ use url::Url;
 
 use super::headers;
 use crate::error::ProxyError;
+use crate::forwarded::is_prefix;
 use crate::guard::GuardConfig;
 use crate::middleware::MiddlewareKind;
 
@@ -27,8 +28,11 @@ pub struct ReverseProxyConfig {
     pub strip_auth: bool,
     /// Put before the path in the `endpoint` event of an SSE server, for a proxy behind another that removes it.
     pub endpoint_prefix: String,
-    /// `X-Forwarded-Prefix` of the client is believed.
+    /// A request that a trusted proxy passed on: its `X-Forwarded-For`, `-Host`, `-Proto`, `-Port` and `-Prefix` are
+    /// believed.
     pub trust_forwarded: bool,
+    /// A client that names a revision of the protocol that is not known is refused. Without this the server decides.
+    pub strict_versions: bool,
     /// Largest request body in bytes: 8 MiB.
     pub body_limit: usize,
     /// Bytes of large request bodies in memory at one time, over all clients: 64 MiB, `body_limit` at least.
@@ -53,6 +57,7 @@ impl Default for ReverseProxyConfig {
             strip_auth: false,
             endpoint_prefix: String::new(),
             trust_forwarded: false,
+            strict_versions: false,
             body_limit: 8 << 20,
             body_budget: 64 << 20,
             body_timeout: Duration::from_secs(30),
@@ -96,8 +101,8 @@ impl ReverseProxyConfig {
         if self.body_limit == 0 || self.body_limit > 1 << 30 {
             return invalid("size", "body_limit must be 1 byte to 1 GiB".into());
         }
-        if !self.endpoint_prefix.is_empty() && !self.endpoint_prefix.starts_with('/') {
-            return invalid("endpoint_prefix", "it must start with \"/\"".into());
+        if !self.endpoint_prefix.is_empty() && !is_prefix(&self.endpoint_prefix) {
+            return invalid("endpoint_prefix", "use a path that begins with one \"/\"".into());
         }
         Ok(())
     }

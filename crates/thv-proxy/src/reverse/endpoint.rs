@@ -3,6 +3,8 @@
 use bytes::{Bytes, BytesMut};
 use url::Url;
 
+use crate::forwarded::Outside;
+
 /// The event comes first. What is longer than this without it is passed on as it is.
 const LONGEST_SEARCH: usize = 64 * 1024;
 
@@ -11,7 +13,7 @@ const LONGEST_SEARCH: usize = 64 * 1024;
 pub(super) struct EndpointRewriter {
     /// Where the stream came from: the event's reference is relative to it.
     base: Url,
-    prefix: String,
+    outside: Outside,
     held: BytesMut,
     done: bool,
     /// Path and query of the event that was found, without the prefix.
@@ -24,10 +26,10 @@ pub(super) struct EndpointRewriter {
 pub(super) struct ForeignEndpoint;
 
 impl EndpointRewriter {
-    pub(super) fn new(base: Url, prefix: String) -> Self {
+    pub(super) fn new(base: Url, outside: Outside) -> Self {
         Self {
             base,
-            prefix,
+            outside,
             held: BytesMut::new(),
             done: false,
             endpoint: None,
@@ -90,9 +92,10 @@ impl EndpointRewriter {
             return Err(ForeignEndpoint);
         }
         let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
-        let prefix = self.prefix.trim_end_matches('/');
+        let Outside { origin, prefix } = &self.outside;
+        let origin = origin.as_deref().unwrap_or_default();
         let endpoint = format!("{}{query}", url.path());
-        let event = format!("event: endpoint\ndata: {prefix}{endpoint}\n\n");
+        let event = format!("event: endpoint\ndata: {origin}{prefix}{endpoint}\n\n");
         self.endpoint = Some(endpoint);
         Ok(Some(event.into_bytes()))
     }
@@ -112,7 +115,11 @@ mod tests {
 
     fn check(base: &str, prefix: &str, event: &str, expected: Result<&str, ForeignEndpoint>) {
         for size in [1, 7, 1000] {
-            let mut rewriter = EndpointRewriter::new(base.parse().unwrap(), prefix.to_owned());
+            let outside = Outside {
+                origin: None,
+                prefix: prefix.to_owned(),
+            };
+            let mut rewriter = EndpointRewriter::new(base.parse().unwrap(), outside);
             let mut out = Vec::new();
             let outcome = event.as_bytes().chunks(size).try_for_each(|chunk| {
                 out.extend_from_slice(&rewriter.push(Bytes::copy_from_slice(chunk))?);
@@ -134,7 +141,7 @@ mod tests {
         check(base, "", &to("/messages?s=1"), Ok(&to("/messages?s=1")));
         check(base, "", &to("messages?s=1"), Ok(&to("/api/messages?s=1")));
         check(base, "", &to("https://host.example/m?s=1"), Ok(&to("/m?s=1")));
-        check(base, "/team/", &to("/m"), Ok(&to("/team/m")));
+        check(base, "/team", &to("/m"), Ok(&to("/team/m")));
         check(base, "", "data:/m\r\nevent:endpoint\r\n\r\n", Ok(&to("/m")));
         check(
             base,

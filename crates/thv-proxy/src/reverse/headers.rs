@@ -34,7 +34,7 @@ const RESTRICTED: [&str; 8] = [
 ];
 
 /// Whether a configured header would break the connection or lie about the client.
-pub(super) fn is_restricted(name: &HeaderName) -> bool {
+pub(crate) fn is_restricted(name: &HeaderName) -> bool {
     HOP_BY_HOP.contains(&name.as_str()) || RESTRICTED.contains(&name.as_str())
 }
 
@@ -63,6 +63,8 @@ pub(super) fn for_server(
     peer: Option<IpAddr>,
 ) -> HeaderMap {
     let host = headers.remove(header::HOST);
+    let trusted = |name: &str| headers.get(name).filter(|_| config.trust_forwarded).cloned();
+    let (outer_host, outer_scheme) = (trusted("x-forwarded-host"), trusted("x-forwarded-proto"));
     let forwarded_for = forwarded_for(&headers, config, peer);
     strip_hop_by_hop(&mut headers);
     if config.transport == TransportType::Sse {
@@ -90,11 +92,15 @@ pub(super) fn for_server(
     } else {
         "http"
     };
-    headers.insert("x-forwarded-proto", HeaderValue::from_static(own_scheme));
+    let own_scheme = HeaderValue::from_static(own_scheme);
+    headers.insert(
+        "x-forwarded-proto",
+        outer_scheme.filter(|_| !config.remote).unwrap_or(own_scheme),
+    );
     if let Some(forwarded_for) = forwarded_for {
         headers.insert("x-forwarded-for", forwarded_for);
     }
-    if let Some(host) = host.filter(|_| !config.remote) {
+    if let Some(host) = outer_host.or(host).filter(|_| !config.remote) {
         headers.insert("x-forwarded-host", host);
     }
     for (name, value) in &config.headers {

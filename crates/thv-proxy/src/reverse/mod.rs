@@ -20,12 +20,14 @@ use url::Url;
 pub use self::config::ReverseProxyConfig;
 use self::endpoint::EndpointRewriter;
 pub(crate) use self::event_reader::{Data, EventReader};
+pub(crate) use self::headers::is_restricted;
 use self::sse_stream::{SseStream, Streams};
 use crate::answer;
 use crate::body::{self, Body, Held, ReadError};
 use crate::bridge::STATELESS_REVISION;
 use crate::budget::Budget;
 use crate::error::ProxyError;
+use crate::forwarded::Outside;
 use crate::health;
 use crate::jsonrpc::{self, Kind};
 use crate::middleware::ProxyService;
@@ -133,6 +135,11 @@ impl ReverseProxy {
         if let Some(refusal) = self.0.gate(&head.method, &head.headers) {
             return refusal;
         }
+        if self.0.config.strict_versions
+            && let Some(refusal) = answer::unknown_version(&head.headers)
+        {
+            return refusal;
+        }
         let (limit, within) = (self.0.config.body_limit, self.0.config.body_timeout);
         // The share is given back when the server has answered, or cannot be reached.
         let Held {
@@ -158,7 +165,8 @@ impl ReverseProxy {
             .and_then(|_| self.0.streams.expect(head.uri.path_and_query()?.as_str(), id));
         let peer = head.extensions.get::<ConnectInfo<SocketAddr>>();
         let peer = peer.map(|ConnectInfo(peer)| peer.ip());
-        let prefix = self.0.prefix(&head.headers);
+        let (trusted, prefix) = (self.0.config.trust_forwarded, &self.0.config.endpoint_prefix);
+        let outside = Outside::of(&head.headers, trusted, prefix);
         let url = self.0.url(&head.method, &head.uri);
         let headers = headers::for_server(head.headers, &self.0.config, self.0.target.scheme(), peer);
         match self.0.send(head.method, url, headers, body.clone()).await {
@@ -167,7 +175,7 @@ impl ReverseProxy {
                     expected.accepted();
                 }
                 self.0
-                    .pass_back(url, prefix, response, head.extensions.get::<Drain>())
+                    .pass_back(url, outside, response, head.extensions.get::<Drain>())
             }
             Err(reason) => {
                 tracing::warn!(%reason, "a request did not reach the server");
@@ -262,21 +270,6 @@ impl Shared {
         url
     }
 
-    fn prefix(&self, headers: &HeaderMap) -> String {
-        let trusted = headers
-            .get("x-forwarded-prefix")
-            .filter(|_| self.config.trust_forwarded);
-        match trusted
-            .and_then(|value| value.to_str().ok())
-            .filter(|value| value.starts_with('/'))
-        {
-            Some(prefix) if self.config.endpoint_prefix.is_empty() => {
-                prefix.trim_end_matches('/').trim_end_matches("/sse").to_owned()
-            }
-            _ => self.config.endpoint_prefix.clone(),
-        }
-    }
-
     /// Asks the server, following its redirects by the rules: same host, never from TLS to plain text, method and
     /// body kept.
     async fn send(
@@ -327,7 +320,7 @@ impl Shared {
     fn pass_back(
         &self,
         url: Url,
-        prefix: String,
+        outside: Outside,
         response: reqwest::Response,
         drain: Option<&Drain>,
     ) -> Response<Body> {
@@ -344,7 +337,7 @@ impl Shared {
         }
         head.headers.remove(http::header::CONTENT_LENGTH);
         head.extensions.insert(EndsItself);
-        let rewriter = EndpointRewriter::new(url, prefix);
+        let rewriter = EndpointRewriter::new(url, outside);
         let stream = SseStream::new(body, rewriter, Arc::clone(&self.streams), drain.cloned());
         Response::from_parts(head, stream.into_body())
     }

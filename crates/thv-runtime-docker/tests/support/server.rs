@@ -55,8 +55,8 @@ fn main() {
                 println!("{}", probe(&words).replace('\n', " "));
             }
         }
+        // Told to, not at once: an engine may miss what becomes of a container that it is still starting.
         "eat" => {
-            // An engine may miss what happens while it is still starting the container.
             std::io::stdin().read_exact(&mut [0]).unwrap();
             let mut eaten: Vec<Vec<u8>> = Vec::new();
             loop {

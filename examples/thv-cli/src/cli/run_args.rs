@@ -68,6 +68,27 @@ pub(crate) struct RunArgs {
     /// How long an unused session lives; 0 is two hours
     #[arg(long, value_name = "DURATION", default_value = "0s", help_heading = "Proxy")]
     pub(crate) session_ttl: String,
+    /// A path before the endpoint that an SSE proxy names, for one behind another proxy
+    #[arg(long, value_name = "PATH", help_heading = "Proxy")]
+    pub(crate) endpoint_prefix: Option<String>,
+    /// Believe what a proxy before this one says of the client (X-Forwarded-…)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        default_value_t = false, action = clap::ArgAction::Set, help_heading = "Proxy")]
+    pub(crate) trust_proxy_headers: bool,
+    /// Refuse clients that name an unknown revision of the protocol
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        default_value_t = false, action = clap::ArgAction::Set, help_heading = "Proxy")]
+    pub(crate) strict_protocol_validation: bool,
+    /// The server keeps no sessions: pass on POST alone
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        default_value_t = false, action = clap::ArgAction::Set, help_heading = "Proxy")]
+    pub(crate) stateless: bool,
+    /// A tool that clients see, by the name that they know; all when not given
+    #[arg(long, value_name = "TOOL", help_heading = "Proxy")]
+    pub(crate) tools: Vec<String>,
+    /// A file with other names and descriptions of tools ({"toolsOverride": {"tool": {"name": …, "description": …}}})
+    #[arg(long, value_name = "FILE", help_heading = "Proxy")]
+    pub(crate) tools_override: Option<PathBuf>,
     /// A header that the proxy adds towards a remote server
     #[arg(long, value_name = "NAME=VALUE", help_heading = "Proxy")]
     pub(crate) remote_forward_headers: Vec<String>,
@@ -196,6 +217,13 @@ impl RunArgs {
         request.pids_limit = self.pids_limit;
         request.read_only = self.read_only;
         request.print_overlays = self.print_resolved_overlays;
+        request.endpoint_prefix = given_option(&self.endpoint_prefix);
+        request.trust_proxy_headers = self.trust_proxy_headers;
+        request.strict_protocol_validation = self.strict_protocol_validation;
+        request.stateless = self.stateless;
+        request.tools.clone_from(&self.tools);
+        let file = self.tools_override.clone();
+        request.tools_override_file = file.filter(|path| !path.as_os_str().is_empty());
         request.ignore_globally = Some(self.ignore_globally);
         request.debug = debug;
         request

@@ -14,6 +14,11 @@ pub(crate) fn text(value: &Json) -> io::Result<String> {
     gojson::to_string_pretty(value).map_err(io::Error::other)
 }
 
+/// `value` on a line of its own.
+pub(crate) fn line(value: &Json) -> io::Result<String> {
+    Ok(gojson::to_string(value).map_err(io::Error::other)? + "\n")
+}
+
 /// An object that grows key by key.
 #[derive(Debug, Default)]
 pub(crate) struct Object(Vec<(String, Json)>);

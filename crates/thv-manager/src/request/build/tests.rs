@@ -635,3 +635,61 @@ fn the_rest_is_checked_and_stored_in_its_form() {
         refused(&request);
     }
 }
+
+#[test]
+fn tools_are_filtered_and_renamed_as_toolhive_stores_it() {
+    let files =
+        MemoryFiles::default().with("/base/t.json", r#"{"toolsOverride": {"fetch": {"name": "get"}}}"#);
+    let request = RunRequest {
+        tools: strings(&["get", "other"]),
+        tools_override_file: Some("/base/t.json".into()),
+        ..image()
+    };
+    let config = build_with(&request, &[], files).unwrap().config;
+    assert_eq!(config.tools_filter, ["get", "other"]);
+    assert_eq!(config.tools_override["fetch"].name, "get");
+    let list = &config.middleware_configs[..3];
+    let kinds: Vec<_> = list.iter().map(|one| one.kind.as_str()).collect();
+    assert_eq!(kinds, ["tool-filter", "tool-call-filter", "auth"]);
+    assert_eq!(
+        thv_core::gojson::to_string(&list[0].parameters).unwrap(),
+        r#"{"filter_tools":["get","other"],"tools_override":{"fetch":{"name":"get","description":""}}}"#
+    );
+    thv_core::enforcement::check(&config).unwrap();
+    for text in [
+        "[]",
+        "{}",
+        r#"{"toolsOverride": {"a": {}}}"#,
+        r#"{"tools_override": {"a": {"name": "b"}}}"#,
+        r#"{"toolsOverride": {"a": {"name": "c"}, "b": {"name": "c"}}}"#,
+    ] {
+        let files = MemoryFiles::default().with("/base/t.json", text);
+        let error = build_with(&request, &[], files).unwrap_err();
+        assert_eq!(error.code(), "invalid", "{text}");
+    }
+}
+
+#[test]
+fn what_a_proxy_is_told_stands_in_the_configuration() {
+    let request = RunRequest {
+        endpoint_prefix: Some("/team".into()),
+        trust_proxy_headers: true,
+        strict_protocol_validation: true,
+        stateless: true,
+        transport: Some(TransportType::StreamableHttp),
+        ..image()
+    };
+    let config = built(&request).config;
+    assert_eq!(config.endpoint_prefix, "/team");
+    assert!(config.trust_proxy_headers && config.strict_protocol_validation && config.stateless);
+    for transport in [TransportType::Stdio, TransportType::Sse] {
+        refused(&RunRequest {
+            transport: Some(transport),
+            ..request.clone()
+        });
+    }
+    refused(&RunRequest {
+        endpoint_prefix: Some("team".into()),
+        ..image()
+    });
+}

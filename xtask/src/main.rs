@@ -1,9 +1,9 @@
 //! Tasks of the workspace: `cargo xtask --help`.
 
 mod cargo;
-mod echo;
 mod features;
 mod package;
+mod static_program;
 mod tidy;
 
 use std::io::Write as _;
@@ -18,6 +18,7 @@ Usage: cargo xtask TASK
   features        `cargo check` of each crate alone, with its default features, without and with all of them
   package         `cargo package` of each crate that is published
   static-echo     builds the echo server as a static binary and prints its path
+  static-egress   the same for the helper of isolated workloads; thv finds it beside itself
 ";
 
 fn main() -> ExitCode {
@@ -28,7 +29,12 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::run(&root),
         ["features"] => features::run(&root),
         ["package"] => package::run(&root),
-        ["static-echo"] => echo::build(&root).map(|path| say(&path.display().to_string())),
+        ["static-echo"] => {
+            static_program::build(&root, "echo-server").map(|path| say(&path.display().to_string()))
+        }
+        ["static-egress"] => {
+            static_program::build(&root, "thv-egress").map(|path| say(&path.display().to_string()))
+        }
         ["-h" | "--help" | "help"] => {
             say(HELP.trim_end());
             Ok(())

@@ -184,24 +184,23 @@ async fn make(engine: &Engine, spec: &DeploySpec, image: &str, info: &Info) -> R
     let inner = deploy::create_and_start_as(engine, spec, &inner_name(spec), &inner)
         .await
         .map_err(|attempt| attempt.into_error(engine, spec))?;
+    // Looked at before the workload is made: a failure from here on has no container of its to take back.
+    let there = lookup::details(engine, &outer)
+        .await
+        .map_err(|e| engine.error(e, format!("look at the helpers of workload \"{}\"", spec.name)))?;
+    let Some(outer) = there.filter(|outer| lookup::state_of(&outer.state.status) == InstanceState::Running)
+    else {
+        return Err(Error::StartFailed {
+            name: spec.name.clone(),
+            detail: "the helper that its network needs has ended".to_owned(),
+            last_lines: Vec::new(),
+        });
+    };
     let wanted = workload(spec, &inner, info);
     let id = deploy::create_and_start_as(engine, spec, &spec.instance_name, &wanted)
         .await
         .map_err(|attempt| attempt.into_error(engine, spec))?;
-    let there = lookup::details(engine, &outer)
-        .await
-        .map_err(|e| engine.error(e, format!("look at the helpers of workload \"{}\"", spec.name)))?;
-    match there {
-        Some(outer) if lookup::state_of(&outer.state.status) == InstanceState::Running => Ok((id, outer)),
-        _ => {
-            deploy::undo(engine, &id).await;
-            Err(Error::StartFailed {
-                name: spec.name.clone(),
-                detail: "the helper that its network needs has ended".to_owned(),
-                last_lines: Vec::new(),
-            })
-        }
-    }
+    Ok((id, outer))
 }
 
 /// Removes what is around the workload of this name.

@@ -35,6 +35,18 @@ pub fn conformance() -> Option<PathBuf> {
     present("conformance", folder, "node")
 }
 
+/// Whether there is `systemd-analyze`; `false`: skip.
+///
+/// # Panics
+/// When there is none and `THV_REQUIRE` names `systemd-analyze`.
+pub fn systemd_analyze() -> bool {
+    let there = runs(OsStr::new("systemd-analyze"));
+    if !there {
+        missing("systemd-analyze", "there is no systemd-analyze");
+    }
+    there
+}
+
 /// The echo server as a static binary: given, else built. `None`: skip.
 pub(crate) fn static_echo() -> Option<PathBuf> {
     static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();

@@ -145,7 +145,7 @@ async fn a_flag_without_effect_is_refused_by_name() {
     let machine = Machine::new();
     for flag in [
         "--audit-config=x",
-        "--tools=a",
+        "--enable-audit",
         "--otel-endpoint=localhost:4317",
         "--oidc-issuer=https://example.com",
     ] {

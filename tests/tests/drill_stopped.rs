@@ -80,6 +80,63 @@ async fn a_server_that_ignores_everything_is_killed_after_its_grace() {
     assert_eq!(machine.workload(&name).await.status, WorkloadStatus::Stopped);
 }
 
+/// The token of a workload's local server.
+async fn token_of(workload: &thv::core::Workload) -> String {
+    let client = Client::connect(&workload.url).await;
+    let token = client.call("env", json!({ "name": "TOOLHIVE_INSTANCE" })).await;
+    client.close().await;
+    token
+}
+
+#[tokio::test]
+async fn a_stop_with_the_status_file_deleted_stops() {
+    let machine = Machine::new();
+    let name = machine.name("forgotten");
+    let workload = drill::run_echo(&machine, &name).await;
+    std::fs::remove_file(drill::status_file(&machine, &name)).expect("it was there");
+    machine.thv(["stop", &name]).await.ok();
+    machine.assert_nothing_lives(&[workload.port]);
+    machine.thv(["start", &name, "--wait=1m"]).await.ok();
+    assert_eq!(machine.workload(&name).await.port, workload.port);
+}
+
+#[tokio::test]
+async fn a_stop_ends_the_sleep_between_two_attempts_and_nothing_revives_it() {
+    let machine = Machine::new();
+    let name = machine.name("asleep");
+    let workload = drill::run_echo(&machine, &name).await;
+    for pid in with_token(&token_of(&workload).await) {
+        drill::kill_9(pid);
+    }
+    eventually(WAIT, "its supervisor sleeps", async || {
+        (machine.workload(&name).await.status == WorkloadStatus::Starting).then_some(())
+    })
+    .await;
+    machine.thv(["stop", &name]).await.ok();
+    machine.assert_nothing_lives(&[workload.port]);
+    assert_eq!(machine.workload(&name).await.status, WorkloadStatus::Stopped);
+}
+
+#[tokio::test]
+async fn a_stop_after_the_proxy_was_killed_ends_its_server() {
+    let machine = Machine::new();
+    let name = machine.name("unhealthy");
+    let args = ["--transport", "streamable-http"];
+    let workload = run(&machine, &name, &exec(), &args).await;
+    let token = token_of(&workload).await;
+    drill::kill_9(drill::proxy_pid(&machine, &name).await);
+    assert_eq!(
+        with_token(&token).len(),
+        1,
+        "a server that speaks HTTP outlives it"
+    );
+    assert_eq!(machine.workload(&name).await.status, WorkloadStatus::Unhealthy);
+    machine.thv(["stop", &name]).await.ok();
+    assert_eq!(with_token(&token), [0; 0]);
+    machine.assert_nothing_lives(&[workload.port]);
+    assert_eq!(machine.workload(&name).await.status, WorkloadStatus::Stopped);
+}
+
 /// `thv run --foreground`, ready.
 async fn foreground(machine: &Machine, name: &str, args: &[&str]) -> (Child, u16) {
     let server = exec();

@@ -1,6 +1,7 @@
 //! Tasks of the workspace: `cargo xtask --help`.
 
 mod cargo;
+mod catalog;
 mod features;
 mod package;
 mod static_program;
@@ -17,6 +18,7 @@ Usage: cargo xtask TASK
                   docs that name what does not exist, words that have no place here
   features        `cargo check` of each crate alone, with its default features, without and with all of them
   package         `cargo package` of each crate that is published
+  catalog PATH    writes the registry document at PATH into thv-registry as its built-in catalogue
   static-echo     builds the echo server as a static binary and prints its path
   static-egress   the same for the helper of isolated workloads; thv finds it beside itself
 ";
@@ -34,6 +36,9 @@ fn main() -> ExitCode {
         }
         ["static-egress"] => {
             static_program::build(&root, "thv-egress").map(|path| say(&path.display().to_string()))
+        }
+        ["catalog", document] => {
+            catalog::make(&root, Path::new(document)).map(|path| say(&path.display().to_string()))
         }
         ["-h" | "--help" | "help"] => {
             say(HELP.trim_end());

@@ -21,22 +21,30 @@
 //! # }
 //! ```
 
+#[cfg(feature = "client")]
+mod client;
 mod digest;
 mod error;
 mod gate;
 mod identity;
 mod memory_images;
 mod policy;
+#[cfg(feature = "client")]
+mod provenance;
 mod reference;
 mod resolve;
 mod verify;
 
+#[cfg(feature = "client")]
+pub use client::{ClientConfig, RegistryClient};
 pub use digest::Digest;
 pub use error::{Error, Result};
 pub use gate::{Admitted, Gate, ImageGate};
 pub use identity::{ExpectedAttestation, ExpectedIdentity, Signer};
 pub use memory_images::MemoryImages;
 pub use policy::Policy;
+#[cfg(feature = "client")]
+pub use provenance::{ProvenanceVerifier, TrustRoots};
 pub use reference::Reference;
 pub use resolve::Resolve;
 pub use verify::{Verdict, Verify};

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use thv_core::WorkloadName;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::{Error, Manager, Result, RunOutcome, StartOptions, StopOptions, StopOutcome};
 
@@ -35,6 +35,20 @@ impl Manager {
         })
     }
 
+    /// Stops each of `names` if it runs, and starts it.
+    pub fn restart_all(
+        &self,
+        names: Vec<String>,
+        stop: StopOptions,
+        start: StartOptions,
+    ) -> Batch<RunOutcome> {
+        let manager = self.clone();
+        Batch::start("restart", names, move |name| {
+            let (manager, start) = (manager.clone(), start.clone());
+            async move { manager.restart(&WorkloadName::new(name)?, stop, start).await }
+        })
+    }
+
     /// Deletes each of `names`.
     pub fn delete_all(&self, names: Vec<String>, options: StopOptions) -> Batch<()> {
         let manager = self.clone();
@@ -54,11 +68,12 @@ pub struct BatchResult<T> {
     pub result: Result<T>,
 }
 
-/// A batch under way: await it for a result per name, in the order in which they were given, or ask whether it
-/// [is done](Batch::is_done). Dropping it lets the work go on.
+/// A batch under way: await it for a result per name, in the order in which they were given, ask whether it
+/// [is done](Batch::is_done), or how far it has [come](Batch::finished). Dropping it lets the work go on.
 #[derive(Debug)]
 pub struct Batch<T> {
     results: oneshot::Receiver<Vec<BatchResult<T>>>,
+    finished: watch::Receiver<usize>,
     names: Vec<String>,
 }
 
@@ -70,17 +85,20 @@ impl<T: Send + 'static> Batch<T> {
         Fut: Future<Output = Result<T>> + Send + 'static,
     {
         let (done, results) = oneshot::channel();
+        let (count, finished) = watch::channel(0);
         let given = names.clone();
         tokio::spawn(async move {
             let places = Arc::new(Semaphore::new(CONCURRENCY));
-            let verb = Arc::new(verb);
+            let (verb, count) = (Arc::new(verb), Arc::new(count));
             let tasks: Vec<_> = given
                 .into_iter()
                 .map(|name| {
-                    let (places, verb) = (places.clone(), verb.clone());
+                    let (places, verb, count) = (places.clone(), verb.clone(), count.clone());
                     let of = name.clone();
                     let task = tokio::spawn(async move {
                         let _place = places.acquire().await;
+                        // Counted also when the verb panics.
+                        let _counted = Counted(count);
                         tokio::time::timeout(LIMIT, verb(of.clone()))
                             .await
                             .unwrap_or_else(|_| {
@@ -107,7 +125,16 @@ impl<T: Send + 'static> Batch<T> {
             // Nobody waits any more: that is what dropping the handle means.
             let _ = done.send(all);
         });
-        Self { results, names }
+        Self {
+            results,
+            finished,
+            names,
+        }
+    }
+
+    /// Of how many names the result is there, as it grows; it outlives the batch.
+    pub fn finished(&self) -> watch::Receiver<usize> {
+        self.finished.clone()
     }
 
     /// The names that are worked on.
@@ -118,6 +145,15 @@ impl<T: Send + 'static> Batch<T> {
     /// Whether all results are there, so that awaiting would not wait.
     pub fn is_done(&self) -> bool {
         !self.results.is_empty() || self.results.is_terminated()
+    }
+}
+
+/// Counts one more when it is dropped.
+struct Counted(Arc<watch::Sender<usize>>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count += 1);
     }
 }
 

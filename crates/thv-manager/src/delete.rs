@@ -135,7 +135,7 @@ impl Manager {
     /// The server's log belongs to the workload; the proxy's is kept, as ToolHive keeps it.
     fn remove_logs(&self, name: &WorkloadName) {
         let log = self.parts.dirs.server_logs().join(format!("{name}.log"));
-        match std::fs::remove_file(&log) {
+        match thv_runtime::remove_rotated_logs(&log).and_then(|()| std::fs::remove_file(&log)) {
             Ok(()) => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => tracing::warn!(path = %log.display(), %error, "a log could not be removed"),

@@ -44,6 +44,46 @@ pub enum Error {
         /// Why, and what to do.
         detail: String,
     },
+    /// The text is no name in the registry, and no image reference either.
+    #[cfg(feature = "registry")]
+    #[error(
+        "server \"{name}\" is not in {place}, and it is no image reference: an image is named with its path or tag, as \
+         in {name}:latest"
+    )]
+    UnknownServer {
+        /// The text.
+        name: String,
+        /// The registry.
+        place: String,
+    },
+    /// A registry entry declares values that it needs and nobody gave. Nothing was touched.
+    #[cfg(feature = "registry")]
+    #[error("registry entry \"{entry}\" needs {}: {how}", names.join(", "))]
+    MissingValues {
+        /// The entry.
+        entry: String,
+        /// The variables or headers, in its order.
+        names: Vec<String>,
+        /// How they are given.
+        how: String,
+    },
+    /// A registry entry asks for more than the built-in profiles allow, and nobody accepted it. Nothing was touched.
+    #[cfg(feature = "registry")]
+    #[error(
+        "registry entry \"{entry}\" asks for permissions that nobody has accepted: {}; --accept-permissions grants \
+         them, --permission-profile gives others",
+        grants.join("; ")
+    )]
+    PermissionsNotAccepted {
+        /// The entry.
+        entry: String,
+        /// What it asks for, one phrase each.
+        grants: Vec<String>,
+    },
+    /// The registry failed, or has several or no usable entries of that name.
+    #[cfg(feature = "registry")]
+    #[error(transparent)]
+    Registry(#[from] thv_registry::Error),
     /// A port is taken.
     #[error("requested proxy port {port} is not available: {holder}")]
     PortTaken {
@@ -127,6 +167,9 @@ pub enum Error {
         #[source]
         source: Source,
     },
+    /// An image cannot be resolved, or may not run.
+    #[error(transparent)]
+    Image(#[from] thv_image::Error),
     /// A runtime failed.
     #[error(transparent)]
     Runtime(#[from] thv_runtime::Error),
@@ -184,6 +227,9 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Conflict { .. } | Self::TimedOut { .. } => true,
+            Self::Image(error) => error.is_retryable(),
+            #[cfg(feature = "registry")]
+            Self::Registry(error) => error.is_retryable(),
             Self::Runtime(error) => error.is_retryable(),
             Self::State(error) => error.is_retryable(),
             Self::Status(error) => error.is_retryable(),
@@ -199,6 +245,14 @@ impl Error {
             Self::InvalidName(_) => "invalid_name",
             Self::Invalid { .. } => "invalid",
             Self::Unsupported { .. } => "unsupported",
+            #[cfg(feature = "registry")]
+            Self::UnknownServer { .. } => "unknown_server",
+            #[cfg(feature = "registry")]
+            Self::MissingValues { .. } => "missing_values",
+            #[cfg(feature = "registry")]
+            Self::PermissionsNotAccepted { .. } => "permissions_not_accepted",
+            #[cfg(feature = "registry")]
+            Self::Registry(error) => error.code(),
             Self::PortTaken { .. } => "port_taken",
             Self::Conflict { .. } => "conflict",
             Self::BelongsElsewhere { .. } => "belongs_elsewhere",
@@ -208,6 +262,7 @@ impl Error {
             Self::StillRunning { .. } => "still_running",
             Self::Denied { .. } => "denied",
             Self::Secret { .. } => "secret",
+            Self::Image(error) => error.code(),
             Self::Runtime(error) => error.code(),
             Self::State(error) => error.code(),
             Self::Status(error) => error.code(),

@@ -325,13 +325,13 @@ mod tests {
         WorkloadName::new(text).unwrap()
     }
 
-    fn is(text: &str, status: WorkloadStatus) -> Result<WorkloadState, WorkloadName> {
-        Ok(WorkloadState {
+    fn state(text: &str, status: WorkloadStatus) -> WorkloadState {
+        WorkloadState {
             name: name(text),
             status,
             context: String::new(),
             should_run: true,
-        })
+        }
     }
 
     /// What a reader is told without waiting, as words.
@@ -362,13 +362,13 @@ mod tests {
     #[test]
     fn a_reader_hears_what_is_and_then_what_changes() {
         let (feed, readers) = feed();
-        feed.reset(vec![is("a", Running), is("b", Stopped)]);
+        feed.reset(vec![Ok(state("a", Running)), Ok(state("b", Stopped))]);
         let mut all = reader(&readers, WatchFrom::Beginning);
         let mut now = reader(&readers, WatchFrom::Now);
         assert_eq!(told(&mut all), ["a running", "b stopped", "synced"]);
         assert_eq!(told(&mut now), ["synced"]);
-        feed.tell(is("b", Starting));
-        feed.tell(is("a", Running));
+        feed.tell(Ok(state("b", Starting)));
+        feed.tell(Ok(state("a", Running)));
         feed.tell(Err(name("a")));
         feed.tell(Err(name("a")));
         for reader in [&mut all, &mut now] {
@@ -382,9 +382,9 @@ mod tests {
         feed.reset(Vec::new());
         let mut slow = reader(&readers, WatchFrom::Now);
         for _ in 0..10_000 {
-            feed.tell(is("a", Starting));
-            feed.tell(is("a", Running));
-            feed.tell(is("b", Stopped));
+            feed.tell(Ok(state("a", Starting)));
+            feed.tell(Ok(state("a", Running)));
+            feed.tell(Ok(state("b", Stopped)));
         }
         assert_eq!(feed.shared.history().changes.len(), 2);
         assert_eq!(told(&mut slow), ["synced", "b stopped", "a running"]);
@@ -393,12 +393,12 @@ mod tests {
     #[test]
     fn a_cursor_goes_on_where_it_was() {
         let (feed, readers) = feed();
-        feed.reset(vec![is("a", Running), is("b", Running)]);
+        feed.reset(vec![Ok(state("a", Running)), Ok(state("b", Running))]);
         let mut first = reader(&readers, WatchFrom::Beginning);
         assert_eq!(told(&mut first).len(), 3);
         let cursor = place(&first);
         drop(first);
-        feed.tell(is("b", Stopped));
+        feed.tell(Ok(state("b", Stopped)));
         feed.tell(Err(name("a")));
         let mut again = reader(&readers, WatchFrom::Since(cursor));
         assert_eq!(told(&mut again), ["b stopped", "a gone", "synced"]);
@@ -408,7 +408,7 @@ mod tests {
     fn the_cursor_of_somebody_else_begins_with_a_gap() {
         let (_other, foreign) = feed();
         let (feed, readers) = feed();
-        feed.reset(vec![is("a", Running)]);
+        feed.reset(vec![Ok(state("a", Running))]);
         let ahead = Cursor {
             revision: 99,
             ..place(&reader(&readers, WatchFrom::Now))
@@ -426,7 +426,7 @@ mod tests {
     #[test]
     fn who_is_behind_what_is_remembered_of_removals_hears_of_a_gap() {
         let (feed, readers) = feed();
-        feed.reset(vec![is("stays", Running)]);
+        feed.reset(vec![Ok(state("stays", Running))]);
         let mut slow = reader(&readers, WatchFrom::Beginning);
         let mut quick = reader(&readers, WatchFrom::Now);
         let cursor = place(&quick);
@@ -434,7 +434,7 @@ mod tests {
         told(&mut quick);
         for number in 0..REMOVALS + 10 {
             let text = format!("w{number}");
-            feed.tell(is(&text, Running));
+            feed.tell(Ok(state(&text, Running)));
             feed.tell(Err(name(&text)));
             assert_eq!(told(&mut quick), [format!("{text} gone")]);
         }
@@ -444,7 +444,7 @@ mod tests {
             assert_eq!(told(reader), ["gap", "stays running", "synced"]);
             feed.tell(Err(name("stays")));
             assert_eq!(told(reader), ["stays gone"]);
-            feed.tell(is("stays", Running));
+            feed.tell(Ok(state("stays", Running)));
             assert_eq!(told(reader), ["stays running"]);
         }
     }
@@ -453,12 +453,12 @@ mod tests {
     fn what_is_not_found_any_more_is_gone_and_readers_end_with_the_feed() {
         let (feed, readers) = feed();
         assert!(readers.clone().reader(WatchFrom::Now).now_or_never().is_none());
-        feed.reset(vec![is("a", Running), is("b", Running)]);
+        feed.reset(vec![Ok(state("a", Running)), Ok(state("b", Running))]);
         let mut reader = reader(&readers, WatchFrom::Now);
         feed.fails("the disk is gone".into());
         let refused = readers.clone().reader(WatchFrom::Now).now_or_never().unwrap();
         assert!(crate::Error::to_string(&refused.unwrap_err()).contains("hear changes"));
-        feed.reset(vec![is("b", Running), Err(name("c"))]);
+        feed.reset(vec![Ok(state("b", Running)), Err(name("c"))]);
         assert_eq!(told(&mut reader), ["synced", "a gone"]);
         drop(feed);
         assert_eq!(reader.next().now_or_never(), Some(None));

@@ -10,7 +10,7 @@ use crate::launch::Launch;
 use crate::launcher::{LaunchOrder, LaunchState, Parent};
 use crate::start::Start;
 use crate::supervisor::{End, StopSignal, Supervisor};
-use crate::{Error, Manager, Result, RunOutcome, RunRequest, StartOptions};
+use crate::{Error, ImageTerms, Manager, Result, RunOutcome, RunRequest, StartOptions};
 
 /// How `run` behaves in the foreground.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct ForegroundOptions {
     pub keep: bool,
     /// Replace a workload of that name even if it was ready once.
     pub replace: bool,
+    /// Which image may run.
+    pub image: ImageTerms,
 }
 
 /// How a workload in the foreground ended, when it did not fail.
@@ -46,7 +48,7 @@ impl Manager {
         cancel: CancellationToken,
         told: impl FnOnce(RunOutcome) + Send,
     ) -> Result<ForegroundEnd> {
-        let prepared = Box::pin(self.prepare(&request, options.replace)).await?;
+        let prepared = Box::pin(self.prepare(&request, options.replace, &options.image)).await?;
         let notices = prepared.notices.clone();
         let launch = Box::pin(self.save(prepared)).await?;
         let (name, claim) = (launch.what.name.clone(), launch.what.claim.clone());

@@ -1,19 +1,124 @@
-//! Which image runs: the engine's own where it has one, else a pulled one.
+//! Which image runs: what was verified; else the engine's own where it has one, else a pulled one.
 
 use std::sync::Arc;
 
 use futures_util::StreamExt;
+use thv_image::{Admitted, Digest, ImageGate, Policy, Reference};
 use thv_runtime::{Images, Instance, LocalImage};
 use thv_status::ResolvedImage;
 
-use crate::{Error, Result};
+use crate::{Error, ImageTerms, Result};
 
-/// Makes sure that the engine has `reference` and says what it is. An image that the engine has is used without asking
-/// any registry: what was built here is what runs.
-pub(crate) async fn obtain(images: &dyn Images, reference: &str) -> Result<ResolvedImage> {
-    if let Some(image) = images.resolve_local(reference).await? {
-        return Ok(ResolvedImage::Local(image.id));
+/// An image that the engine has.
+#[derive(Debug)]
+pub(crate) struct Obtained {
+    pub(crate) image: ResolvedImage,
+    /// What the user should know about it.
+    pub(crate) warning: Option<String>,
+}
+
+/// Makes sure that the engine has what `reference` means under `terms`, and says what it is.
+///
+/// An image that the engine has is used without asking any registry, unless somebody declared who should have signed it, or
+/// a signature is required: what was built here is what runs. What was verified is pulled by its digest.
+pub(crate) async fn obtain(
+    images: &dyn Images,
+    gate: Option<&dyn ImageGate>,
+    reference: &str,
+    terms: &ImageTerms,
+) -> Result<Obtained> {
+    if let Some(admitted) = &terms.admitted {
+        return pinned(images, reference, admitted).await;
     }
+    let Some(gate) = gate else {
+        if terms.policy == Policy::Enabled {
+            return Err(Error::Unsupported {
+                what: "image verification".into(),
+                detail: "nobody here can verify images".into(),
+            });
+        }
+        return unverified(images, reference, None).await;
+    };
+    let expected = terms
+        .expected
+        .as_deref()
+        .filter(|_| terms.policy != Policy::Disabled);
+    let must_ask = expected.is_some() || terms.policy == Policy::Enabled;
+    let local = images.resolve_local(reference).await?;
+    if let (Some(local), false) = (&local, must_ask) {
+        return Ok(Obtained {
+            image: ResolvedImage::Local(local.id.clone()),
+            warning: not_verified(reference, terms.policy, "provenance server information not set"),
+        });
+    }
+    // An id, and what an engine takes for a name and a registry does not, is the engine's to find.
+    let parsed: Reference = match reference.parse() {
+        Ok(parsed) => parsed,
+        Err(error) if must_ask && local.is_none() => return Err(error.into()),
+        Err(error) => {
+            return match not_verified(reference, terms.policy, &error.to_string()) {
+                None if terms.policy == Policy::Enabled => Err(error.into()),
+                warning => unverified(images, reference, warning).await,
+            };
+        }
+    };
+    match gate.admit(&parsed, expected, terms.policy).await {
+        Ok(admitted) => pinned(images, reference, &admitted).await,
+        // The engine may know a way to the registry, or have the image, where we do not.
+        Err(error) if may_be_unverified(&error, terms.policy) => {
+            let warning = not_verified(reference, terms.policy, &error.to_string());
+            unverified(images, reference, warning).await
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether an image may run that could not be asked about.
+fn may_be_unverified(error: &thv_image::Error, policy: Policy) -> bool {
+    use thv_image::Error as E;
+    policy != Policy::Enabled
+        && matches!(
+            error,
+            E::NotFound { .. } | E::Unauthorized { .. } | E::Unavailable { .. } | E::TimedOut { .. }
+        )
+}
+
+fn not_verified(reference: &str, policy: Policy, reason: &str) -> Option<String> {
+    (policy == Policy::Warn).then(|| format!("image {reference} is not verified: {reason}"))
+}
+
+/// What the engine takes `reference` for.
+async fn unverified(images: &dyn Images, reference: &str, warning: Option<String>) -> Result<Obtained> {
+    if let Some(image) = images.resolve_local(reference).await? {
+        return Ok(Obtained {
+            image: ResolvedImage::Local(image.id),
+            warning,
+        });
+    }
+    let image = pull(images, reference).await?;
+    Ok(Obtained {
+        image: pulled(image, reference),
+        warning,
+    })
+}
+
+/// Exactly what was admitted.
+async fn pinned(images: &dyn Images, reference: &str, admitted: &Admitted) -> Result<Obtained> {
+    let by_digest = at(reference, &admitted.digest);
+    if images.resolve_local(&by_digest).await?.is_none() {
+        pull(images, &by_digest).await?;
+    }
+    Ok(Obtained {
+        image: ResolvedImage::Manifest(admitted.digest.to_string()),
+        warning: admitted.warning.clone(),
+    })
+}
+
+fn at(reference: &str, digest: &Digest) -> String {
+    format!("{}@{digest}", repository(reference))
+}
+
+async fn pull(images: &dyn Images, reference: &str) -> Result<LocalImage> {
     let mut progress = images.pull(reference, None).await?;
     while let Some(step) = progress.next().await {
         let step = step?;
@@ -24,13 +129,12 @@ pub(crate) async fn obtain(images: &dyn Images, reference: &str) -> Result<Resol
             "pulling"
         );
     }
-    match images.resolve_local(reference).await? {
-        Some(image) => Ok(pulled(image, reference)),
-        None => Err(Error::Runtime(thv_runtime::Error::Invalid {
+    images.resolve_local(reference).await?.ok_or_else(|| {
+        Error::Runtime(thv_runtime::Error::Invalid {
             what: "image".into(),
             detail: format!("{reference} was pulled and is not there"),
-        })),
-    }
+        })
+    })
 }
 
 /// A pulled image is known by its manifest's digest, so that it can be pulled again.
@@ -55,7 +159,16 @@ pub(crate) async fn to_deploy(
     reference: &str,
 ) -> Result<String> {
     let id = match resolved {
-        ResolvedImage::Manifest(digest) => return Ok(format!("{}@{digest}", repository(reference))),
+        ResolvedImage::Manifest(digest) => {
+            let by_digest = format!("{}@{digest}", repository(reference));
+            // Somebody cleaned up: the digest says what is to be pulled again.
+            if let Some(images) = images
+                && images.resolve_local(&by_digest).await?.is_none()
+            {
+                pull(&*images, &by_digest).await?;
+            }
+            return Ok(by_digest);
+        }
         ResolvedImage::Local(id) => id,
     };
     let named = match images {

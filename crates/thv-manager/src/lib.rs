@@ -37,6 +37,8 @@ mod delete;
 mod foreground;
 mod list;
 mod logs;
+#[cfg(feature = "registry")]
+mod look_up;
 mod reconcile;
 mod run;
 mod start;
@@ -64,6 +66,7 @@ mod parts;
 mod ports;
 mod proxy;
 mod toolhive;
+mod wait_runtime;
 
 pub use batch::{Batch, BatchFuture, BatchResult};
 pub use error::{Error, Result};
@@ -71,11 +74,15 @@ pub use events::{Cursor, Watch, WatchEvent, WatchFrom, Watched, WorkloadState};
 pub use foreground::{ForegroundEnd, ForegroundOptions};
 pub use launcher::{Detached, InProcess, LaunchOrder, LaunchState, Launcher, SupervisorHost};
 pub use logs::Lines;
+#[cfg(feature = "registry")]
+pub use look_up::{LookUp, may_be_entry};
 pub use manager::{Manager, ManagerBuilder};
 pub use options::{
-    ListOptions, ListOutcome, LogRequest, RollbackPolicy, RunOptions, RunOutcome, ShutdownMode, StartOptions,
-    StopOptions, StopOutcome, UpdateOptions, WaitFor, WorkloadDetails,
+    ImageTerms, ListOptions, ListOutcome, LogRequest, RollbackPolicy, RunOptions, RunOutcome, ShutdownMode,
+    StartOptions, StopOptions, StopOutcome, UpdateOptions, WaitFor, WorkloadDetails,
 };
 pub use ports::{MemoryPorts, Ports, SystemPorts};
 pub use reconcile::{ReconcileAction, Reconciled};
 pub use request::{Entry, Files, MemoryFiles, RunRequest, SystemFiles};
+#[cfg(feature = "registry")]
+pub use request::{EntryOrigin, EntryPlan, MissingValue};

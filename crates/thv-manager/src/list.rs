@@ -87,6 +87,11 @@ impl Manager {
         Ok(self.view(&seen, name.as_str()))
     }
 
+    /// The names of all workloads that there are, but for those that only a runtime knows which does not answer.
+    pub(crate) async fn all_names(&self) -> Result<BTreeSet<String>> {
+        Ok(self.look().await?.names())
+    }
+
     /// Looks at everything once. Records first: what starts meanwhile is then seen running, not missing.
     async fn look(&self) -> Result<Seen> {
         let parts = &self.parts;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use thv_core::{Clock, Dirs, Env, SystemClock, WorkloadName};
+use thv_image::ImageGate;
 use thv_process::Processes;
 use thv_runtime::Runtimes;
 use thv_secrets::{SecretProvider, UserSecrets};
@@ -40,6 +41,7 @@ pub struct ManagerBuilder {
     status: Option<Arc<dyn StatusManager>>,
     processes: Option<Arc<dyn Processes>>,
     secrets: Option<Arc<dyn SecretProvider>>,
+    images: Option<Arc<dyn ImageGate>>,
     files: Option<Arc<dyn Files>>,
     ports: Option<Arc<dyn Ports>>,
     launcher: Option<Arc<dyn Launcher>>,
@@ -78,6 +80,13 @@ impl ManagerBuilder {
     /// user only ([`UserSecrets`]).
     pub fn secrets(mut self, secrets: Arc<dyn SecretProvider>) -> Self {
         self.secrets = Some(secrets);
+        self
+    }
+
+    /// Who resolves and verifies images. Without it they run as the engine gives them, and a verification that is asked for is
+    /// an error.
+    pub fn image_gate(mut self, gate: Arc<dyn ImageGate>) -> Self {
+        self.images = Some(gate);
         self
     }
 
@@ -149,6 +158,7 @@ impl ManagerBuilder {
                 self.secrets
                     .unwrap_or_else(|| Arc::new(thv_secrets::EnvironmentSecrets::new(&self.env))),
             )),
+            images: self.images,
             files: self.files.unwrap_or_else(|| Arc::new(SystemFiles)),
             ports: self.ports.unwrap_or_else(|| Arc::new(SystemPorts)),
             clock: self.clock.unwrap_or_else(|| Arc::new(SystemClock)),

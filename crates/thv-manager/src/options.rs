@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use thv_core::{Workload, WorkloadName};
+use thv_image::{Admitted, ExpectedIdentity, Policy};
 use thv_labels::Selector;
 use thv_runtime::RuntimeKind;
 
@@ -31,6 +32,19 @@ pub struct RunOptions {
     pub wait: WaitFor,
     /// Replace a workload of that name even if it was ready once.
     pub replace: bool,
+    /// Which image may run.
+    pub image: ImageTerms,
+}
+
+/// Which image may run, where the workload has one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ImageTerms {
+    /// What an image without a verified signature means.
+    pub policy: Policy,
+    /// Who should have signed it, where somebody declared that.
+    pub expected: Option<Box<ExpectedIdentity>>,
+    /// What was admitted before: exactly that is pulled and deployed, and no registry is asked again.
+    pub admitted: Option<Box<Admitted>>,
 }
 
 /// What becomes of an update whose new configuration does not become ready.
@@ -45,12 +59,14 @@ pub enum RollbackPolicy {
 }
 
 /// How `update` updates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpdateOptions {
     /// How long the new configuration may take to become ready.
     pub ready_within: Duration,
     /// What happens when it does not.
     pub rollback: RollbackPolicy,
+    /// Which image may run.
+    pub image: ImageTerms,
 }
 
 impl Default for UpdateOptions {
@@ -58,6 +74,7 @@ impl Default for UpdateOptions {
         Self {
             ready_within: Duration::from_secs(300),
             rollback: RollbackPolicy::Never,
+            image: ImageTerms::default(),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use thv_core::{Clock, Dirs, Env, RunConfig, WorkloadName};
+use thv_image::ImageGate;
 use thv_process::Processes;
 use thv_runtime::{Runtime, RuntimeKind, Runtimes};
 use thv_secrets::SecretProvider;
@@ -22,6 +23,8 @@ pub(crate) struct Parts {
     pub(crate) processes: Arc<dyn Processes>,
     /// What the environment of a server may have: never the system's own secrets.
     pub(crate) secrets: Arc<dyn SecretProvider>,
+    /// None: images run as the engine gives them.
+    pub(crate) images: Option<Arc<dyn ImageGate>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) files: Arc<dyn Files>,
     pub(crate) ports: Arc<dyn Ports>,

@@ -217,6 +217,29 @@ mod tests {
     }
 
     #[test]
+    fn a_holder_is_named_with_its_command_and_one_that_cannot_be_seen_by_its_user() {
+        let processes = thv_process::MemoryProcesses::new();
+        let nginx = processes.add(thv_process::MemoryProcess::new("/usr/sbin/nginx").args(["-g", "x"]));
+        processes.listen(8080, nginx.pid);
+        processes.listen_hidden(8081, 33);
+        let taken = |port| {
+            let ports = MemoryPorts::default().with_taken(port);
+            bind("", port, &ports, &processes).unwrap_err().to_string()
+        };
+        let start = "requested proxy port 8080 is not available: it is held by process ";
+        let named = taken(8080);
+        assert!(
+            named.starts_with(start) && named.contains("nginx -g x"),
+            "{named}"
+        );
+        assert_eq!(
+            taken(8081),
+            "requested proxy port 8081 is not available: it is held by another user's process (user 33)"
+        );
+        assert!(taken(8082).ends_with("it is held by a process that cannot be seen"));
+    }
+
+    #[test]
     fn a_free_port_is_at_least_ten_thousand() {
         let processes = thv_process::system().unwrap();
         let listener = bind("", 0, &SystemPorts, &*processes).unwrap();

@@ -54,7 +54,6 @@ pub(crate) fn stdio(config: &RunConfig, claim: &str, env: &Env, io: Stdio) -> Re
         id_prefix: format!("{}-", &claim[..claim.len().min(16)]),
         // The front has them.
         layers: Vec::new(),
-        strict_versions: config.strict_protocol_validation,
         trust_forwarded: config.trust_proxy_headers,
         endpoint_prefix: config.endpoint_prefix.clone(),
         ..BridgeConfig::default()
@@ -113,6 +112,9 @@ fn reverse(config: &RunConfig, env: &Env, target: Url) -> Result<Backend> {
         }
     }
     options.remote = config.is_remote();
+    if let Ok(Some(ttl)) = config.session_ttl() {
+        options.session_ttl = ttl;
+    }
     options.stateless = config.stateless;
     options.strict_versions = config.strict_protocol_validation;
     options.trust_forwarded = config.trust_proxy_headers;
@@ -260,6 +262,11 @@ impl Backend {
             Server::Stdio { bridge, .. } => bridge.initialize().await,
             Server::Http { proxy } => Box::pin(proxy.initialize(PROBE)).await,
         }
+    }
+
+    /// Whether there is something to look at again and again.
+    pub(crate) fn is_http(&self) -> bool {
+        matches!(self.server, Server::Http { .. })
     }
 
     /// Whether an HTTP server is there.

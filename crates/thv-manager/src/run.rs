@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 
 use thv_core::{RunConfig, SecretReference, WorkloadName, WorkloadStatus};
+use thv_image::Policy;
 use thv_runtime::{Runtime, RuntimeKind};
 use thv_state::{DocumentKind, StateStoreExt};
 use thv_status::{
@@ -17,8 +18,8 @@ use crate::parts::{Parts, Saved, keep};
 use crate::request::{self, RuntimeChoice};
 use crate::stop::OP_WAIT;
 use crate::{
-    Error, Manager, Result, RollbackPolicy, RunOptions, RunOutcome, RunRequest, StopOptions, deploy_spec,
-    journal, ports, toolhive,
+    Error, ImageTerms, Manager, Result, RollbackPolicy, RunOptions, RunOutcome, RunRequest, StopOptions,
+    deploy_spec, journal, ports, toolhive,
 };
 
 /// The group that always exists.
@@ -69,7 +70,7 @@ impl Manager {
     /// finishes.
     pub async fn run(&self, request: RunRequest, options: RunOptions) -> Result<RunOutcome> {
         self.launcher.check(&self.parts.env)?;
-        let prepared = Box::pin(self.prepare(&request, options.replace)).await?;
+        let prepared = Box::pin(self.prepare(&request, options.replace, &options.image)).await?;
         let notices = prepared.notices.clone();
         let launch = Box::pin(self.save(prepared)).await?;
         Box::pin(self.launch(launch, options.wait, notices)).await
@@ -85,17 +86,31 @@ impl Manager {
         self.launcher.check(&self.parts.env)?;
         let choice = runtime.map(RuntimeChoice::Named);
         let replaces = Replaces::anything(options.replace);
+        let config = config.normalized();
         let prepared =
-            Box::pin(self.prepare_config(config.normalized(), choice, Vec::new(), replaces)).await?;
+            Box::pin(self.prepare_config(config, choice, Vec::new(), replaces, &options.image)).await?;
         let notices = prepared.notices.clone();
         let launch = Box::pin(self.save(prepared)).await?;
         Box::pin(self.launch(launch, options.wait, notices)).await
     }
 
-    pub(crate) async fn prepare(&self, request: &RunRequest, replace: bool) -> Result<Prepared> {
+    pub(crate) async fn prepare(
+        &self,
+        request: &RunRequest,
+        replace: bool,
+        terms: &ImageTerms,
+    ) -> Result<Prepared> {
         let built = request::build_from(&self.parts, request).await?;
         let replaces = Replaces::anything(replace);
-        self.prepare_config(built.config, Some(built.runtime), built.notices, replaces)
+        #[cfg(feature = "registry")]
+        let terms = &ImageTerms {
+            expected: terms
+                .expected
+                .clone()
+                .or_else(|| request.origin.as_ref()?.expected_identity().map(Box::new)),
+            ..terms.clone()
+        };
+        self.prepare_config(built.config, Some(built.runtime), built.notices, replaces, terms)
             .await
     }
 
@@ -105,6 +120,7 @@ impl Manager {
         choice: Option<RuntimeChoice>,
         mut notices: Vec<String>,
         replaces: Replaces,
+        terms: &ImageTerms,
     ) -> Result<Prepared> {
         let parts = &self.parts;
         let replace = replaces != Replaces::Nothing;
@@ -133,7 +149,18 @@ impl Manager {
         self.check_secrets(&name, &config).await?;
         self.check_free(&name, replace).await?;
         let resolved = match runtime.as_ref().and_then(|runtime| runtime.images()) {
-            Some(images) => Some(crate::image::obtain(&*images, &config.image).await?),
+            Some(images) => {
+                let gate = parts.images.as_deref();
+                let obtained = crate::image::obtain(&*images, gate, &config.image, terms).await?;
+                notices.extend(obtained.warning);
+                Some(obtained.image)
+            }
+            None if terms.policy == Policy::Enabled => {
+                return Err(Error::Unsupported {
+                    what: "image verification".into(),
+                    detail: "there is no image".into(),
+                });
+            }
             None => None,
         };
         let listener = match ports::bind(&config.host, config.port, &*parts.ports, &*parts.processes) {

@@ -34,7 +34,9 @@ impl Manager {
             config.port = old.port;
         }
         let replaces = Replaces::Updated(options.rollback);
-        let prepared = Box::pin(self.prepare_config(config.normalized(), None, Vec::new(), replaces)).await?;
+        let prepared =
+            Box::pin(self.prepare_config(config.normalized(), None, Vec::new(), replaces, &options.image))
+                .await?;
         let notices = prepared.notices.clone();
         let launch = Box::pin(self.save(prepared)).await?;
         let wait = WaitFor::Ready(options.ready_within);

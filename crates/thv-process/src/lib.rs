@@ -33,6 +33,7 @@ mod containment;
 mod error;
 mod evidence;
 mod identity;
+pub mod output;
 mod processes;
 mod snapshot;
 mod spawn;

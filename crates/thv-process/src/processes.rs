@@ -94,7 +94,7 @@ impl fmt::Display for PortHolder {
         match self.processes.first() {
             Some(facts) if facts.argv.is_empty() => write!(f, "process {}", facts.identity.pid),
             Some(facts) => write!(f, "process {} ({})", facts.identity.pid, facts.command()),
-            None => write!(f, "a process of user {} that cannot be looked at", self.uid),
+            None => write!(f, "another user's process (user {})", self.uid),
         }
     }
 }

@@ -277,10 +277,7 @@ fn a_holder_that_cannot_be_looked_at_is_named_by_its_user() {
     let machine = thv_process::MemoryProcesses::new();
     machine.listen_hidden(80, 33);
     let holder = machine.port_holder(80).expect("an answer").expect("somebody");
-    assert_eq!(
-        holder.to_string(),
-        "a process of user 33 that cannot be looked at"
-    );
+    assert_eq!(holder.to_string(), "another user's process (user 33)");
     let thv = thv_process::MemoryProcess::new("/usr/bin/thv").args(["start", "fetch"]);
     let pid = machine.add(thv).pid;
     machine.listen(81, pid);

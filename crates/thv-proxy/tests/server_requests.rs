@@ -33,7 +33,7 @@ async fn ask(wire: &mut Wire, id: u32, method: &str, meta: Value) {
 async fn asked(stream: &mut reqwest::Response) -> Value {
     let mut seen = String::new();
     read_until(stream, &mut seen, "\n\n").await;
-    serde_json::from_str(seen.trim().strip_prefix("event: message\ndata: ").unwrap()).unwrap()
+    serde_json::from_str(seen.trim().split_once("event: message\ndata: ").unwrap().1).unwrap()
 }
 
 /// The next message to the server is a refusal of this request.

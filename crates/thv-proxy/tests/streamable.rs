@@ -619,3 +619,59 @@ async fn an_unknown_revision_is_served_where_that_is_wanted() {
         assert_eq!(finish(request).await.status, expected);
     }
 }
+
+#[tokio::test]
+async fn a_client_that_comes_back_gets_what_it_has_missed_once() {
+    let served = with_server(BridgeConfig::default()).await;
+    let session = served.open().await;
+    let changed = |what: &str| {
+        json!({"jsonrpc": "2.0", "id": 1, "method": "notify",
+            "params": {"method": format!("notifications/{what}/list_changed")}})
+        .to_string()
+    };
+    let listen = async |last: Option<&str>| {
+        let mut request = served
+            .client
+            .get(served.url("/mcp"))
+            .header("mcp-session-id", &session);
+        if let Some(last) = last {
+            request = request.header("last-event-id", last);
+        }
+        request.send().await.unwrap()
+    };
+    // Before the stream is open.
+    served.post(Some(&session), changed("tools")).await;
+    let mut stream = listen(None).await;
+    let mut seen = String::new();
+    read_until(
+        &mut stream,
+        &mut seen,
+        "tools/list_changed\",\"params\":null}\n\n",
+    )
+    .await;
+    assert!(seen.starts_with("id: 1\nevent: message\n"), "{seen}");
+    drop(stream);
+    served.post(Some(&session), changed("prompts")).await;
+    served.post(Some(&session), changed("resources")).await;
+    let mut stream = listen(Some("1")).await;
+    let mut seen = String::new();
+    read_until(
+        &mut stream,
+        &mut seen,
+        "resources/list_changed\",\"params\":null}\n\n",
+    )
+    .await;
+    assert!(
+        seen.contains("prompts/list_changed") && !seen.contains("tools/list_changed"),
+        "{seen}"
+    );
+    drop(stream);
+    // What nobody has missed is not sent again; nonsense counts as nothing seen.
+    for last in [None, Some("nonsense"), Some("3")] {
+        let mut stream = listen(last).await;
+        served.post(Some(&session), changed("tools")).await;
+        let mut seen = String::new();
+        read_until(&mut stream, &mut seen, "\n\n").await;
+        assert!(!seen.contains("prompts") && !seen.contains("resources"), "{seen}");
+    }
+}

@@ -12,8 +12,10 @@ pub struct Catalogue {
     pub version: String,
     /// When the document was made, in RFC 3339 form.
     pub last_updated: String,
-    entries: BTreeMap<String, Arc<Entry>>,
-    unusable: BTreeMap<String, String>,
+    /// How many skills and plugins the document has besides; nothing here reads them.
+    pub others: usize,
+    pub(crate) entries: BTreeMap<String, Arc<Entry>>,
+    pub(crate) unusable: BTreeMap<String, String>,
 }
 
 impl Catalogue {

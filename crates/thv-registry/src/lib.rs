@@ -21,19 +21,41 @@
 
 mod registry;
 
+mod config;
+
 mod catalogue;
 mod entry;
 mod raw_json;
 mod source;
 
+mod document;
+mod json;
+
+mod api_registry;
+#[cfg(feature = "catalog")]
+mod embedded_registry;
+mod file_registry;
 mod memory_registry;
+mod url_registry;
+
+mod cache;
+mod detect;
+mod net;
 
 mod error;
 
+pub use api_registry::ApiRegistry;
 pub use catalogue::Catalogue;
+pub use config::{RegistryConfig, open};
+pub use detect::detect;
+pub use document::{Accept, MAX_DEPTH, MAX_DOCUMENT_BYTES, MAX_SERVERS, parse_document};
+#[cfg(feature = "catalog")]
+pub use embedded_registry::EmbeddedRegistry;
 pub use entry::{Attestation, Entry, EntryInfo, ImageEntry, Metadata, OAuthConfig, Provenance, RemoteEntry};
 pub use error::{Error, Result};
+pub use file_registry::FileRegistry;
 pub use memory_registry::MemoryRegistry;
 pub use raw_json::RawJson;
 pub use registry::Registry;
 pub use source::Source;
+pub use url_registry::UrlRegistry;

@@ -1,5 +1,6 @@
 //! Where an engine may be: a pure decision over environment, directories and what exists.
 
+use std::cell::RefCell;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -102,6 +103,34 @@ impl Probe for Disk {
             Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => None,
             Err(cause) => Some(Err(cause.to_string())),
         }
+    }
+}
+
+/// Where a socket may be, whether it is there or not.
+pub(crate) fn places(config: &DockerConfig) -> Vec<PathBuf> {
+    let asked = Asked(RefCell::default());
+    discover(config, &asked);
+    let mut places = asked.0.into_inner();
+    places.sort();
+    places.dedup();
+    places
+}
+
+/// The file system, with what was looked for.
+struct Asked(RefCell<Vec<PathBuf>>);
+
+impl Probe for Asked {
+    fn look(&self, path: &Path) -> Seen {
+        self.0.borrow_mut().push(path.to_owned());
+        Seen::Absent
+    }
+
+    fn entries(&self, folder: &Path) -> Vec<PathBuf> {
+        Disk.entries(folder)
+    }
+
+    fn read(&self, file: &Path) -> Option<Result<String, String>> {
+        Disk.read(file)
     }
 }
 

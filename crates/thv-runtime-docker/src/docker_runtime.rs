@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
@@ -123,6 +124,22 @@ impl Runtime for DockerRuntime {
 
     fn images(&self) -> Option<Arc<dyn Images>> {
         Some(Arc::new(EngineImages(self.engine.clone())))
+    }
+
+    /// Its socket appears where one may be; one that is there is asked again soon.
+    async fn may_answer(&self) {
+        const MOMENT: Duration = Duration::from_secs(1);
+        // Where no event tells, as of a socket that is not listened at yet.
+        const AT_LAST: Duration = Duration::from_secs(10);
+        let places = crate::discovery::places(self.engine.config());
+        if places.is_empty() || places.iter().any(|place| place.exists()) {
+            return tokio::time::sleep(MOMENT).await;
+        }
+        let appeared = tokio::time::timeout(AT_LAST, thv_runtime::appearance(&places)).await;
+        if let Ok(Err(error)) = appeared {
+            tracing::debug!(%error, "sockets of engines cannot be waited for");
+            tokio::time::sleep(MOMENT).await;
+        }
     }
 
     async fn ping(&self) -> Result<()> {

@@ -51,6 +51,10 @@ impl Engine {
         }))
     }
 
+    pub(crate) fn config(&self) -> &DockerConfig {
+        &self.0.config
+    }
+
     pub(crate) fn kind(&self) -> &RuntimeKind {
         &self.0.config.kind
     }

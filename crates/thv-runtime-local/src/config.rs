@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use thv_core::{Dirs, Env};
 use thv_process::Processes;
+use thv_runtime::LogRotation;
 
 /// Where a [`LocalRuntime`](crate::LocalRuntime) keeps its records, and what its servers start from.
 #[derive(Debug, Clone)]
@@ -16,12 +17,19 @@ pub struct LocalConfig {
     pub env: Env,
     /// The processes of the machine.
     pub processes: Arc<dyn Processes>,
+    /// When the logs of servers are rotated.
+    pub log_rotation: LogRotation,
 }
 
 impl LocalConfig {
-    /// A configuration of these parts.
+    /// A configuration of these parts. Logs are rotated as `env` says ([`LogRotation::from_env`]).
     pub fn new(dirs: Dirs, env: Env, processes: Arc<dyn Processes>) -> Self {
-        Self { dirs, env, processes }
+        Self {
+            log_rotation: LogRotation::from_env(&env),
+            dirs,
+            env,
+            processes,
+        }
     }
 
     pub(crate) fn instances(&self) -> PathBuf {

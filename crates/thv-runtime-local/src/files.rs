@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use thv_core::WorkloadName;
-use thv_runtime::{LogRotation, Result};
+use thv_runtime::{Result, remove_rotated_logs};
 
 use crate::LocalConfig;
 use crate::error::file;
@@ -37,25 +37,12 @@ impl Files {
         }
     }
 
-    /// Makes room in the log before a server writes to it again. That it cannot be done is no reason not to start.
-    pub(crate) async fn rotate_log(self) {
-        let Some(log) = self.log else { return };
-        let rotated = tokio::task::spawn_blocking(move || {
-            let rotated = LogRotation::default().rotate(&log);
-            rotated.map_err(|e| file("rotate", &log, e))
-        });
-        if let Ok(Err(error)) = rotated.await {
-            tracing::warn!(%error, "a log grows on");
-        }
-    }
-
     pub(crate) fn remove(self) -> Result<()> {
         if let Some(home) = self.home {
             remove_folder(&home).map_err(|e| file("remove", &home, e))?;
         }
         if let Some(log) = self.log {
-            let removed = LogRotation::default().remove_rotated(&log);
-            removed
+            remove_rotated_logs(&log)
                 .and_then(|()| gone(fs::remove_file(&log)))
                 .map_err(|e| file("remove", &log, e))?;
         }

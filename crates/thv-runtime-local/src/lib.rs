@@ -60,6 +60,7 @@ mod config;
 mod error;
 mod events;
 mod files;
+mod log_writer;
 mod owned;
 mod program;
 mod record;

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use thv_process::{Exit, ProcessHandle};
 use thv_runtime::{EventKind, InstanceId};
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::events::Events;
 use crate::record::{Found, Record, Records};
@@ -66,9 +68,13 @@ impl Owned {
     }
 }
 
-/// Waits for the end of a child, tells it, and writes it into the record. Ends with the child.
+/// How long what a server wrote last may take to be in its log.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Waits for the end of a child and of its log, tells it, and writes it into the record. Ends with the child.
 pub(crate) fn collect(
     handle: Box<dyn ProcessHandle>,
+    log: JoinHandle<()>,
     record: Record,
     records: Records,
     events: Arc<Events>,
@@ -80,6 +86,8 @@ pub(crate) fn collect(
             Exit::Unknown
         });
         let code = code(exit);
+        // Whoever hears of the end looks for the reason in the log. A process that got away may still hold it open.
+        let _ = tokio::time::timeout(LAST_WORDS, log).await;
         events.send(&record.workload, &record.id, EventKind::Exited { code });
         tell.send_replace(Some(exit));
         let written = async {

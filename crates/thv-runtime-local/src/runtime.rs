@@ -1,9 +1,7 @@
 //! The runtime itself: one method for each verb.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,11 +19,13 @@ use thv_runtime::{
 };
 use tokio::net::unix::pipe;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::task::JoinHandle;
 
 use crate::LocalConfig;
 use crate::error::{self, KIND, conflict, failed, invalid, not_found, unsupported};
 use crate::events::Events;
 use crate::files::Files;
+use crate::log_writer::LogWriter;
 use crate::owned::{Child, Fate, Owned, collect};
 use crate::program::{Program, TOKEN, has_environment, not_started, port};
 use crate::record::{Found, Locked, Record, Records, private_dir};
@@ -184,12 +184,8 @@ impl LocalRuntime {
         let home = self.config.home(record.workload.as_str());
         private_dir(&home.join("tmp"))?;
         private_dir(&self.config.dirs.server_logs())?;
-        let log = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(&record.log);
-        let log = log.map_err(|e| error::file("open", &record.log, e))?;
+        let log = LogWriter::open(&record.log, self.config.log_rotation)?;
+        let (output, errors) = log.ends()?;
         let mut child = DetachedSpec::new(&program.path).args(&program.args).cwd(home);
         child = child.env(&program.env).env([(TOKEN, &record.token)]);
         let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed("make a pipe", e));
@@ -203,19 +199,19 @@ impl LocalRuntime {
             ));
             child = child.stdin(stdin).stdout(stdout);
         } else {
-            child = child.stdout(log.try_clone().map_err(|e| error::file("open", &record.log, e))?);
+            child = child.stdout(output);
         }
         let handle = self
             .config
             .processes
-            .spawn_detached(child.stderr(log).contained());
+            .spawn_detached(child.stderr(errors).contained());
         let handle = handle.map_err(|e| not_started(record, &program, e))?;
         record.process = Some(handle.identity().clone());
         if let Some(contained) = handle.contained() {
             record.server.clone_from(&contained.program);
             record.containment = Some(contained.containment);
         }
-        self.own(handle, record, streams);
+        self.own(handle, record, streams, log.start(record.workload.clone()));
         // Not confirmed, it would still be found by its token.
         locked.write(record)
     }
@@ -225,10 +221,17 @@ impl LocalRuntime {
         handle: Box<dyn ProcessHandle>,
         record: &Record,
         streams: Option<(pipe::Sender, pipe::Receiver)>,
+        log: JoinHandle<()>,
     ) {
         self.events.send(&record.workload, &record.id, EventKind::Created);
         self.events.send(&record.workload, &record.id, EventKind::Started);
-        let exit = collect(handle, record.clone(), self.records.clone(), self.events.clone());
+        let exit = collect(
+            handle,
+            log,
+            record.clone(),
+            self.records.clone(),
+            self.events.clone(),
+        );
         self.owned
             .lock()
             .insert(record.id.clone(), Child { streams, exit });
@@ -409,7 +412,6 @@ impl Runtime for LocalRuntime {
             }
         };
         let files = Files::new_of(&self.config, &spec.name);
-        Files::all_of(&self.config, &spec.name).rotate_log().await;
         let mut record = self.new_record(spec, &program)?;
         let started = record.port.map_or(Ok(()), |port| self.port_is_free(port));
         let started = started.and_then(|()| locked.write(&record));

@@ -9,16 +9,19 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use thv_core::{Dirs, Env, WorkloadName};
-use thv_runtime::{DeploySpec, Expect, InstanceRef, InstanceState, LogOptions, Runtime, StopOptions};
+use thv_runtime::{
+    DeploySpec, Expect, InstanceRef, InstanceState, LogOptions, LogRotation, Runtime, StopOptions,
+};
 use thv_runtime_local::{LocalConfig, LocalRuntime};
+use tokio::io::AsyncWriteExt;
+
+fn config(root: &Path) -> LocalConfig {
+    let env = Env::from_vars([("PATH", "/usr/bin:/bin")]);
+    LocalConfig::new(Dirs::under(root), env, thv_process::system().unwrap())
+}
 
 fn runtime(root: &Path) -> LocalRuntime {
-    let env = Env::from_vars([("PATH", "/usr/bin:/bin")]);
-    LocalRuntime::new(LocalConfig::new(
-        Dirs::under(root),
-        env,
-        thv_process::system().unwrap(),
-    ))
+    LocalRuntime::new(config(root))
 }
 
 fn shell(name: &str, script: &str) -> DeploySpec {
@@ -130,6 +133,40 @@ async fn a_long_log_is_rotated_at_a_start_and_removed_with_the_workload() {
     assert_eq!(std::fs::metadata(&log).unwrap().len(), 6);
     let rotated = lifecycle(root.path(), "logs/long.log.1");
     assert_eq!(std::fs::metadata(&rotated).unwrap().len(), lines.len() as u64);
+    runtime.remove(&named(&spec.name)).await.unwrap();
+    assert_eq!(
+        std::fs::read_dir(lifecycle(root.path(), "logs")).unwrap().count(),
+        0
+    );
+}
+
+#[tokio::test]
+async fn a_log_is_rotated_while_its_server_runs_and_followers_miss_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let mut config = config(root.path());
+    config.log_rotation = LogRotation {
+        size: 2048,
+        files: 50,
+    };
+    let runtime = LocalRuntime::new(config);
+    // 2000 lines of 10 bytes: ten files.
+    let lines = "i=0; while [ $i -lt 2000 ]; do printf 'line %04d\\n' $i >&2; i=$((i+1)); done";
+    let spec = shell("chatty", &format!("read go; {lines}; exec cat"));
+    let deployed = runtime.deploy(&spec).await.unwrap();
+    let which = InstanceRef::exact(spec.name.clone(), deployed.instance.id);
+    let mut streams = runtime.attach(&which).await.unwrap();
+    let mut logs = runtime.logs(&which, FOLLOW).await.unwrap();
+    streams.stdin.write_all(b"go\n").await.unwrap();
+    for number in 0..2000 {
+        let line = soon(logs.next()).await.unwrap().unwrap().line;
+        assert_eq!(line, format!("line {number:04}"));
+    }
+    let folder = std::fs::read_dir(lifecycle(root.path(), "logs")).unwrap();
+    let sizes: Vec<_> = folder
+        .map(|entry| entry.unwrap().metadata().unwrap().len())
+        .collect();
+    assert!(sizes.len() > 1, "{sizes:?}");
+    assert_eq!(sizes.iter().sum::<u64>(), 2000 * 10, "{sizes:?}");
     runtime.remove(&named(&spec.name)).await.unwrap();
     assert_eq!(
         std::fs::read_dir(lifecycle(root.path(), "logs")).unwrap().count(),

@@ -19,6 +19,7 @@
 //! # }
 //! ```
 
+mod appearance;
 mod capabilities;
 #[cfg(feature = "contract")]
 pub mod contract;
@@ -34,6 +35,7 @@ mod memory_runtime;
 mod runtime;
 mod runtimes;
 
+pub use appearance::appearance;
 pub use capabilities::Capabilities;
 pub use deploy::{
     DeployOutcome, DeploySpec, Deployment, Endpoint, Expect, HiddenPath, Limits, MountBind, NamedVolume,
@@ -44,7 +46,7 @@ pub use events::{EventFilter, EventKind, RuntimeEvent};
 pub use images::{Images, LocalImage, PullProgress};
 pub use instance::{Instance, InstanceId, InstanceRef, InstanceState};
 pub use log_file::log_file;
-pub use log_rotation::LogRotation;
+pub use log_rotation::{LogRotation, RotatingLog, remove_rotated_logs};
 pub use logs::{LogLine, LogOptions, LogSource};
 pub use memory_runtime::{Call, MemoryImages, MemoryRuntime, MemoryServer};
 pub use runtime::{Runtime, RuntimeKind, Stdio, StopOptions};

@@ -13,7 +13,7 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::io::{AsyncBufReadExt, AsyncSeekExt, BufReader};
 use tokio::sync::mpsc;
 
-use crate::log_rotation::{Mark, last_rotated, rotated_since};
+use crate::log_rotation::{Mark, last_rotated, open_settled, rotated_files, rotated_since};
 
 /// Longer lines are cut into pieces of this many bytes.
 const LONGEST_LINE: usize = 1 << 20;
@@ -21,9 +21,8 @@ const BLOCK: u64 = 64 * 1024;
 
 /// The lines of the log at `path`, without their ends: the last `tail` of them (`None`: all), and with `follow` those
 /// that are written later, until the file is removed or the stream is dropped. A file that is replaced is read to its
-/// end, then the new one from its beginning. Of one that was copied away and emptied
-/// ([`LogRotation`](crate::LogRotation)) the rest of the copy is read first; one that was only emptied is read from its
-/// beginning. What was rotated away before is not read.
+/// end, then what was rotated away since ([`LogRotation`](crate::LogRotation)), then the new one from its beginning. One that
+/// was emptied is read from its beginning. What was rotated away before counts as the log's beginning.
 ///
 /// Memory does not grow with the file. A line longer than 1 MiB comes in pieces. Cancel-safe.
 ///
@@ -56,11 +55,11 @@ fn reader(file: File) -> Reader {
     BufReader::with_capacity(BLOCK as usize, tokio::fs::File::from_std(file))
 }
 
-/// Where the last `lines` lines begin, found from the end in blocks.
-fn tail_start(file: &mut File, lines: usize) -> io::Result<u64> {
+/// Where the last `lines` lines begin, found from the end in blocks, and how many there are from there on.
+fn tail_start(file: &mut File, lines: usize) -> io::Result<(u64, usize)> {
     let length = file.metadata()?.len();
     if lines == 0 {
-        return Ok(length);
+        return Ok((length, 0));
     }
     let mut end = length;
     let mut found = 0;
@@ -78,12 +77,12 @@ fn tail_start(file: &mut File, lines: usize) -> io::Result<u64> {
             }
             found += 1;
             if found == lines {
-                return Ok(after);
+                return Ok((after, found));
             }
         }
         end = start;
     }
-    Ok(0)
+    Ok((0, found + usize::from(length > 0)))
 }
 
 struct Follower {
@@ -116,34 +115,57 @@ enum Look {
     Same { longer: bool },
     /// It begins anew; what was in it is gone.
     Emptied,
-    /// It was copied to these, the oldest first, and begins anew.
-    Rotated(Vec<File>, File, Option<Mark>),
-    /// Another file has its name.
-    Replaced(File, u64, Option<Mark>),
+    /// Another file has its name. Before it come those that were rotated away meanwhile, the oldest first; without them
+    /// it has nothing to do with what was read.
+    Replaced {
+        rotated: Option<Vec<File>>,
+        log: File,
+        inode: u64,
+        last: Option<Mark>,
+    },
     /// It was removed.
     Gone,
 }
 
 impl Follower {
     fn open(path: PathBuf, tail: Option<usize>, changes: Option<Changes>) -> io::Result<Self> {
-        let mut file = File::open(&path)?;
-        // Not while it is rotated.
-        file.lock_shared()?;
+        let mut file = open_settled(&path)?;
         let rotated = last_rotated(&path)?;
-        let position = tail.map_or(Ok(0), |lines| tail_start(&mut file, lines))?;
+        let inode = file.metadata()?.ino();
+        let (mut position, mut found) = (0, 0);
+        if let Some(lines) = tail {
+            (position, found) = tail_start(&mut file, lines)?;
+        }
         file.seek(SeekFrom::Start(position))?;
-        file.unlock()?;
+        let lock = file.try_clone()?;
+        let mut queue = VecDeque::from([file]);
+        // What is rotated away is held open from here on.
+        for older in rotated_files(&path) {
+            if tail.is_some_and(|lines| found >= lines) {
+                break;
+            }
+            let mut older = older?;
+            if let Some(lines) = tail {
+                let more;
+                (position, more) = tail_start(&mut older, lines - found)?;
+                older.seek(SeekFrom::Start(position))?;
+                found += more;
+            }
+            queue.push_front(older);
+        }
+        lock.unlock()?;
+        let first = queue.pop_front().ok_or(io::ErrorKind::NotFound)?;
         let place = Place {
             path,
-            inode: file.metadata()?.ino(),
+            inode,
             position,
             rotated,
         };
         Ok(Self {
             place,
-            file: reader(file),
-            queue: VecDeque::new(),
-            continuous: false,
+            file: reader(first),
+            queue,
+            continuous: true,
             gone: false,
             changes,
             pending: Vec::new(),
@@ -214,20 +236,15 @@ impl Follower {
                 self.place.position = 0;
                 self.pending.clear();
             }
-            Look::Rotated(copies, log, rotated) => {
-                let position = self.place.position;
-                self.queue = copies.into_iter().chain([log]).collect();
-                self.continuous = true;
-                self.place.rotated = rotated;
-                if let Some(mut first) = self.queue.pop_front() {
-                    first.seek(SeekFrom::Start(position))?;
-                    self.file = reader(first);
-                }
-            }
-            Look::Replaced(log, inode, rotated) => {
-                self.queue.push_back(log);
-                self.continuous = false;
-                (self.place.inode, self.place.rotated) = (inode, rotated);
+            Look::Replaced {
+                rotated,
+                log,
+                inode,
+                last,
+            } => {
+                self.continuous = rotated.is_some();
+                self.queue = rotated.into_iter().flatten().chain([log]).collect();
+                (self.place.inode, self.place.rotated) = (inode, last);
                 // What was written before the file lost its name is read first.
                 return Ok(self.file.buffer().is_empty());
             }
@@ -255,20 +272,19 @@ enum AtEnd {
 
 impl Place {
     fn look(&self) -> io::Result<Look> {
-        let log = match File::open(&self.path) {
+        let log = match open_settled(&self.path) {
             Ok(log) => log,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Look::Gone),
             Err(error) => return Err(error),
         };
-        // Not in the middle of a rotation.
-        log.lock_shared()?;
         let now = log.metadata()?;
-        let rotated = last_rotated(&self.path)?;
         let look = if now.ino() != self.inode {
-            Look::Replaced(log.try_clone()?, now.ino(), rotated)
-        } else if rotated != self.rotated && rotated.is_some() {
-            let copies = rotated_since(&self.path, self.rotated)?;
-            Look::Rotated(copies, log.try_clone()?, rotated)
+            Look::Replaced {
+                rotated: rotated_since(&self.path, self.inode, self.rotated)?,
+                log: log.try_clone()?,
+                inode: now.ino(),
+                last: last_rotated(&self.path)?,
+            }
         } else if now.len() < self.position {
             Look::Emptied
         } else {
@@ -380,53 +396,99 @@ mod tests {
         next.await.unwrap().unwrap().unwrap()
     }
 
-    const ROTATION: LogRotation = LogRotation { size: 0, files: 4 };
+    /// Rotates before each write that begins a line.
+    const ROTATION: LogRotation = LogRotation { size: 0, files: 9 };
 
     #[tokio::test]
-    async fn following_goes_on_through_copies_and_within_a_line() {
+    async fn what_was_rotated_away_is_the_beginning() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
-        let mut log = appending(&path);
-        log.write_all(b"old\n").unwrap();
-        ROTATION.rotate(&path).unwrap();
-        log.write_all(b"one\ntwo\nthr").unwrap();
-        let mut stream = log_file(&path, None, true).await.unwrap();
-        assert_eq!(next(&mut stream).await, "one");
-        // Longer than what was read, so that the length alone tells nothing.
-        ROTATION.rotate(&path).unwrap();
-        log.write_all(b"ee\nfour\nfive\nsix\n").unwrap();
-        assert_eq!(next(&mut stream).await, "two");
-        ROTATION.rotate(&path).unwrap();
-        log.write_all(b"seven\n").unwrap();
-        for line in ["three", "four", "five", "six", "seven"] {
+        for (file, text) in [
+            ("log.2", "one\ntwo\n"),
+            ("log.1", "three\nfour\n"),
+            ("log", "five\n"),
+        ] {
+            std::fs::write(dir.path().join(file), text).unwrap();
+        }
+        let all = ["one", "two", "three", "four", "five"];
+        assert_eq!(lines(&path, None).await, all);
+        for tail in 0..7 {
+            assert_eq!(
+                lines(&path, Some(tail)).await,
+                all[5_usize.saturating_sub(tail)..],
+                "{tail}"
+            );
+        }
+        let mut stream = log_file(&path, Some(4), true).await.unwrap();
+        appending(&path).write_all(b"six\n").unwrap();
+        for line in ["two", "three", "four", "five", "six"] {
             assert_eq!(next(&mut stream).await, line);
         }
+    }
+
+    #[tokio::test]
+    async fn following_goes_on_through_rotations_and_within_a_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let mut log = ROTATION.open(&path).unwrap();
+        log.write_all(b"old\n").unwrap();
+        log.write_all(b"one\ntwo\nthr").unwrap();
+        let mut stream = log_file(&path, None, true).await.unwrap();
+        for line in ["old", "one"] {
+            assert_eq!(next(&mut stream).await, line);
+        }
+        log.write_all(b"ee\n").unwrap();
+        for line in ["four\n", "five\nsix\n", "seven\n"] {
+            log.write_all(line.as_bytes()).unwrap();
+        }
+        for line in ["two", "three", "four", "five", "six", "seven"] {
+            assert_eq!(next(&mut stream).await, line);
+        }
+        log.write_all(b"eight\n").unwrap();
+        assert_eq!(next(&mut stream).await, "eight");
     }
 
     #[tokio::test]
     async fn a_follower_misses_nothing_of_a_log_that_is_rotated_all_the_time() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
-        let mut log = appending(&path);
+        let mut log = LogRotation { size: 300, files: 90 }.open(&path).unwrap();
         let mut stream = log_file(&path, None, true).await.unwrap();
         let mut read = 0;
         for round in 0..50 {
-            for line in 0..100 {
-                writeln!(log, "{}", round * 100 + line).unwrap();
-            }
-            // The writer waits while it is copied, as none is lost only then; the reader may be anywhere.
-            let (log_path, rotation) = (path.clone(), LogRotation { size: 300, files: 50 });
-            let rotated = tokio::task::spawn_blocking(move || rotation.rotate(&log_path));
-            for _ in 0..round % 90 {
+            // The reader may be anywhere meanwhile, but not so far behind that it is not kept.
+            let writing = tokio::task::spawn_blocking(move || {
+                for line in 0..100 {
+                    writeln!(log, "{}", round * 100 + line).unwrap();
+                }
+                log
+            });
+            for _ in 0..(50 + round) {
                 assert_eq!(next(&mut stream).await, read.to_string());
                 read += 1;
             }
-            rotated.await.unwrap().unwrap();
+            log = writing.await.unwrap();
         }
         while read < 5000 {
             assert_eq!(next(&mut stream).await, read.to_string());
             read += 1;
         }
+    }
+
+    #[tokio::test]
+    async fn what_replaces_a_log_is_not_taken_for_its_rotation() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let mut log = ROTATION.open(&path).unwrap();
+        log.write_all(b"old\n").unwrap();
+        log.write_all(b"one\n").unwrap();
+        let mut stream = log_file(&path, None, true).await.unwrap();
+        for line in ["old", "one"] {
+            assert_eq!(next(&mut stream).await, line);
+        }
+        std::fs::write(dir.path().join("new"), b"another\n").unwrap();
+        std::fs::rename(dir.path().join("new"), &path).unwrap();
+        assert_eq!(next(&mut stream).await, "another");
     }
 
     #[tokio::test]

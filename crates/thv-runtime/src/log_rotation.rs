@@ -1,18 +1,26 @@
-//! Keeping a log small that another process writes through a descriptor of its own.
+//! Keeping a log small while it is written.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use thv_core::Env;
+
+/// A line is not cut for a rotation unless it is longer than this.
+const LONGEST_LINE: u64 = 1 << 20;
+/// Smaller logs are none.
+const SMALLEST: u64 = 1024;
+/// More files are not kept.
+const MOST_FILES: usize = 100;
+
 /// When a log is rotated, and how much of it is kept.
 ///
-/// A server writes to its log itself, so the file keeps its place: what is in it is copied to `<path>.1` (what was there
-/// becomes `<path>.2`, and so on), then the file is emptied. Its writer must have opened it for appending. A line that
-/// is written in the moment between the copy's end and the emptying is lost.
+/// What was written becomes `<path>.1` (what was there becomes `<path>.2`, and so on), and a new file takes its place:
+/// nothing is copied, nothing is lost, and there is a file at `path` at any moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogRotation {
-    /// A log that is longer is rotated.
+    /// A log gets no longer than this, in bytes, but for its last line.
     pub size: u64,
     /// How many files there are at most, the one that is written included.
     pub files: usize,
@@ -29,72 +37,193 @@ impl Default for LogRotation {
 }
 
 impl LogRotation {
-    /// Rotates the log at `path` if it is long enough. Whether it did; a log that is not there is not long enough.
-    ///
-    /// Blocks while it copies. Readers by [`log_file`](crate::log_file) wait that long, and miss nothing that was
-    /// copied.
-    pub fn rotate(&self, path: &Path) -> io::Result<bool> {
-        let mut log = match OpenOptions::new().read(true).append(true).open(path) {
-            Ok(log) => log,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(error),
-        };
-        if log.metadata()?.len() <= self.size {
-            return Ok(false);
+    /// The default, unless `TOOLHIVE_LOG_MAX_SIZE` (bytes, at least 1024) and `TOOLHIVE_LOG_MAX_FILES` (1 to 100) say
+    /// otherwise. What is no such number changes nothing.
+    pub fn from_env(env: &Env) -> Self {
+        let default = Self::default();
+        let number = |name: &str| env.non_empty(name)?.trim().parse::<u64>().ok();
+        let files = number("TOOLHIVE_LOG_MAX_FILES").and_then(|files| usize::try_from(files).ok());
+        Self {
+            size: number("TOOLHIVE_LOG_MAX_SIZE")
+                .filter(|size| *size >= SMALLEST)
+                .unwrap_or(default.size),
+            files: files
+                .filter(|files| (1..=MOST_FILES).contains(files))
+                .unwrap_or(default.files),
         }
-        log.lock()?;
-        // Another process may have rotated it meanwhile.
-        if log.metadata()?.len() <= self.size {
-            return Ok(false);
-        }
-        let kept = self.files.saturating_sub(1);
-        if kept > 0 {
-            let copy = numbered(path, 0);
-            let mut target = OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&copy)?;
-            io::copy(&mut log, &mut target)?;
-            for number in (1..kept).rev() {
-                absent(fs::rename(numbered(path, number), numbered(path, number + 1)))?;
-            }
-            // What came while files were renamed.
-            io::copy(&mut log, &mut target)?;
-            fs::rename(copy, numbered(path, 1))?;
-        }
-        log.set_len(0)?;
-        Ok(true)
     }
 
-    /// Removes what rotations of the log at `path` left, not the log itself.
-    pub fn remove_rotated(&self, path: &Path) -> io::Result<()> {
-        (0..self.files.max(1)).try_for_each(|number| absent(fs::remove_file(numbered(path, number))))
+    /// Opens the log at `path` to write at its end; a new one is readable by its owner only. Blocking, as all of it is.
+    pub fn open(self, path: &Path) -> io::Result<RotatingLog> {
+        let file = appending(path)?;
+        Ok(RotatingLog {
+            length: file.metadata()?.len(),
+            limit: self.size,
+            path: path.to_owned(),
+            rotation: self,
+            line_is_whole: true,
+            generation: 0,
+            file,
+        })
     }
 }
 
-/// `<path>.<number>`; number 0 is a copy in the making.
-pub(crate) fn numbered(path: &Path, number: usize) -> PathBuf {
+/// Removes what rotations of the log at `path` left, not the log itself.
+pub fn remove_rotated_logs(path: &Path) -> io::Result<()> {
+    (0..MOST_FILES).try_for_each(|number| absent(fs::remove_file(numbered(path, number))))
+}
+
+/// A log that is rotated while it is written. One value writes at a time; another one, also of another process, that has the
+/// same log open goes on in the new file when it would rotate itself.
+#[derive(Debug)]
+pub struct RotatingLog {
+    path: PathBuf,
+    rotation: LogRotation,
+    file: File,
+    length: u64,
+    /// Beyond this it is rotated.
+    limit: u64,
+    line_is_whole: bool,
+    generation: u64,
+}
+
+impl RotatingLog {
+    /// The file that is written now.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// How many other files it was before this one.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    fn rotate(&mut self) -> io::Result<()> {
+        // Readers that look what became of the log wait for it; it waits for nobody, who may have been halted.
+        self.file.try_lock()?;
+        let rotated = self.replace();
+        // Its descriptor may have copies that outlive it.
+        let unlocked = self.file.unlock();
+        self.file = rotated?;
+        self.length = self.file.metadata()?.len();
+        self.limit = self.rotation.size;
+        self.generation += 1;
+        unlocked
+    }
+
+    fn replace(&self) -> io::Result<File> {
+        let there = absent(fs::metadata(&self.path).map(Some))?;
+        let own = self.file.metadata()?;
+        if there.is_none_or(|there| !same(&there, &own)) {
+            // Another writer has rotated it, or somebody removed it.
+            return appending(&self.path);
+        }
+        let kept = self.rotation.files.saturating_sub(1);
+        let made = numbered(&self.path, 0);
+        absent(fs::remove_file(&made))?;
+        let new = appending(&made)?;
+        for number in (1..kept).rev() {
+            absent(fs::rename(
+                numbered(&self.path, number),
+                numbered(&self.path, number + 1),
+            ))?;
+        }
+        if kept > 0 {
+            let last = numbered(&self.path, 1);
+            absent(fs::remove_file(&last))?;
+            // Where there are no hard links the log is away for a moment.
+            if fs::hard_link(&self.path, &last).is_err() {
+                fs::rename(&self.path, &last)?;
+            }
+        }
+        fs::rename(made, &self.path)?;
+        Ok(new)
+    }
+}
+
+impl io::Write for RotatingLog {
+    fn write(&mut self, mut bytes: &[u8]) -> io::Result<usize> {
+        let grown = self.length.saturating_add(bytes.len() as u64);
+        if self.length > 0 && grown > self.limit {
+            if self.line_is_whole || self.length > self.limit.saturating_add(LONGEST_LINE) {
+                if self.rotate().is_err() {
+                    // Better a long log than none. Later it is tried again.
+                    self.limit = grown.saturating_add(self.rotation.size / 8);
+                }
+            } else if let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
+                // The line first; what comes after it is the next one's.
+                bytes = &bytes[..=end];
+            }
+        }
+        let written = self.file.write(bytes)?;
+        self.length += written as u64;
+        if written > 0 {
+            self.line_is_whole = bytes.get(written - 1) == Some(&b'\n');
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+fn appending(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(path)
+}
+
+/// `<path>.<number>`; number 0 is a new file that is not in its place yet.
+fn numbered(path: &Path, number: usize) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{number}"));
     name.into()
 }
 
-/// What was copied away from the log at `path` since `before` was `<path>.1`, the oldest first; nothing when `before` is
-/// it still. The caller holds the log's lock, so no rotation is half done.
-pub(crate) fn rotated_since(path: &Path, before: Option<Mark>) -> io::Result<Vec<File>> {
-    let mut files = Vec::new();
-    for number in 1.. {
-        match File::open(numbered(path, number)) {
-            Ok(file) if Some(mark(&file.metadata()?)) == before => break,
-            Ok(file) => files.push(file),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+fn same(one: &Metadata, other: &Metadata) -> bool {
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
+}
+
+/// The log at `path`, open for reading and locked against rotation while that is open.
+pub(crate) fn open_settled(path: &Path) -> io::Result<File> {
+    loop {
+        let file = File::open(path)?;
+        file.lock_shared()?;
+        // While it was waited for, the log may have become another file.
+        match fs::metadata(path) {
+            Ok(there) if !same(&there, &file.metadata()?) => {}
+            Ok(_) => return Ok(file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(file),
             Err(error) => return Err(error),
         }
     }
-    files.reverse();
-    Ok(files)
+}
+
+/// What was rotated away from the log at `path`, the newest first. The caller holds the log's lock.
+pub(crate) fn rotated_files(path: &Path) -> impl Iterator<Item = io::Result<File>> {
+    (1..MOST_FILES).map_while(|number| match File::open(numbered(path, number)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        opened => Some(opened),
+    })
+}
+
+/// What was rotated away from the log at `path` after the file with this inode, the oldest first, while `before` was
+/// `<path>.1`. `None` when that file was not rotated away but replaced. The caller holds the log's lock.
+pub(crate) fn rotated_since(path: &Path, inode: u64, before: Option<Mark>) -> io::Result<Option<Vec<File>>> {
+    let mut files = Vec::new();
+    for file in rotated_files(path) {
+        let file = file?;
+        let metadata = file.metadata()?;
+        if metadata.ino() == inode || before == Some(mark(&metadata)) {
+            files.reverse();
+            return Ok(Some(files));
+        }
+        files.push(file);
+    }
+    Ok(None)
 }
 
 /// What tells a rotated file from all others: inode and time of its last change.
@@ -106,16 +235,13 @@ fn mark(file: &Metadata) -> Mark {
 
 /// Which file `<path>.1` is, if there is one.
 pub(crate) fn last_rotated(path: &Path) -> io::Result<Option<Mark>> {
-    match fs::metadata(numbered(path, 1)) {
-        Ok(file) => Ok(Some(mark(&file))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
+    absent(fs::metadata(numbered(path, 1)).map(|file| Some(mark(&file))))
 }
 
-fn absent(result: io::Result<()>) -> io::Result<()> {
+/// What is not there is nothing.
+fn absent<T: Default>(result: io::Result<T>) -> io::Result<T> {
     result.or_else(|error| match error.kind() {
-        io::ErrorKind::NotFound => Ok(()),
+        io::ErrorKind::NotFound => Ok(T::default()),
         _ => Err(error),
     })
 }
@@ -127,22 +253,86 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_log_is_copied_away_and_its_writer_goes_on() {
+    fn a_log_that_gets_long_makes_room_between_lines() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
-        let rotation = LogRotation { size: 4, files: 3 };
-        assert!(!rotation.rotate(&path).unwrap(), "there is none");
-        let mut writer = OpenOptions::new().create(true).append(true).open(&path).unwrap();
-        for line in ["one\n", "two two\n", "three three\n", "four four\n", "5\n"] {
-            writer.write_all(line.as_bytes()).unwrap();
-            rotation.rotate(&path).unwrap();
+        let mut log = LogRotation { size: 10, files: 3 }.open(&path).unwrap();
+        for text in [
+            "one\n",
+            "two ",
+            "two two\n",
+            "three three\n",
+            "four four\n",
+            "5\n",
+        ] {
+            log.write_all(text.as_bytes()).unwrap();
         }
         let read = |number| fs::read_to_string(numbered(&path, number)).ok();
         assert_eq!(fs::read_to_string(&path).unwrap(), "5\n");
         assert_eq!(read(1).as_deref(), Some("four four\n"));
         assert_eq!(read(2).as_deref(), Some("three three\n"));
         assert_eq!((read(0), read(3)), (None, None));
-        rotation.remove_rotated(&path).unwrap();
+        assert_eq!(log.generation(), 3);
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+        assert_eq!((mode(&path), mode(&numbered(&path, 1))), (0o600, 0o600));
+        remove_rotated_logs(&path).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_was_written_before_counts_and_one_file_is_enough() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        fs::write(&path, "long before\n").unwrap();
+        let mut log = LogRotation { size: 10, files: 1 }.open(&path).unwrap();
+        log.write_all(b"new\n").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new\n");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn two_writers_go_on_in_one_log_and_a_removed_one_is_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let rotation = LogRotation { size: 10, files: 3 };
+        let mut old = rotation.open(&path).unwrap();
+        let mut new = rotation.open(&path).unwrap();
+        new.write_all(b"12345678\n").unwrap();
+        new.write_all(b"rotated\n").unwrap();
+        old.write_all(b"late\n").unwrap();
+        assert_eq!(
+            fs::read_to_string(numbered(&path, 1)).unwrap(),
+            "12345678\nlate\n"
+        );
+        old.write_all(b"too much\n").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "rotated\ntoo much\n");
+        assert!(!numbered(&path, 2).exists(), "it was rotated once");
+        fs::remove_file(&path).unwrap();
+        old.write_all(b"more\n").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "more\n");
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_rotated_grows_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let mut log = LogRotation { size: 10, files: 3 }.open(&path).unwrap();
+        log.write_all(b"12345678\n").unwrap();
+        // In the way of the new file.
+        fs::create_dir_all(numbered(&path, 0).join("full")).unwrap();
+        log.write_all(b"12345678\n").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().len(), 18);
+    }
+
+    #[test]
+    fn the_environment_says_how_much_and_nonsense_changes_nothing() {
+        let of = |size: &str, files: &str| {
+            let env = [("TOOLHIVE_LOG_MAX_SIZE", size), ("TOOLHIVE_LOG_MAX_FILES", files)];
+            LogRotation::from_env(&Env::from_vars(env))
+        };
+        assert_eq!(of("4096", "5"), LogRotation { size: 4096, files: 5 });
+        for (size, files) in [("", ""), ("10MB", "0"), ("-1", "101"), ("12", "x")] {
+            assert_eq!(of(size, files), LogRotation::default(), "{size} {files}");
+        }
     }
 }

@@ -107,6 +107,12 @@ pub trait Runtime: fmt::Debug + Send + Sync + 'static {
     /// Whether the engine answers.
     async fn ping(&self) -> Result<()>;
 
+    /// Waits for a sign that an engine which did not answer may answer by now, such as its socket appearing; where there
+    /// is nothing to wait for, a moment. Cancel-safe.
+    async fn may_answer(&self) {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+
     /// Brings an instance of `spec` up: creates it, replaces what differs, or reuses what is identical.
     /// On return it runs. A failure leaves nothing of what this call made.
     async fn deploy(&self, spec: &DeploySpec) -> Result<Deployment>;

@@ -23,15 +23,27 @@
 //!
 //! # Features
 //! - `docker` (default): containers of Docker, Podman and compatible engines.
+//! - `image` (default): images are resolved and verified before they run. Without it they run as the engine gives them.
 //! - `local` (default): processes of this host, without an engine.
+//! - `registry` (default): servers by their names in a registry, and the configuration file that says which one.
+//! - `catalog` (default): a registry that is part of the program.
 
+#[cfg(feature = "registry")]
+mod registry_wiring;
 mod wiring;
 
+#[cfg(feature = "registry")]
+pub use registry_wiring::{config_in, registry_from_env, registry_in};
+#[cfg(feature = "registry")]
+pub use thv_config as config;
 pub use thv_core as core;
+pub use thv_image as image;
 pub use thv_labels as labels;
 pub use thv_manager as manager;
 pub use thv_process as process;
 pub use thv_proxy as proxy;
+#[cfg(feature = "registry")]
+pub use thv_registry as registry;
 pub use thv_runtime as runtime;
 #[cfg(feature = "docker")]
 pub use thv_runtime_docker as runtime_docker;
@@ -40,4 +52,6 @@ pub use thv_runtime_local as runtime_local;
 pub use thv_secrets as secrets;
 pub use thv_state as state;
 pub use thv_status as status;
+#[cfg(feature = "image")]
+pub use wiring::image_gate;
 pub use wiring::{manager_from_env, manager_in};

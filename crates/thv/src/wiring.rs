@@ -38,7 +38,10 @@ pub fn manager_from_env(env: Env) -> Result<ManagerBuilder> {
 /// As [`manager_from_env`].
 pub fn manager_in(dirs: Dirs, env: Env) -> Result<ManagerBuilder> {
     let processes = thv_process::system()?;
-    Ok(thv_manager::Manager::builder()
+    let builder = thv_manager::Manager::builder();
+    #[cfg(feature = "image")]
+    let builder = builder.image_gate(image_gate(&env, None));
+    Ok(builder
         .runtimes(runtimes(&dirs, &env, &processes)?)
         .state(Arc::new(LocalStateStore::new(&dirs)))
         .status(Arc::new(FileStatusManager::new(&dirs)))
@@ -47,6 +50,27 @@ pub fn manager_in(dirs: Dirs, env: Env) -> Result<ManagerBuilder> {
         .launcher(Arc::new(InProcess))
         .dirs(dirs)
         .env(env))
+}
+
+/// The environment variable that names a trusted root to use instead of the embedded ones.
+#[cfg(feature = "image")]
+const TRUSTED_ROOT_VARIABLE: &str = "THV_TRUSTED_ROOT";
+
+/// Resolves images by asking their registries, and verifies signatures that are beside them, under the embedded roots of trust
+/// or the one in the file that `THV_TRUSTED_ROOT` names. `ca_certificates` (PEM) are trusted besides the system's. Nothing
+/// is read or asked before an image is.
+#[cfg(feature = "image")]
+pub fn image_gate(env: &Env, ca_certificates: Option<Vec<u8>>) -> Arc<dyn thv_image::ImageGate> {
+    use thv_image::{ClientConfig, Gate, ProvenanceVerifier, RegistryClient, TrustRoots};
+    let mut config = ClientConfig::from_env(env.clone());
+    config.ca_certificates = ca_certificates;
+    let client = Arc::new(RegistryClient::new(config));
+    let roots = match env.non_empty(TRUSTED_ROOT_VARIABLE) {
+        Some(path) => TrustRoots::from_file(path),
+        None => TrustRoots::embedded(),
+    };
+    let verifier = ProvenanceVerifier::new(client.clone(), roots);
+    Arc::new(Gate::new(client, Arc::new(verifier)))
 }
 
 /// A container engine, else the local runtime, unless the environment says which is the default.

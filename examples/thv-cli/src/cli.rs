@@ -2,6 +2,7 @@
 
 mod durations;
 mod not_built;
+mod registry_args;
 mod run_args;
 mod values;
 
@@ -11,6 +12,9 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+pub(crate) use registry_args::{
+    ConfigCommand, RegistryCommand, RegistryInfoArgs, RegistryListArgs, SearchArgs, SetRegistryArgs,
+};
 pub(crate) use run_args::RunArgs;
 
 /// Run and manage MCP servers.
@@ -26,7 +30,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run an MCP server: an image, a URL, a program of this host, or a package
+    /// Run an MCP server: one of the registry, an image, a URL, a program of this host, or a package
     Run(Box<RunArgs>),
     /// List MCP servers
     #[command(visible_alias = "ls")]
@@ -48,6 +52,10 @@ pub(crate) enum Command {
     /// Stop and remove MCP servers
     Rm(RmArgs),
     /// Show the log of an MCP server or of its proxy
+    #[command(
+        override_usage = "thv logs [OPTIONS] NAME\n       thv logs prune",
+        after_help = "\"thv logs prune\" removes the logs of MCP servers that do not exist any more."
+    )]
     Logs(LogsArgs),
     /// Show what becomes of MCP servers, as it happens, until Ctrl-C
     Events(EventsArgs),
@@ -55,6 +63,14 @@ pub(crate) enum Command {
     Export(ExportArgs),
     /// Bring back what should run and does not: after a reboot, or when a proxy was killed
     Reconcile(ReconcileArgs),
+    /// Ask the registry
+    #[command(subcommand)]
+    Registry(RegistryCommand),
+    /// Find MCP servers in the registry
+    Search(SearchArgs),
+    /// Read and change the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Ask about container runtimes
     #[command(subcommand)]
     Runtime(RuntimeCommand),
@@ -227,6 +243,12 @@ pub(crate) struct ReconcileArgs {
     /// Also those that another application launched: they are ours from now on
     #[arg(long)]
     pub(crate) take_over: bool,
+    /// How long to wait for container engines that are needed and do not answer, as at boot
+    #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = durations::parse)]
+    pub(crate) wait_runtime: Duration,
+    /// Write a systemd user unit that does this at boot, with the commands that enable it, and do nothing else
+    #[arg(long, conflicts_with_all = ["take_over", "wait_runtime", "format"])]
+    pub(crate) print_unit: bool,
     /// How to write
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,
@@ -330,7 +352,6 @@ mod tests {
         for (flag, name) in [
             ("--audit-config=a.json", "--audit-config"),
             ("--enable-audit", "--enable-audit"),
-            ("--image-verification=enabled", "--image-verification"),
             ("--otel-tracing-enabled=false", "--otel-tracing-enabled"),
             ("--remote-auth-callback-port=9", "--remote-auth-callback-port"),
             ("--k8s-pod-patch={}", "--k8s-pod-patch"),
@@ -348,6 +369,7 @@ mod tests {
             "--audit-config=",
             "--enable-audit=false",
             "--image-verification=warn",
+            "--image-verification=enabled",
             "--otel-sampling-rate=0.1",
             "--otel-tracing-enabled",
             "--remote-auth-timeout=30s",

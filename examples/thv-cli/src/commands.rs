@@ -1,11 +1,13 @@
 //! One file for each verb.
 
 mod completion;
+mod config;
 mod events;
 mod export;
 mod list;
 mod logs;
 mod reconcile;
+mod registry;
 mod rm;
 mod run;
 mod runtime;
@@ -19,7 +21,9 @@ mod here;
 mod interrupted;
 mod names;
 mod outcome;
+mod questions;
 mod results;
+mod unit;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -49,6 +53,18 @@ impl Failure {
 impl From<thv::manager::Error> for Failure {
     fn from(error: thv::manager::Error) -> Self {
         Self(error::report(&error))
+    }
+}
+
+impl From<thv::registry::Error> for Failure {
+    fn from(error: thv::registry::Error) -> Self {
+        Self(error::chain(&error))
+    }
+}
+
+impl From<thv::config::Error> for Failure {
+    fn from(error: thv::config::Error) -> Self {
+        Self(error::chain(&error))
     }
 }
 
@@ -97,6 +113,9 @@ async fn dispatch(cli: &Cli) -> Done {
         Command::Events(args) => events::run(args).await,
         Command::Export(args) => export::run(args).await,
         Command::Reconcile(args) => reconcile::run(args).await,
+        Command::Registry(command) => registry::run(command).await,
+        Command::Search(args) => registry::search(args).await,
+        Command::Config(command) => config::run(command).await,
         Command::Runtime(command) => runtime::run(command).await,
         Command::Version(args) => version::run(args),
         Command::Completion { shell } => completion::run(*shell),
@@ -110,14 +129,23 @@ pub(crate) fn is_detached() -> bool {
 
 /// The manager of the command line: its supervisors are processes of their own, this program again.
 fn manager() -> Result<Manager, Failure> {
-    let program = std::env::current_exe()
-        .map_err(|error| Failure::new(format!("cannot find the path of this program: {error}")))?;
-    manager_with(Arc::new(Detached::new(program, [])))
+    manager_trusting(None)
 }
 
-fn manager_with(launcher: Arc<dyn Launcher>) -> Result<Manager, Failure> {
-    let builder = thv::manager_from_env(Env::from_vars(std::env::vars_os()))?
+/// The same; registries are trusted with these certificates (PEM) besides the system's.
+fn manager_trusting(ca_certificates: Option<Vec<u8>>) -> Result<Manager, Failure> {
+    let program = std::env::current_exe()
+        .map_err(|error| Failure::new(format!("cannot find the path of this program: {error}")))?;
+    manager_with(Arc::new(Detached::new(program, [])), ca_certificates)
+}
+
+fn manager_with(launcher: Arc<dyn Launcher>, ca_certificates: Option<Vec<u8>>) -> Result<Manager, Failure> {
+    let env = Env::from_vars(std::env::vars_os());
+    let mut builder = thv::manager_from_env(env.clone())?
         .launcher_id("thv")
         .launcher(launcher);
+    if ca_certificates.is_some() {
+        builder = builder.image_gate(thv::image_gate(&env, ca_certificates));
+    }
     Ok(builder.build()?)
 }

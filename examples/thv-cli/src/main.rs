@@ -12,10 +12,12 @@ use clap::error::ErrorKind;
 use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use cli::{Cli, Refused};
+use cli::{Cli, Command, Refused};
+use output::proxy_log::ProxyLog;
 
 /// All failures, usage included, end with 1, as ToolHive's do.
 fn main() -> ExitCode {
@@ -41,7 +43,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> ExitCode {
-    start_logging(cli.debug);
+    start_logging(cli);
     // One thread is enough to wait, and a detached proxy stays small.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -61,8 +63,8 @@ fn fail(text: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn start_logging(debug: bool) {
-    let detached = commands::is_detached();
+fn start_logging(cli: &Cli) {
+    let (debug, detached) = (cli.debug, commands::is_detached());
     let level = match (debug, detached) {
         (true, _) => {
             "info,thv_manager=debug,thv_proxy=debug,thv_runtime_docker=debug,thv_runtime_local=debug"
@@ -70,8 +72,16 @@ fn start_logging(debug: bool) {
         (false, true) => "info",
         (false, false) => "warn",
     };
+    let log = match &cli.command {
+        Command::Start(args) if detached => args.name.as_deref().and_then(ProxyLog::of),
+        _ => None,
+    };
+    let writer = match log {
+        Some(log) => BoxMakeWriter::new(log),
+        None => BoxMakeWriter::new(std::io::stderr),
+    };
     let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
+        .with_writer(writer)
         .with_ansi(false)
         .with_target(debug);
     tracing_subscriber::registry()

@@ -3,6 +3,8 @@
 pub(crate) mod error;
 pub(crate) mod json;
 pub(crate) mod progress;
+pub(crate) mod prompt;
+pub(crate) mod proxy_log;
 pub(crate) mod table;
 pub(crate) mod times;
 
@@ -35,6 +37,34 @@ pub(crate) fn has_colours() -> bool {
     io::stdout().is_terminal() && !refused && understands_escapes()
 }
 
+/// A line of a foreign text with its end, as it is shown: on a terminal without characters that would speak to it.
+pub(crate) fn foreign_line(line: &[u8], terminal: bool) -> Vec<u8> {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    let mut shown = if terminal {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let escaped = String::from_utf8_lossy(line)
+            .chars()
+            .fold(String::new(), |mut text, c| {
+                if c.is_control() && c != '\t' {
+                    text.extend(c.escape_default());
+                } else {
+                    text.push(c);
+                }
+                text
+            });
+        escaped.into_bytes()
+    } else {
+        line.to_vec()
+    };
+    shown.push(b'\n');
+    shown
+}
+
+/// Whether standard output is a terminal.
+pub(crate) fn is_on_terminal() -> bool {
+    io::stdout().is_terminal()
+}
+
 /// Whether the terminal takes colours and moves its cursor.
 fn understands_escapes() -> bool {
     is_clever(std::env::var_os("TERM").as_deref())
@@ -48,6 +78,18 @@ fn is_clever(term: Option<&OsStr>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_cannot_speak_to_the_terminal_and_is_whole_for_programs() {
+        let line = b"a\x1b]0;title\x07 \tb\xff \xc2\x9bz\r";
+        assert_eq!(
+            String::from_utf8(foreign_line(line, true)).unwrap(),
+            "a\\u{1b}]0;title\\u{7} \tb\u{fffd} \\u{9b}z\n"
+        );
+        let whole = [line.as_slice(), b"\n"].concat();
+        assert_eq!(foreign_line(line, false), whole);
+        assert_eq!(foreign_line(&whole, false), whole);
+    }
 
     #[test]
     fn a_dumb_terminal_gets_no_escapes() {

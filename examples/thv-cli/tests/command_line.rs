@@ -52,6 +52,9 @@ fn help_texts() {
         "events",
         "export",
         "reconcile",
+        "registry",
+        "search",
+        "config",
         "runtime",
         "version",
     ] {
@@ -176,6 +179,10 @@ fn what_is_not_built_is_refused_by_name() {
     assert!(rule.contains("scheme://host"), "{rule}");
     assert!(refused(&["run", "uvx://mcp-server-time"]).contains("--runtime local"));
     assert!(refused(&["run", "--isolate-network", "exec:///bin/true"]).contains("isolat"));
+    let no_image = refused(&["run", "--image-verification=enabled", "exec:///bin/true"]);
+    assert!(no_image.contains("there is no image"), "{no_image}");
+    let policy = refused(&["run", "--image-verification=maybe", "mcp/time"]);
+    assert!(policy.contains("warn, enabled, disabled"), "{policy}");
 }
 
 /// Every flag of ToolHive's `run` that has no effect here, with a value that asks for one.
@@ -183,11 +190,9 @@ const NOT_BUILT: &[&str] = &[
     "--authz-config=a.json",
     "--audit-config=a.json",
     "--enable-audit",
-    "--ca-cert=a.pem",
     "--runtime-image=alpine",
     "--runtime-add-package=git",
     "--build-with=a",
-    "--image-verification=enabled",
     "--thv-ca-bundle=a.pem",
     "--jwks-auth-token-file=a",
     "--jwks-allow-private-ip",

@@ -101,6 +101,11 @@ pub(crate) fn build(request: &RunRequest, sources: &Sources<'_>) -> Result<Built
     config.thv.limits = limits(request)?;
     permissions::apply(request, &mut config, sources.files, &absolute, &mut notices)?;
     tools::apply(request, &mut config, sources.files, &absolute)?;
+    #[cfg(feature = "registry")]
+    if let Some(origin) = &request.origin {
+        origin.check_tools(&config)?;
+        origin.describe(&mut config);
+    }
     let target = request.target_port.filter(|port| *port != 0);
     set_ports(&mut config, request.proxy_port.unwrap_or(0), target);
     Ok(Built {

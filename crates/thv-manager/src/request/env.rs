@@ -117,6 +117,12 @@ fn check_value(key: &str, value: &str, origin: &str) -> Result<()> {
     Ok(())
 }
 
+/// Whether a variable is set here whatever a registry entry says of it.
+#[cfg(feature = "registry")]
+pub(super) fn is_set_here(key: &str, transport: TransportType) -> bool {
+    owner_of(key, transport).is_some()
+}
+
 /// Who sets a variable that a user cannot.
 fn owner_of(key: &str, transport: TransportType) -> Option<&'static str> {
     match key {

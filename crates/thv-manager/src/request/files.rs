@@ -76,9 +76,10 @@ impl Files for SystemFiles {
             let entry = entry?;
             let kind = entry.file_type()?;
             // Of a link that leads nowhere nothing can be seen.
-            let link = match kind.is_symlink() {
-                true => std::fs::canonicalize(entry.path()).ok(),
-                false => None,
+            let link = if kind.is_symlink() {
+                std::fs::canonicalize(entry.path()).ok()
+            } else {
+                None
             };
             if kind.is_symlink() && link.is_none() {
                 continue;
@@ -86,7 +87,7 @@ impl Files for SystemFiles {
             let name = entry.file_name().into_string().map_err(|name| {
                 io::Error::new(
                     io::ErrorKind::InvalidData,
-                    format!("the name {name:?} is not UTF-8"),
+                    format!("the name {} is not UTF-8", name.display()),
                 )
             });
             found.push(Entry {

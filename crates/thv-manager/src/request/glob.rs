@@ -14,35 +14,51 @@ pub(super) fn matches(pattern: &str, name: &str) -> bool {
             continue;
         }
         match one(&pattern[p..], name[n]) {
-            Some(Some(used)) => (p, n) = (p + used, n + 1),
-            Some(None) => match star {
+            Fit::Yes(used) => (p, n) = (p + used, n + 1),
+            Fit::No => match star {
                 Some((after, eaten)) => {
                     (p, n) = (after, eaten + 1);
                     star = Some((after, eaten + 1));
                 }
                 None => return false,
             },
-            None => return false,
+            Fit::NoPattern => return false,
         }
     }
     pattern[p..].iter().all(|c| *c == '*')
 }
 
-/// How much of the pattern stands for this one character: `Some(None)` if it stands for others, `None` if it is none.
-fn one(pattern: &[char], c: char) -> Option<Option<usize>> {
-    match pattern.first() {
-        None => Some(None),
-        Some('?') => Some(Some(1)),
-        Some('[') => class(pattern, c),
-        Some('\\') => {
-            let literal = *pattern.get(1)?;
-            Some((literal == c).then_some(2))
-        }
-        Some(literal) => Some((*literal == c).then_some(1)),
+/// Whether the beginning of a pattern stands for one character.
+enum Fit {
+    /// It does, with so much of the pattern.
+    Yes(usize),
+    /// It stands for others.
+    No,
+    /// It is no pattern.
+    NoPattern,
+}
+
+impl Fit {
+    fn when(fits: bool, used: usize) -> Self {
+        if fits { Self::Yes(used) } else { Self::No }
     }
 }
 
-fn class(pattern: &[char], c: char) -> Option<Option<usize>> {
+fn one(pattern: &[char], c: char) -> Fit {
+    match pattern.first() {
+        None => Fit::No,
+        Some('?') => Fit::Yes(1),
+        Some('[') => class(pattern, c).unwrap_or(Fit::NoPattern),
+        Some('\\') => match pattern.get(1) {
+            Some(literal) => Fit::when(*literal == c, 2),
+            None => Fit::NoPattern,
+        },
+        Some(literal) => Fit::when(*literal == c, 1),
+    }
+}
+
+/// `None` where the bracket is not closed.
+fn class(pattern: &[char], c: char) -> Option<Fit> {
     let mut at = 1;
     let negated = pattern.get(at) == Some(&'^');
     at += usize::from(negated);
@@ -58,7 +74,7 @@ fn class(pattern: &[char], c: char) -> Option<Option<usize>> {
         found |= (low..=high).contains(&c);
         at = next;
     }
-    Some((found != negated).then_some(at + 1))
+    Some(Fit::when(found != negated, at + 1))
 }
 
 fn member(pattern: &[char], at: usize) -> Option<(char, usize)> {

@@ -3,6 +3,8 @@
 //! [`build`] is pure but for what it reads through [`Files`]: it touches nothing, chooses no port and asks no engine.
 
 mod build;
+#[cfg(feature = "registry")]
+mod entry;
 mod env;
 mod files;
 mod forward_headers;
@@ -16,6 +18,10 @@ mod tools;
 mod volumes;
 
 pub(crate) use build::{Built, RuntimeChoice, Sources, build, set_ports};
+#[cfg(feature = "registry")]
+pub use entry::{EntryOrigin, EntryPlan, MissingValue};
+#[cfg(feature = "registry")]
+pub(crate) use entry::{given_names, plan};
 pub use files::{Entry, Files, MemoryFiles, SystemFiles};
 pub use run_request::RunRequest;
 
@@ -47,7 +53,7 @@ pub(crate) async fn hidden_paths(parts: &Parts, config: &RunConfig) -> Result<Ve
 }
 
 /// Files are read off the async threads: they may be pipes, or on a disk that is away.
-async fn reading<T: Send + 'static>(
+pub(crate) async fn reading<T: Send + 'static>(
     parts: &Parts,
     work: impl FnOnce(&Sources<'_>) -> Result<T> + Send + 'static,
 ) -> Result<T> {

@@ -28,7 +28,7 @@ pub(super) fn apply(
     Ok(())
 }
 
-/// A built-in name, else a file; nothing said is `network`.
+/// A built-in name, else a file; nothing said is what a registry entry says, and else `network`.
 fn resolve(
     request: &RunRequest,
     files: &dyn Files,
@@ -39,7 +39,7 @@ fn resolve(
         .as_deref()
         .filter(|asked| !asked.is_empty())
     else {
-        return Ok((String::new(), PermissionProfile::network()));
+        return Ok((String::new(), unasked(request)));
     };
     if let Some(profile) = PermissionProfile::builtin(asked) {
         return Ok((asked.to_owned(), profile));
@@ -48,6 +48,17 @@ fn resolve(
     let what = format!("--permission-profile \"{}\"", shown(asked));
     let profile = read(&path, &what, files)?;
     Ok((path.display().to_string(), profile))
+}
+
+/// The profile of a request that names none.
+fn unasked(request: &RunRequest) -> PermissionProfile {
+    #[cfg(feature = "registry")]
+    if let Some(mut profile) = request.origin.as_ref().and_then(super::EntryOrigin::permissions) {
+        profile.forget_unknown();
+        return profile;
+    }
+    let _ = request;
+    PermissionProfile::network()
 }
 
 /// Fills in the profile of a configuration that only names its file.

@@ -90,6 +90,9 @@ pub struct RunRequest {
     pub print_overlays: bool,
     /// Log more.
     pub debug: bool,
+    /// The registry entry that all this comes from; made by an [`EntryPlan`](crate::EntryPlan) only.
+    #[cfg(feature = "registry")]
+    pub origin: Option<super::EntryOrigin>,
 }
 
 impl RunRequest {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
-use thv_core::{RunConfig, SecretReference, TransportType};
+use thv_core::{RunConfig, SecretReference, TransportType, WorkloadStatus};
 use thv_runtime::{
     Deployment, Endpoint, EventFilter, EventKind, Expect, Instance, InstanceId, InstanceRef, InstanceState,
     Runtime, RuntimeEvent, StopOptions,
@@ -16,6 +16,7 @@ use thv_status::ResolvedImage;
 use tokio::time::Instant;
 
 use super::door::Door;
+use super::health::Health;
 use super::last_lines::{self, Mark};
 use super::ownership::Standing;
 use super::{Left, Supervisor, with_causes};
@@ -114,7 +115,7 @@ impl Supervisor {
             Ok(events) => events,
             Err(error) => return Ok(over(&error, None, was_ready)),
         };
-        let deployment = match self.deploy(config, &*runtime, resolved).await {
+        let deployment = match Box::pin(self.deploy(config, &*runtime, resolved)).await {
             Ok(Some(deployment)) => deployment,
             Ok(None) => return Ok(LifeEnd::ClaimLost),
             Err(error) => {
@@ -193,7 +194,7 @@ impl Supervisor {
                 }
             }
         }
-        match self.write_ready(hash).await {
+        match self.write_ready(hash.clone()).await {
             Ok(true) => {}
             Ok(false) => return Ok(LifeEnd::ClaimLost),
             Err(error) => return Ok(over(&error, left, was_ready)),
@@ -204,13 +205,50 @@ impl Supervisor {
         let how = tokio::select! {
             biased;
             () = self.signal.stop.cancelled() => return Ok(self.told(door, backend, left).await),
-            // A server that ended explains itself better than the streams that ended with it.
             how = async {
-                let how = backend.closed().await;
-                tokio::time::timeout(LAST_WORD, &mut ended).await.unwrap_or(how)
+                tokio::select! {
+                    biased;
+                    how = &mut ended => how,
+                    // A server that ended explains itself better than the streams that ended with it.
+                    how = backend.closed() => tokio::time::timeout(LAST_WORD, &mut ended).await.unwrap_or(how),
+                }
             } => how,
+            lost = self.look_after(backend, hash) => match lost {
+                Ok(()) => return Ok(LifeEnd::ClaimLost),
+                Err(error) => return Ok(over(&error, left, true)),
+            },
         };
         Ok(self.over(how, left, &log, true, ready.elapsed()).await)
+    }
+
+    /// Looks at a server that speaks HTTP as long as it lives: `unhealthy` while it does not answer, `running` when it
+    /// does again. Its proxy goes on. Returns when the claim is lost.
+    async fn look_after(&self, backend: &Backend, hash: String) -> Result<()> {
+        if !backend.is_http() {
+            // Its streams tell.
+            return std::future::pending().await;
+        }
+        let health = Health {
+            enabled: true,
+            ..Health::from_env(&self.parts.env)
+        };
+        loop {
+            let Some(error) = self.healthy(backend, &health).await else {
+                // Told to end: whoever called hears it too.
+                return std::future::pending().await;
+            };
+            let context = format!("Health check failed: {}", super::causes(&error));
+            if !self.write_status(WorkloadStatus::Unhealthy, &context).await? {
+                return Ok(());
+            }
+            while backend.reachable(health.timeout).await.is_err() {
+                tokio::time::sleep(health.interval).await;
+            }
+            if !self.write_ready(hash.clone()).await? {
+                return Ok(());
+            }
+            tracing::info!("the server answers again");
+        }
     }
 
     /// Drains the proxy while the server still answers, then closes the server's input.

@@ -89,7 +89,7 @@ impl Supervisor {
     }
 
     /// Looks at a server that is there until it is not (what is wrong), or until the supervisor is told to end (`None`).
-    async fn healthy(&self, backend: &Backend, health: &Health) -> Option<ProxyError> {
+    pub(super) async fn healthy(&self, backend: &Backend, health: &Health) -> Option<ProxyError> {
         if !health.enabled {
             self.signal.stop.cancelled().await;
             return None;
@@ -110,7 +110,7 @@ impl Supervisor {
                 Ok(()) => failures = 0,
                 Err(error) => {
                     failures += 1;
-                    tracing::warn!(%error, failures, "the remote server does not answer");
+                    tracing::warn!(%error, failures, "the server does not answer");
                     if failures >= health.threshold {
                         return Some(error);
                     }

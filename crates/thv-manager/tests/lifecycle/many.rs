@@ -282,10 +282,61 @@ async fn a_launch_window_that_is_over_is_no_failure() {
     let options = RunOptions {
         wait: WaitFor::Ready(Duration::from_secs(5)),
         replace: true,
+        ..RunOptions::default()
     };
     let error = manager.run(request("echo"), options).await.unwrap_err();
     assert!(matches!(error, Error::NotReady { .. }), "{error}");
     world
         .until_running_within(&name("echo"), Duration::from_secs(60))
         .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_says_how_far_it_has_come() {
+    let world = World::new();
+    let manager = world.manager();
+    run(&manager, "a").await;
+    run(&manager, "b").await;
+    let names = ["a", "missing", "b"].map(str::to_owned).to_vec();
+    let batch = manager.restart_all(names, StopOptions::default(), start_until_ready());
+    let mut finished = batch.finished();
+    assert!(!batch.is_done());
+    assert!(finished.wait_for(|finished| *finished == 3).await.is_ok());
+    let results = batch.await;
+    let ok: Vec<_> = results.iter().map(|one| one.result.is_ok()).collect();
+    assert_eq!(ok, [true, false, true], "{results:?}");
+    assert_eq!(world.runtime.calls(Call::Deploy), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_is_needed_is_waited_for_and_no_longer_than_said() {
+    let world = World::new();
+    let manager = world.manager();
+    let nothing = manager.wait_for_runtimes(Duration::from_secs(60)).await.unwrap();
+    assert!(nothing.is_empty(), "{nothing:?}");
+    run(&manager, "echo").await;
+    // As after a boot: nobody supervises it, and the engine is not up.
+    drop(manager);
+    world.until_unowned(&name("echo")).await;
+    world.runtime.set_down(true);
+    let manager = world.manager();
+    let began = tokio::time::Instant::now();
+    let limit = Duration::from_secs(120);
+    let down = manager.wait_for_runtimes(limit).await.unwrap();
+    assert_eq!(down.len(), 1, "{down:?}");
+    assert_eq!(began.elapsed(), limit);
+    let engine = world.runtime.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        engine.set_down(false);
+    });
+    let began = tokio::time::Instant::now();
+    assert!(manager.wait_for_runtimes(limit).await.unwrap().is_empty());
+    assert!(began.elapsed() < Duration::from_secs(32), "{:?}", began.elapsed());
+    // What was stopped needs no engine.
+    world.runtime.set_down(false);
+    manager.start(&name("echo"), start_until_ready()).await.unwrap();
+    manager.stop(&name("echo"), StopOptions::default()).await.unwrap();
+    world.runtime.set_down(true);
+    assert!(manager.wait_for_runtimes(limit).await.unwrap().is_empty());
 }

@@ -240,7 +240,7 @@ async fn rm_and_run_with_late_supervisors_leave_one_workload_at_most() {
                 request("echo"),
                 RunOptions {
                     wait: thv_manager::WaitFor::Owned,
-                    replace: false,
+                    ..RunOptions::default()
                 },
             )
             .await

@@ -12,12 +12,13 @@ use thv_state::{DocumentKind, StateStore};
 use crate::mortal::Life;
 use crate::support::*;
 
-const BACK: UpdateOptions = {
+fn back() -> UpdateOptions {
     UpdateOptions {
         ready_within: Duration::from_secs(30),
         rollback: RollbackPolicy::OnFailure,
+        ..UpdateOptions::default()
     }
-};
+}
 
 /// A server that serves unless it is started with `--broken`, and never answers with `--mute`.
 async fn picky_server(server: MemoryServer) -> i64 {
@@ -70,7 +71,7 @@ async fn what_an_update_refuses_leaves_everything_as_it_was() {
     let before = (world.companion(&name("echo")).await, bytes(&world).await);
     let mut config = with_args(&world, &[]).await;
     config.group = "unknown".into();
-    let refused = manager.update(config, BACK).await;
+    let refused = manager.update(config, back()).await;
     assert!(matches!(refused, Err(Error::Invalid { .. })), "{refused:?}");
     assert_eq!(
         (world.companion(&name("echo")).await, bytes(&world).await),
@@ -80,7 +81,7 @@ async fn what_an_update_refuses_leaves_everything_as_it_was() {
     let mut config = with_args(&world, &[]).await;
     config.base_name = "other".into();
     config.container_name = "other".into();
-    let refused = manager.update(config, BACK).await;
+    let refused = manager.update(config, back()).await;
     assert!(matches!(refused, Err(Error::NotFound { .. })), "{refused:?}");
 }
 
@@ -93,7 +94,7 @@ async fn an_update_that_fails_stands_unless_the_old_one_is_wanted_back() {
         let old = bytes(&world).await;
         let ready = world.companion(&name("echo")).await.ready;
         let config = with_args(&world, &[fault]).await;
-        let failed = manager.update(config, BACK).await.unwrap_err();
+        let failed = manager.update(config, back()).await.unwrap_err();
         assert_eq!(failed.code(), "update_failed");
         let text = failed.to_string();
         assert!(text.contains(says) && text.contains("serves again"), "{text}");
@@ -129,7 +130,7 @@ async fn both_reasons_are_told_when_the_old_one_does_not_serve_either() {
     let manager = world.manager();
     run(&manager, "echo").await;
     let config = with_args(&world, &["--new"]).await;
-    let failed = manager.update(config, BACK).await;
+    let failed = manager.update(config, back()).await;
     let text = failed.unwrap_err().to_string();
     assert!(text.contains("code 3") && text.contains("code 4"), "{text}");
     assert!(world.config(&name("echo")).await.unwrap().cmd_args.is_empty());
@@ -145,9 +146,10 @@ async fn killed_at_any_step(fault: &'static str, options: UpdateOptions, may_be_
         world.until_unowned(&name("echo")).await;
         let old = bytes(&world).await;
         let config = with_args(&world, &[fault]).await;
+        let options = options.clone();
         let life = Life::of(step);
         life.live(&world, |manager: Manager| async move {
-            let _ = manager.update(config, options).await;
+            let _ = Box::pin(manager.update(config, options)).await;
         })
         .await;
         let over = life.is_over();
@@ -182,11 +184,11 @@ async fn killed_at_any_step(fault: &'static str, options: UpdateOptions, may_be_
 
 #[tokio::test(start_paused = true)]
 async fn an_update_killed_at_any_step_leaves_the_old_or_the_new() {
-    killed_at_any_step("--new", UpdateOptions::default(), true).await;
-    killed_at_any_step("--new", BACK, true).await;
+    Box::pin(killed_at_any_step("--new", UpdateOptions::default(), true)).await;
+    Box::pin(killed_at_any_step("--new", back(), true)).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_failing_update_killed_at_any_step_ends_with_the_old_one() {
-    killed_at_any_step("--broken", BACK, false).await;
+    Box::pin(killed_at_any_step("--broken", back(), false)).await;
 }

@@ -104,7 +104,7 @@ impl Core {
         Self {
             prefix: format!("\"{}", config.id_prefix).into_bytes(),
             calls: Calls::new(config.max_in_flight),
-            sessions: Sessions::new(ttl, config.max_sessions),
+            sessions: Sessions::new(ttl, config.max_sessions, config.mode == ProxyMode::StreamableHttp),
             server_requests: ServerRequests::default(),
             subscriptions: Subscriptions::default(),
             orphans: Mutex::default(),

@@ -36,6 +36,12 @@ impl Event {
         Self::from(Bytes::from(joined))
     }
 
+    /// The event with an id before it.
+    pub(super) fn with_id(mut self, id: u64) -> Self {
+        self.0.push_front(Bytes::from(format!("id: {id}\n")));
+        self
+    }
+
     pub(super) fn next_piece(&mut self) -> Option<Bytes> {
         self.0.pop_front()
     }
@@ -53,7 +59,7 @@ impl Event {
         Body::stream(stream::iter(self.0.into_iter().map(Ok::<_, BodyError>)))
     }
 
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.0.iter().map(Bytes::len).sum()
     }
 }

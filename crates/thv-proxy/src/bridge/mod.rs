@@ -15,6 +15,7 @@ mod initialize;
 mod levels;
 mod link;
 mod receive;
+mod replay;
 mod request;
 mod server_requests;
 mod sessions;

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::events::{Event, Events};
 use super::levels::Level;
+use super::replay::{Kept, Replay};
 
 /// One client.
 #[derive(Debug)]
@@ -19,7 +20,7 @@ pub(crate) struct Session {
     pub(crate) id: Uuid,
     /// Milliseconds after the table's start.
     touched: AtomicU64,
-    stream: Mutex<Option<Events>>,
+    channel: Mutex<Channel>,
     /// Wakes who waits for the stream.
     pub(super) stream_opened: Notify,
     /// What it can be asked for.
@@ -30,6 +31,21 @@ pub(crate) struct Session {
     pub(super) given_up: CancellationToken,
 }
 
+/// The way to a client.
+#[derive(Debug, Default)]
+struct Channel {
+    /// Its event stream.
+    stream: Option<Events>,
+    /// What can be asked for again; none where a session ends with its stream.
+    replay: Option<Replay>,
+}
+
+impl Channel {
+    fn open(&self) -> Option<&Events> {
+        self.stream.as_ref().filter(|stream| !stream.is_closed())
+    }
+}
+
 impl Session {
     pub(crate) fn key(&self) -> u128 {
         self.id.as_u128()
@@ -37,34 +53,53 @@ impl Session {
 
     /// Makes this the session's event stream; the former one ends.
     pub(super) fn set_stream(&self, stream: Events) {
-        *lock(&self.stream) = Some(stream);
+        lock(&self.channel).stream = Some(stream);
+        self.stream_opened.notify_waiters();
+    }
+
+    /// As [`Session::set_stream`], beginning with what came behind the event `seen`, else with what no stream has had.
+    pub(super) fn resume_stream(&self, stream: Events, seen: Option<u64>) {
+        let mut channel = lock(&self.channel);
+        if let Some(replay) = &mut channel.replay {
+            for event in replay.behind(seen) {
+                // The queue is empty and has room for as many as are kept.
+                stream.offer(event);
+            }
+            replay.sent();
+        }
+        channel.stream = Some(stream);
+        drop(channel);
         self.stream_opened.notify_waiters();
     }
 
     /// Lets go of the session's event stream: it ends once nobody else has something to send on it.
     pub(super) fn end_stream(&self) {
-        *lock(&self.stream) = None;
+        lock(&self.channel).stream = None;
     }
 
     /// The session's event stream, if it is open.
     pub(super) fn stream(&self) -> Option<Events> {
-        lock(&self.stream)
-            .as_ref()
-            .filter(|stream| !stream.is_closed())
-            .cloned()
+        lock(&self.channel).open().cloned()
     }
 
     fn has_stream(&self) -> bool {
-        lock(&self.stream)
-            .as_ref()
-            .is_some_and(|stream| !stream.is_closed())
+        lock(&self.channel).open().is_some()
     }
 
     /// Hands an event to the session's stream; false when there is one without room.
     fn offer(&self, event: &Event) -> bool {
-        lock(&self.stream)
-            .as_ref()
-            .is_none_or(|stream| stream.is_closed() || stream.offer(event.clone()))
+        let mut channel = lock(&self.channel);
+        let event = match &mut channel.replay {
+            Some(replay) => replay.keep(event),
+            None => event.clone(),
+        };
+        let Some(taken) = channel.open().map(|stream| stream.offer(event)) else {
+            return true;
+        };
+        if let Some(replay) = channel.replay.as_mut().filter(|_| taken) {
+            replay.sent();
+        }
+        taken
     }
 }
 
@@ -80,6 +115,9 @@ pub(crate) struct Sessions {
     start: Instant,
     ttl: Duration,
     limit: usize,
+    /// Whether events are kept for those who come back.
+    replays: bool,
+    kept: Kept,
     table: RwLock<Table>,
 }
 
@@ -91,11 +129,13 @@ pub(super) struct Opened {
 }
 
 impl Sessions {
-    pub(crate) fn new(ttl: Duration, limit: usize) -> Self {
+    pub(crate) fn new(ttl: Duration, limit: usize, replays: bool) -> Self {
         Self {
             start: Instant::now(),
             ttl,
             limit,
+            replays,
+            kept: Kept::default(),
             table: RwLock::default(),
         }
     }
@@ -135,7 +175,10 @@ impl Sessions {
         let session = Arc::new(Session {
             id: Uuid::new_v4(),
             touched: AtomicU64::new(self.now()),
-            stream: Mutex::default(),
+            channel: Mutex::new(Channel {
+                stream: None,
+                replay: self.replays.then(|| Replay::new(self.kept.clone())),
+            }),
             stream_opened: Notify::new(),
             abilities: AtomicU8::new(0),
             level: AtomicU8::new(0),
@@ -272,7 +315,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_was_not_used_for_the_longest_time_makes_room() {
-        let sessions = Sessions::new(Duration::from_secs(100), 3);
+        let sessions = Sessions::new(Duration::from_secs(100), 3, false);
         let mut opened = Vec::new();
         for _ in 0..3 {
             opened.push(sessions.open().unwrap().session);
@@ -297,7 +340,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_session_is_forgotten_when_it_was_not_used_and_nobody_listens() {
-        let sessions = Sessions::new(Duration::from_secs(100), 10);
+        let sessions = Sessions::new(Duration::from_secs(100), 10, true);
         let (idle, used, listening) = (
             sessions.open().unwrap().session,
             sessions.open().unwrap().session,

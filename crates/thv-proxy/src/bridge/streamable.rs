@@ -22,6 +22,7 @@ use crate::body::{Body, BodyError};
 use crate::jsonrpc::Kind;
 
 const SESSION_HEADER: &str = "mcp-session-id";
+const LAST_EVENT_HEADER: &str = "last-event-id";
 /// Progress that waits to be read by the client of one call: so many events, of so many bytes.
 const PROGRESS_BUFFER: usize = 16;
 const PROGRESS_BYTES: usize = 256 * 1024;
@@ -270,7 +271,9 @@ fn get(core: &Arc<Core>, headers: &HeaderMap) -> Response<Body> {
         Named::Unknown => answer::session_not_found(b""),
         Named::Known(session) => {
             let (events, waiting) = queue(core.config.stream_buffer, core.config.stream_bytes);
-            session.set_stream(events);
+            let seen = headers.get(LAST_EVENT_HEADER);
+            let seen = seen.and_then(|value| value.to_str().ok()?.parse().ok());
+            session.resume_stream(events, seen);
             answer::events(EventStream::new(core, waiting).into_body())
         }
     }

@@ -33,6 +33,8 @@ pub struct ReverseProxyConfig {
     pub trust_forwarded: bool,
     /// A client that names a revision of the protocol that is not known is refused. Without this the server decides.
     pub strict_versions: bool,
+    /// A session that is not used for this long is not made again when the server has forgotten it: 2 h.
+    pub session_ttl: Duration,
     /// Largest request body in bytes: 8 MiB.
     pub body_limit: usize,
     /// Bytes of large request bodies in memory at one time, over all clients: 64 MiB, `body_limit` at least.
@@ -58,6 +60,7 @@ impl Default for ReverseProxyConfig {
             endpoint_prefix: String::new(),
             trust_forwarded: false,
             strict_versions: false,
+            session_ttl: Duration::from_hours(2),
             body_limit: 8 << 20,
             body_budget: 64 << 20,
             body_timeout: Duration::from_secs(30),

@@ -1,9 +1,11 @@
 //! A server that speaks HTTP itself, behind the same address for as long as its workload lives.
 
+mod again;
 mod config;
 mod endpoint;
 mod event_reader;
 mod headers;
+mod sessions;
 mod sse_stream;
 
 use std::net::SocketAddr;
@@ -17,10 +19,12 @@ use http::{Method, Request, Response, StatusCode};
 use thv_core::{SystemClock, TransportType};
 use url::Url;
 
+use self::again::Outgoing;
 pub use self::config::ReverseProxyConfig;
 use self::endpoint::EndpointRewriter;
 pub(crate) use self::event_reader::{Data, EventReader};
 pub(crate) use self::headers::is_restricted;
+use self::sessions::Sessions;
 use self::sse_stream::{SseStream, Streams};
 use crate::answer;
 use crate::body::{self, Body, Held, ReadError};
@@ -46,6 +50,8 @@ struct Shared {
     client: reqwest::Client,
     /// Memory for what clients send.
     bodies: Budget,
+    /// The sessions of a streamable HTTP server.
+    sessions: Sessions,
     /// The open streams of an SSE server.
     streams: Arc<Streams>,
     /// What the last request to the server showed: one of the values below.
@@ -82,6 +88,7 @@ impl ReverseProxy {
         })?;
         Ok(Self(Arc::new(Shared {
             target,
+            sessions: Sessions::new(config.session_ttl),
             bodies: Budget::new(config.body_budget.max(config.body_limit)),
             config,
             client,
@@ -167,10 +174,16 @@ impl ReverseProxy {
         let peer = peer.map(|ConnectInfo(peer)| peer.ip());
         let (trusted, prefix) = (self.0.config.trust_forwarded, &self.0.config.endpoint_prefix);
         let outside = Outside::of(&head.headers, trusted, prefix);
-        let url = self.0.url(&head.method, &head.uri);
-        let headers = headers::for_server(head.headers, &self.0.config, self.0.target.scheme(), peer);
-        match self.0.send(head.method, url, headers, body.clone()).await {
-            Ok((url, response)) => {
+        let request = Outgoing {
+            url: self.0.url(&head.method, &head.uri),
+            headers: headers::for_server(head.headers, &self.0.config, self.0.target.scheme(), peer),
+            method: head.method,
+            body: body.clone(),
+        };
+        let hello = envelope.is_some_and(|envelope| envelope.method_in(&body) == b"initialize");
+        match self.0.send_in_session(request, hello).await {
+            Ok(None) => answer::session_not_found(id),
+            Ok(Some((url, response))) => {
                 if let Some(expected) = expected.filter(|_| response.status().is_success()) {
                     expected.accepted();
                 }

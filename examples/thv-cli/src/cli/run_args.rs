@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args};
 use thv::core::{ProxyMode, TransportType};
+use thv::image::Policy;
 use thv::manager::RunRequest;
 
 use super::{Format, WaitArgs, values};
@@ -12,7 +13,7 @@ use super::{Format, WaitArgs, values};
 #[derive(Debug, Args)]
 #[group(skip)]
 pub(crate) struct RunArgs {
-    /// An image, an http(s) URL, exec:///path/of/a/program, uvx://package or npx://package
+    /// A name in the registry, an image, an http(s) URL, exec:///path/of/a/program, uvx://package or npx://package
     #[arg(required_unless_present = "from_config")]
     pub(crate) server: Option<String>,
     /// Arguments of the server
@@ -118,9 +119,21 @@ pub(crate) struct RunArgs {
     #[arg(short, long, value_name = "VOLUME", help_heading = "Server")]
     pub(crate) volume: Vec<String>,
 
+    /// What an image means whose provenance is not verified: warn, enabled (an error) or disabled (not looked at). A signature
+    /// that is there and wrong is an error under warn too
+    #[arg(long, value_name = "POLICY", default_value = "warn", value_parser = values::image_policy,
+        help_heading = "Image")]
+    pub(crate) image_verification: Policy,
+    /// Certificates (PEM) that are trusted of registries, besides the system's
+    #[arg(long, value_name = "FILE", help_heading = "Image")]
+    pub(crate) ca_cert: Option<PathBuf>,
+
     /// What the server may do: none, network, or the path of a profile
     #[arg(long, value_name = "PROFILE", help_heading = "Permissions")]
     pub(crate) permission_profile: Option<String>,
+    /// Grant what a registry entry asks for beyond the built-in profiles
+    #[arg(long, help_heading = "Permissions")]
+    pub(crate) accept_permissions: bool,
     /// The network mode
     #[arg(long, value_name = "MODE", help_heading = "Permissions")]
     pub(crate) network: Option<String>,
@@ -156,7 +169,9 @@ pub(crate) struct RunArgs {
 
 /// A configuration file says everything about the workload; what may stand beside it is how it is launched.
 pub(super) fn beside_from_config(matches: &ArgMatches) -> Option<String> {
-    const LAUNCH: [&str; 10] = [
+    const LAUNCH: [&str; 12] = [
+        "image_verification",
+        "ca_cert",
         "from_config",
         "foreground",
         "keep",

@@ -2,6 +2,7 @@
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use thv::core::{ProxyMode, TransportType};
+use thv::image::Policy;
 
 /// How a server speaks; the inspector's own is not for users.
 pub(super) fn transport() -> impl TypedValueParser<Value = TransportType> {
@@ -13,6 +14,12 @@ pub(super) fn transport() -> impl TypedValueParser<Value = TransportType> {
 pub(super) fn proxy_mode() -> impl TypedValueParser<Value = ProxyMode> {
     PossibleValuesParser::new(["sse", "streamable-http"])
         .try_map(|text| text.to_ascii_lowercase().parse::<ProxyMode>())
+}
+
+/// What an image without provenance means.
+pub(super) fn image_policy(text: &str) -> Result<Policy, String> {
+    text.parse()
+        .map_err(|_| "it is one of warn, enabled, disabled".to_owned())
 }
 
 /// A size in bytes, with a unit of powers of 1024 as engines take it: `64m`, `64MiB`, `1g`.

@@ -49,20 +49,33 @@ impl Here {
     }
 }
 
+/// What is run, and how.
+pub(super) struct Run {
+    pub(super) config: RunConfig,
+    pub(super) runtime: Option<RuntimeKind>,
+    pub(super) options: ForegroundOptions,
+    pub(super) ca_certificates: Option<Vec<u8>>,
+}
+
 /// Runs it until `cancel` or until somebody stops it. Ended by `cancel` it is deleted, unless `options.keep`.
 pub(super) async fn run_config(
-    config: RunConfig,
-    runtime: Option<RuntimeKind>,
-    options: ForegroundOptions,
+    run: Run,
     cancel: CancellationToken,
     told: impl FnOnce(&RunOutcome),
 ) -> Result<ForegroundEnd, Failure> {
+    let Run {
+        config,
+        runtime,
+        options,
+        ca_certificates,
+    } = run;
     let name = config.workload_name().map_err(Error::from)?;
     let here = Arc::new(Here::default());
-    let manager = manager_with(here.clone())?;
+    let manager = manager_with(here.clone(), ca_certificates)?;
     let run = RunOptions {
         wait: READY,
         replace: options.replace,
+        image: options.image.clone(),
     };
     let up = tokio::select! {
         up = Box::pin(manager.run_config(config, runtime, run)) => up?,

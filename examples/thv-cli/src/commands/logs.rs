@@ -12,7 +12,7 @@ use crate::output;
 
 pub(super) async fn run(args: &LogsArgs) -> Done {
     if args.name == "prune" {
-        return Err(Failure::new("logs prune is not built yet"));
+        return prune(args).await;
     }
     let name = WorkloadName::new(args.name.as_str())?;
     let manager = manager()?;
@@ -25,14 +25,28 @@ pub(super) async fn run(args: &LogsArgs) -> Done {
     } else {
         manager.logs(&name, request).await?
     };
+    let terminal = output::is_on_terminal();
     while let Some(line) = lines.next().await {
-        let mut line = line?.to_vec();
-        if !line.ends_with(b"\n") {
-            line.push(b'\n');
-        }
-        if !output::print_some(&line)? {
+        if !output::print_some(&output::foreign_line(&line?, terminal))? {
             break;
         }
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Removes the logs of workloads that do not exist.
+async fn prune(args: &LogsArgs) -> Done {
+    if args.follow || args.proxy || args.tail.is_some() {
+        return Err(Failure::new("logs prune takes no flags: leave them out"));
+    }
+    let removed = manager()?.prune_logs().await?;
+    for path in &removed {
+        output::print(&format!("{}\n", path.display()))?;
+    }
+    output::note(&match removed.len() {
+        0 => "No logs to remove".to_owned(),
+        1 => "Removed 1 log".to_owned(),
+        count => format!("Removed {count} logs"),
+    });
     Ok(ExitCode::SUCCESS)
 }

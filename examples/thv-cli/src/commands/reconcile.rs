@@ -2,25 +2,39 @@
 
 use std::process::ExitCode;
 
-use thv::core::Json;
+use thv::core::{Env, Json};
 use thv::manager::{ReconcileAction, StartOptions};
 
-use super::{Done, manager};
+use super::{Done, Failure, manager, unit};
 use crate::cli::{Format, ReconcileArgs};
-use crate::output::{error, json, note, progress};
+use crate::output::{error, json, note, print, progress};
 
 pub(super) async fn run(args: &ReconcileArgs) -> Done {
+    if args.print_unit {
+        let program = std::env::current_exe()
+            .map_err(|error| Failure::new(format!("cannot find the path of this program: {error}")))?;
+        let env = Env::from_vars(std::env::vars_os());
+        print(&unit::unit(&program, &env)?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let options = StartOptions {
         take_over: args.take_over,
         ..StartOptions::default()
     };
     let manager = manager()?;
+    if !args.wait_runtime.is_zero() {
+        let waiting = manager.wait_for_runtimes(args.wait_runtime);
+        for (kind, reason) in progress::during("waiting for container engines", waiting).await? {
+            note(&format!("Warning: {kind} does not answer: {reason}"));
+        }
+    }
     let done = progress::during("reconciling", Box::pin(manager.reconcile(options))).await?;
     if args.format == Format::Json {
         let objects = done.iter().map(|one| {
             let named = json::Object::default().with("name", one.name.as_str());
             Json::from(match &one.action {
                 ReconcileAction::Started => named.with("action", "started"),
+                ReconcileAction::Stopped => named.with("action", "stopped"),
                 ReconcileAction::Removed => named.with("action", "removed"),
                 ReconcileAction::BelongsElsewhere { launcher } => named
                     .with("action", "belongs_elsewhere")
@@ -37,7 +51,8 @@ pub(super) async fn run(args: &ReconcileArgs) -> Done {
     for one in &done {
         let name = &one.name;
         let line = match &one.action {
-            ReconcileAction::Started => format!("{name}: started"),
+            ReconcileAction::Started => format!("{name}: started: it should run and did not"),
+            ReconcileAction::Stopped => format!("{name}: stopped, as was asked for"),
             ReconcileAction::Removed => format!("{name}: removed, as was begun"),
             ReconcileAction::BelongsElsewhere { launcher } => {
                 format!("{name}: belongs to {launcher}, which does not run")

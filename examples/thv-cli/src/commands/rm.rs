@@ -19,8 +19,7 @@ pub(super) async fn run(args: &RmArgs) -> Done {
         force: args.force,
         ..StopOptions::default()
     };
-    let what = format!("removing {}", names.join(", "));
-    let removed = progress::during(&what, Box::pin(remove(&manager, names, options))).await;
+    let removed = remove(&manager, names, options).await;
     results::write(&removed, args.format, |()| {
         json::Object::default().with("removed", true)
     })
@@ -53,7 +52,7 @@ fn is_misnamed(name: &str) -> bool {
 /// A result per name, in the order in which they were given.
 async fn remove(manager: &Manager, names: Vec<String>, options: StopOptions) -> Vec<BatchResult<()>> {
     let (misnamed, named): (Vec<_>, Vec<_>) = names.iter().cloned().partition(|name| is_misnamed(name));
-    let mut removed = manager.delete_all(named, options).await;
+    let mut removed = progress::during_batch("removing", manager.delete_all(named, options)).await;
     for name in misnamed {
         let result = manager.delete_misnamed(&name).await;
         removed.push(BatchResult { name, result });

@@ -4,17 +4,18 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use thv::core::{RunConfig, RunConfigError};
-use thv::manager::{Error, ForegroundOptions, RunOptions, RunOutcome};
+use thv::manager::{Error, ForegroundOptions, ImageTerms, RunOptions, RunOutcome};
 
-use super::{Done, Failure, foreground, here, manager, outcome};
+use super::{Done, Failure, foreground, here, manager_trusting, outcome, questions};
 use crate::cli::RunArgs;
 use crate::output::progress;
 
 pub(super) async fn run(args: &RunArgs, debug: bool) -> Done {
-    let manager = manager()?;
+    let manager = manager_trusting(ca_certificates(args).await?)?;
     let options = RunOptions {
         wait: outcome::wait_for(&args.wait),
         replace: args.replace,
+        image: terms(args),
     };
     let done = if let Some(path) = &args.from_config {
         let config = read_config(path).await?;
@@ -24,7 +25,7 @@ pub(super) async fn run(args: &RunArgs, debug: bool) -> Done {
         )
         .await
     } else {
-        let request = args.request(debug);
+        let request = questions::completed(&manager, args.request(debug), args.accept_permissions).await?;
         let what = format!("starting {}", request.server);
         progress::during(&what, Box::pin(manager.run(request, options))).await
     };
@@ -36,7 +37,9 @@ pub(super) async fn foreground(args: &RunArgs, debug: bool) -> Done {
     let options = ForegroundOptions {
         keep: args.keep,
         replace: args.replace,
+        image: terms(args),
     };
+    let ca_certificates = ca_certificates(args).await?;
     let mut name = String::new();
     let mut told = |up: &RunOutcome| {
         up.name.as_str().clone_into(&mut name);
@@ -47,15 +50,21 @@ pub(super) async fn foreground(args: &RunArgs, debug: bool) -> Done {
         let config = read_config(path).await?;
         let (named, runtime) = (config.name.clone(), args.explicit_runtime());
         let end = foreground::until_signal(|cancel| {
-            Box::pin(here::run_config(config, runtime, options, cancel, &mut told))
+            let run = here::Run {
+                config,
+                runtime,
+                options,
+                ca_certificates,
+            };
+            Box::pin(here::run_config(run, cancel, &mut told))
         });
         let end = end.await?;
         name = named;
         end
     } else {
-        let request = args.request(debug);
+        let manager = manager_trusting(ca_certificates)?;
+        let request = questions::completed(&manager, args.request(debug), args.accept_permissions).await?;
         let named = request.name.clone().unwrap_or_default();
-        let manager = manager()?;
         let end = foreground::until_signal(|cancel| {
             Box::pin(manager.run_foreground(request, options, cancel, |up| told(&up)))
         });
@@ -66,6 +75,39 @@ pub(super) async fn foreground(args: &RunArgs, debug: bool) -> Done {
         end
     };
     Ok(foreground::write(&name, end))
+}
+
+/// Which image may run.
+fn terms(args: &RunArgs) -> ImageTerms {
+    ImageTerms {
+        policy: args.image_verification,
+        ..ImageTerms::default()
+    }
+}
+
+/// More certificates than a system has.
+const MAX_CERTIFICATES: u64 = 4 << 20;
+
+async fn ca_certificates(args: &RunArgs) -> Result<Option<Vec<u8>>, Failure> {
+    let Some(path) = args
+        .ca_cert
+        .as_deref()
+        .filter(|path| !path.as_os_str().is_empty())
+    else {
+        return Ok(None);
+    };
+    let failed = |error: &dyn std::fmt::Display| {
+        Failure::new(format!(
+            "cannot read the certificates in {}: {error}",
+            path.display()
+        ))
+    };
+    let size = tokio::fs::metadata(path).await.map_err(|error| failed(&error))?;
+    if !size.is_file() || size.len() > MAX_CERTIFICATES {
+        return Err(failed(&"it is not a file of certificates"));
+    }
+    let bytes = tokio::fs::read(path).await.map_err(|error| failed(&error))?;
+    Ok(Some(bytes))
 }
 
 /// What can be done about a name that is taken is said by those who know the flags.

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use thv::core::WorkloadName;
-use thv::manager::{BatchResult, Manager, RunOutcome, StartOptions, StopOptions};
+use thv::manager::{Manager, StartOptions, StopOptions};
 
 use super::{Done, foreground, is_detached, manager, names, outcome, results};
 use crate::cli::{Format, StartArgs};
@@ -38,9 +38,10 @@ async fn several(manager: &Manager, args: &StartArgs, restart: bool) -> Done {
         }
     }
     let results = if restart {
-        progress::during("restarting", restart_all(manager, names, &options(args))).await
+        let batch = manager.restart_all(names, StopOptions::default(), options(args));
+        progress::during_batch("restarting", batch).await
     } else {
-        progress::during("starting", manager.start_all(names, options(args)).into_future()).await
+        progress::during_batch("starting", manager.start_all(names, options(args))).await
     };
     let code = results::write(&results, args.format, outcome::object)?;
     if args.format == Format::Text {
@@ -52,25 +53,6 @@ async fn several(manager: &Manager, args: &StartArgs, restart: bool) -> Done {
         ));
     }
     Ok(code)
-}
-
-async fn restart_all(
-    manager: &Manager,
-    names: Vec<String>,
-    options: &StartOptions,
-) -> Vec<BatchResult<RunOutcome>> {
-    let restarts = names.into_iter().map(|name| async move {
-        let result = match WorkloadName::new(name.as_str()) {
-            Ok(valid) => {
-                manager
-                    .restart(&valid, StopOptions::default(), options.clone())
-                    .await
-            }
-            Err(error) => Err(error.into()),
-        };
-        BatchResult { name, result }
-    });
-    futures_util::future::join_all(restarts).await
 }
 
 /// In the foreground: for a user, or as the detached proxy that a launcher started with a socket on standard input.

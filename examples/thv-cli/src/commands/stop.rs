@@ -15,8 +15,7 @@ pub(super) async fn run(args: &StopArgs) -> Done {
         grace: Duration::from_secs(args.timeout),
         force: args.force,
     };
-    let what = format!("stopping {}", names.join(", "));
-    let stopped = progress::during(&what, manager.stop_all(names, options).into_future()).await;
+    let stopped = progress::during_batch("stopping", manager.stop_all(names, options)).await;
     results::write(&stopped, args.format, |outcome| {
         json::Object::default().with("stopped", matches!(outcome, StopOutcome::Stopped))
     })

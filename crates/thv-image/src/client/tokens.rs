@@ -1,0 +1,123 @@
+//! From a challenge to an `Authorization` header.
+
+use serde::Deserialize;
+use url::Url;
+use url::form_urlencoded;
+
+use crate::client::challenge::{Challenge, is_loopback, is_own_realm};
+use crate::client::credentials::{self, Credentials};
+use crate::client::transport::{Transport, bounded};
+use crate::client::{ClientConfig, Fault};
+
+/// More is no token.
+const MAX_ANSWER: usize = 64 << 10;
+const CLIENT_ID: &str = "thv";
+
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(default)]
+    token: String,
+    #[serde(default)]
+    access_token: String,
+}
+
+/// An `Authorization` header. Not for `Debug`.
+#[derive(Clone)]
+pub(crate) struct Authorization(pub(crate) String);
+
+impl std::fmt::Debug for Authorization {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Authorization")
+    }
+}
+
+/// Does what `header` asks for, to read `repository` of `registry`, which was asked at `base`.
+pub(crate) async fn authorize(
+    transport: &Transport,
+    config: &ClientConfig,
+    header: &str,
+    base: &Url,
+    registry: &str,
+    repository: &str,
+) -> Result<Authorization, Fault> {
+    let refuse = |detail: &str| Fault::Unauthorized(detail.to_owned());
+    let challenge = Challenge::parse(header).map_err(refuse)?;
+    let known = credentials::find(config, registry).await;
+    let (realm, service) = match challenge {
+        Challenge::Basic => {
+            let Some(Credentials::Password { user, password }) = known else {
+                return Err(refuse("it wants credentials, and none are known"));
+            };
+            return Ok(Authorization(basic(&user, &password)));
+        }
+        Challenge::Bearer { realm, service } => (realm, service),
+    };
+    if is_loopback(&realm) && !is_loopback(base) {
+        return Err(refuse("its challenge points to this machine"));
+    }
+    let known = known.filter(|_| {
+        let own = is_own_realm(base, &realm);
+        if !own {
+            tracing::warn!(
+                registry,
+                realm = realm.host_str(),
+                "the registry's challenge names a stranger, who is not shown its credentials"
+            );
+        }
+        own
+    });
+    let scope = format!("repository:{repository}:pull");
+    let service = service.unwrap_or_default();
+    let request = if let Some(Credentials::Identity(token)) = &known {
+        let form: String = form_urlencoded::Serializer::new(String::new())
+            .append_pair("grant_type", "refresh_token")
+            .append_pair("service", &service)
+            .append_pair("scope", &scope)
+            .append_pair("client_id", CLIENT_ID)
+            .append_pair("refresh_token", token)
+            .finish();
+        transport
+            .client_for(&realm)?
+            .post(realm)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(form)
+    } else {
+        let mut url = realm;
+        url.query_pairs_mut()
+            .append_pair("service", &service)
+            .append_pair("scope", &scope);
+        let request = transport.client_for(&url)?.get(url);
+        if let Some(Credentials::Password { user, password }) = &known {
+            request.header("authorization", basic(user, password))
+        } else {
+            request
+        }
+    };
+    let response = transport.send(request).await?;
+    let status = response.status();
+    let body = bounded(response, MAX_ANSWER).await?;
+    if !status.is_success() {
+        let whom = if known.is_some() {
+            "the known credentials"
+        } else {
+            "somebody without credentials"
+        };
+        return Err(Fault::Unauthorized(format!(
+            "its token service refuses {whom} (status {})",
+            status.as_u16()
+        )));
+    }
+    let Answer { token, access_token } =
+        serde_json::from_slice(&body).map_err(|_| Fault::Bad("its token service gives no token".into()))?;
+    let token = if token.is_empty() { access_token } else { token };
+    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Fault::Bad("its token service gives no token".into()));
+    }
+    Ok(Authorization(format!("Bearer {token}")))
+}
+
+fn basic(user: &str, password: &str) -> String {
+    use sigstore_verify::types::SignatureBytes;
+    let pair = SignatureBytes::from_bytes(format!("{user}:{password}").as_bytes());
+    format!("Basic {}", pair.to_base64())
+}

@@ -1,0 +1,110 @@
+//! A corpus of hostile requests: each is answered as its file says, and the proxy goes on.
+//!
+//! The first line of a file has the statuses that may come, 0 for a connection that is closed without an answer. The
+//! rest is the request: line ends stand for `\r\n`, `\xNN`, `\r`, `\n` and `\\` for bytes, `{repeat TEXT N}` for a text
+//! many times, and `{length}` for the length of the body.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod common;
+
+use std::path::Path;
+use std::time::Duration;
+
+use common::{finish, with_server};
+use thv_proxy::BridgeConfig;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+fn bytes(text: &str) -> Vec<u8> {
+    let (mut out, mut rest) = (Vec::new(), text);
+    while let Some(first) = rest.chars().next() {
+        if let Some((pattern, behind)) = rest
+            .strip_prefix("{repeat ")
+            .and_then(|rest| rest.split_once('}'))
+        {
+            let (what, count) = pattern.rsplit_once(' ').unwrap();
+            out.extend(bytes(what).repeat(count.parse().unwrap()));
+            rest = behind;
+            continue;
+        }
+        if let Some(escaped) = rest.strip_prefix('\\') {
+            let (byte, len) = match escaped.as_bytes()[0] {
+                b'r' => (b'\r', 1),
+                b'n' => (b'\n', 1),
+                b'x' => (u8::from_str_radix(&escaped[1..3], 16).unwrap(), 3),
+                other => (other, 1),
+            };
+            out.push(byte);
+            rest = &escaped[len..];
+            continue;
+        }
+        match first {
+            '\n' => out.extend(b"\r\n"),
+            other => out.extend(other.to_string().bytes()),
+        }
+        rest = &rest[first.len_utf8()..];
+    }
+    out
+}
+
+/// The request of a file, and the statuses that may come.
+fn request(text: &str) -> (Vec<u16>, Vec<u8>) {
+    let (expected, text) = text.split_once('\n').unwrap();
+    let expected = expected.trim_start_matches("# ").split(',');
+    let expected = expected.map(|status| status.parse().unwrap()).collect();
+    let (head, body) = text.split_once("\n\n").unwrap_or((text, ""));
+    let ended = if text.contains("\n\n") { "\n\n" } else { "" };
+    let body = bytes(body);
+    let head = head.replace("{length}", &body.len().to_string());
+    (expected, [bytes(&head), bytes(ended), body].concat())
+}
+
+/// The status of the answer; 0 when there is none.
+async fn status(address: std::net::SocketAddr, request: &[u8]) -> u16 {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (mut from, mut to) = stream.into_split();
+    let mut answer = Vec::new();
+    let write = async {
+        // It may be closed before all of it is sent.
+        let _ = to.write_all(request).await;
+        let _ = to.shutdown().await;
+    };
+    let read = async {
+        let _ = from.read_to_end(&mut answer).await;
+    };
+    let both = async { tokio::join!(write, read) };
+    let done = tokio::time::timeout(Duration::from_secs(30), both).await;
+    assert!(done.is_ok(), "no end: {:?}", String::from_utf8_lossy(&answer));
+    let text = String::from_utf8_lossy(&answer);
+    let status = text.strip_prefix("HTTP/1.1 ").or(text.strip_prefix("HTTP/1.0 "));
+    status.map_or(0, |rest| rest[..3].parse().unwrap())
+}
+
+#[tokio::test]
+async fn hostile_requests_are_refused_and_others_served() {
+    let served = with_server(BridgeConfig::default()).await;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hostile");
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.sort();
+    assert!(files.len() > 60, "the corpus is there");
+    let mut wrong = Vec::new();
+    for file in files {
+        let (expected, request) = request(&std::fs::read_to_string(&file).unwrap());
+        let status = status(served.address, &request).await;
+        if !expected.contains(&status) {
+            wrong.push(format!(
+                "{}: {status}, not {expected:?}",
+                file.file_name().unwrap().display()
+            ));
+        }
+        let ping = r#"{"jsonrpc":"2.0","id":1,"method":"echo","params":{"alive":1}}"#;
+        let answer = finish(served.post_request(None, ping)).await;
+        assert!(answer.text.contains("alive"), "after {file:?}: {}", answer.text);
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert_eq!(served.bridge.stats().in_flight, 0);
+}

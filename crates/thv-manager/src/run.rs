@@ -485,7 +485,10 @@ pub(crate) fn isolation(
     runtime: &dyn Runtime,
 ) -> Result<Option<String>> {
     if runtime.capabilities().network_isolation {
-        return Ok(None);
+        let open = config.isolate_network && !config.requires_isolation();
+        return Ok(
+            open.then(|| format!("the network of \"{name}\" is not isolated: --isolate-network does that"))
+        );
     }
     if config.requires_isolation() {
         return Err(Error::Unsupported {

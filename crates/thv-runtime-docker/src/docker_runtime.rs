@@ -100,7 +100,7 @@ impl Runtime for DockerRuntime {
         let mut can = Capabilities::default();
         can.attach = true;
         can.http = true;
-        can.network_isolation = false;
+        can.network_isolation = self.engine.egress_helper().is_some();
         can.memory_limit = true;
         can.cpu_limit = true;
         can.pids_limit = true;

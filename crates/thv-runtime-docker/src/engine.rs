@@ -59,6 +59,11 @@ impl Engine {
         &self.0.config.kind
     }
 
+    /// The program that isolates networks.
+    pub(crate) fn egress_helper(&self) -> Option<&std::path::Path> {
+        self.0.config.egress_helper.as_deref()
+    }
+
     /// An engine's failure as the public error.
     pub(crate) fn error(&self, cause: EngineError, action: impl Into<String>) -> Error {
         cause.during(self.kind(), action).into()

@@ -38,6 +38,7 @@ mod discovery;
 mod docker_runtime;
 
 mod deploy;
+mod isolation;
 mod stop;
 
 mod remove;

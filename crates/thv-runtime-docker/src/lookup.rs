@@ -238,7 +238,7 @@ fn workload_of(labels: &BTreeMap<String, String>, name: &str) -> String {
     thv_labels::base_name(labels).unwrap_or(name).to_owned()
 }
 
-fn state_of(word: &str) -> InstanceState {
+pub(crate) fn state_of(word: &str) -> InstanceState {
     match word {
         "running" => InstanceState::Running,
         "created" | "restarting" | "configured" | "initialized" => InstanceState::Starting,

@@ -6,7 +6,7 @@
 //!
 //! ```
 //! use std::sync::Arc;
-//! use thv_runtime::{DeploySpec, MemoryRuntime, Runtime, Runtimes};
+//! use thv_runtime::{DeploySpec, Egress, MemoryRuntime, Runtime, Runtimes};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {

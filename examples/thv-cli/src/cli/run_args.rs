@@ -155,6 +155,10 @@ pub(crate) struct RunArgs {
     /// The server can write to its volumes and to /tmp only
     #[arg(long, help_heading = "Limits")]
     pub(crate) read_only: bool,
+    /// An isolated server may reach the engine's host
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        default_value_t = false, action = clap::ArgAction::Set, help_heading = "Permissions")]
+    pub(crate) allow_docker_gateway: bool,
     /// Say what ignore files hide
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
         default_value_t = false, action = clap::ArgAction::Set, help_heading = "Permissions")]
@@ -230,6 +234,7 @@ impl RunArgs {
         request.labels.clone_from(&self.label);
         request.forward_headers.clone_from(&self.remote_forward_headers);
         request.session_ttl = given(&self.session_ttl);
+        request.allow_docker_gateway = self.allow_docker_gateway;
         request.memory = self.memory;
         request.cpus.clone_from(&self.cpus);
         request.pids_limit = self.pids_limit;

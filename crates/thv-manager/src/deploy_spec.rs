@@ -121,7 +121,7 @@ pub(crate) fn deploy_spec(
     spec.hidden = around.hidden;
     spec.limits = limits(&config.thv.limits);
     spec.read_only = config.thv.read_only;
-    spec.isolate_network = config.requires_isolation();
+    spec.isolate_network = isolates(config, around.capabilities);
     if spec.isolate_network {
         spec.egress = egress(config)?;
     }
@@ -174,6 +174,19 @@ fn mounts(read: &[String], write: &[String]) -> Result<(Vec<MountBind>, Vec<Name
         }
     }
     Ok((binds, volumes))
+}
+
+/// Whether the network is isolated: where it is required, and wherever it can be unless the configuration says otherwise.
+/// A server with all rights gets around it, so there it is not pretended.
+pub(crate) fn isolates(config: &RunConfig, can: &Capabilities) -> bool {
+    config.requires_isolation() || (config.isolate_network && can.network_isolation && !is_privileged(config))
+}
+
+fn is_privileged(config: &RunConfig) -> bool {
+    config
+        .permission_profile
+        .as_ref()
+        .is_some_and(|profile| profile.privileged)
 }
 
 /// What the profile lets an isolated server reach. A profile without a `network` section limits nothing.

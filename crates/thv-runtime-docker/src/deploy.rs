@@ -226,7 +226,7 @@ async fn expected(engine: &Engine, spec: &DeploySpec) -> Result<Option<Container
     match (&spec.expect, id) {
         (Expect::Absent, None) => Ok(None),
         (Expect::Absent, Some(id)) => match inspect(&id).await? {
-            Some(found) if is_left_over(&found, spec) => {
+            Some(found) if is_left_over(&found, &spec.instance_name, spec.name.as_str()) => {
                 force_remove(engine, &id)
                     .await
                     .map_err(|e| during(engine, spec, e, "remove what is left of"))?;
@@ -246,12 +246,12 @@ async fn expected(engine: &Engine, spec: &DeploySpec) -> Result<Option<Container
     }
 }
 
-/// Whether a deployment of this workload was cut off before it could start what it had made.
-fn is_left_over(found: &Container, spec: &DeploySpec) -> bool {
+/// Whether a deployment was cut off before it could start what it had made under this name.
+fn is_left_over(found: &Container, name: &str, base_name: &str) -> bool {
     found.never_started()
-        && found.name() == spec.instance_name
+        && found.name() == name
         && thv_labels::is_toolhive(&found.config.labels)
-        && thv_labels::base_name(&found.config.labels) == Some(spec.name.as_str())
+        && thv_labels::base_name(&found.config.labels) == Some(base_name)
 }
 
 async fn named(engine: &Engine, spec: &DeploySpec) -> Result<Option<Container>> {
@@ -301,7 +301,7 @@ pub(crate) async fn create_and_start_as(
         Err(cause) if is_network_gone(&cause, wanted) => return Err(Attempt::NetworkGone(cause)),
         Err(cause) => {
             if cause.is_unsure() {
-                undo_unseen(engine, spec).await;
+                undo_unseen(engine, name, wanted).await;
             }
             return Err(Attempt::Failed(create_failed(engine, spec, cause).await));
         }
@@ -339,11 +339,12 @@ pub(crate) async fn undo(engine: &Engine, id: &str) {
 }
 
 /// As [`undo`], where it is not known whether there is a container, and which: the answer to its creation was lost.
-async fn undo_unseen(engine: &Engine, spec: &DeploySpec) {
+async fn undo_unseen(engine: &Engine, name: &str, wanted: &Create) {
+    let base_name = thv_labels::base_name(&wanted.config.labels).unwrap_or(name);
     for pause in LOOK_AGAIN {
         sleep(pause).await;
-        match lookup::details(engine, &spec.instance_name).await {
-            Ok(Some(found)) if is_left_over(&found, spec) => return undo(engine, &found.id).await,
+        match lookup::details(engine, name).await {
+            Ok(Some(found)) if is_left_over(&found, name, base_name) => return undo(engine, &found.id).await,
             // It is somebody else's.
             Ok(Some(_)) => return,
             // The engine may still be at it.

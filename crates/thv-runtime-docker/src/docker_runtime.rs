@@ -16,7 +16,7 @@ use crate::attach::Attachments;
 use crate::engine::Engine;
 use crate::images::EngineImages;
 use crate::turns::Turns;
-use crate::{DockerConfig, Flavour, lookup};
+use crate::{DockerConfig, Flavour, isolation, lookup};
 
 /// Instances that are containers of Docker, Podman or a compatible engine.
 ///
@@ -100,7 +100,8 @@ impl Runtime for DockerRuntime {
         let mut can = Capabilities::default();
         can.attach = true;
         can.http = true;
-        can.network_isolation = self.engine.egress_helper().is_some();
+        can.isolation_lacks = isolation::lacks(&self.engine);
+        can.network_isolation = can.isolation_lacks.is_none();
         can.memory_limit = true;
         can.cpu_limit = true;
         can.pids_limit = true;
@@ -174,15 +175,20 @@ impl Runtime for DockerRuntime {
 
     async fn inspect(&self, name: &WorkloadName) -> Result<Option<Instance>> {
         let found = async {
-            match lookup::of_workload(&self.engine, name).await? {
-                Some(row) => lookup::details(&self.engine, &row.id).await,
-                None => Ok(None),
-            }
+            let Some(row) = lookup::of_workload(&self.engine, name).await? else {
+                return Ok(None);
+            };
+            let Some(found) = lookup::details(&self.engine, &row.id).await? else {
+                return Ok(None);
+            };
+            let impaired = isolation::impaired(&self.engine, &found).await?;
+            let mut instance = found.into_instance(&self.engine);
+            instance.impaired = impaired;
+            Ok(Some(instance))
         };
-        let found = found
+        found
             .await
-            .map_err(|e| self.engine.error(e, format!("inspect workload \"{name}\"")))?;
-        Ok(found.map(|container| container.into_instance(&self.engine)))
+            .map_err(|e| self.engine.error(e, format!("inspect workload \"{name}\"")))
     }
 
     async fn list(&self) -> Result<Vec<Instance>> {

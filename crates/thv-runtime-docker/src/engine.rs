@@ -97,7 +97,8 @@ impl Engine {
         Ok(info)
     }
 
-    fn known(&self) -> Option<Arc<EngineInfo>> {
+    /// The engine, if it was asked already.
+    pub(crate) fn known(&self) -> Option<Arc<EngineInfo>> {
         read(&self.0.known).clone()
     }
 

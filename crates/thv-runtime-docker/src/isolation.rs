@@ -9,11 +9,9 @@
 //! address, a program that binds a socket to its interface reaches every address of the host, one way.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use sha2::{Digest, Sha256};
 use thv_core::TransportType;
 use thv_runtime::{DeployOutcome, DeploySpec, Deployment, Error, Images, InstanceState, NetworkMode, Result};
 
@@ -22,6 +20,7 @@ use crate::container::{desired, is_identical};
 use crate::deploy::{self, Attempt};
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::helper_program::{self, PROGRAM};
 use crate::images::EngineImages;
 use crate::lookup;
 use crate::remove::{force_remove, helpers};
@@ -48,6 +47,49 @@ fn outer_name(spec: &DeploySpec) -> String {
 
 fn inner_name(spec: &DeploySpec) -> String {
     format!("{}-ingress", spec.instance_name)
+}
+
+/// Whose network it is, on the helpers.
+const HELPED: &str = "thv-helped-workload";
+
+/// The workload that a helper with these labels is for.
+pub(crate) fn helped(labels: &BTreeMap<String, String>) -> Option<&str> {
+    labels.get(HELPED).map(String::as_str)
+}
+
+/// Why this engine isolates nothing, and what to do about it. One that was not asked yet is taken for Docker.
+pub(crate) fn lacks(engine: &Engine) -> Option<String> {
+    let podman = engine
+        .known()
+        .is_some_and(|about| about.flavour == Flavour::Podman);
+    if podman {
+        return Some("on Podman it was not tried: use Docker for it".to_owned());
+    }
+    match engine.egress_helper() {
+        None => Some(format!(
+            "its helper program is missing: put the static program {PROGRAM} beside this one, or name it in \
+             TOOLHIVE_EGRESS_HELPER"
+        )),
+        Some(path) => helper_program::check(path).err(),
+    }
+}
+
+/// Why an isolated workload that runs is of no use: nobody restarts a helper alone, since the workload would stay in a
+/// network that has ended.
+pub(crate) async fn impaired(engine: &Engine, found: &Container) -> Result<Option<String>, EngineError> {
+    let Some(inner) = found.host_config.network_mode.strip_prefix("container:") else {
+        return Ok(None);
+    };
+    if found.state.status != "running" || !thv_labels::is_isolated(&found.config.labels) {
+        return Ok(None);
+    }
+    for helper in [inner, &format!("{}-egress", found.name())] {
+        let there = lookup::details(engine, helper).await?;
+        if !there.is_some_and(|helper| helper.state.status == "running") {
+            return Ok(Some("a helper of its isolated network has ended".to_owned()));
+        }
+    }
+    Ok(None)
 }
 
 /// What cannot be isolated is refused.
@@ -81,14 +123,11 @@ pub(crate) async fn bring_up(
     found: Option<Container>,
 ) -> Result<Deployment> {
     check(engine, spec)?;
-    let about = engine
-        .info()
-        .await
-        .map_err(|e| engine.error(e, "find the engine"))?;
-    if about.flavour == Flavour::Podman {
+    // Known by now, unlike when it was asked what it can do.
+    if let Some(lack) = lacks(engine) {
         return Err(Error::Unsupported {
             runtime: engine.kind().clone(),
-            what: "network isolation on Podman, where it was not tried".to_owned(),
+            what: format!("network isolation: {lack}"),
         });
     }
     let info = engine
@@ -285,7 +324,7 @@ fn target(spec: &DeploySpec) -> impl Iterator<Item = u16> {
 /// A container of the helper's image with as few rights as there are.
 fn helper(spec: &DeploySpec, name: &str, image: &str, arguments: Vec<String>, info: &Info) -> Create {
     let mut of = DeploySpec::new(spec.name.clone(), image);
-    of.instance_name = name.to_owned();
+    name.clone_into(&mut of.instance_name);
     of.command = arguments;
     of.read_only = true;
     of.labels = BTreeMap::from(
@@ -296,6 +335,7 @@ fn helper(spec: &DeploySpec, name: &str, image: &str, arguments: Vec<String>, in
             (thv_labels::TRANSPORT, "stdio"),
             (thv_labels::PORT, "80"),
             (thv_labels::AUXILIARY_WORKLOAD, "true"),
+            (HELPED, spec.name.as_str()),
         ]
         .map(|(key, value)| (key.to_owned(), value.to_owned())),
     );
@@ -346,8 +386,8 @@ async fn ensure_image(engine: &Engine) -> Result<String> {
             what: "network isolation without its helper program".to_owned(),
         });
     };
-    let program = read(path.to_owned()).await?;
-    let (reference, archive) = image(&program)?;
+    let program = helper_program::read(path.to_owned()).await?;
+    let (reference, archive) = helper_program::image(&program)?;
     let images = EngineImages(engine.clone());
     if !images.present(&reference).await? {
         let chunks: Vec<_> = archive
@@ -357,65 +397,6 @@ async fn ensure_image(engine: &Engine) -> Result<String> {
         images.load(stream::iter(chunks).boxed()).await?;
     }
     Ok(reference)
-}
-
-async fn read(path: std::path::PathBuf) -> Result<Vec<u8>> {
-    let shown = path.display().to_string();
-    let reading = tokio::task::spawn_blocking(move || std::fs::read(Path::new(&path)));
-    let content = reading
-        .await
-        .unwrap_or_else(|error| Err(std::io::Error::other(error)));
-    content.map_err(|error| Error::Invalid {
-        what: format!("helper program {shown}"),
-        detail: error.to_string(),
-    })
-}
-
-/// An image of one file, as `docker save` writes it, and its reference.
-fn image(program: &[u8]) -> Result<(String, Vec<u8>)> {
-    let layer = tar(&[("thv-egress", program, 0o755)])?;
-    let config = serde_json::json!({
-        "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
-        "os": "linux",
-        "config": { "Entrypoint": ["/thv-egress"] },
-        "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{}", sha256(&layer))] },
-    })
-    .to_string();
-    let reference = format!("localhost/toolhive/egress:{}", &sha256(config.as_bytes())[..12]);
-    let manifest = serde_json::json!([{
-        "Config": "config.json", "RepoTags": [reference], "Layers": ["layer.tar"],
-    }])
-    .to_string();
-    let archive = tar(&[
-        ("manifest.json", manifest.as_bytes(), 0o644),
-        ("config.json", config.as_bytes(), 0o644),
-        ("layer.tar", &layer, 0o644),
-    ])?;
-    Ok((reference, archive))
-}
-
-fn tar(files: &[(&str, &[u8], u32)]) -> Result<Vec<u8>> {
-    let failed = |error: std::io::Error| Error::Invalid {
-        what: "helper image".to_owned(),
-        detail: error.to_string(),
-    };
-    let mut archive = tar::Builder::new(Vec::new());
-    for (name, content, mode) in files {
-        let mut header = tar::Header::new_gnu();
-        header.set_size(content.len() as u64);
-        header.set_mode(*mode);
-        archive.append_data(&mut header, name, *content).map_err(failed)?;
-    }
-    archive.into_inner().map_err(failed)
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    Sha256::digest(bytes).iter().fold(String::new(), |mut hex, byte| {
-        // Writing to a text does not fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
 }
 
 #[cfg(test)]

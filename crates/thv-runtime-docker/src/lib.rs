@@ -36,6 +36,7 @@ mod config;
 mod context;
 mod discovery;
 mod docker_runtime;
+mod helper_program;
 
 mod deploy;
 mod isolation;

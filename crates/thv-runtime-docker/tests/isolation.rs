@@ -9,14 +9,15 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use serde_json::Value;
 use support::meddler::{Do, Meddler};
 use support::raw::api;
-use support::{TestEngine, soon, unique_name, until};
+use support::{TestEngine, soon, until};
 use thv_core::TransportType;
 use thv_runtime::{
-    DeployOutcome, DeploySpec, Endpoint, Expect, InstanceRef, InstanceState, NetworkMode, PortBinding,
-    Runtime, Stdio, StopOptions,
+    DeployOutcome, DeploySpec, Endpoint, EventFilter, EventKind, Expect, InstanceRef, InstanceState,
+    NetworkMode, PortBinding, Runtime, Stdio, StopOptions,
 };
 use thv_runtime_docker::{DockerConfig, DockerRuntime, Flavour};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -74,11 +75,29 @@ impl Isolating {
         names.filter(|found| found.starts_with(name)).collect()
     }
 
+    /// The volumes of a container that may not be there.
+    async fn volumes(&self, container: &str) -> Vec<String> {
+        let path = format!("/v1.41/containers/{container}/json");
+        let (_, answer) = api(self.engine.socket(), "GET", &path, &Value::Null).await;
+        let found: Value = serde_json::from_str(&answer).unwrap();
+        let mounts = found["Mounts"].as_array().into_iter().flatten();
+        mounts
+            .filter_map(|mount| Some(mount["Name"].as_str()?.to_owned()))
+            .collect()
+    }
+
+    /// Removes a workload, and sees that nothing of it stays.
     async fn remove(&self, spec: &DeploySpec) {
+        let volumes = self.volumes(&format!("{}-egress", spec.name)).await;
         let which = InstanceRef::named(spec.name.clone());
         self.runtime.remove(&which).await.unwrap();
         let left = self.containers(spec.name.as_str()).await;
         assert!(left.is_empty(), "left: {left:?}");
+        for volume in volumes {
+            let path = format!("/v1.41/volumes/{volume}");
+            let (status, _) = api(self.engine.socket(), "GET", &path, &Value::Null).await;
+            assert_eq!(status, 404, "the volume {volume} is left");
+        }
     }
 }
 
@@ -164,10 +183,13 @@ async fn what_is_allowed_is_reached_through_the_proxy_and_nothing_else_by_any_wa
     other.target = Some(http_port());
     on.runtime.deploy(&other).await.unwrap();
 
-    // Services of the host, where the engine's host is this machine: on every address of it.
+    // Services of the host, where the engine's host is this machine: on every address of it, and a resolver.
+    let extra = ExtraAddress::add();
     let tcp = TcpListener::bind("0.0.0.0:0").unwrap();
+    tcp.set_nonblocking(true).unwrap();
     let udp = UdpSocket::bind("0.0.0.0:0").unwrap();
     udp.set_nonblocking(true).unwrap();
+    let resolver = extra.as_ref().map(|_| UdpSocket::bind((EXTRA, 53)).unwrap());
     let (tcp_port, udp_port) = (tcp.local_addr().unwrap().port(), udp.local_addr().unwrap().port());
 
     let mut spec = on.spec(&["probe"]);
@@ -218,6 +240,7 @@ async fn what_is_allowed_is_reached_through_the_proxy_and_nothing_else_by_any_wa
         "169.254.169.254".to_owned(),
         "224.0.0.1".to_owned(),
     ]);
+    everywhere.extend(extra.iter().map(|_| EXTRA.to_owned()));
     everywhere.extend(["[fe80::1]", "[ff02::1]", "[2001:db8::1]"].map(str::to_owned));
     for to in &everywhere {
         for attempt in [
@@ -226,6 +249,7 @@ async fn what_is_allowed_is_reached_through_the_proxy_and_nothing_else_by_any_wa
             format!("udp {to}:{udp_port}"),
             format!("udp {to}:{udp_port} lo"),
             format!("udp {to}:{udp_port} eth0"),
+            format!("udp {to}:53"),
         ] {
             let answer = inside.tries(&attempt).await;
             // Bound to loopback a packet goes to the workload itself.
@@ -236,12 +260,45 @@ async fn what_is_allowed_is_reached_through_the_proxy_and_nothing_else_by_any_wa
         }
     }
     assert!(udp.recv(&mut [0; 16]).is_err(), "a packet came out");
+    assert!(tcp.accept().is_err(), "a connection came out");
+    if let Some(resolver) = resolver {
+        resolver.set_nonblocking(true).unwrap();
+        assert!(resolver.recv(&mut [0; 512]).is_err(), "a question came out");
+    }
 
     drop(inside);
     for spec in [&spec, &other] {
         on.remove(spec).await;
     }
     on.engine.remove(&server.name).await;
+}
+
+/// An address of a range for documentation.
+const EXTRA: &str = "198.51.100.77";
+const EXTRA_INTERFACE: &str = "thv-test-dummy";
+
+/// One more address of this machine, until it is dropped.
+struct ExtraAddress;
+
+impl ExtraAddress {
+    /// `None` where this user may not, or the kernel has no such interface.
+    fn add() -> Option<Self> {
+        let added = ip(&["link", "add", EXTRA_INTERFACE, "type", "dummy"]).then_some(Self)?;
+        let up = ip(&["addr", "add", &format!("{EXTRA}/32"), "dev", EXTRA_INTERFACE])
+            && ip(&["link", "set", EXTRA_INTERFACE, "up"]);
+        up.then_some(added)
+    }
+}
+
+impl Drop for ExtraAddress {
+    fn drop(&mut self) {
+        ip(&["link", "del", EXTRA_INTERFACE]);
+    }
+}
+
+fn ip(args: &[&str]) -> bool {
+    let output = Command::new("ip").args(args).output();
+    output.is_ok_and(|output| output.status.success())
 }
 
 /// The addresses by which the host is on the engine's networks, and those of this machine.
@@ -273,6 +330,10 @@ async fn host_addresses(on: &Isolating) -> Vec<String> {
 async fn everything_is_all_but_the_engines_host() {
     let Some(on) = Isolating::get().await else { return };
     let (server, address) = outside(&on).await;
+    let mut other = on.spec(&["serve", "of another workload"]);
+    other.transport = TransportType::StreamableHttp;
+    other.target = Some(http_port());
+    on.runtime.deploy(&other).await.unwrap();
     let mut spec = on.spec(&["probe"]);
     spec.egress.everything = true;
     on.runtime.deploy(&spec).await.unwrap();
@@ -291,8 +352,13 @@ async fn everything_is_all_but_the_engines_host() {
         let answer = inside.tries(&format!("proxy CONNECT {target}")).await;
         assert!(answer.starts_with("ok 403 "), "{target}: {answer}");
     }
+    // Its port is for the engine's host alone.
+    let target = format!("{}-egress:8080", other.name);
+    let answer = inside.tries(&format!("proxy CONNECT {target}")).await;
+    assert!(!answer.contains("of another workload"), "{answer}");
     drop(inside);
     on.remove(&spec).await;
+    on.remove(&other).await;
     on.engine.remove(&server.name).await;
 }
 
@@ -333,17 +399,37 @@ async fn an_isolated_http_server_is_reached_by_its_port_and_lives_its_whole_life
 
     let which = InstanceRef::named(spec.name.clone());
     on.runtime.stop(&which, SHORT).await.unwrap();
-    let (_, rows) = api(on.engine.socket(), "GET", "/v1.41/containers/json", &Value::Null).await;
-    assert!(!rows.contains(spec.name.as_str()), "the helpers are stopped too");
+    // The engine's list lags behind its answers.
+    until("the end of the helpers", async || {
+        let running = "/v1.41/containers/json";
+        let (_, rows) = api(on.engine.socket(), "GET", running, &Value::Null).await;
+        (!rows.contains(spec.name.as_str())).then_some(())
+    })
+    .await;
     let back = on.runtime.deploy(&spec).await.unwrap();
     let Endpoint::Http(at) = back.endpoint else {
         panic!("{:?}", back.endpoint)
     };
     answers(at, "hello").await;
 
-    // A helper that died is made anew with the next deployment.
+    // A helper that died is noticed, and made anew with the next deployment.
+    let mut events = on
+        .runtime
+        .events(EventFilter::of(spec.name.clone()))
+        .await
+        .unwrap();
+    assert_eq!(events.next().await.unwrap().unwrap().kind, EventKind::Synced);
+    let well = on.runtime.inspect(&spec.name).await.unwrap().unwrap();
+    assert_eq!(well.impaired, None);
     let kill = format!("/v1.41/containers/{}-egress/kill", spec.name);
     assert_eq!(api(on.engine.socket(), "POST", &kill, &Value::Null).await.0, 204);
+    let told = soon("word of it", events.next()).await.unwrap().unwrap();
+    assert_eq!(
+        (told.workload.as_str(), told.kind),
+        (spec.name.as_str(), EventKind::Impaired)
+    );
+    let cut_off = on.runtime.inspect(&spec.name).await.unwrap().unwrap();
+    assert!(cut_off.impaired.is_some(), "{cut_off:?}");
     spec.expect = Expect::Instance(back.instance.id);
     let healed = on.runtime.deploy(&spec).await.unwrap();
     assert_eq!(healed.outcome, DeployOutcome::Replaced);
@@ -390,39 +476,47 @@ async fn what_cannot_be_isolated_is_refused() {
     assert_eq!(error.code(), "unsupported", "without the helper: {error:?}");
 }
 
-/// Beyond any number of calls that one verb makes.
-const CALLS: usize = 60;
+impl Isolating {
+    /// Deploys through a socket that cuts the call of this number, before or after the engine heard it. The calls that were
+    /// made, and whether the deployment succeeded.
+    async fn deploy_cut(&self, spec: &DeploySpec, cut: Option<(usize, bool)>) -> (Vec<String>, bool) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("engine.sock");
+        let socket = Meddler::open(&path, self.engine.socket(), move |at, _| match cut {
+            Some((number, true)) if number == at => Do::CutAfter,
+            Some((number, false)) if number == at => Do::CutBefore,
+            _ => Do::Forward,
+        });
+        let config = DockerConfig::at(&path).with_egress_helper(&self.helper);
+        let deployed = soon("the deployment", DockerRuntime::new(config).deploy(spec)).await;
+        (socket.calls(), deployed.is_ok())
+    }
+}
 
 #[tokio::test]
 async fn an_isolated_deployment_that_is_cut_anywhere_leaves_nothing_that_the_next_does_not_heal() {
     let Some(on) = Isolating::get().await else { return };
-    for heard in [false, true] {
-        for number in 0..CALLS {
-            let folder = tempfile::tempdir().unwrap();
-            let path = folder.path().join("engine.sock");
-            let socket = Meddler::open(&path, on.engine.socket(), move |at, _| match heard {
-                _ if at != number => Do::Forward,
-                true => Do::CutAfter,
-                false => Do::CutBefore,
-            });
-            let config = DockerConfig::at(&path).with_egress_helper(&on.helper);
-            let cut = DockerRuntime::new(config);
-            let mut spec = on.spec(&["echo"]);
-            spec.name = unique_name();
-            spec.instance_name = spec.name.to_string();
-            let deployed = soon("the deployment", cut.deploy(&spec)).await;
-            let Some(what) = socket.calls().get(number).cloned() else {
-                deployed.unwrap();
-                on.remove(&spec).await;
-                break;
-            };
-            if deployed.is_err() {
-                let left = on.runtime.inspect(&spec.name).await.unwrap();
-                assert!(left.is_none(), "{what} (heard: {heard}) left {left:?}");
-                let healed = on.runtime.deploy(&spec).await.unwrap();
-                assert_eq!(healed.instance.state, InstanceState::Running, "{what}");
-            }
-            on.remove(&spec).await;
+    let spec = on.spec(&["echo"]);
+    let (calls, deployed) = on.deploy_cut(&spec, None).await;
+    assert!(deployed, "{calls:?}");
+    on.remove(&spec).await;
+    // Each call that changes something once it is heard, the first of them before that, and some that look.
+    let first = calls.iter().position(|call| !call.starts_with("GET "));
+    let changed = (0..calls.len()).filter(|&number| !calls[number].starts_with("GET "));
+    let looked = (0..calls.len()).filter(|&number| calls[number].starts_with("GET ") && number % 6 == 0);
+    let before = first.into_iter().chain(looked).map(|number| (number, false));
+    let cuts: Vec<_> = changed.map(|number| (number, true)).chain(before).collect();
+    assert!(cuts.len() > 8, "{calls:?}");
+    for (number, heard) in cuts {
+        let spec = on.spec(&["echo"]);
+        let what = format!("{} (heard: {heard})", calls[number]);
+        let (_, deployed) = on.deploy_cut(&spec, Some((number, heard))).await;
+        if !deployed {
+            let left = on.containers(spec.name.as_str()).await;
+            assert!(left.is_empty(), "{what} left {left:?}");
+            let healed = on.runtime.deploy(&spec).await.unwrap();
+            assert_eq!(healed.instance.state, InstanceState::Running, "{what}");
         }
+        on.remove(&spec).await;
     }
 }

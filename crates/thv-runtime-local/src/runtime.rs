@@ -294,6 +294,7 @@ impl LocalRuntime {
                 labels: BTreeMap::new(),
                 ports: Vec::new(),
                 network_isolated: false,
+                impaired: None,
             }),
         }
     }
@@ -323,6 +324,7 @@ impl LocalRuntime {
                 .into_iter()
                 .collect(),
             network_isolated: false,
+            impaired: None,
         }
     }
 

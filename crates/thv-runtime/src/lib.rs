@@ -6,7 +6,7 @@
 //!
 //! ```
 //! use std::sync::Arc;
-//! use thv_runtime::{DeploySpec, Egress, MemoryRuntime, Runtime, Runtimes};
+//! use thv_runtime::{DeploySpec, MemoryRuntime, Runtime, Runtimes};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -38,8 +38,8 @@ mod runtimes;
 pub use appearance::appearance;
 pub use capabilities::Capabilities;
 pub use deploy::{
-    DeployOutcome, DeploySpec, Deployment, Endpoint, Expect, HiddenPath, Limits, MountBind, NamedVolume,
-    NetworkMode, PortBinding,
+    DeployOutcome, DeploySpec, Deployment, Egress, Endpoint, Expect, HiddenPath, Limits, MountBind,
+    NamedVolume, NetworkMode, PortBinding,
 };
 pub use error::{Error, Result};
 pub use events::{EventFilter, EventKind, RuntimeEvent};

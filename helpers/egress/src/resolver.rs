@@ -19,7 +19,7 @@ pub(crate) fn addresses(host: &str) -> io::Result<Vec<Ipv4Addr>> {
     for number in 0..TRIES {
         match ask(server, host, number as u16 + 0x5154) {
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                last = error
+                last = error;
             }
             answer => return answer,
         }

@@ -48,6 +48,6 @@ pub use image_store::{ImageStore, Trouble};
 pub use machine::Machine;
 pub use output::Output;
 pub use registry::{Registry, RegistryAnswer};
-pub use requirements::{conformance, node, python, systemd_analyze};
+pub use requirements::{conformance, node, python, static_egress, systemd_analyze};
 pub use signing::{Authority, Form, Signature, Workflow};
 pub use upstream::Upstream;

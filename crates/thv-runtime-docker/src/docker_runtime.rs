@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use thv_core::WorkloadName;
 use thv_runtime::{
-    Capabilities, DeploySpec, Deployment, Error, EventFilter, Images, Instance, InstanceRef, LogLine,
+    About, Capabilities, DeploySpec, Deployment, Error, EventFilter, Images, Instance, InstanceRef, LogLine,
     LogOptions, Result, Runtime, RuntimeEvent, RuntimeKind, Stdio, StopOptions,
 };
 
@@ -43,6 +43,8 @@ pub struct EngineInfo {
     pub socket: PathBuf,
     /// What it is.
     pub flavour: Flavour,
+    /// Why it is looked for there: a variable, a context of Docker, the usual places.
+    pub chosen_by: String,
     /// Its version.
     pub version: String,
     /// The version of the API that is spoken with it.
@@ -152,6 +154,18 @@ impl Runtime for DockerRuntime {
             .await
             .map(drop)
             .map_err(|e| self.engine.error(e, "ask whether it is there"))
+    }
+
+    async fn about(&self) -> Result<About> {
+        self.ping().await?;
+        let info = self.engine_info().await?;
+        let mut about = About::default();
+        about.product = format!("{:?}", info.flavour);
+        about.version = info.version;
+        about.api_version = info.api_version;
+        about.place = info.socket.display().to_string();
+        about.chosen_by = info.chosen_by;
+        Ok(about)
     }
 
     async fn deploy(&self, spec: &DeploySpec) -> Result<Deployment> {

@@ -152,6 +152,7 @@ impl Engine {
             .any(|c| c.name.to_lowercase().contains("podman"));
         Ok(EngineInfo {
             socket: candidate.socket.clone(),
+            chosen_by: candidate.from.clone(),
             flavour: match candidate.flavour {
                 _ if is_podman => Flavour::Podman,
                 Flavour::Unknown => Flavour::Docker,

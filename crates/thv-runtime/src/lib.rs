@@ -19,6 +19,7 @@
 //! # }
 //! ```
 
+mod about;
 mod appearance;
 mod capabilities;
 #[cfg(feature = "contract")]
@@ -35,6 +36,7 @@ mod memory_runtime;
 mod runtime;
 mod runtimes;
 
+pub use about::About;
 pub use appearance::appearance;
 pub use capabilities::Capabilities;
 pub use deploy::{

@@ -141,6 +141,31 @@ impl Docker {
         asking.await.expect("no panic").expect("the engine answers")
     }
 
+    /// The process of a workload's container, on the host.
+    ///
+    /// # Panics
+    /// When it does not run, or the engine does not answer.
+    pub async fn pid(&self, name: &str) -> u32 {
+        let answer = self.get(&format!("/containers/{name}/json")).await;
+        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        let about: serde_json::Value =
+            serde_json::from_str(body).unwrap_or_else(|error| panic!("no container ({error}): {answer}"));
+        let pid = about["State"]["Pid"].as_u64().unwrap_or(0);
+        assert_ne!(pid, 0, "it does not run: {answer}");
+        u32::try_from(pid).expect("a process's id")
+    }
+
+    /// Removes a workload's container as its user may, with force.
+    ///
+    /// # Panics
+    /// When the engine does not.
+    pub async fn remove(&self, name: &str) {
+        let (socket, path) = (self.socket.clone(), format!("/containers/{name}?force=true"));
+        let removing = tokio::task::spawn_blocking(move || ask(&socket, "DELETE", &path));
+        let answer = removing.await.expect("no panic").expect("the engine answers");
+        assert!(answer.starts_with("HTTP/1.0 204"), "it is not removed: {answer}");
+    }
+
     /// Nothing on the engine has this name: no container and no network.
     ///
     /// # Panics

@@ -5,29 +5,14 @@ mod drill;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-use drill::{exec, run, signal};
+use drill::{exec, run, signal, token_of, with_token};
 use rustix::process::Signal;
-use serde_json::json;
 use thv::core::WorkloadStatus;
-use thv_tests::{Client, Machine, WAIT, docker, eventually};
+use thv_tests::{Machine, WAIT, docker, eventually};
 use tokio::process::Child;
 
 /// Far from the 30 seconds after which a server is killed. What it takes is a benchmark.
-const QUICK: Duration = Duration::from_secs(5);
-
-/// The processes whose environment names an instance of the local runtime.
-fn with_token(token: &str) -> Vec<u32> {
-    let wanted = format!("TOOLHIVE_INSTANCE={token}");
-    let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(|pid| {
-        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environment
-            .split(|byte| *byte == 0)
-            .any(|variable| variable == wanted.as_bytes())
-    })
-    .collect()
-}
+const QUICK: Duration = Duration::from_secs(15);
 
 #[tokio::test]
 async fn a_local_server_that_ignores_sigterm_ends_with_its_stdin() {
@@ -40,9 +25,7 @@ async fn a_local_server_that_ignores_sigterm_ends_with_its_stdin() {
         &["--transport", "stdio", "--", "--ignore-sigterm"],
     )
     .await;
-    let client = Client::connect(&workload.url).await;
-    let token = client.call("env", json!({ "name": "TOOLHIVE_INSTANCE" })).await;
-    client.close().await;
+    let token = token_of(&workload).await;
     assert_eq!(with_token(&token).len(), 1);
 
     let begun = Instant::now();
@@ -78,14 +61,6 @@ async fn a_server_that_ignores_everything_is_killed_after_its_grace() {
     machine.thv(["stop", &name, "--timeout", "1"]).await.ok();
     machine.assert_nothing_lives(&[workload.port]);
     assert_eq!(machine.workload(&name).await.status, WorkloadStatus::Stopped);
-}
-
-/// The token of a workload's local server.
-async fn token_of(workload: &thv::core::Workload) -> String {
-    let client = Client::connect(&workload.url).await;
-    let token = client.call("env", json!({ "name": "TOOLHIVE_INSTANCE" })).await;
-    client.close().await;
-    token
 }
 
 #[tokio::test]
@@ -135,6 +110,82 @@ async fn a_stop_after_the_proxy_was_killed_ends_its_server() {
     assert_eq!(with_token(&token), [0; 0]);
     machine.assert_nothing_lives(&[workload.port]);
     assert_eq!(machine.workload(&name).await.status, WorkloadStatus::Stopped);
+}
+
+#[tokio::test]
+async fn a_stop_stops_whatever_the_status_file_says() {
+    let machine = Machine::new();
+    for status in [
+        "starting",
+        "auth_retrying",
+        "unhealthy",
+        "stopped",
+        "error",
+        "unknown",
+    ] {
+        let name = machine.name(&status.replace('_', "-"));
+        let workload = drill::run_echo(&machine, &name).await;
+        drill::toolhive_writes(&machine, &name, status, 0);
+        machine.thv(["stop", &name]).await.ok();
+        machine.assert_nothing_lives(&[workload.port]);
+        assert_eq!(machine.workload(&name).await.status, WorkloadStatus::Stopped);
+    }
+}
+
+#[tokio::test]
+async fn a_stop_of_one_that_still_starts_stops_it() {
+    let machine = Machine::new();
+    let name = machine.name("starting");
+    let run = [
+        "run",
+        &exec(),
+        "--name",
+        &name,
+        "--transport",
+        "stdio",
+        "--no-wait",
+    ];
+    machine.thv(run.iter().chain(&["--", "--no-answer"])).await.ok();
+    let workload = machine.workload(&name).await;
+    assert_eq!(workload.status, WorkloadStatus::Starting);
+    machine.thv(["stop", &name]).await.ok();
+    machine.assert_nothing_lives(&[workload.port]);
+    assert_eq!(machine.workload(&name).await.status, WorkloadStatus::Stopped);
+}
+
+#[tokio::test]
+async fn a_stop_of_one_that_hangs_stops_it() {
+    let machine = Machine::new();
+    let name = machine.name("hangs");
+    let args = ["--transport", "streamable-http"];
+    let workload = run(&machine, &name, &exec(), &args).await;
+    for pid in with_token(&token_of(&workload).await) {
+        signal(pid, Signal::STOP);
+    }
+    machine.thv(["stop", &name, "--timeout", "1"]).await.ok();
+    machine.assert_nothing_lives(&[workload.port]);
+    assert_eq!(machine.workload(&name).await.status, WorkloadStatus::Stopped);
+}
+
+#[tokio::test]
+async fn a_stop_after_the_container_was_removed_by_hand_leaves_none() {
+    let Some(docker) = docker().await else { return };
+    for transport in ["stdio", "streamable-http"] {
+        let machine = Machine::with_docker(&docker);
+        let name = machine.name("removed");
+        let workload = run(&machine, &name, docker.image(), &["--transport", transport]).await;
+        docker.remove(&name).await;
+        machine.thv(["stop", &name]).await.ok();
+        machine.assert_nothing_lives(&[workload.port]);
+        let left = docker.instance(&name).await;
+        assert!(
+            left.is_none_or(|left| left.state == thv::runtime::InstanceState::Stopped),
+            "it was revived"
+        );
+        assert_eq!(machine.workload(&name).await.status, WorkloadStatus::Stopped);
+        machine.thv(["rm", &name]).await.ok();
+        docker.assert_gone(&name).await;
+    }
 }
 
 /// `thv run --foreground`, ready.

@@ -84,8 +84,8 @@ pub struct PortHolder {
     pub port: u16,
     /// The user that opened the socket.
     pub uid: u32,
-    /// The processes that hold a listening socket and that this user may look at; empty when the holder is
-    /// another user's (or lives where it cannot be seen).
+    /// The processes that hold a listening socket and that this user may look at, the oldest first; empty when the
+    /// holder is another user's (or lives where it cannot be seen).
     pub processes: Vec<ProcessFacts>,
 }
 

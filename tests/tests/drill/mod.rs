@@ -78,6 +78,28 @@ pub(crate) fn lives(pid: u32) -> bool {
     process_state(pid).is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }
 
+/// The token of a workload's local server.
+pub(crate) async fn token_of(workload: &Workload) -> String {
+    let client = Client::connect(&workload.url).await;
+    let token = client.call("env", json!({ "name": "TOOLHIVE_INSTANCE" })).await;
+    client.close().await;
+    token
+}
+
+/// The processes whose environment names an instance of the local runtime.
+pub(crate) fn with_token(token: &str) -> Vec<u32> {
+    let wanted = format!("TOOLHIVE_INSTANCE={token}");
+    let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment
+            .split(|byte| *byte == 0)
+            .any(|variable| variable == wanted.as_bytes())
+    })
+    .collect()
+}
+
 /// Calls the workload and checks that the answer is to this call.
 pub(crate) async fn answers(workload: &Workload) {
     let client = Client::connect(&workload.url).await;

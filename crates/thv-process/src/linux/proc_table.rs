@@ -133,6 +133,7 @@ impl ProcTable {
                 processes.extend(self.facts_of(&process)?);
             }
         }
+        oldest_first(&mut processes);
         Ok(Some(PortHolder { port, uid, processes }))
     }
 
@@ -198,6 +199,12 @@ fn stat_of(process: &Process) -> Result<Option<Stat>> {
     }))
 }
 
+/// Who opened a socket comes before the children that have it too, be it only between their fork and exec. Process ids
+/// tell no age: they wrap.
+fn oldest_first(processes: &mut [ProcessFacts]) {
+    processes.sort_by_key(|facts| (facts.identity.start_time, facts.identity.pid));
+}
+
 fn holds_one_of(process: &Process, inodes: &HashSet<u64>) -> bool {
     let Ok(fds) = process.fd() else { return false };
     fds.flatten()
@@ -256,4 +263,29 @@ fn failed(what: impl Into<String>, error: ProcError) -> ProcessError {
         other => io::Error::other(other),
     };
     ProcessError::from_io(what, source)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_comes_first_whatever_its_id() {
+        let started = |pid, start_time| ProcessFacts {
+            identity: ProcessIdentity {
+                pid,
+                start_time,
+                boot_id: "boot".into(),
+            },
+            uid: None,
+            exe: None,
+            argv: Vec::new(),
+            detached_env: None,
+            zombie: false,
+            started_at: Timestamp::UNIX_EPOCH,
+        };
+        let mut processes = [started(7, 300), started(20_000, 100), started(30_000, 300)];
+        oldest_first(&mut processes);
+        assert_eq!(processes.map(|facts| facts.identity.pid), [20_000, 7, 30_000]);
+    }
 }

@@ -1,0 +1,169 @@
+//! Drill: `kill -9` of the server, of the server with its proxy, and another boot of the machine.
+
+mod drill;
+
+use drill::{answers, exec, kill_9, lives, proxy_pid, run, token_of, with_token};
+use thv::core::{Workload, WorkloadStatus};
+use thv_tests::{Client, Docker, Machine, Upstream, WAIT, docker, eventually};
+
+const TRANSPORTS: [&str; 2] = ["stdio", "streamable-http"];
+
+/// The server's process, of this host or in a container of its engine.
+async fn server_pid(workload: &Workload, docker: Option<&Docker>) -> u32 {
+    if let Some(docker) = docker {
+        return docker.pid(&workload.name).await;
+    }
+    let [pid] = with_token(&token_of(workload).await)[..] else {
+        panic!("not one server: {workload:?}");
+    };
+    pid
+}
+
+/// Waits until a tool call is answered.
+async fn serves(workload: &Workload) {
+    eventually(WAIT, "it answers again", async || {
+        let client = Client::try_connect(&workload.url).await.ok()?;
+        let answer = client
+            .try_call("echo", serde_json::json!({ "text": "again" }))
+            .await;
+        client.close().await;
+        answer.is_ok_and(|text| text == "again").then_some(())
+    })
+    .await;
+}
+
+async fn comes_back_by_itself(machine: &Machine, server: &str, transport: &str, docker: Option<&Docker>) {
+    let name = machine.name("server");
+    let before = run(machine, &name, server, &["--transport", transport]).await;
+    let proxy = proxy_pid(machine, &name).await;
+    kill_9(server_pid(&before, docker).await);
+    serves(&before).await;
+    assert_eq!(proxy_pid(machine, &name).await, proxy, "by the same supervisor");
+    let after = machine.workload(&name).await;
+    assert_eq!((after.status, after.port), (WorkloadStatus::Running, before.port));
+    machine.thv(["rm", &name]).await.ok();
+    machine.assert_nothing_lives(&[before.port]);
+}
+
+/// Kills the proxy, then what it left of its server.
+async fn kill_both(machine: &Machine, workload: &Workload, docker: Option<&Docker>) {
+    let server = server_pid(workload, docker).await;
+    kill_9(proxy_pid(machine, &workload.name).await);
+    // One that speaks stdio ends with its proxy.
+    if lives(server) {
+        kill_9(server);
+    }
+}
+
+async fn both_are_missed_and_one_start_restores(
+    machine: &Machine,
+    server: &str,
+    transport: &str,
+    docker: Option<&Docker>,
+) {
+    let name = machine.name("both");
+    let before = run(machine, &name, server, &["--transport", transport]).await;
+    kill_both(machine, &before, docker).await;
+    let dead = machine.workload(&name).await;
+    assert_ne!(dead.status, WorkloadStatus::Running, "{dead:?}");
+    assert!(dead.status_context.contains("proxy"), "no reason: {dead:?}");
+    machine.thv(["start", &name, "--wait=1m"]).await.ok();
+    let after = machine.workload(&name).await;
+    assert_eq!((after.status, after.port), (WorkloadStatus::Running, before.port));
+    answers(&after).await;
+    machine.thv(["rm", &name]).await.ok();
+    machine.assert_nothing_lives(&[before.port]);
+}
+
+/// As if the machine had been started anew since: the records name another boot.
+fn reboot(machine: &Machine) {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("the boot's id");
+    let mut changed = 0;
+    for path in drill::files_of(machine).keys() {
+        let Ok(text) = std::fs::read_to_string(path) else {
+            continue;
+        };
+        if text.contains(boot.trim()) {
+            std::fs::write(
+                path,
+                text.replace(boot.trim(), "00000000-0000-4000-8000-000000000000"),
+            )
+            .expect("the record");
+            changed += 1;
+        }
+    }
+    assert_ne!(changed, 0, "no record names the boot");
+}
+
+async fn is_back_after_a_reboot(machine: &Machine, server: &str, transport: &str, remote: bool) {
+    let name = machine.name("booted");
+    let before = run(machine, &name, server, &["--transport", transport]).await;
+    let stays = machine.name("stays-down");
+    run(machine, &stays, server, &["--transport", transport]).await;
+    machine.thv(["stop", &stays]).await.ok();
+    if remote {
+        kill_9(proxy_pid(machine, &name).await);
+    } else {
+        kill_both(machine, &before, None).await;
+    }
+    reboot(machine);
+
+    let down = machine.workload(&name).await;
+    assert_eq!(down.status, WorkloadStatus::Stopped, "{down:?}");
+    assert!(down.status_context.contains("machine restarted"), "{down:?}");
+    let said = machine.thv(["reconcile"]).await.ok().says([&*name]);
+    assert!(!said.stdout.contains(&stays), "{said}");
+    let after = machine.workload(&name).await;
+    assert_eq!((after.status, after.port), (WorkloadStatus::Running, before.port));
+    assert_eq!(machine.workload(&stays).await.status, WorkloadStatus::Stopped);
+    answers(&after).await;
+    let again = machine.thv(["reconcile"]).await.ok();
+    assert!(!again.stdout.contains(&name), "{again}");
+    machine.thv(["rm", &name, &stays]).await.ok();
+}
+
+#[tokio::test]
+async fn a_killed_local_server_comes_back_by_itself() {
+    for transport in TRANSPORTS {
+        comes_back_by_itself(&Machine::new(), &exec(), transport, None).await;
+    }
+}
+
+#[tokio::test]
+async fn a_killed_container_comes_back_by_itself() {
+    let Some(docker) = docker().await else { return };
+    for transport in TRANSPORTS {
+        let machine = Machine::with_docker(&docker);
+        comes_back_by_itself(&machine, docker.image(), transport, Some(&docker)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_local_server_and_its_proxy_are_missed_and_one_start_restores_both() {
+    for transport in TRANSPORTS {
+        both_are_missed_and_one_start_restores(&Machine::new(), &exec(), transport, None).await;
+    }
+}
+
+#[tokio::test]
+async fn a_container_and_its_proxy_are_missed_and_one_start_restores_both() {
+    let Some(docker) = docker().await else { return };
+    for transport in TRANSPORTS {
+        let machine = Machine::with_docker(&docker);
+        both_are_missed_and_one_start_restores(&machine, docker.image(), transport, Some(&docker)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_local_server_is_back_after_a_reboot() {
+    for transport in TRANSPORTS {
+        is_back_after_a_reboot(&Machine::new(), &exec(), transport, false).await;
+    }
+}
+
+#[tokio::test]
+async fn a_remote_server_is_back_after_a_reboot() {
+    let machine = Machine::new();
+    let upstream = Upstream::echo(&machine).await;
+    is_back_after_a_reboot(&machine, &upstream.url(), "streamable-http", true).await;
+}

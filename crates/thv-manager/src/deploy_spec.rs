@@ -182,7 +182,8 @@ pub(crate) fn isolates(config: &RunConfig, can: &Capabilities) -> bool {
     config.requires_isolation() || (config.isolate_network && can.network_isolation && !is_privileged(config))
 }
 
-fn is_privileged(config: &RunConfig) -> bool {
+/// Whether the server has all rights.
+pub(crate) fn is_privileged(config: &RunConfig) -> bool {
     config
         .permission_profile
         .as_ref()

@@ -490,8 +490,8 @@ pub(crate) async fn isolation(
     }
     let can = runtime.capabilities();
     let lacks = || match &can.isolation_lacks {
-        Some(why) => format!(" ({why})"),
-        None => String::new(),
+        Some(why) => format!(": {why}"),
+        None => " yet".to_owned(),
     };
     if config.requires_isolation() && !can.network_isolation {
         return Err(Error::Unsupported {
@@ -501,6 +501,12 @@ pub(crate) async fn isolation(
                 runtime.kind(),
                 lacks()
             ),
+        });
+    }
+    if config.requires_isolation() && deploy_spec::is_privileged(config) {
+        return Err(Error::Unsupported {
+            what: "network isolation".into(),
+            detail: "a privileged server would get around it: leave one of them out".into(),
         });
     }
     if !config.isolate_network || deploy_spec::isolates(config, &can) {

@@ -1,5 +1,5 @@
-//! How much memory a workload costs beside its server: the resident memory of the detached proxy of the released `thv`,
-//! at rest, after calls, and after large ones.
+//! What a workload costs beside its server: the resident memory of the detached proxy of the released `thv`, at rest,
+//! after calls, and after large ones; and how often it wakes up while nobody calls.
 //!
 //! `cargo bench -p thv-benches --bench memory`
 
@@ -7,6 +7,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
@@ -18,6 +19,9 @@ use thv_benches::programs;
 
 /// What a proxy may take at rest.
 const GOAL: f64 = 12.0;
+
+/// How long is watched how often an idle proxy wakes up.
+const IDLE: Duration = Duration::from_secs(30);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
@@ -51,6 +55,13 @@ async fn measure(machine: &Machine, server: &Path, transport: &str) {
     let at_rest = resident(pid);
     let verdict = if at_rest <= GOAL { "within" } else { "above" };
     println!("{transport}: {at_rest:.1} MiB at rest, {verdict} {GOAL} MiB");
+    let before = switches(pid);
+    tokio::time::sleep(IDLE).await;
+    let switches = switches(pid) - before;
+    println!(
+        "{transport}: {switches} context switches in {} s at rest",
+        IDLE.as_secs()
+    );
     for (what, calls, length) in [
         ("1,000 calls of 100 B", 1_000, 100),
         ("20 calls of 1 MB", 20, 1_000_000),
@@ -105,6 +116,20 @@ fn resident(pid: &Value) -> f64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.and_then(|rest| rest.trim().strip_suffix(" kB"));
     kib.and_then(|kib| kib.parse::<f64>().ok()).expect("kB") / 1024.0
+}
+
+/// The context switches of all threads of a process since it began.
+fn switches(pid: &Value) -> u64 {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("a process");
+    let of_thread = |folder: PathBuf| {
+        let status = std::fs::read_to_string(folder.join("status")).unwrap_or_default();
+        let lines = status.lines().filter_map(|line| line.split_once(':'));
+        let counts = lines.filter(|(name, _)| name.ends_with("ctxt_switches"));
+        counts
+            .filter_map(|(_, count)| count.trim().parse::<u64>().ok())
+            .sum::<u64>()
+    };
+    threads.flatten().map(|thread| of_thread(thread.path())).sum()
 }
 
 /// A home of its own.

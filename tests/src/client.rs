@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use rmcp::model::{CallToolRequestParams, ClientRequest, PingRequest};
+use rmcp::model::{CallToolRequestParams, ClientRequest, PingRequest, ProtocolVersion};
 use rmcp::service::RunningService;
 use rmcp::transport::StreamableHttpClientTransport;
-use rmcp::{RoleClient, ServiceExt};
+use rmcp::{ClientLifecycleMode, ClientServiceExt, RoleClient, ServiceExt};
 use serde_json::Value;
 
 /// What a client waits for an answer.
@@ -33,6 +33,27 @@ impl Client {
         let transport = StreamableHttpClientTransport::from_uri(url.to_owned());
         let service = in_time(().serve(transport)).await?;
         Ok(Self { service })
+    }
+
+    /// Begins to speak revision 2026-07-28, which has no sessions.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub async fn connect_stateless(url: &str) -> Self {
+        let transport = StreamableHttpClientTransport::from_uri(url.to_owned());
+        let lifecycle = ClientLifecycleMode::Discover {
+            preferred_versions: vec![ProtocolVersion::V_2026_07_28],
+        };
+        let service = in_time(().serve_with_lifecycle(transport, lifecycle)).await;
+        let service = service.unwrap_or_else(|error| panic!("server/discover at {url}: {error}"));
+        Self { service }
+    }
+
+    /// The revision that client and server have agreed on.
+    pub fn revision(&self) -> String {
+        let info = self.service.peer_info();
+        info.map(|info| info.protocol_version.to_string())
+            .unwrap_or_default()
     }
 
     /// The server's name, as it introduced itself.

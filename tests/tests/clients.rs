@@ -75,6 +75,27 @@ async fn rmcp_speaks_with_a_streamable_http_server() {
 }
 
 #[tokio::test]
+async fn rmcp_speaks_the_revision_without_sessions_beside_an_older_one() {
+    let machine = Machine::new();
+    let url = run_echo(&machine, &machine.name("stateless"), &["--transport", "stdio"]).await;
+    let (new, old) = (Client::connect_stateless(&url).await, Client::connect(&url).await);
+    assert_eq!(new.revision(), "2026-07-28");
+    assert_ne!(old.revision(), "2026-07-28");
+    assert_eq!(new.server(), old.server());
+    assert_eq!(new.tools().await, old.tools().await);
+    let slow = old.call("slow", json!({ "ms": 300 }));
+    let quick = async {
+        for text in ["a", "b", "c"] {
+            assert_eq!(new.call("echo", json!({ "text": text })).await, text);
+        }
+    };
+    let (slow, ()) = tokio::join!(slow, quick);
+    assert_eq!(slow, "slept 300 ms");
+    new.close().await;
+    old.close().await;
+}
+
+#[tokio::test]
 async fn the_official_python_client_speaks_with_stdio_and_streamable_http_servers() {
     let Some(venv) = python() else { return };
     let machine = Machine::new();

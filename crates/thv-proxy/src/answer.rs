@@ -55,6 +55,11 @@ pub(crate) fn events(body: Body) -> Response<Body> {
     response
 }
 
+/// The client does not take the one form that the answer has.
+pub(crate) fn not_acceptable() -> Response<Body> {
+    text(StatusCode::NOT_ACCEPTABLE, "Accept must list text/event-stream")
+}
+
 pub(crate) fn method_not_allowed(allow: &'static str) -> Response<Body> {
     let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
     response
@@ -65,8 +70,13 @@ pub(crate) fn method_not_allowed(allow: &'static str) -> Response<Body> {
 
 /// The text of a JSON-RPC error message, keys sorted.
 pub(crate) fn error_message(code: i32, message: &str, id: &[u8]) -> Bytes {
+    error_with_data(code, message, None, id)
+}
+
+fn error_with_data(code: i32, message: &str, data: Option<&str>, id: &[u8]) -> Bytes {
+    let data = data.map_or_else(String::new, |data| format!(r#""data":{data},"#));
     let mut out = format!(
-        r#"{{"error":{{"code":{code},"message":{}}},"#,
+        r#"{{"error":{{"code":{code},{data}"message":{}}},"#,
         crate::jsonrpc::quoted(message)
     )
     .into_bytes();
@@ -102,12 +112,56 @@ pub(crate) fn batch() -> Response<Body> {
     )
 }
 
-/// The refusal of a client that names a revision which is not known.
-pub(crate) fn unknown_version(headers: &HeaderMap) -> Option<Response<Body>> {
+/// The refusal of a client that names a revision which is not known, in answer to the request with this id.
+pub(crate) fn unknown_version(headers: &HeaderMap, id: &[u8]) -> Option<Response<Body>> {
     let version = headers.get("mcp-protocol-version")?;
     let known = REVISIONS.iter().chain([&STATELESS_REVISION]);
     let known = known.into_iter().any(|known| version == known);
-    (!known).then(|| text(StatusCode::BAD_REQUEST, "Unsupported MCP-Protocol-Version"))
+    (!known).then(|| unsupported_version(&String::from_utf8_lossy(version.as_bytes()), id))
+}
+
+/// The refusal of a revision, with those that are served.
+pub(crate) fn unsupported_version(requested: &str, id: &[u8]) -> Response<Body> {
+    let known = [STATELESS_REVISION]
+        .into_iter()
+        .chain(REVISIONS.iter().rev().copied());
+    let known: Vec<String> = known.map(crate::jsonrpc::quoted).collect();
+    let (requested, known) = (crate::jsonrpc::quoted(requested), known.join(","));
+    let data = format!(r#"{{"requested":{requested},"supported":[{known}]}}"#);
+    let message = error_with_data(-32022, "Unsupported protocol version", Some(&data), id);
+    json(StatusCode::BAD_REQUEST, message)
+}
+
+/// The text that a header of the revision without sessions means: as it is, or between `=?base64?` and `?=`. None when
+/// it means nothing.
+pub(crate) fn header_text(value: &[u8]) -> Option<String> {
+    let text = match value
+        .strip_prefix(b"=?base64?")
+        .and_then(|rest| rest.strip_suffix(b"?="))
+    {
+        Some(coded) => crate::base64::decode(coded)?,
+        None => value.to_vec(),
+    };
+    String::from_utf8(text).ok()
+}
+
+/// A text as a value of such a header.
+pub(crate) fn header_value(text: &str) -> Result<HeaderValue, http::header::InvalidHeaderValue> {
+    let plain = text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+        && text.trim_ascii() == text
+        && !text.starts_with("=?base64?");
+    if plain {
+        return HeaderValue::from_str(text);
+    }
+    let coded = crate::base64::encode(text.as_bytes());
+    HeaderValue::from_str(&format!("=?base64?{coded}?="))
+}
+
+/// A response that no proxy on its way should hold back.
+pub(crate) fn unbuffered(mut response: Response<Body>) -> Response<Body> {
+    let headers = response.headers_mut();
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
 }
 
 pub(crate) fn session_not_found(id: &[u8]) -> Response<Body> {

@@ -5,10 +5,12 @@
 //! re-encoded. Work and memory are bounded: one pass, a fixed depth, a fixed number of top-level members.
 
 mod fragment;
+mod meta;
 
 use std::fmt;
 
 pub use self::fragment::{ids_at_end, ids_at_start};
+pub(crate) use self::meta::{insert, member_however_written, meta_in, with_meta};
 
 /// Nesting beyond this is refused: no honest message comes near it, and it protects the servers behind the proxy.
 pub const MAX_DEPTH: usize = 512;

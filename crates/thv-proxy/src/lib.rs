@@ -25,6 +25,7 @@
 //! ```
 
 mod answer;
+mod base64;
 mod body;
 mod bridge;
 mod budget;

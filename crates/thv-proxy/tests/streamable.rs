@@ -137,7 +137,7 @@ async fn bad_input_gets_a_named_error_and_the_server_sees_nothing_of_it() {
         (
             post(good).header("mcp-protocol-version", "1999-01-01"),
             400,
-            "Unsupported MCP-Protocol-Version",
+            r#""supported":["2026-07-28","2025-11-25""#,
         ),
         (
             served

@@ -102,6 +102,8 @@ impl CallError {
 pub(crate) struct ServerLine {
     pub(crate) line: Bytes,
     pub(crate) id: Span,
+    pub(crate) result: Option<Span>,
+    pub(crate) error: Option<Span>,
 }
 
 /// One waiting call.

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::StatusCode;
 use thv_core::ProxyMode;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
@@ -16,8 +17,10 @@ use super::calls::{CallError, Calls, Pending, ServerLine, Then};
 use super::config::BridgeConfig;
 use super::events::Events;
 use super::link::{Link, Outgoing};
+use super::listen::Listeners;
 use super::server_requests::ServerRequests;
 use super::sessions::Sessions;
+use super::stateless;
 use super::subscriptions::Subscriptions;
 use crate::budget::{Budget, Share};
 use crate::jsonrpc::{self, Envelope, Span};
@@ -34,6 +37,7 @@ pub(crate) struct Core {
     pub(super) calls: Calls,
     pub(super) sessions: Sessions,
     pub(super) server_requests: ServerRequests,
+    pub(super) listeners: Listeners,
     pub(super) subscriptions: Subscriptions,
     /// URIs that the server should stop sending.
     pub(super) orphans: Mutex<Vec<Arc<str>>>,
@@ -74,6 +78,7 @@ pub(super) struct Ask {
     pub(super) then: Then,
     /// The proxy itself asks.
     pub(super) own: bool,
+    pub(super) shape: Shape,
 }
 
 impl Ask {
@@ -90,6 +95,7 @@ impl Ask {
             share: Share::default(),
             then: Then::Nothing,
             own: true,
+            shape: Shape::AsItComes,
         })
     }
 }
@@ -106,6 +112,7 @@ impl Core {
             calls: Calls::new(config.max_in_flight),
             sessions: Sessions::new(ttl, config.max_sessions, config.mode == ProxyMode::StreamableHttp),
             server_requests: ServerRequests::default(),
+            listeners: Listeners::new(config.max_sessions),
             subscriptions: Subscriptions::default(),
             orphans: Mutex::default(),
             orphaned: Notify::new(),
@@ -170,12 +177,16 @@ impl Core {
         let Ask {
             session,
             mut message,
-            envelope,
+            mut envelope,
             events,
             share,
             then,
             own,
+            shape,
         } = ask;
+        if link.ready.get().is_some_and(|ready| ready.stateless) {
+            (message, envelope) = stateless::introduced(message, envelope)?;
+        }
         let number = self.calls.number();
         let id = self.server_id(number);
         let mut id_span = envelope.id.unwrap_or_default();
@@ -215,6 +226,8 @@ impl Core {
             id: client_id,
             answer,
             deadline,
+            shape,
+            status: StatusCode::OK,
             done: false,
         };
         let outgoing = Outgoing {
@@ -260,6 +273,17 @@ impl Core {
     }
 }
 
+/// What a client expects of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shape {
+    AsItComes,
+    /// Of the revision without sessions.
+    Stateless {
+        /// Its results say for how long they are good.
+        cacheable: bool,
+    },
+}
+
 /// A call under way. Dropping it frees its place; a late answer is then dropped.
 #[derive(Debug)]
 pub(super) struct InFlight {
@@ -269,6 +293,9 @@ pub(super) struct InFlight {
     id: Bytes,
     answer: oneshot::Receiver<Result<ServerLine, CallError>>,
     deadline: Instant,
+    shape: Shape,
+    /// With which status the answer goes out, once it is there and nothing was sent before it.
+    pub(super) status: StatusCode,
     done: bool,
 }
 
@@ -281,17 +308,27 @@ impl InFlight {
             return answer.unwrap_or(Err(CallError::Died));
         }
         if self.give_up() {
-            let message = cancelled(&self.core.server_id(self.number), "timeout");
-            if self.link.urgent.try_send(message).is_err() {
-                count(&self.core.counters.dropped_messages);
-            }
+            self.tell_cancelled("timeout");
         }
         Err(CallError::Timeout)
     }
 
+    fn tell_cancelled(&self, reason: &str) {
+        let message = cancelled(&self.core.server_id(self.number), reason);
+        if self.link.urgent.try_send(message).is_err() {
+            count(&self.core.counters.dropped_messages);
+        }
+    }
+
     /// The answer for the client, in pieces, its own id restored. Cancel-safe.
     pub(super) async fn answer(&mut self) -> Result<[Bytes; 3], CallError> {
-        let ServerLine { line, id } = self.reply().await?;
+        let reply = self.reply().await?;
+        if let Shape::Stateless { cacheable } = self.shape {
+            let (pieces, status) = stateless::shape(&reply, &self.id, cacheable);
+            self.status = status;
+            return Ok(pieces);
+        }
+        let ServerLine { line, id, .. } = reply;
         Ok([line.slice(..id.start), self.id.clone(), line.slice(id.end..)])
     }
 
@@ -307,8 +344,9 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        if !self.done {
-            self.give_up();
+        if !self.done && self.give_up() && matches!(self.shape, Shape::Stateless { .. }) {
+            // There is no other way for this client to say so.
+            self.tell_cancelled("the client has gone");
         }
     }
 }

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::core::Core;
 use super::events::{Event, Waiting};
 use super::housekeeping::Departure;
+use super::listen::Listening;
 use super::sessions::Session;
 use crate::body::{Body, BodyError};
 use crate::serve::Drain;
@@ -24,6 +25,8 @@ pub(super) struct EventStream {
     next_comment: Instant,
     /// The session that ends with this stream.
     owner: Option<(Drain, Arc<Session>, Stage)>,
+    /// What ends with this stream, where it is not of a session.
+    listening: Option<Listening>,
     // The last field: when it goes, the stream is closed already.
     _departure: Departure,
 }
@@ -45,6 +48,7 @@ impl EventStream {
             keep_alive,
             next_comment: Instant::now() + keep_alive,
             owner: None,
+            listening: None,
             _departure: Departure::of(core),
         }
     }
@@ -58,6 +62,12 @@ impl EventStream {
     /// When the listener ends, what the session is owed still comes; what is owed at the end of the drain is an error.
     pub(super) fn draining(mut self, drain: Option<Drain>, session: &Arc<Session>) -> Self {
         self.owner = Some((drain.unwrap_or_default(), Arc::clone(session), Stage::Open));
+        self
+    }
+
+    /// The end of this stream is the end of what is listened to.
+    pub(super) fn listening(mut self, listening: Listening) -> Self {
+        self.listening = Some(listening);
         self
     }
 

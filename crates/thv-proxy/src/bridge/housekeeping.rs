@@ -35,7 +35,7 @@ impl Core {
     }
 
     /// What sessions that are gone have left.
-    fn forget(&self, sessions: impl IntoIterator<Item = u128>) {
+    pub(super) fn forget(&self, sessions: impl IntoIterator<Item = u128>) {
         for session in sessions {
             let orphans = self.subscriptions.leave_all(session);
             self.orphan(orphans);

@@ -20,6 +20,8 @@ pub(crate) const REVISIONS: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18
 pub(crate) const STATELESS_REVISION: &str = "2026-07-28";
 /// A server may have to fetch itself first; clients that wait are told earlier.
 pub(super) const PATIENCE: Duration = Duration::from_mins(10);
+/// A server that has refused to initialize is there: it answers soon, or not at all.
+const DISCOVERY: Duration = Duration::from_secs(5);
 
 /// What the server answered to `initialize`.
 #[derive(Debug)]
@@ -28,6 +30,8 @@ pub(crate) struct Initialized {
     result: Bytes,
     /// Where its `protocolVersion` is, with quotes.
     version: Option<Span>,
+    /// The server has no sessions: its requests say themselves which revision they are of.
+    pub(super) stateless: bool,
 }
 
 impl Initialized {
@@ -44,6 +48,38 @@ impl Initialized {
         let head = &self.result[..span.start];
         let tail = &self.result[span.end..];
         [head, b"\"", chosen.as_bytes(), b"\"", tail].concat().into()
+    }
+
+    /// What the server can do; empty when it does not say.
+    pub(super) fn capabilities(&self) -> &[u8] {
+        jsonrpc::member(&self.result, "capabilities").unwrap_or_default()
+    }
+
+    /// The revisions that clients of this server can speak, newest first: the one without sessions, and those up to the
+    /// server's own.
+    fn supported(&self) -> impl Iterator<Item = &'static str> {
+        let own = self.version.and_then(|span| revision(span.of(&self.result)));
+        let with_handshake = REVISIONS.iter().take(own.map_or(REVISIONS.len(), |own| own + 1));
+        [STATELESS_REVISION]
+            .into_iter()
+            .chain(with_handshake.rev().copied())
+    }
+
+    /// The result of `server/discover`.
+    pub(super) fn discovered(&self) -> String {
+        let versions: Vec<String> = self.supported().map(jsonrpc::quoted).collect();
+        let text = |name| {
+            let member = jsonrpc::member(&self.result, name)?;
+            std::str::from_utf8(member).ok()
+        };
+        let capabilities = text("capabilities").unwrap_or("{}");
+        let instructions =
+            text("instructions").map_or_else(String::new, |text| format!(r#""instructions":{text},"#));
+        let server = text("serverInfo").unwrap_or(r#"{"name":"","version":""}"#);
+        format!(
+            r#"{{"resultType":"complete","supportedVersions":[{}],"capabilities":{capabilities},{instructions}"ttlMs":0,"cacheScope":"private","_meta":{{"io.modelcontextprotocol/serverInfo":{server}}}}}"#,
+            versions.join(",")
+        )
     }
 
     pub(super) fn info(&self) -> ServerInfo {
@@ -92,6 +128,14 @@ async fn initialize(core: Arc<Core>, link: Arc<Link>) -> Result<Arc<Initialized>
         reason: error.to_string(),
     })?;
     if let Some(error) = envelope.error {
+        // A server without sessions does not know the method, or asks for what each of its requests has to say.
+        if refuses_the_method(error.of(&answer.line))
+            && let Some(ready) = discover(&core, &link).await?
+        {
+            let _ = link.ready.set(Arc::clone(&ready));
+            tracing::debug!(server = %ready.info().name, "the server has no sessions");
+            return Ok(ready);
+        }
         return Err(CallError::InitializeError {
             error: answer.line.slice(error.start..error.end),
         });
@@ -103,6 +147,7 @@ async fn initialize(core: Arc<Core>, link: Arc<Link>) -> Result<Arc<Initialized>
     let ready = Arc::new(Initialized {
         result: Bytes::copy_from_slice(&result),
         version,
+        stateless: false,
     });
     core.notify(
         &link,
@@ -115,6 +160,81 @@ async fn initialize(core: Arc<Core>, link: Arc<Link>) -> Result<Arc<Initialized>
     resubscribe(&core);
     core.orphaned.notify_one();
     Ok(ready)
+}
+
+/// What a request of the proxy to a server without sessions says of itself.
+pub(super) fn own_meta() -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    format!(
+        r#""io.modelcontextprotocol/protocolVersion":"{STATELESS_REVISION}","io.modelcontextprotocol/clientInfo":{{"name":"thv-proxy","version":"{version}"}},"io.modelcontextprotocol/clientCapabilities":{{}}"#
+    )
+}
+
+/// Whether an error of `initialize` may be that of a server that has no such method.
+fn refuses_the_method(error: &[u8]) -> bool {
+    let code = jsonrpc::member(error, "code").and_then(|code| std::str::from_utf8(code).ok()?.parse().ok());
+    matches!(code, Some(-32602..=-32600 | -32022..=-32020))
+}
+
+/// Asks a server that refused to initialize whether it has no sessions; none when it has not said so.
+async fn discover(core: &Arc<Core>, link: &Arc<Link>) -> Result<Option<Arc<Initialized>>, CallError> {
+    let meta = own_meta();
+    let message =
+        format!(r#"{{"jsonrpc":"2.0","id":0,"method":"server/discover","params":{{"_meta":{{{meta}}}}}}}"#);
+    let deadline = tokio::time::Instant::now() + DISCOVERY;
+    let mut call = core.send(link, Ask::own(message.into())?, deadline).await?;
+    let answer = match core.stop.run_until_cancelled(call.reply()).await {
+        Some(Ok(answer)) => answer,
+        Some(Err(CallError::Timeout)) => return Ok(None),
+        Some(Err(error)) => return Err(error),
+        None => return Err(CallError::Died),
+    };
+    let found = answer
+        .result
+        .map(|span| serde_json::from_slice(span.of(&answer.line)));
+    let Some(Ok(serde_json::Value::Object(found))) = found else {
+        return Ok(None);
+    };
+    let versions = found
+        .get("supportedVersions")
+        .and_then(serde_json::Value::as_array);
+    if !versions.is_some_and(|all| all.iter().any(|one| one == STATELESS_REVISION)) {
+        return Ok(None);
+    }
+    let result = as_initialized(&found);
+    let version = jsonrpc::member_span(&result, "protocolVersion");
+    let ready = Initialized {
+        result,
+        version,
+        stateless: true,
+    };
+    Ok(Some(Arc::new(ready)))
+}
+
+/// What a server without sessions would have answered to `initialize`. Changes are not passed on from it.
+fn as_initialized(found: &serde_json::Map<String, serde_json::Value>) -> Bytes {
+    let mut capabilities = found.get("capabilities").cloned().unwrap_or_default();
+    if let Some(capabilities) = capabilities.as_object_mut() {
+        for capability in capabilities
+            .values_mut()
+            .filter_map(serde_json::Value::as_object_mut)
+        {
+            capability.retain(|name, _| !matches!(name.as_str(), "listChanged" | "subscribe"));
+        }
+    }
+    let meta = found
+        .get("_meta")
+        .and_then(|meta| meta.get("io.modelcontextprotocol/serverInfo"));
+    let server = meta.or(found.get("serverInfo")).cloned();
+    let mut result = serde_json::json!({
+        "protocolVersion": REVISIONS[REVISIONS.len() - 1],
+        "capabilities": capabilities,
+        "serverInfo": server.unwrap_or_else(|| serde_json::json!({"name": "", "version": ""})),
+    });
+    if let (Some(instructions), Some(result)) = (found.get("instructions"), result.as_object_mut()) {
+        result.insert("instructions".into(), instructions.clone());
+    }
+    result.to_string().into()
 }
 
 /// A server that was attached to anew knows nothing of what clients listen to.

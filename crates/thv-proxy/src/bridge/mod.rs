@@ -14,12 +14,14 @@ mod housekeeping;
 mod initialize;
 mod levels;
 mod link;
+mod listen;
 mod receive;
 mod replay;
 mod request;
 mod server_requests;
 mod sessions;
 mod sse;
+mod stateless;
 mod streamable;
 mod subscriptions;
 
@@ -117,6 +119,7 @@ impl StdioBridge {
         core.tasks.spawn(async move {
             let end = supervisor.await;
             running.sessions.clear();
+            running.listeners.end();
             running.ended.send_replace(Some(end));
         });
         Ok(Self {
@@ -161,6 +164,7 @@ impl StdioBridge {
     /// Ends the event streams of all clients, each once its client has the answers that are to come on it.
     pub fn end_streams(&self) {
         self.core.sessions.end_streams();
+        self.core.listeners.end();
     }
 
     /// What it holds now.

@@ -75,10 +75,14 @@ impl Core {
         };
         self.settled(&pending, envelope.result.is_some());
         let id = envelope.id.unwrap_or_default();
-        let answer = self
-            .answers
-            .charge(line)
-            .map_or(Err(CallError::Unread), |line| Ok(ServerLine { line, id }));
+        let answer = self.answers.charge(line).map_or(Err(CallError::Unread), |line| {
+            Ok(ServerLine {
+                line,
+                id,
+                result: envelope.result,
+                error: envelope.error,
+            })
+        });
         let _ = pending.reply.send(answer);
     }
 
@@ -113,6 +117,7 @@ impl Core {
             b"notifications/tools/list_changed"
             | b"notifications/resources/list_changed"
             | b"notifications/prompts/list_changed" => {
+                self.dropped(self.list_changed(&line, envelope));
                 if let Some(event) = self.event(line) {
                     self.dropped(self.sessions.broadcast(&event));
                 }
@@ -120,6 +125,7 @@ impl Core {
             b"notifications/resources/updated" => {
                 let uri = jsonrpc::member(params, "uri").and_then(jsonrpc::text);
                 let listeners = uri.map_or_else(Vec::new, |uri| self.subscriptions.listeners(&uri));
+                self.dropped(self.resource_updated(&listeners, &line, envelope));
                 if !listeners.is_empty()
                     && let Some(event) = self.event(line)
                 {

@@ -7,7 +7,7 @@ use http::header::{CONTENT_TYPE, HeaderMap};
 use http::{Response, StatusCode};
 
 use super::calls::{CallError, Then};
-use super::core::{Ask, Core, InFlight, one_line, progress_token, splice};
+use super::core::{Ask, Core, InFlight, Shape, one_line, progress_token, splice};
 use super::events::Events;
 use super::initialize::revision;
 use super::levels::SetLevel;
@@ -219,6 +219,10 @@ impl Core {
                 SetLevel::Pass => {}
             }
         }
+        // A server without sessions has no such method.
+        if envelope.method_in(&bytes) == b"ping" && self.is_stateless() {
+            return Ok(Begun::Answered(empty_result(envelope.id_in(&bytes))));
+        }
         if let Some(session) = session {
             match self.subscription(session, &bytes, &envelope)? {
                 Asked::Nothing => {}
@@ -238,6 +242,7 @@ impl Core {
             share,
             then,
             own: false,
+            shape: Shape::AsItComes,
         };
         let begun = self.begin(ask).await;
         if let (Err(_), Then::Subscribe(uri), Some(session)) = (&begun, subscribing, session) {

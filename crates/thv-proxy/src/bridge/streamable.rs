@@ -17,6 +17,7 @@ use super::event_stream::{EventStream, KEEP_ALIVE};
 use super::events::{Event, Waiting, queue};
 use super::request::{self, Begun, Hello};
 use super::sessions::Session;
+use super::stateless;
 use crate::answer::{self, EVENT_HEAD, EVENT_TAIL};
 use crate::body::{Body, BodyError};
 use crate::jsonrpc::Kind;
@@ -33,6 +34,9 @@ pub(super) async fn serve(core: &Arc<Core>, request: Request<Body>) -> Response<
     let (head, body) = request.into_parts();
     match head.method {
         Method::POST => post(core, head, body).await,
+        Method::GET | Method::DELETE if stateless::is_named(&head.headers) => {
+            answer::method_not_allowed("POST")
+        }
         Method::GET => get(core, &head.headers),
         Method::DELETE => delete(core, &head.headers),
         _ => answer::method_not_allowed("GET, POST, DELETE"),
@@ -56,15 +60,17 @@ fn session(core: &Core, headers: &HeaderMap) -> Named {
 }
 
 async fn post(core: &Arc<Core>, head: Parts, body: Body) -> Response<Body> {
-    if core.config.strict_versions
-        && let Some(refusal) = answer::unknown_version(&head.headers)
-    {
-        return refusal;
-    }
     let message = match request::read(core, &head.headers, body).await {
         Ok(message) => message,
         Err(refusal) => return *refusal,
     };
+    let stateless = stateless::is_stateless(&head.headers, &message);
+    if !stateless
+        && core.config.strict_versions
+        && let Some(refusal) = answer::unknown_version(&head.headers, message.envelope.id_in(&message.bytes))
+    {
+        return refusal;
+    }
     if message.envelope.kind() != Kind::Request {
         let session = match session(core, &head.headers) {
             Named::Known(session) => Some(session),
@@ -81,11 +87,27 @@ async fn post(core: &Arc<Core>, head: Parts, body: Body) -> Response<Body> {
         drop(message);
         return initialize(core, &hello, streaming).await;
     }
-    let session = match session(core, &head.headers) {
-        Named::Known(session) => Some(session),
-        Named::Nobody => None,
-        Named::Unknown => return answer::session_not_found(message.envelope.id_in(&message.bytes)),
-    };
+    let mut caller = None;
+    if stateless {
+        if let Err(refusal) = stateless::check(&head.headers, &message) {
+            return *refusal;
+        }
+        match message.envelope.method_in(&message.bytes) {
+            b"server/discover" => return core.discover(message.envelope.id_in(&message.bytes)).await,
+            b"subscriptions/listen" if streaming => return core.listen(message).await,
+            b"subscriptions/listen" => return answer::not_acceptable(),
+            method if stateless::is_removed(method) => {
+                return stateless::method_not_found(message.envelope.id_in(&message.bytes));
+            }
+            _ => {}
+        }
+    } else {
+        caller = match session(core, &head.headers) {
+            Named::Known(session) => Some(session),
+            Named::Nobody => None,
+            Named::Unknown => return answer::session_not_found(message.envelope.id_in(&message.bytes)),
+        };
+    }
     let (events, progress) = if streaming && progress_token(&message.bytes, &message.envelope).is_some() {
         let (events, progress) = queue(PROGRESS_BUFFER, PROGRESS_BYTES);
         (Some(events), Some(progress))
@@ -93,10 +115,15 @@ async fn post(core: &Arc<Core>, head: Parts, body: Body) -> Response<Body> {
         (None, None)
     };
     let id = Bytes::copy_from_slice(message.envelope.id_in(&message.bytes));
-    match core.begin_request(session.as_deref(), message, events).await {
-        Ok(Begun::Answered(pieces)) => complete(pieces, streaming),
+    let begun = if stateless {
+        core.begin_stateless(message, events).await.map(Begun::Waiting)
+    } else {
+        core.begin_request(caller.as_deref(), message, events).await
+    };
+    match begun {
+        Ok(Begun::Answered(pieces)) => complete(StatusCode::OK, pieces, streaming),
         Ok(Begun::Waiting(mut call)) if !streaming => match call.answer().await {
-            Ok(pieces) => complete(pieces, false),
+            Ok(pieces) => complete(call.status, pieces, false),
             Err(error) => request::failure(&error, &id),
         },
         Ok(Begun::Waiting(call)) => stream_answer(core, call, progress, id).await,
@@ -112,9 +139,11 @@ fn accepts_events(headers: &HeaderMap) -> bool {
 }
 
 /// A whole answer, as JSON or as an event stream of one event.
-fn complete(pieces: [Bytes; 3], streaming: bool) -> Response<Body> {
+fn complete(status: StatusCode, pieces: [Bytes; 3], streaming: bool) -> Response<Body> {
     /// Larger answers are sent from where they are.
     const JOIN: usize = 16 * 1024;
+    // An error with a status of its own is no stream.
+    let streaming = streaming && status == StatusCode::OK;
     let [head, id, tail] = pieces;
     let len = head.len() + id.len() + tail.len();
     let (before, after): (&[u8], &[u8]) = if streaming {
@@ -135,7 +164,7 @@ fn complete(pieces: [Bytes; 3], streaming: bool) -> Response<Body> {
     if streaming {
         answer::events(body)
     } else {
-        answer::json_body(StatusCode::OK, body)
+        answer::json_body(status, body)
     }
 }
 
@@ -157,7 +186,7 @@ async fn initialize(core: &Arc<Core>, hello: &Hello, streaming: bool) -> Respons
         return answer::rpc_error(StatusCode::SERVICE_UNAVAILABLE, -32000, message, &hello.id);
     };
     session.abilities.store(hello.abilities.0, Ordering::Release);
-    let mut response = complete(pieces, streaming);
+    let mut response = complete(StatusCode::OK, pieces, streaming);
     let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
     if let Ok(value) = HeaderValue::from_str(session.id.hyphenated().encode_lower(&mut text)) {
         response.headers_mut().insert(SESSION_HEADER, value);
@@ -175,9 +204,9 @@ async fn stream_answer(
     let keep_alive = core.config.keep_alive;
     let Some(mut progress) = progress else {
         return match tokio::time::timeout(PROMPT, call.answer()).await {
-            Ok(Ok(pieces)) => complete(pieces, true),
+            Ok(Ok(pieces)) => complete(call.status, pieces, true),
             Ok(Err(error)) => failed(&error, &id, true),
-            Err(_) => answer::events(AnswerStream::new(call, None, id, keep_alive).into_body()),
+            Err(_) => begun(AnswerStream::new(call, None, id, keep_alive)),
         };
     };
     let first = tokio::select! {
@@ -186,7 +215,7 @@ async fn stream_answer(
         Some(first) = progress.next() => Some(first),
         answer = call.answer() => {
             return match answer {
-                Ok(pieces) if progress.is_empty() => complete(pieces, true),
+                Ok(pieces) if progress.is_empty() => complete(call.status, pieces, true),
                 Err(error) if progress.is_empty() => failed(&error, &id, true),
                 answer => answer::events(last_events(Some(&mut progress), answer, &id).into_body()),
             };
@@ -195,7 +224,12 @@ async fn stream_answer(
     };
     let mut stream = AnswerStream::new(call, Some(progress), id, keep_alive);
     stream.pieces = first.unwrap_or_default();
-    answer::events(stream.into_body())
+    begun(stream)
+}
+
+/// A stream that begins before its answer is there.
+fn begun(stream: AnswerStream) -> Response<Body> {
+    answer::unbuffered(answer::events(stream.into_body()))
 }
 
 /// The progress that nobody has read yet, then the answer.
@@ -274,7 +308,7 @@ fn get(core: &Arc<Core>, headers: &HeaderMap) -> Response<Body> {
             let seen = headers.get(LAST_EVENT_HEADER);
             let seen = seen.and_then(|value| value.to_str().ok()?.parse().ok());
             session.resume_stream(events, seen);
-            answer::events(EventStream::new(core, waiting).into_body())
+            answer::unbuffered(answer::events(EventStream::new(core, waiting).into_body()))
         }
     }
 }

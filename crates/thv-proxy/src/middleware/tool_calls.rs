@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::ACCEPT;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 
 use super::ProxyService;
 use super::layer::Layer;
@@ -15,6 +15,8 @@ use crate::body::{self, Body, Held, ReadError};
 use crate::budget::Budget;
 use crate::jsonrpc::{self, Envelope, Kind, Span};
 
+/// Where the name of a tool stands besides, since revision 2026-07-28.
+const NAME_HEADER: &str = "mcp-name";
 /// How long a client may take to send a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -47,7 +49,8 @@ struct State {
 /// What becomes of a message.
 enum Verdict {
     Pass,
-    Instead(Bytes),
+    /// This message, for the tool of this name.
+    Instead(Bytes, String),
     Refused(Response<Body>),
 }
 
@@ -59,7 +62,7 @@ impl State {
             // Nobody knows what a server does with the body of another one.
             _ => return answer::method_not_allowed("GET, HEAD, POST, DELETE, OPTIONS"),
         }
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
         let read = body::read_all(body, self.body_limit, BODY_TIMEOUT, &self.bodies).await;
         let Held { bytes, share: _share } = match read {
             Ok(held) => held,
@@ -70,7 +73,14 @@ impl State {
         };
         let body = match self.judge(&bytes, &head.headers) {
             Verdict::Pass => bytes,
-            Verdict::Instead(bytes) => bytes,
+            Verdict::Instead(bytes, name) => {
+                if head.headers.contains_key(NAME_HEADER)
+                    && let Ok(name) = answer::header_value(&name)
+                {
+                    head.headers.insert(NAME_HEADER, name);
+                }
+                bytes
+            }
             Verdict::Refused(answer) => return answer,
         };
         let mut request = Request::from_parts(head, Body::full(body));
@@ -107,14 +117,14 @@ impl State {
                 "the names of \"params\" must be written without escapes",
             );
         }
-        match self.call(message, &envelope) {
+        match self.call(message, &envelope, headers.get(NAME_HEADER)) {
             Some(verdict) => verdict,
             None => Verdict::Refused(not_found(headers, envelope.id_in(message))),
         }
     }
 
     /// The call under the server's name; none when there is no such tool.
-    fn call(&self, message: &[u8], envelope: &Envelope) -> Option<Verdict> {
+    fn call(&self, message: &[u8], envelope: &Envelope, header: Option<&HeaderValue>) -> Option<Verdict> {
         let params = envelope.params?;
         let name = jsonrpc::member_span(params.of(message), "name")?;
         let visible = jsonrpc::text(name.of(params.of(message)))?;
@@ -122,15 +132,20 @@ impl State {
         if real == visible {
             return Some(Verdict::Pass);
         }
+        // Whoever routes by the header must have seen what is called.
+        if header.is_some_and(|said| answer::header_text(said.as_bytes()).as_ref() != Some(&visible)) {
+            let (status, reason) = (StatusCode::BAD_REQUEST, "the header Mcp-Name is not params.name");
+            let refusal = answer::rpc_error(status, -32020, reason, envelope.id_in(message));
+            return Some(Verdict::Refused(refusal));
+        }
         let span = Span {
             start: params.start + name.start,
             end: params.start + name.end,
         };
         let (before, behind) = (&message[..span.start], &message[span.end..]);
-        let real = jsonrpc::quoted(real);
-        Some(Verdict::Instead(
-            [before, real.as_bytes(), behind].concat().into(),
-        ))
+        let quoted = jsonrpc::quoted(real);
+        let message = [before, quoted.as_bytes(), behind].concat();
+        Some(Verdict::Instead(message.into(), real.to_owned()))
     }
 }
 

@@ -143,7 +143,7 @@ impl ReverseProxy {
             return refusal;
         }
         if self.0.config.strict_versions
-            && let Some(refusal) = answer::unknown_version(&head.headers)
+            && let Some(refusal) = answer::unknown_version(&head.headers, b"")
         {
             return refusal;
         }

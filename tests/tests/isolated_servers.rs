@@ -62,7 +62,7 @@ async fn an_isolated_http_server_takes_its_helpers_along_all_its_life() {
         .map(|it| it.0)
         .collect();
     let helpers = [format!("{name}-egress"), format!("{name}-ingress")];
-    assert_eq!(names, [&name, &helpers[0], &helpers[1]]);
+    assert_eq!(names, [&*name, &*helpers[0], &*helpers[1]]);
     let listed = machine.thv(["list", "--all", "--format", "json"]).await.ok();
     assert!(
         !helpers.iter().any(|helper| listed.stdout.contains(helper)),

@@ -14,6 +14,24 @@ pub fn thv() -> &'static Path {
     PATH.get_or_init(|| folder().join("thv"))
 }
 
+/// The command line that kills itself at a crash point when it is told to.
+///
+/// # Panics
+/// When it does not build.
+pub fn thv_crash_points() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| {
+        let what = [
+            "thv-cli",
+            "--features",
+            "crash-points",
+            "--bin",
+            "thv-crash-points",
+        ];
+        build(["--package"].into_iter().chain(what)).join("thv-crash-points")
+    })
+}
+
 /// The echo server as a program of this host.
 ///
 /// # Panics
@@ -61,9 +79,13 @@ fn folder() -> &'static Path {
     FOLDER.get_or_init(|| built(&["thv-cli", "echo-server"]))
 }
 
-/// Brings packages up to date and gives the folder of their programs. A test executable is at
-/// `<target>/<profile>/deps/<name>`.
+/// Brings packages up to date and gives the folder of their programs.
 fn built(packages: &[&str]) -> PathBuf {
+    build(packages.iter().flat_map(|package| ["--package", package]))
+}
+
+/// Lets cargo build, and gives the folder of programs. A test executable is at `<target>/<profile>/deps/<name>`.
+fn build<'a>(what: impl IntoIterator<Item = &'a str> + Clone) -> PathBuf {
     let test = std::env::current_exe().expect("a test knows its path");
     let folder = test
         .parent()
@@ -78,11 +100,15 @@ fn built(packages: &[&str]) -> PathBuf {
         .expect("a profile is a folder of the target folder");
     let status = cargo()
         .args(["build", "--quiet", "--profile", profile])
-        .args(packages.iter().flat_map(|package| ["--package", package]))
+        .args(what.clone())
         .arg("--target-dir")
         .arg(target)
         .status()
         .expect("cargo runs");
-    assert!(status.success(), "{packages:?} do not build");
+    assert!(
+        status.success(),
+        "{:?} do not build",
+        what.into_iter().collect::<Vec<_>>()
+    );
     folder.to_owned()
 }

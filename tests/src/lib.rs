@@ -38,7 +38,7 @@ mod upstream;
 
 mod eventually;
 
-pub use binaries::{echo_server, embed, quickstart, thv};
+pub use binaries::{echo_server, embed, quickstart, thv, thv_crash_points};
 pub use client::Client;
 pub use docker::{Docker, docker};
 pub use events::SseSession;

@@ -22,6 +22,7 @@ impl Manager {
             Err(Error::NotFound { .. }) => return self.delete_remains(name).await,
             other => other?,
         }
+        thv_process::crash_point!(RemoveAsked);
         match self.lock(name, Operation::Remove).await {
             // Another `delete` was faster.
             Err(Error::NotFound { .. }) => Ok(()),
@@ -51,12 +52,17 @@ impl Manager {
         let parts = &self.parts;
         let saved = parts.saved(name).await?;
         let config = saved.config();
-        begin(parts, name, &op, Operation::Remove, config, options.force).await?;
+        begin(parts, name, &op, Operation::Remove, config, options).await?;
+        thv_process::crash_point!(RemoveBegun);
         Box::pin(self.end(name, &op, config, options)).await?;
+        thv_process::crash_point!(RemoveEnded);
         let snapshot = parts.status.read(name).await?;
         remove_instance(parts, name, &snapshot, config, options.force).await?;
+        thv_process::crash_point!(RemoveInstanceRemoved);
         parts.state.delete_run_config_under(name, keep(&op)).await?;
+        thv_process::crash_point!(RemoveConfigDeleted);
         self.remove_logs(name);
+        thv_process::crash_point!(RemoveLogsRemoved);
         parts.status.remove(name, op).await?;
         Ok(())
     }

@@ -98,6 +98,7 @@ impl Manager {
         if let Some(key) = order.secrets_key.take() {
             self.parts.secrets.accept_key(key);
         }
+        thv_process::crash_point!(ProxyOrdered);
         let (end, mut states) = self.supervisor(order, OwnerKind::Detached, cancel);
         let report = async {
             while states.changed().await.is_ok() {

@@ -39,13 +39,31 @@ fn hash(document: &str) -> String {
 
 /// Takes in what ToolHive did, and finishes an interrupted verb on `name`, under its `.op`.
 pub(crate) async fn settle(parts: &Parts, name: &WorkloadName, op: &OpGuard) -> Result<Settled> {
+    settle_with(parts, name, op, Owner::MayBeEnding).await
+}
+
+/// As [`settle`], of a replacement that failed in this very process.
+pub(crate) async fn take_back(parts: &Parts, name: &WorkloadName, op: &OpGuard) -> Result<Settled> {
+    settle_with(parts, name, op, Owner::GoesOn).await
+}
+
+/// What a living supervisor does that an interrupted verb may have told to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    /// Nobody knows whether it was told already.
+    MayBeEnding,
+    /// It was not told, or does not react.
+    GoesOn,
+}
+
+async fn settle_with(parts: &Parts, name: &WorkloadName, op: &OpGuard, owner: Owner) -> Result<Settled> {
     let snapshot = parts.status.read(name).await?;
     let saved = parts.saved(name).await?;
     if toolhive::runs(parts, name, &snapshot, saved.config())? {
         write(parts, name, op, Draft::leave_to_toolhive).await?;
         return Ok(Settled::Clear);
     }
-    let settled = settle_entry(parts, name, op, &snapshot, &saved).await?;
+    let settled = settle_entry(parts, name, op, &snapshot, &saved, owner).await?;
     if settled == Settled::Clear {
         let snapshot = parts.status.read(name).await?;
         if snapshot.owner == OwnerState::Dead {
@@ -61,6 +79,7 @@ async fn settle_entry(
     op: &OpGuard,
     snapshot: &Snapshot,
     saved: &Saved,
+    owner: Owner,
 ) -> Result<Settled> {
     let Some(pending) = snapshot.companion.as_ref().and_then(|c| c.pending.as_ref()) else {
         return Ok(Settled::Clear);
@@ -68,7 +87,7 @@ async fn settle_entry(
     tracing::warn!(workload = %name, operation = ?pending.operation, "finishing an interrupted operation");
     match whose(pending, saved) {
         Whose::Replaced => {
-            let alive = snapshot.owner == OwnerState::Alive;
+            let alive = goes_on(parts, name, snapshot, saved, owner).await?;
             write(parts, name, op, if alive { old_runs } else { old_stands }).await?;
             return Ok(Settled::Clear);
         }
@@ -81,9 +100,16 @@ async fn settle_entry(
     match pending.operation {
         Operation::Run if matches!(saved, Saved::Nothing) => {
             remove_recorded(parts, name, snapshot).await?;
+            thv_process::crash_point!(JournalRunUndone);
             Ok(Settled::Removed)
         }
-        Operation::Run | Operation::Update | Operation::Start | Operation::Restart => {
+        // The supervisor that is to end, not the one that is to come: that one has another entry.
+        Operation::Restart => {
+            let alive = goes_on(parts, name, snapshot, saved, owner).await?;
+            write(parts, name, op, if alive { wanted } else { interrupted }).await?;
+            Ok(Settled::Clear)
+        }
+        Operation::Run | Operation::Update | Operation::Start => {
             let alive = snapshot.owner == OwnerState::Alive;
             write(parts, name, op, if alive { clear } else { interrupted }).await?;
             Ok(Settled::Clear)
@@ -98,6 +124,26 @@ async fn settle_entry(
             Ok(Settled::Clear)
         }
     }
+}
+
+/// Whether the supervisor goes on that an interrupted verb was to end. One that was told to end already cannot be kept:
+/// its end is awaited, so that whoever starts it again finds nobody.
+async fn goes_on(
+    parts: &Parts,
+    name: &WorkloadName,
+    snapshot: &Snapshot,
+    saved: &Saved,
+    owner: Owner,
+) -> Result<bool> {
+    if snapshot.owner != OwnerState::Alive {
+        return Ok(false);
+    }
+    if owner == Owner::GoesOn {
+        return Ok(true);
+    }
+    let grace = StopOptions::default().grace;
+    let end = end_proxy(parts, name, snapshot, saved.config(), grace).await?;
+    Ok(!matches!(end, ProxyEnd::None | ProxyEnd::Ended))
 }
 
 /// Whose the run configuration is that is there.
@@ -138,11 +184,13 @@ pub(crate) async fn bring_back(
     tracing::warn!(workload = %name, "an update did not become ready, its old configuration is brought back");
     let saved = parts.saved(name).await?;
     remove_instance(parts, name, snapshot, saved.config(), false).await?;
+    thv_process::crash_point!(RollbackRemoved);
     let bytes = previous.config.clone().into_bytes();
     parts
         .state
         .replace(DocumentKind::RunConfig, &name.into(), bytes, keep(op))
         .await?;
+    thv_process::crash_point!(RollbackSaved);
     let change = Box::new(move |draft: &mut Draft| {
         draft.companion.previous = None;
         draft.companion.describe(previous.described);
@@ -153,6 +201,7 @@ pub(crate) async fn bring_back(
         draft.force_status(WorkloadStatus::Stopped, "its update did not become ready");
     });
     parts.status.update(name, Authority::Verb(op), change).await?;
+    thv_process::crash_point!(RollbackCommitted);
     Ok(())
 }
 
@@ -174,12 +223,16 @@ async fn finish_removal(
             });
         }
     }
+    thv_process::crash_point!(JournalProxyEnded);
     match remove_instance(parts, name, snapshot, config, force).await {
         // The removal was allowed when it began: what is there by now is not what it was about.
         Err(error @ Error::Conflict { .. }) => tracing::warn!(workload = %name, %error, "it is left alone"),
         other => other?,
     }
-    Ok(parts.state.delete_run_config_under(name, keep(op)).await?)
+    thv_process::crash_point!(JournalInstanceRemoved);
+    parts.state.delete_run_config_under(name, keep(op)).await?;
+    thv_process::crash_point!(JournalConfigDeleted);
+    Ok(())
 }
 
 /// The instance that the record names, of a workload that has no configuration any more; no other one is its.
@@ -198,6 +251,11 @@ fn went_on(draft: &mut Draft) {
 
 fn clear(draft: &mut Draft) {
     draft.companion.pending = None;
+}
+
+fn wanted(draft: &mut Draft) {
+    draft.companion.pending = None;
+    draft.companion.desired = Desired::Running;
 }
 
 /// The replacement never came, and its predecessor is supervised: what becomes of it is written by its supervisor.
@@ -235,6 +293,7 @@ async fn write(parts: &Parts, name: &WorkloadName, op: &OpGuard, change: fn(&mut
         .status
         .update(name, Authority::Verb(op), Box::new(change))
         .await?;
+    thv_process::crash_point!(JournalCleared);
     Ok(())
 }
 

@@ -77,12 +77,14 @@ impl Manager {
             Ok(states) => states,
             Err(error) => {
                 self.undo_launch(&name, &op, &config).await;
+                thv_process::crash_point!(LaunchUndone);
                 self.launch_failed(&name, &op, &error).await?;
                 return Err(error);
             }
         };
         // Whoever supervises has cleared the journal entry by then: a `stop` need not wait out the launch.
         let _ = states.wait_for(|state| *state != LaunchState::Launching).await;
+        thv_process::crash_point!(LaunchOwned);
         drop(op);
         let ready = match outcome(&name, &mut states, wait).await {
             Err(Error::NotReady { waited, detail, .. }) => {

@@ -202,6 +202,7 @@ impl Launcher for Detached {
         let (ours, theirs) = Channel::pair()?;
         let ours = ours.into_async()?;
         let child = self.spawn(&order, theirs.into(), host)?;
+        thv_process::crash_point!(LaunchSpawned);
         let message = serde_json::to_vec(&Order {
             version: 1,
             claim: order.claim.clone(),
@@ -220,6 +221,7 @@ impl Launcher for Detached {
             detail: "the status manager keeps its locks in memory".into(),
         })?;
         let sent = ours.send(&message, &[order.listener.as_fd(), owner]);
+        thv_process::crash_point!(LaunchSent);
         // The child has its own descriptors now: ours would keep the lock alive after its death.
         drop(order);
         let hello = match sent {

@@ -9,14 +9,14 @@ use thv_runtime::{Runtime, RuntimeKind};
 use thv_state::{DocumentKind, StateStoreExt};
 use thv_status::{
     Authority, ClaimId, Companion, Described, Desired, Draft, OpGuard, Operation, OwnerGuard, OwnerState,
-    Pending, Previous, ResolvedImage,
+    Pending, Previous, Reading, ResolvedImage,
 };
 
 use crate::launch::{Launch, Launchable};
 use crate::owner::remove_instance;
 use crate::parts::{Parts, Saved, keep};
 use crate::request::{self, RuntimeChoice};
-use crate::stop::OP_WAIT;
+use crate::stop::{OP_WAIT, milliseconds};
 use crate::{
     Error, ImageTerms, Manager, Result, RollbackPolicy, RunOptions, RunOutcome, RunRequest, StopOptions,
     deploy_spec, journal, ports, toolhive,
@@ -254,10 +254,16 @@ impl Manager {
             Err(Error::NotFound { .. }) => return Ok(()),
             other => other?,
         };
-        let failed = snapshot
-            .status
-            .as_ref()
-            .is_some_and(|status| status.status == WorkloadStatus::Error);
+        let failed = snapshot.status.as_ref().is_some_and(|file| match file.status {
+            WorkloadStatus::Error => true,
+            // Its supervisor was killed before it could write so. What another program starts is not ours to judge.
+            WorkloadStatus::Starting => {
+                snapshot.companion.is_some()
+                    && snapshot.owner == OwnerState::Dead
+                    && !matches!(snapshot.reading, Reading::Foreign(_))
+            }
+            _ => false,
+        });
         let was_ready = snapshot
             .companion
             .as_ref()
@@ -290,17 +296,21 @@ impl Manager {
         self.check_expected(&prepared).await?;
         let replace = prepared.replaces != Replaces::Nothing;
         let operation = prepared.replaces.operation();
-        if replace {
-            match self.ask_to_stop(&name, StopOptions::default()).await {
+        let stop = StopOptions::default();
+        let (mut op, asked) = if replace {
+            match self.check_stop(&name, stop).await {
                 Ok(()) | Err(Error::NotFound { .. }) => {}
                 Err(error) => return Err(error),
             }
-        }
-        let mut op = parts.status.lock_op(&name, operation, OP_WAIT).await?;
+            self.lock_to_replace(&name, operation, stop).await?
+        } else {
+            (parts.status.lock_op(&name, operation, OP_WAIT).await?, false)
+        };
         if journal::settle(parts, &name, &op).await? == journal::Settled::Removed {
             parts.status.remove(&name, op).await?;
             op = parts.status.lock_op(&name, operation, OP_WAIT).await?;
         }
+        thv_process::crash_point!(RunLocked);
         self.check_free(&name, replace).await?;
         let there = parts.status.read(&name).await?;
         let is_new = there.companion.is_none()
@@ -308,11 +318,12 @@ impl Manager {
             && there.damage.is_none()
             && matches!(parts.saved(&name).await?, Saved::Nothing);
         if !is_new {
-            return match self.save_over(prepared, desired_before, &op).await {
-                Ok(what) => Ok(what.under(op)),
+            let desired = if asked { desired_before } else { there.desired() };
+            return match self.save_over(prepared, desired, &op).await {
+                Ok(what) => Ok(self.in_a_group(what, &op).await.under(op)),
                 Err(error) => {
                     // As if it had been cut off there; should this fail too, the next verb does it.
-                    if let Err(error) = journal::settle(parts, &name, &op).await {
+                    if let Err(error) = journal::take_back(parts, &name, &op).await {
                         tracing::error!(workload = %name, %error, "a replacement could not be taken back");
                     }
                     Err(error)
@@ -320,7 +331,7 @@ impl Manager {
             };
         }
         match self.save_new(prepared, &op).await {
-            Ok(what) => Ok(what.under(op)),
+            Ok(what) => Ok(self.in_a_group(what, &op).await.under(op)),
             Err(error) => {
                 // What fails before it is saved leaves nothing; should this fail too, the journal knows.
                 if matches!(parts.saved(&name).await, Ok(Saved::Nothing)) {
@@ -340,15 +351,18 @@ impl Manager {
         companion.describe(self.described(&prepared));
         companion.pending = Some(self.pending(Operation::Run, Some(&prepared.config)));
         parts.status.create(name, op, companion).await?;
+        thv_process::crash_point!(RunRecorded);
         parts
             .state
             .create_run_config_under(name, &prepared.config, keep(op))
             .await?;
+        thv_process::crash_point!(RunSaved);
         let committed = Box::new(|draft: &mut Draft| {
             draft.status.process_id = 0;
             draft.force_status(WorkloadStatus::Starting, "");
         });
         parts.status.update(name, Authority::Verb(op), committed).await?;
+        thv_process::crash_point!(RunStarting);
         prepared.launchable(claim, owner, parts)
     }
 
@@ -361,7 +375,7 @@ impl Manager {
         op: &OpGuard,
     ) -> Result<Launchable> {
         let parts = &self.parts;
-        let name = &prepared.name.clone();
+        let (name, stop) = (&prepared.name.clone(), StopOptions::default());
         self.check_expected(&prepared).await?;
         let old = parts.saved(name).await?;
         let mut pending = self.pending(prepared.replaces.operation(), Some(&prepared.config));
@@ -374,11 +388,15 @@ impl Manager {
         let begun = Box::new(move |draft: &mut Draft| {
             draft.companion.pending = Some(pending);
             draft.companion.desired = Desired::Stopped;
+            draft.companion.stop_grace_ms = milliseconds(stop.grace);
         });
         parts.status.update(name, Authority::Verb(op), begun).await?;
-        self.end(name, op, old.config(), StopOptions::default()).await?;
+        thv_process::crash_point!(ReplaceBegun);
+        self.end(name, op, old.config(), stop).await?;
+        thv_process::crash_point!(ReplaceEnded);
         let snapshot = parts.status.read(name).await?;
         remove_instance(parts, name, &snapshot, old.config(), false).await?;
+        thv_process::crash_point!(ReplaceRemoved);
         let owner = parts.status.acquire_owner(name).await?;
         let claim = ClaimId::random();
         let launchable = prepared.launchable(claim.clone(), owner, parts)?;
@@ -386,6 +404,7 @@ impl Manager {
             .state
             .write_run_config_under(name, &launchable.config, keep(op))
             .await?;
+        thv_process::crash_point!(ReplaceSaved);
         let committed = Box::new(move |draft: &mut Draft| {
             draft.companion.carry_out();
             draft.companion.claim = claim;
@@ -396,6 +415,7 @@ impl Manager {
             draft.force_status(WorkloadStatus::Starting, "");
         });
         parts.status.update(name, Authority::Verb(op), committed).await?;
+        thv_process::crash_point!(ReplaceCommitted);
         Ok(launchable)
     }
 

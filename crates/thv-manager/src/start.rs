@@ -93,7 +93,8 @@ impl Manager {
         Box::pin(self.launch(launch, start.wait, notices)).await
     }
 
-    /// Both halves are one verb: cut off between them, it is a start that was interrupted.
+    /// Both halves are one verb: cut off between them, it is a start that was interrupted. So nobody is asked to stop
+    /// before the journal says what for.
     pub(crate) async fn prepare_restart(
         &self,
         name: &WorkloadName,
@@ -103,18 +104,13 @@ impl Manager {
         let snapshot = self.known(name).await?;
         let config = self.startable(name).await?;
         self.check_start(name, &snapshot, &config, start).await?;
-        self.ask_to_stop(name, stop).await?;
-        let op = self.lock(name, Operation::Restart).await?;
-        begin(
-            &self.parts,
-            name,
-            &op,
-            Operation::Restart,
-            Some(&config),
-            stop.force,
-        )
-        .await?;
+        self.check_stop(name, stop).await?;
+        let (op, _) = self.lock_to_replace(name, Operation::Restart, stop).await?;
+        let op = self.settled(name, op).await?;
+        begin(&self.parts, name, &op, Operation::Restart, Some(&config), stop).await?;
+        thv_process::crash_point!(RestartBegun);
         Box::pin(self.end(name, &op, Some(&config), stop)).await?;
+        thv_process::crash_point!(RestartEnded);
         match self.launchable(name, &op, start).await {
             Ok((parts, notices)) => Ok((parts.under(op), notices)),
             Err(error) => {
@@ -179,6 +175,7 @@ impl Manager {
         let claim = ClaimId::random();
         let kind = runtime.map(|runtime| runtime.kind().clone());
         self.claim(name, op, &config, claim.clone(), kind).await?;
+        thv_process::crash_point!(StartClaimed);
         let launchable = Launchable {
             name: name.clone(),
             claim,

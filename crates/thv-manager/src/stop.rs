@@ -32,10 +32,12 @@ impl Manager {
     pub async fn stop(&self, name: &WorkloadName, options: StopOptions) -> Result<StopOutcome> {
         let parts = &self.parts;
         self.ask_to_stop(name, options).await?;
+        thv_process::crash_point!(StopAsked);
         let op = self.lock(name, Operation::Stop).await?;
         let saved = parts.saved(name).await?;
         let config = saved.config();
-        begin(parts, name, &op, Operation::Stop, config, options.force).await?;
+        begin(parts, name, &op, Operation::Stop, config, options).await?;
+        thv_process::crash_point!(StopBegun);
         let ended = Box::pin(self.end(name, &op, config, options)).await?;
         parts
             .status
@@ -45,6 +47,7 @@ impl Manager {
                 Box::new(|draft: &mut Draft| stopped(draft)),
             )
             .await?;
+        thv_process::crash_point!(StopWritten);
         parts.status.remove_pid_files(name).await?;
         Ok(if ended {
             StopOutcome::Stopped
@@ -55,8 +58,13 @@ impl Manager {
 
     /// The lock of changing verbs on a workload that is there, with what was interrupted before finished.
     pub(crate) async fn lock(&self, name: &WorkloadName, operation: Operation) -> Result<OpGuard> {
+        let op = self.parts.status.lock_op(name, operation, OP_WAIT).await?;
+        self.settled(name, op).await
+    }
+
+    /// The same of a lock that is held.
+    pub(crate) async fn settled(&self, name: &WorkloadName, op: OpGuard) -> Result<OpGuard> {
         let parts = &self.parts;
-        let op = parts.status.lock_op(name, operation, OP_WAIT).await?;
         let settled = journal::settle(parts, name, &op).await?;
         // Who had the lock before may have removed it.
         if settled == journal::Settled::Clear {
@@ -71,12 +79,36 @@ impl Manager {
         })
     }
 
+    /// The lock of a verb that puts something that runs in the place of what runs. A start under way is asked to give up.
+    /// Where there is none, nothing says that the workload should stop before the journal says why: a verb that is cut
+    /// off until then has changed nothing. Tells whether one was asked.
+    pub(crate) async fn lock_to_replace(
+        &self,
+        name: &WorkloadName,
+        operation: Operation,
+        options: StopOptions,
+    ) -> Result<(OpGuard, bool)> {
+        let status = &self.parts.status;
+        match status.lock_op(name, operation, Duration::ZERO).await {
+            Err(thv_status::Error::Conflict { .. }) => {
+                self.request_stop(name, options.grace).await?;
+                Ok((status.lock_op(name, operation, OP_WAIT).await?, true))
+            }
+            other => Ok((other?, false)),
+        }
+    }
+
     /// Asks that `name` be stopped, after everything that could refuse it.
     pub(crate) async fn ask_to_stop(&self, name: &WorkloadName, options: StopOptions) -> Result<()> {
+        self.check_stop(name, options).await?;
+        self.request_stop(name, options.grace).await
+    }
+
+    /// Everything that could refuse that `name` be stopped.
+    pub(crate) async fn check_stop(&self, name: &WorkloadName, options: StopOptions) -> Result<()> {
         let snapshot = self.known(name).await?;
         let saved = self.parts.saved(name).await?;
-        owner::check_first(&self.parts, name, &snapshot, saved.config(), options.force).await?;
-        self.request_stop(name, options.grace).await
+        owner::check_first(&self.parts, name, &snapshot, saved.config(), options.force).await
     }
 
     /// `NotFound` when nothing at all is known of `name`: no record, no configuration, no instance.
@@ -102,9 +134,9 @@ impl Manager {
     }
 
     /// Says at once that the workload should not run, so that a start under way gives up, and wakes its owner.
-    pub(crate) async fn request_stop(&self, name: &WorkloadName, grace: Duration) -> Result<()> {
+    async fn request_stop(&self, name: &WorkloadName, grace: Duration) -> Result<()> {
         let parts = &self.parts;
-        let grace = u64::try_from(grace.as_millis()).ok();
+        let grace = milliseconds(grace);
         let request = Box::new(move |draft: &mut Draft| {
             draft.companion.desired = Desired::Stopped;
             draft.companion.stop_grace_ms = grace;
@@ -129,7 +161,9 @@ impl Manager {
         self.tasks.stop(name);
         let snapshot = parts.status.read(name).await?;
         let proxy = end_proxy(parts, name, &snapshot, config, options.grace).await?;
+        thv_process::crash_point!(EndProxyEnded);
         let stopped = self.stop_instance(name, &snapshot, config, options).await?;
+        thv_process::crash_point!(EndInstanceStopped);
         // A supervisor that waited for its server ends once the server has.
         let proxy = match proxy {
             ProxyEnd::Application { .. } if parts.status.owner_free(name, AFTER_INSTANCE).await? => {
@@ -210,6 +244,11 @@ impl Manager {
     }
 }
 
+/// As a record has it.
+pub(crate) fn milliseconds(grace: Duration) -> Option<u64> {
+    u64::try_from(grace.as_millis()).ok()
+}
+
 /// Whether another program removed the status file of what nobody works on. With the configuration gone too, the
 /// workload is removed, and what is left of its record is not one.
 pub(crate) fn was_removed(snapshot: &Snapshot) -> bool {
@@ -228,7 +267,7 @@ pub(crate) async fn begin(
     op: &OpGuard,
     operation: Operation,
     config: Option<&RunConfig>,
-    force: bool,
+    options: StopOptions,
 ) -> Result<()> {
     let mut pending = Pending::new(
         operation,
@@ -236,7 +275,7 @@ pub(crate) async fn begin(
         &parts.clock.now().to_string(),
     );
     pending.config_hash = config.map(journal::config_hash);
-    pending.force = force;
+    pending.force = options.force;
     let launcher = parts.launcher_id.clone();
     let change = Box::new(move |draft: &mut Draft| {
         if draft.companion.launcher.is_empty() {
@@ -244,6 +283,7 @@ pub(crate) async fn begin(
         }
         draft.companion.pending = Some(pending);
         draft.companion.desired = Desired::Stopped;
+        draft.companion.stop_grace_ms = milliseconds(options.grace);
         match operation {
             Operation::Remove => draft.force_status(WorkloadStatus::Removing, ""),
             _ if draft.status.status == WorkloadStatus::Stopped => {}

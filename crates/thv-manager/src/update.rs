@@ -168,10 +168,10 @@ impl Manager {
 
     async fn serve_previous(&self, name: &WorkloadName) -> Result<RunOutcome> {
         let stop = StopOptions::default();
-        self.request_stop(name, stop.grace).await?;
         let op = self.lock(name, Operation::Update).await?;
         let saved = self.parts.saved(name).await?;
         Box::pin(self.end(name, &op, saved.config(), stop)).await?;
+        thv_process::crash_point!(RollbackEnded);
         let snapshot = self.parts.status.read(name).await?;
         journal::bring_back(&self.parts, name, &op, &snapshot).await?;
         let (what, notices) = self.launchable(name, &op, &StartOptions::default()).await?;

@@ -39,6 +39,9 @@ mod snapshot;
 mod spawn;
 mod terminate;
 
+#[cfg(feature = "crash-points")]
+pub mod crash;
+
 #[cfg(target_os = "linux")]
 pub mod handover;
 
@@ -63,3 +66,19 @@ pub use processes::{PortHolder, ProcessHandle, Processes, system};
 pub use snapshot::{Snapshot, SnapshotEntry};
 pub use spawn::DetachedSpec;
 pub use terminate::{TerminateOutcome, terminate};
+
+/// Kills this process here if it was told so, with the feature `crash-points`; see `crash`.
+#[cfg(feature = "crash-points")]
+#[macro_export]
+macro_rules! crash_point {
+    ($point:ident) => {
+        $crate::crash::reached($crate::crash::CrashPoint::$point)
+    };
+}
+
+/// Nothing, without the feature `crash-points`.
+#[cfg(not(feature = "crash-points"))]
+#[macro_export]
+macro_rules! crash_point {
+    ($point:ident) => {};
+}

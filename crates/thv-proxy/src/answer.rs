@@ -1,5 +1,7 @@
 //! The forms of an HTTP answer.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_PAD_INDIFFERENT;
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
@@ -139,7 +141,7 @@ pub(crate) fn header_text(value: &[u8]) -> Option<String> {
         .strip_prefix(b"=?base64?")
         .and_then(|rest| rest.strip_suffix(b"?="))
     {
-        Some(coded) => crate::base64::decode(coded)?,
+        Some(coded) => STANDARD_PAD_INDIFFERENT.decode(coded).ok()?,
         None => value.to_vec(),
     };
     String::from_utf8(text).ok()
@@ -153,7 +155,7 @@ pub(crate) fn header_value(text: &str) -> Result<HeaderValue, http::header::Inva
     if plain {
         return HeaderValue::from_str(text);
     }
-    let coded = crate::base64::encode(text.as_bytes());
+    let coded = STANDARD_PAD_INDIFFERENT.encode(text);
     HeaderValue::from_str(&format!("=?base64?{coded}?="))
 }
 
@@ -174,4 +176,26 @@ pub(crate) fn not_found(path: &str) -> Response<Body> {
         return json(StatusCode::NOT_FOUND, r#"{"error":"not_found"}"#);
     }
     text(StatusCode::NOT_FOUND, "404 page not found\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_header_cannot_hold_is_coded() {
+        for (text, value) in [
+            ("a tool", "a tool"),
+            ("café", "=?base64?Y2Fmw6k=?="),
+            (" edges ", "=?base64?IGVkZ2VzIA==?="),
+            ("=?base64?", "=?base64?PT9iYXNlNjQ/?="),
+        ] {
+            assert_eq!(header_value(text).unwrap(), value);
+            assert_eq!(header_text(value.as_bytes()).unwrap(), text);
+        }
+        assert_eq!(header_text(b"=?base64?YWI?=").unwrap(), "ab", "without padding");
+        for nothing in ["=?base64?Y?=", "=?base64?YW=I?=", "=?base64?/w==?="] {
+            assert_eq!(header_text(nothing.as_bytes()), None, "{nothing}");
+        }
+    }
 }

@@ -25,7 +25,6 @@
 //! ```
 
 mod answer;
-mod base64;
 mod body;
 mod bridge;
 mod budget;

@@ -206,6 +206,7 @@ impl LocalRuntime {
             .processes
             .spawn_detached(child.stderr(errors).contained());
         let handle = handle.map_err(|e| not_started(record, &program, e))?;
+        thv_process::crash_point!(LocalSpawned);
         record.process = Some(handle.identity().clone());
         if let Some(contained) = handle.contained() {
             record.server.clone_from(&contained.program);
@@ -417,6 +418,7 @@ impl Runtime for LocalRuntime {
         let mut record = self.new_record(spec, &program)?;
         let started = record.port.map_or(Ok(()), |port| self.port_is_free(port));
         let started = started.and_then(|()| locked.write(&record));
+        thv_process::crash_point!(LocalRecorded);
         let started = started.and_then(|()| self.start(&locked, &mut record, program));
         if let Err(error) = started {
             self.take_back(locked, record, files).await?;
@@ -445,8 +447,10 @@ impl Runtime for LocalRuntime {
         let locked = self.records.lock(&which.name).await?;
         let found = Self::meant(which, locked.read()?)?;
         self.end_found(&which.name, &found, Duration::ZERO).await?;
+        thv_process::crash_point!(LocalEnded);
         // The record last, so that what a crash leaves can be removed again.
         Files::all_of(&self.config, &which.name).remove()?;
+        thv_process::crash_point!(LocalFilesRemoved);
         if found.id().is_some() {
             self.forget(&locked, &found)?;
         }

@@ -237,6 +237,7 @@ impl Files {
         let (companion, status) = stored.apply(name, authority, change, now)?;
         self.keep_damaged(name, &stored, status.is_some());
         self.write_companion(name, &companion)?;
+        thv_process::crash_point!(RecordWritten);
         if let Some(status) = status {
             let path = self.status(name.as_str());
             atomic::replace(&path, ".tmp-", &status).map_err(|e| Error::io("write", path, e))?;
@@ -360,11 +361,13 @@ impl Files {
         let text = name.as_str();
         let toolhive = self.toolhive_lock(name);
         gone(self.status(text))?;
+        thv_process::crash_point!(RecordStatusRemoved);
         for path in self.pid_files(text) {
             gone(path)?;
         }
         gone(self.companion(text).with_extension("json.corrupted"))?;
         gone(self.companion(text))?;
+        thv_process::crash_point!(RecordRemoved);
         self.remove_locks(name, toolhive.is_some(), &["owner", "op", "guard"])
     }
 

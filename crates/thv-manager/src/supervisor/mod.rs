@@ -10,6 +10,7 @@ mod last_lines;
 mod life;
 mod ownership;
 mod remote;
+mod secrets;
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -120,6 +121,7 @@ impl Supervisor {
         if !self.take_ownership().await? {
             return Ok(End::ClaimLost);
         }
+        thv_process::crash_point!(ProxyOwned);
         self.launch.send_replace(LaunchState::Owned);
         let config = match self.parts.config(&self.name).await {
             Ok(config) => config,
@@ -207,6 +209,7 @@ impl Supervisor {
         tracing::warn!(%reason, ?wait, attempt = backoff.attempt(), "the server ended, restarting");
         let context = format!("Container exited, restarting: {reason}");
         let written = self.write_status(WorkloadStatus::Starting, &context).await?;
+        thv_process::crash_point!(ProxyRestarting);
         Ok(if written { Next::Wait(wait) } else { Next::Lost })
     }
 
@@ -242,6 +245,7 @@ impl Supervisor {
             Ok(false) => return Ok(End::ClaimLost),
             Err(error) => tracing::error!(error = %with_causes(&error), "the status could not be written"),
         }
+        thv_process::crash_point!(ProxyStopping);
         if let Some((runtime, id)) = instance {
             let which = InstanceRef::exact(self.name.clone(), id);
             let options = self.stop_options().await.unwrap_or_default();
@@ -250,15 +254,14 @@ impl Supervisor {
                 return Ok(End::Stopped);
             }
         }
+        thv_process::crash_point!(ProxyInstanceStopped);
         let context = match before {
             Ok(Standing::Run) => "the proxy was asked to end",
             _ => "",
         };
-        Ok(if self.write_stopped(context).await? {
-            End::Stopped
-        } else {
-            End::ClaimLost
-        })
+        let stopped = self.write_stopped(context).await?;
+        thv_process::crash_point!(ProxyStopped);
+        Ok(if stopped { End::Stopped } else { End::ClaimLost })
     }
 
     async fn finish_failed(&self, reason: String, last_lines: Vec<String>, instance: Left) -> Result<End> {
@@ -270,6 +273,7 @@ impl Supervisor {
         if let Some((runtime, id)) = instance {
             self.remove_failed(&*runtime, id).await;
         }
+        thv_process::crash_point!(ProxyFailedRemoved);
         self.fail(reason, last_lines).await
     }
 

@@ -142,16 +142,16 @@ async fn world_has_config(world: &World) -> bool {
 async fn run_killed_at_any_step_is_run_or_started_again() {
     at_each_step(nothing, run_verb, async |step: Step| {
         let manager = step.world.manager();
-        let launched = step
+        let was_ready = step
             .world
             .snapshot(&name("echo"))
             .await
             .companion
-            .is_some_and(|companion| companion.pending.is_none());
+            .is_some_and(|companion| companion.ready.is_some());
         match manager.run(request("echo"), until_ready()).await {
-            Ok(outcome) => assert!(outcome.ready && !launched, "step {}", step.number),
+            Ok(outcome) => assert!(outcome.ready && !was_ready, "step {}", step.number),
             Err(Error::AlreadyExists { .. }) => {
-                assert!(launched, "step {}: no supervisor had it", step.number);
+                assert!(was_ready, "step {}: it never served", step.number);
                 let outcome = manager.start(&name("echo"), start_until_ready()).await.unwrap();
                 assert!(outcome.ready);
             }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use thv::core::{Env, Json, WorkloadName};
+use thv::core::{Env, Json, RunConfig, WorkloadName};
 use thv::manager::{Manager, RollbackPolicy};
 use thv::registry::Registry;
 use thv::upgrade::{Additions, Applied, Applier, ApplyOptions, CheckResult, Checker, Error};
@@ -92,10 +92,10 @@ struct Upgrade<'a> {
 
 impl Upgrade<'_> {
     async fn run(&self) -> Done {
-        let configs = match &self.args.name {
-            Some(name) => vec![self.manager.export(&WorkloadName::new(name.as_str())?).await?],
-            None => configs(&self.manager).await?,
-        };
+        if !self.args.dry_run {
+            self.settle().await?;
+        }
+        let configs = self.configs().await?;
         let checks = Checker::new(self.registry.clone());
         let checks = progress::during("asking the registry", checks.check_all(&configs)).await;
         let mut done = Vec::new();
@@ -113,6 +113,27 @@ impl Upgrade<'_> {
             print("Everything is up to date.\n")?;
         }
         self.finish(&done)
+    }
+
+    async fn configs(&self) -> Result<Vec<RunConfig>, Failure> {
+        match &self.args.name {
+            Some(name) => Ok(vec![
+                self.manager.export(&WorkloadName::new(name.as_str())?).await?,
+            ]),
+            None => configs(&self.manager).await,
+        }
+    }
+
+    /// An update that was cut off may have left the new configuration, which is no reason to call it up to date.
+    async fn settle(&self) -> Result<(), Failure> {
+        for config in self.configs().await? {
+            let name = config.workload_name().map_err(thv::manager::Error::from)?;
+            match self.manager.settle(&name).await {
+                Err(error) if self.args.all => note(&format!("Warning: {name}: {}", error::report(&error))),
+                other => other?,
+            }
+        }
+        Ok(())
     }
 
     async fn one(&self, name: &WorkloadName, check: CheckResult) -> Result<Upgraded, Failure> {

@@ -41,10 +41,18 @@ pub fn release(package: &str, program: &str) -> PathBuf {
 /// # Panics
 /// When it does not build.
 pub fn static_echo() -> PathBuf {
+    static_program("static-echo")
+}
+
+/// What this task of `cargo xtask` builds as a program that needs nothing.
+///
+/// # Panics
+/// When it does not build.
+pub fn static_program(task: &str) -> PathBuf {
     let output = cargo()
-        .args(["run", "--quiet", "--package", "xtask", "--", "static-echo"])
+        .args(["run", "--quiet", "--package", "xtask", "--", task])
         .output()
         .expect("cargo");
-    assert!(output.status.success(), "the static echo server is built");
+    assert!(output.status.success(), "{task} is built");
     String::from_utf8(output.stdout).expect("a path").trim().into()
 }

@@ -131,6 +131,16 @@ impl Docker {
         asking.await.expect("no panic").expect("the engine answers")
     }
 
+    /// What the engine answers to a command of its API without a body, such as `/containers/NAME/kill`.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub async fn post(&self, path: &str) -> String {
+        let (socket, path) = (self.socket.clone(), path.to_owned());
+        let asking = tokio::task::spawn_blocking(move || ask(&socket, "POST", &path));
+        asking.await.expect("no panic").expect("the engine answers")
+    }
+
     /// The process of a workload's container, on the host.
     ///
     /// # Panics

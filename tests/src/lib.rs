@@ -52,6 +52,6 @@ pub use oci_registry::{OciRegistry, oci_registry};
 pub use offers::Offers;
 pub use output::Output;
 pub use registry::{Registry, RegistryAnswer};
-pub use requirements::{conformance, node, python, systemd_analyze};
+pub use requirements::{conformance, node, python, static_egress, systemd_analyze};
 pub use signing::{Authority, Form, Signature, Workflow};
 pub use upstream::Upstream;

@@ -60,12 +60,25 @@ pub fn systemd_analyze() -> bool {
 /// The echo server as a static binary: given, else built. `None`: skip.
 pub(crate) fn static_echo() -> Option<PathBuf> {
     static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let built = BUILT.get_or_init(|| {
-        if let Some(path) = std::env::var_os("THV_TEST_STATIC_ECHO") {
+    static_program(&BUILT, "THV_TEST_STATIC_ECHO", "static-echo")
+}
+
+/// The helper of isolated workloads as a static binary: given, else built. `None`: skip.
+///
+/// # Panics
+/// When there is none and `THV_REQUIRE` names `static-egress`.
+pub fn static_egress() -> Option<PathBuf> {
+    static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
+    static_program(&BUILT, "THV_TEST_STATIC_EGRESS", "static-egress")
+}
+
+fn static_program(built: &OnceLock<Option<PathBuf>>, variable: &str, task: &str) -> Option<PathBuf> {
+    let built = built.get_or_init(|| {
+        if let Some(path) = std::env::var_os(variable) {
             return Some(PathBuf::from(path));
         }
         let output = binaries::cargo()
-            .args(["run", "--quiet", "--package", "xtask", "--", "static-echo"])
+            .args(["run", "--quiet", "--package", "xtask", "--", task])
             .stdin(Stdio::null())
             .stderr(Stdio::inherit())
             .output()
@@ -76,8 +89,8 @@ pub(crate) fn static_echo() -> Option<PathBuf> {
     let path = built.clone().filter(|path| path.is_file());
     if path.is_none() {
         missing(
-            "static-echo",
-            "the static echo server cannot be built: see cargo xtask static-echo",
+            task,
+            &format!("a static program cannot be built: see cargo xtask {task}"),
         );
     }
     path

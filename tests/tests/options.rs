@@ -460,6 +460,12 @@ async fn runtimes_are_asked_and_named() {
     let mut machine = Machine::new();
     let local = machine.thv(["runtime", "check", "--runtime", "local"]).await.ok();
     assert_eq!(local.stdout, "Runtime local is responsive\n");
+    // One that is away is a line of the list, with the reason.
+    let away = machine.thv(["runtime", "list"]).await.ok();
+    assert!(
+        away.stdout.contains("docker is away: ") && away.stdout.contains("no-engine.sock"),
+        "{away}"
+    );
     let unknown = machine
         .thv(["runtime", "check", "--runtime", "bogus"])
         .await
@@ -474,7 +480,26 @@ async fn runtimes_are_asked_and_named() {
     let there = machine.thv(["runtime", "check"]).await.ok();
     assert_eq!(there.stdout, "Container runtime is responsive\n");
     let json = machine.thv(["runtime", "check", "--format", "json"]).await.ok();
-    assert_eq!(json.json(), json!({ "runtime": "docker", "responsive": true }));
+    let json = json.json();
+    assert_eq!(
+        (&json["runtime"], &json["responsive"]),
+        (&json!("docker"), &json!(true))
+    );
+    assert_eq!(json["chosen_by"], "DOCKER_HOST", "{json}");
+    let all = machine
+        .thv(["runtime", "list", "--format", "json"])
+        .await
+        .ok()
+        .json();
+    assert_eq!(
+        (&all[0]["runtime"], &all[0]["default"]),
+        (&json!("docker"), &json!(true))
+    );
+    assert_eq!(all[0]["version"], json["version"], "{all}");
+    assert_eq!(
+        (&all[1]["runtime"], &all[1]["responsive"]),
+        (&json!("local"), &json!(true))
+    );
 }
 
 #[tokio::test]

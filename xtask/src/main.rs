@@ -2,9 +2,9 @@
 
 mod cargo;
 mod catalog;
-mod echo;
 mod features;
 mod package;
+mod static_program;
 mod tidy;
 
 use std::io::Write as _;
@@ -20,6 +20,7 @@ Usage: cargo xtask TASK
   package         `cargo package` of each crate that is published
   catalog PATH    writes the registry document at PATH into thv-registry as its built-in catalogue
   static-echo     builds the echo server as a static binary and prints its path
+  static-egress   the same for the helper of isolated workloads; thv finds it beside itself
 ";
 
 fn main() -> ExitCode {
@@ -30,7 +31,12 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::run(&root),
         ["features"] => features::run(&root),
         ["package"] => package::run(&root),
-        ["static-echo"] => echo::build(&root).map(|path| say(&path.display().to_string())),
+        ["static-echo"] => {
+            static_program::build(&root, "echo-server").map(|path| say(&path.display().to_string()))
+        }
+        ["static-egress"] => {
+            static_program::build(&root, "thv-egress").map(|path| say(&path.display().to_string()))
+        }
         ["catalog", document] => {
             catalog::make(&root, Path::new(document)).map(|path| say(&path.display().to_string()))
         }

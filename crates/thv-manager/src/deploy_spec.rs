@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
-use thv_core::{LimitsSection, Mount, MountSource, PublishSpec, RunConfig, TransportType, WorkloadName};
+use thv_core::{
+    LimitsSection, Mount, MountSource, NetworkPermissions, PublishSpec, RunConfig, TransportType,
+    WorkloadName,
+};
 use thv_runtime::{
-    Capabilities, DeploySpec, Expect, HiddenPath, Limits, MountBind, NamedVolume, NetworkMode, PortBinding,
-    Runtime,
+    Capabilities, DeploySpec, Egress, Expect, HiddenPath, Limits, MountBind, NamedVolume, NetworkMode,
+    PortBinding, Runtime,
 };
 
 use crate::{Error, Result};
@@ -118,7 +121,10 @@ pub(crate) fn deploy_spec(
     spec.hidden = around.hidden;
     spec.limits = limits(&config.thv.limits);
     spec.read_only = config.thv.read_only;
-    spec.isolate_network = config.requires_isolation();
+    spec.isolate_network = isolates(config, around.capabilities);
+    if spec.isolate_network {
+        spec.egress = egress(config)?;
+    }
     spec.expect = around.expect;
     Ok(spec)
 }
@@ -168,6 +174,61 @@ fn mounts(read: &[String], write: &[String]) -> Result<(Vec<MountBind>, Vec<Name
         }
     }
     Ok((binds, volumes))
+}
+
+/// Whether the network is isolated: where it is required, and wherever it can be unless the configuration says otherwise.
+/// A server with all rights gets around it, so there it is not pretended.
+pub(crate) fn isolates(config: &RunConfig, can: &Capabilities) -> bool {
+    config.requires_isolation() || (config.isolate_network && can.network_isolation && !is_privileged(config))
+}
+
+/// Whether the server has all rights.
+pub(crate) fn is_privileged(config: &RunConfig) -> bool {
+    config
+        .permission_profile
+        .as_ref()
+        .is_some_and(|profile| profile.privileged)
+}
+
+/// What the profile lets an isolated server reach. A profile without a `network` section limits nothing.
+fn egress(config: &RunConfig) -> Result<Egress> {
+    let network = config
+        .permission_profile
+        .as_ref()
+        .map(|profile| profile.network.as_ref());
+    let mut egress = match network {
+        Some(Some(network)) => {
+            refuse_inbound(config, network)?;
+            let outbound = network.outbound.clone().unwrap_or_default();
+            Egress {
+                everything: outbound.insecure_allow_all,
+                hosts: outbound.allow_host,
+                ports: outbound.allow_port,
+                ..Egress::default()
+            }
+        }
+        Some(None) => Egress {
+            everything: true,
+            ..Egress::default()
+        },
+        None => Egress::default(),
+    };
+    egress.engine_host = config.allow_docker_gateway;
+    Ok(egress)
+}
+
+/// Only the proxy reaches an isolated server, whoever else a profile allows.
+fn refuse_inbound(config: &RunConfig, network: &NetworkPermissions) -> Result<()> {
+    let inbound = network.inbound.iter().flat_map(|inbound| &inbound.allow_host);
+    let here = ["localhost", "127.0.0.1", config.container_name.as_str()];
+    match inbound.into_iter().find(|host| !here.contains(&host.as_str())) {
+        None => Ok(()),
+        Some(host) => Err(Error::Unsupported {
+            what: format!("permission_profile.network.inbound.allow_host \"{host}\""),
+            detail: "only this machine reaches an isolated server, through its proxy: leave the list out"
+                .into(),
+        }),
+    }
 }
 
 fn limits(wanted: &LimitsSection) -> Limits {

@@ -144,7 +144,7 @@ impl Manager {
         let runtime = self.choose(&config, choice)?;
         if let Some(runtime) = &runtime {
             runtime.check_name(&name)?;
-            notices.extend(isolation(&name, &config, &**runtime)?);
+            notices.extend(isolation(&name, &config, &**runtime).await?);
             deploy_spec::check(&name, &config, &hidden, &**runtime)?;
         }
         self.check_group(&config.group).await?;
@@ -500,27 +500,46 @@ impl Prepared {
 }
 
 /// What the user must know about isolation, or a refusal where it was required and cannot be had.
-pub(crate) fn isolation(
+pub(crate) async fn isolation(
     name: &WorkloadName,
     config: &RunConfig,
     runtime: &dyn Runtime,
 ) -> Result<Option<String>> {
-    if runtime.capabilities().network_isolation {
-        return Ok(None);
+    if config.isolate_network && runtime.capabilities().network_isolation {
+        // A runtime may know what it can do only once it was asked something. Whether it answers, others say.
+        let _ = runtime.ping().await;
     }
-    if config.requires_isolation() {
+    let can = runtime.capabilities();
+    let lacks = || match &can.isolation_lacks {
+        Some(why) => format!(": {why}"),
+        None => " yet".to_owned(),
+    };
+    if config.requires_isolation() && !can.network_isolation {
         return Err(Error::Unsupported {
             what: "network isolation".into(),
             detail: format!(
-                "runtime {} cannot enforce what --isolate-network or the permission profile asks for",
-                runtime.kind()
+                "runtime {} cannot enforce what --isolate-network or the permission profile asks for{}",
+                runtime.kind(),
+                lacks()
             ),
         });
     }
-    Ok(config.isolate_network.then(|| {
+    if config.requires_isolation() && deploy_spec::is_privileged(config) {
+        return Err(Error::Unsupported {
+            what: "network isolation".into(),
+            detail: "a privileged server would get around it: leave one of them out".into(),
+        });
+    }
+    if !config.isolate_network || deploy_spec::isolates(config, &can) {
+        return Ok(None);
+    }
+    Ok(Some(if can.network_isolation {
+        format!("the network of \"{name}\" is not isolated: a privileged server would get around it")
+    } else {
         format!(
-            "the network of \"{name}\" is not isolated: runtime {} cannot do that yet",
-            runtime.kind()
+            "the network of \"{name}\" is not isolated: runtime {} cannot do that{}",
+            runtime.kind(),
+            lacks()
         )
     }))
 }

@@ -150,7 +150,7 @@ impl Manager {
         self.check_secrets(name, config).await?;
         let runtime = self.parts.runtime_in(name, snapshot, Some(config)).await?;
         if let Some(runtime) = &runtime {
-            isolation(name, config, &**runtime)?;
+            isolation(name, config, &**runtime).await?;
         }
         Ok(runtime)
     }
@@ -167,7 +167,7 @@ impl Manager {
         let config = self.startable(name).await?;
         let runtime = self.check_start(name, &snapshot, &config, options).await?;
         let notice = match &runtime {
-            Some(runtime) => isolation(name, &config, &**runtime)?,
+            Some(runtime) => isolation(name, &config, &**runtime).await?,
             None => None,
         };
         let owner = parts.status.acquire_owner(name).await?;

@@ -18,6 +18,8 @@ pub struct DockerConfig {
     pub env: Env,
     /// The directories below which engines keep their sockets, and Docker its contexts.
     pub dirs: Option<Dirs>,
+    /// The static program that stands beside isolated workloads (`thv-egress`). Without it nothing can be isolated.
+    pub egress_helper: Option<PathBuf>,
     /// How long a socket may take to accept, and the engine to say its version. 5 s by default.
     pub connect_timeout: Duration,
     /// How long the engine may take to answer a call, to the end of its answer; for a stop, beyond its grace. 60 s by
@@ -33,6 +35,7 @@ impl DockerConfig {
             socket: None,
             env,
             dirs: Some(dirs),
+            egress_helper: None,
             connect_timeout: Duration::from_secs(5),
             call_timeout: Duration::from_mins(1),
         }
@@ -45,9 +48,17 @@ impl DockerConfig {
             socket: Some(socket.into()),
             env: Env::default(),
             dirs: None,
+            egress_helper: None,
             connect_timeout: Duration::from_secs(5),
             call_timeout: Duration::from_mins(1),
         }
+    }
+
+    /// Isolates networks with this program.
+    #[must_use]
+    pub fn with_egress_helper(mut self, program: impl Into<PathBuf>) -> Self {
+        self.egress_helper = Some(program.into());
+        self
     }
 
     /// Names the runtime otherwise than `docker`.

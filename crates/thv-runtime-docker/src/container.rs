@@ -179,6 +179,7 @@ pub(crate) fn desired(spec: &DeploySpec, network: &str, info: &Info) -> Create {
             // The server's standard input ends with the attachment, so a server never outlives its proxy.
             stdin_once: stdio,
             tty: false,
+            stop_signal: None,
             exposed_ports,
         },
         host_config: HostConfig {
@@ -198,6 +199,7 @@ pub(crate) fn desired(spec: &DeploySpec, network: &str, info: &Info) -> Create {
             },
             readonly_rootfs: spec.read_only,
             mounts: mounts(spec),
+            volumes_from: Vec::new(),
             port_bindings,
             memory: spec.limits.memory.map_or(0, clamped),
             // Without swap: a limit that swaps is none. An engine that cannot count swap is told so, or it warns.

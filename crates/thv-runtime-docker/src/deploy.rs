@@ -20,7 +20,7 @@ use crate::remove::force_remove;
 use crate::stop::stop_container;
 use crate::turns::{Turns, to_the_end};
 use crate::wire::{Container, Create, Created, Info};
-use crate::{logs, network};
+use crate::{isolation, logs, network};
 
 /// How many lines of a server that failed at once are shown.
 const LAST_LINES: usize = 20;
@@ -52,7 +52,7 @@ pub(crate) async fn deploy(engine: &Engine, turns: &Turns, spec: &DeploySpec) ->
             if let Ok(deployment) = &deployment
                 && abandoned.is_cancelled()
             {
-                take_back(&engine, deployment).await;
+                take_back(&engine, &spec, deployment).await;
             }
             deployment
         }
@@ -64,10 +64,15 @@ pub(crate) async fn deploy(engine: &Engine, turns: &Turns, spec: &DeploySpec) ->
 }
 
 /// Nobody wants what this deployment did any more.
-async fn take_back(engine: &Engine, deployment: &Deployment) {
+async fn take_back(engine: &Engine, spec: &DeploySpec, deployment: &Deployment) {
     let id = deployment.instance.id.as_str();
     match deployment.outcome {
-        DeployOutcome::Created | DeployOutcome::Replaced => undo(engine, id).await,
+        DeployOutcome::Created | DeployOutcome::Replaced => {
+            undo(engine, id).await;
+            if spec.isolate_network {
+                isolation::undo(engine, spec).await;
+            }
+        }
         DeployOutcome::Started => undo_start(engine, id).await,
         DeployOutcome::AlreadyRunning => {}
     }
@@ -80,6 +85,9 @@ async fn bring_up(engine: &Engine, spec: &DeploySpec) -> Result<Deployment> {
         .map_err(|e| engine.error(e, "ask the engine what it can do"))?;
     check_limits(engine, spec, &info)?;
     let there = expected(engine, spec).await?;
+    if spec.isolate_network {
+        return isolation::bring_up(engine, spec, there).await;
+    }
     let mut network = shared_network(engine, spec).await?;
     let mut wanted = desired(spec, &network, &info);
 
@@ -107,15 +115,14 @@ async fn bring_up(engine: &Engine, spec: &DeploySpec) -> Result<Deployment> {
         0
     };
     let id = loop {
-        match create_and_start(engine, spec, &wanted).await {
+        match create_and_start_as(engine, spec, &spec.instance_name, &wanted).await {
             Ok(id) => break id,
             Err(Attempt::NetworkGone(_)) if again > 0 => {
                 again -= 1;
                 network = shared_network(engine, spec).await?;
                 wanted = desired(spec, &network, &info);
             }
-            Err(Attempt::NetworkGone(cause)) => return Err(during(engine, spec, cause, "start")),
-            Err(Attempt::Failed(error)) => return Err(error),
+            Err(attempt) => return Err(attempt.into_error(engine, spec)),
         }
     };
     let outcome = if replaces {
@@ -219,7 +226,7 @@ async fn expected(engine: &Engine, spec: &DeploySpec) -> Result<Option<Container
     match (&spec.expect, id) {
         (Expect::Absent, None) => Ok(None),
         (Expect::Absent, Some(id)) => match inspect(&id).await? {
-            Some(found) if is_left_over(&found, spec) => {
+            Some(found) if is_left_over(&found, &spec.instance_name, spec.name.as_str()) => {
                 force_remove(engine, &id)
                     .await
                     .map_err(|e| during(engine, spec, e, "remove what is left of"))?;
@@ -239,12 +246,12 @@ async fn expected(engine: &Engine, spec: &DeploySpec) -> Result<Option<Container
     }
 }
 
-/// Whether a deployment of this workload was cut off before it could start what it had made.
-fn is_left_over(found: &Container, spec: &DeploySpec) -> bool {
+/// Whether a deployment was cut off before it could start what it had made under this name.
+fn is_left_over(found: &Container, name: &str, base_name: &str) -> bool {
     found.never_started()
-        && found.name() == spec.instance_name
+        && found.name() == name
         && thv_labels::is_toolhive(&found.config.labels)
-        && thv_labels::base_name(&found.config.labels) == Some(spec.name.as_str())
+        && thv_labels::base_name(&found.config.labels) == Some(base_name)
 }
 
 async fn named(engine: &Engine, spec: &DeploySpec) -> Result<Option<Container>> {
@@ -253,7 +260,7 @@ async fn named(engine: &Engine, spec: &DeploySpec) -> Result<Option<Container>> 
         .map_err(|e| during(engine, spec, e, "look for"))
 }
 
-async fn shared_network(engine: &Engine, spec: &DeploySpec) -> Result<String> {
+pub(crate) async fn shared_network(engine: &Engine, spec: &DeploySpec) -> Result<String> {
     if spec.network != NetworkMode::Bridge {
         return Ok(String::new());
     }
@@ -262,13 +269,29 @@ async fn shared_network(engine: &Engine, spec: &DeploySpec) -> Result<String> {
         .map_err(|e| engine.error(e, format!("make the network {SHARED_NETWORK}")))
 }
 
-enum Attempt {
+/// Why a container does not run.
+pub(crate) enum Attempt {
     NetworkGone(EngineError),
     Failed(Error),
 }
 
-async fn create_and_start(engine: &Engine, spec: &DeploySpec, wanted: &Create) -> Result<String, Attempt> {
-    let path = format!("/containers/create?name={}", quoted(&spec.instance_name));
+impl Attempt {
+    pub(crate) fn into_error(self, engine: &Engine, spec: &DeploySpec) -> Error {
+        match self {
+            Self::NetworkGone(cause) => during(engine, spec, cause, "start"),
+            Self::Failed(error) => error,
+        }
+    }
+}
+
+/// Makes a container of this name for the workload, its own or a helper's, and starts it.
+pub(crate) async fn create_and_start_as(
+    engine: &Engine,
+    spec: &DeploySpec,
+    name: &str,
+    wanted: &Create,
+) -> Result<String, Attempt> {
+    let path = format!("/containers/create?name={}", quoted(name));
     let created = match engine.call(|| Call::post(path.as_str()).json(wanted)).await {
         Ok(answer) => answer.json::<Created>().await,
         Err(cause) => Err(cause),
@@ -278,7 +301,7 @@ async fn create_and_start(engine: &Engine, spec: &DeploySpec, wanted: &Create) -
         Err(cause) if is_network_gone(&cause, wanted) => return Err(Attempt::NetworkGone(cause)),
         Err(cause) => {
             if cause.is_unsure() {
-                undo_unseen(engine, spec).await;
+                undo_unseen(engine, name, wanted).await;
             }
             return Err(Attempt::Failed(create_failed(engine, spec, cause).await));
         }
@@ -309,18 +332,19 @@ async fn start(engine: &Engine, id: &str) -> Result<(), EngineError> {
 }
 
 /// What a failed deployment made goes away again; if even that fails, the first failure is the one to tell.
-async fn undo(engine: &Engine, id: &str) {
+pub(crate) async fn undo(engine: &Engine, id: &str) {
     if let Err(cause) = force_remove(engine, id).await {
         tracing::warn!(container = id, error = %cause, "a container that could not be started was not removed");
     }
 }
 
 /// As [`undo`], where it is not known whether there is a container, and which: the answer to its creation was lost.
-async fn undo_unseen(engine: &Engine, spec: &DeploySpec) {
+async fn undo_unseen(engine: &Engine, name: &str, wanted: &Create) {
+    let base_name = thv_labels::base_name(&wanted.config.labels).unwrap_or(name);
     for pause in LOOK_AGAIN {
         sleep(pause).await;
-        match lookup::details(engine, &spec.instance_name).await {
-            Ok(Some(found)) if is_left_over(&found, spec) => return undo(engine, &found.id).await,
+        match lookup::details(engine, name).await {
+            Ok(Some(found)) if is_left_over(&found, name, base_name) => return undo(engine, &found.id).await,
             // It is somebody else's.
             Ok(Some(_)) => return,
             // The engine may still be at it.
@@ -460,6 +484,17 @@ async fn deployed(
     id: &str,
     outcome: DeployOutcome,
 ) -> Result<Deployment> {
+    deployed_behind(engine, spec, id, None, outcome).await
+}
+
+/// As [`deployed`], where the ports may be another container's.
+pub(crate) async fn deployed_behind(
+    engine: &Engine,
+    spec: &DeploySpec,
+    id: &str,
+    front: Option<&Container>,
+    outcome: DeployOutcome,
+) -> Result<Deployment> {
     let found = lookup::details(engine, id)
         .await
         .map_err(|e| during(engine, spec, e, "inspect"))?;
@@ -478,7 +513,7 @@ async fn deployed(
         let instance = found.into_instance(engine);
         return Err(failed(instance.status_text, last_lines(engine, spec, id).await));
     }
-    let endpoint = endpoint(spec, &found.ports())
+    let endpoint = endpoint(spec, &front.unwrap_or(&found).ports())
         .ok_or_else(|| failed("the engine did not publish its port".to_owned(), Vec::new()))?;
     Ok(Deployment {
         instance: found.into_instance(engine),

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use thv_core::WorkloadName;
 use thv_runtime::{
-    Capabilities, DeploySpec, Deployment, Error, EventFilter, Images, Instance, InstanceRef, LogLine,
+    About, Capabilities, DeploySpec, Deployment, Error, EventFilter, Images, Instance, InstanceRef, LogLine,
     LogOptions, Result, Runtime, RuntimeEvent, RuntimeKind, Stdio, StopOptions,
 };
 
@@ -16,7 +16,7 @@ use crate::attach::Attachments;
 use crate::engine::Engine;
 use crate::images::EngineImages;
 use crate::turns::Turns;
-use crate::{DockerConfig, Flavour, lookup};
+use crate::{DockerConfig, Flavour, isolation, lookup};
 
 /// Instances that are containers of Docker, Podman or a compatible engine.
 ///
@@ -43,6 +43,8 @@ pub struct EngineInfo {
     pub socket: PathBuf,
     /// What it is.
     pub flavour: Flavour,
+    /// Why it is looked for there: a variable, a context of Docker, the usual places.
+    pub chosen_by: String,
     /// Its version.
     pub version: String,
     /// The version of the API that is spoken with it.
@@ -100,7 +102,8 @@ impl Runtime for DockerRuntime {
         let mut can = Capabilities::default();
         can.attach = true;
         can.http = true;
-        can.network_isolation = false;
+        can.isolation_lacks = isolation::lacks(&self.engine);
+        can.network_isolation = can.isolation_lacks.is_none();
         can.memory_limit = true;
         can.cpu_limit = true;
         can.pids_limit = true;
@@ -153,6 +156,18 @@ impl Runtime for DockerRuntime {
             .map_err(|e| self.engine.error(e, "ask whether it is there"))
     }
 
+    async fn about(&self) -> Result<About> {
+        self.ping().await?;
+        let info = self.engine_info().await?;
+        let mut about = About::default();
+        about.product = format!("{:?}", info.flavour);
+        about.version = info.version;
+        about.api_version = info.api_version;
+        about.place = info.socket.display().to_string();
+        about.chosen_by = info.chosen_by;
+        Ok(about)
+    }
+
     async fn deploy(&self, spec: &DeploySpec) -> Result<Deployment> {
         self.check_name(&spec.name)?;
         check_container_name(&spec.instance_name).map_err(|rule| self.invalid_name(&spec.name, rule))?;
@@ -174,15 +189,20 @@ impl Runtime for DockerRuntime {
 
     async fn inspect(&self, name: &WorkloadName) -> Result<Option<Instance>> {
         let found = async {
-            match lookup::of_workload(&self.engine, name).await? {
-                Some(row) => lookup::details(&self.engine, &row.id).await,
-                None => Ok(None),
-            }
+            let Some(row) = lookup::of_workload(&self.engine, name).await? else {
+                return Ok(None);
+            };
+            let Some(found) = lookup::details(&self.engine, &row.id).await? else {
+                return Ok(None);
+            };
+            let impaired = isolation::impaired(&self.engine, &found).await?;
+            let mut instance = found.into_instance(&self.engine);
+            instance.impaired = impaired;
+            Ok(Some(instance))
         };
-        let found = found
+        found
             .await
-            .map_err(|e| self.engine.error(e, format!("inspect workload \"{name}\"")))?;
-        Ok(found.map(|container| container.into_instance(&self.engine)))
+            .map_err(|e| self.engine.error(e, format!("inspect workload \"{name}\"")))
     }
 
     async fn list(&self) -> Result<Vec<Instance>> {

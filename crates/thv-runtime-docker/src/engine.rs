@@ -59,6 +59,11 @@ impl Engine {
         &self.0.config.kind
     }
 
+    /// The program that isolates networks.
+    pub(crate) fn egress_helper(&self) -> Option<&std::path::Path> {
+        self.0.config.egress_helper.as_deref()
+    }
+
     /// An engine's failure as the public error.
     pub(crate) fn error(&self, cause: EngineError, action: impl Into<String>) -> Error {
         cause.during(self.kind(), action).into()
@@ -92,7 +97,8 @@ impl Engine {
         Ok(info)
     }
 
-    fn known(&self) -> Option<Arc<EngineInfo>> {
+    /// The engine, if it was asked already.
+    pub(crate) fn known(&self) -> Option<Arc<EngineInfo>> {
         read(&self.0.known).clone()
     }
 
@@ -146,6 +152,7 @@ impl Engine {
             .any(|c| c.name.to_lowercase().contains("podman"));
         Ok(EngineInfo {
             socket: candidate.socket.clone(),
+            chosen_by: candidate.from.clone(),
             flavour: match candidate.flavour {
                 _ if is_podman => Flavour::Podman,
                 Flavour::Unknown => Flavour::Docker,

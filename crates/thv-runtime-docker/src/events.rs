@@ -11,6 +11,7 @@ use thv_runtime::{EventFilter, EventKind, InstanceId, Result, RuntimeEvent};
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::http::{Call, quoted};
+use crate::isolation;
 use crate::lines::JsonLines;
 use crate::wire::Event;
 
@@ -86,6 +87,14 @@ impl Subscription {
     fn told(&self, event: Event) -> Option<RuntimeEvent> {
         let actor = event.actor?;
         let labels = &actor.attributes;
+        if let Some(workload) = isolation::helped(labels) {
+            let ended = matches!(kind_of(&event.action, labels), Some(EventKind::Exited { .. }));
+            return (ended && self.filter.accepts(workload)).then(|| RuntimeEvent {
+                workload: workload.to_owned(),
+                instance: None,
+                kind: EventKind::Impaired,
+            });
+        }
         if thv_labels::is_auxiliary(labels) {
             return None;
         }

@@ -36,8 +36,10 @@ mod config;
 mod context;
 mod discovery;
 mod docker_runtime;
+mod helper_program;
 
 mod deploy;
+mod isolation;
 mod stop;
 
 mod remove;

@@ -136,6 +136,7 @@ impl Summary {
             started: None,
             ports: ports.collect(),
             network_isolated: thv_labels::is_isolated(&self.labels),
+            impaired: None,
             id: InstanceId::new(self.id),
             image: self.image,
             status_text: self.status,
@@ -203,6 +204,7 @@ impl Container {
             created: time(&self.created),
             started: time(&self.state.started_at),
             network_isolated: thv_labels::is_isolated(&self.config.labels),
+            impaired: None,
             ports: self.ports(),
             labels: self.config.labels,
         }
@@ -238,7 +240,7 @@ fn workload_of(labels: &BTreeMap<String, String>, name: &str) -> String {
     thv_labels::base_name(labels).unwrap_or(name).to_owned()
 }
 
-fn state_of(word: &str) -> InstanceState {
+pub(crate) fn state_of(word: &str) -> InstanceState {
     match word {
         "running" => InstanceState::Running,
         "created" | "restarting" | "configured" | "initialized" => InstanceState::Starting,

@@ -134,6 +134,8 @@ pub(crate) struct Config {
     pub(crate) open_stdin: bool,
     pub(crate) stdin_once: bool,
     pub(crate) tty: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) stop_signal: Option<String>,
     #[serde(with = "set")]
     pub(crate) exposed_ports: BTreeSet<String>,
 }
@@ -181,6 +183,8 @@ pub(crate) struct HostConfig {
     pub(crate) restart_policy: RestartPolicy,
     #[serde(deserialize_with = "nullable")]
     pub(crate) mounts: Vec<Mount>,
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    pub(crate) volumes_from: Vec<String>,
     #[serde(deserialize_with = "nullable")]
     pub(crate) port_bindings: BTreeMap<String, Option<Vec<Binding>>>,
     #[serde(deserialize_with = "nullable")]

@@ -295,6 +295,7 @@ impl LocalRuntime {
                 labels: BTreeMap::new(),
                 ports: Vec::new(),
                 network_isolated: false,
+                impaired: None,
             }),
         }
     }
@@ -324,6 +325,7 @@ impl LocalRuntime {
                 .into_iter()
                 .collect(),
             network_isolated: false,
+            impaired: None,
         }
     }
 

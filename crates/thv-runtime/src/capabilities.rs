@@ -14,6 +14,8 @@ pub struct Capabilities {
     pub http: bool,
     /// Outbound and inbound traffic can be limited to an allow-list.
     pub network_isolation: bool,
+    /// What a runtime lacks that could isolate networks, and what to do about it.
+    pub isolation_lacks: Option<String>,
     /// A memory limit is enforced.
     pub memory_limit: bool,
     /// A CPU limit is enforced.

@@ -41,6 +41,8 @@ pub struct DeploySpec {
     pub network: NetworkMode,
     /// Traffic must be limited to the profile's allow-lists; a runtime that cannot refuses with `Unsupported`.
     pub isolate_network: bool,
+    /// What an isolated instance may reach; of no meaning where it is not isolated.
+    pub egress: Egress,
     /// Full access to the host's devices.
     pub privileged: bool,
     /// Limits that must be enforced; a runtime that cannot enforce one refuses with `Unsupported`.
@@ -69,6 +71,7 @@ impl DeploySpec {
             hidden: Vec::new(),
             network: NetworkMode::Bridge,
             isolate_network: false,
+            egress: Egress::default(),
             privileged: false,
             limits: Limits::default(),
             read_only: false,
@@ -107,6 +110,19 @@ pub struct PortBinding {
     pub host_ip: Option<std::net::IpAddr>,
     /// The port of the host; 0 lets the engine choose.
     pub host_port: u16,
+}
+
+/// What an isolated instance may reach; by default nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Egress {
+    /// Everything but the engine's host.
+    pub everything: bool,
+    /// Host names; one that begins with a dot is a domain and its subdomains. None with ports given is any.
+    pub hosts: Vec<String>,
+    /// TCP ports; none with hosts given is any.
+    pub ports: Vec<u16>,
+    /// The engine's host too.
+    pub engine_host: bool,
 }
 
 /// A bind mount.

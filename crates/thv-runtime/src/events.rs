@@ -68,6 +68,8 @@ pub enum EventKind {
     },
     /// An instance ran out of its memory limit.
     OutOfMemory,
+    /// Something that an instance needs has ended: look at [`impaired`](crate::Instance::impaired).
+    Impaired,
     /// An instance was removed.
     Removed,
 }

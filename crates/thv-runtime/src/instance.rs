@@ -112,4 +112,6 @@ pub struct Instance {
     pub ports: Vec<PortBinding>,
     /// Whether its traffic is limited to the profile's allow-lists.
     pub network_isolated: bool,
+    /// Why it is of no use although it runs: what its network needs has ended, for example. A list leaves it out.
+    pub impaired: Option<String>,
 }

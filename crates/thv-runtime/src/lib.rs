@@ -19,6 +19,7 @@
 //! # }
 //! ```
 
+mod about;
 mod appearance;
 mod capabilities;
 #[cfg(feature = "contract")]
@@ -35,11 +36,12 @@ mod memory_runtime;
 mod runtime;
 mod runtimes;
 
+pub use about::About;
 pub use appearance::appearance;
 pub use capabilities::Capabilities;
 pub use deploy::{
-    DeployOutcome, DeploySpec, Deployment, Endpoint, Expect, HiddenPath, Limits, MountBind, NamedVolume,
-    NetworkMode, PortBinding,
+    DeployOutcome, DeploySpec, Deployment, Egress, Endpoint, Expect, HiddenPath, Limits, MountBind,
+    NamedVolume, NetworkMode, PortBinding,
 };
 pub use error::{Error, Result};
 pub use events::{EventFilter, EventKind, RuntimeEvent};

@@ -92,6 +92,7 @@ impl MemoryRuntime {
                 attach: true,
                 http: true,
                 network_isolation: true,
+                isolation_lacks: None,
                 memory_limit: true,
                 cpu_limit: true,
                 pids_limit: true,

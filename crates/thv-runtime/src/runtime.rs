@@ -11,8 +11,8 @@ use thv_core::WorkloadName;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
-    Capabilities, DeploySpec, Deployment, EventFilter, Images, Instance, InstanceRef, LogLine, LogOptions,
-    Result, RuntimeEvent,
+    About, Capabilities, DeploySpec, Deployment, EventFilter, Images, Instance, InstanceRef, LogLine,
+    LogOptions, Result, RuntimeEvent,
 };
 
 /// The kind of a runtime: an open string, so that embedders bring their own (`docker`, `podman`, `local`, …).
@@ -106,6 +106,12 @@ pub trait Runtime: fmt::Debug + Send + Sync + 'static {
 
     /// Whether the engine answers.
     async fn ping(&self) -> Result<()>;
+
+    /// What it is and where, asked anew.
+    async fn about(&self) -> Result<About> {
+        self.ping().await?;
+        Ok(About::default())
+    }
 
     /// Waits for a sign that an engine which did not answer may answer by now, such as its socket appearing; where there
     /// is nothing to wait for, a moment. Cancel-safe.

@@ -245,6 +245,7 @@ mod tests {
             labels: BTreeMap::new(),
             ports: Vec::new(),
             network_isolated: false,
+            impaired: None,
         }
     }
 

@@ -13,6 +13,10 @@ use thv_status::FileStatusManager;
 /// The environment variable that chooses the default runtime.
 const RUNTIME_VARIABLE: &str = "TOOLHIVE_RUNTIME";
 
+/// The environment variable that names the program which isolates networks.
+#[cfg(feature = "docker")]
+const EGRESS_HELPER_VARIABLE: &str = "TOOLHIVE_EGRESS_HELPER";
+
 /// A manager's usual parts, with files in the base directories that `env` names. Nothing is touched, and no engine is
 /// looked for, before a verb needs it.
 ///
@@ -75,7 +79,8 @@ fn runtimes(dirs: &Dirs, env: &Env, processes: &Arc<dyn Processes>) -> Result<Ru
     #[cfg(feature = "docker")]
     {
         use thv_runtime_docker::{DockerConfig, DockerRuntime};
-        let config = DockerConfig::discover(env.clone(), dirs.clone());
+        let mut config = DockerConfig::discover(env.clone(), dirs.clone());
+        config.egress_helper = egress_helper(env);
         runtimes = runtimes.with(Arc::new(DockerRuntime::new(config)));
     }
     #[cfg(feature = "local")]
@@ -119,4 +124,14 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+/// The static program that isolates networks: where the environment says, else beside this program.
+#[cfg(feature = "docker")]
+fn egress_helper(env: &Env) -> Option<std::path::PathBuf> {
+    if let Some(named) = env.non_empty(EGRESS_HELPER_VARIABLE) {
+        return Some(named.into());
+    }
+    let beside = std::env::current_exe().ok()?.with_file_name("thv-egress");
+    beside.is_file().then_some(beside)
 }

@@ -278,6 +278,16 @@ pub(crate) struct ReconcileArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RuntimeCommand {
+    /// List the runtimes, where they are, and which one is used
+    #[command(visible_alias = "ls")]
+    List {
+        /// Seconds to wait for the answer of each
+        #[arg(long, default_value_t = 10)]
+        timeout: u64,
+        /// How to write
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
     /// Ask whether a runtime answers
     Check {
         /// Seconds to wait for an answer

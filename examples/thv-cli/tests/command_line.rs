@@ -202,7 +202,6 @@ const NOT_BUILT: &[&str] = &[
     "--otel-env-vars=A",
     "--otel-insecure",
     "--otel-enable-prometheus-metrics-path",
-    "--allow-docker-gateway",
     "--webhook-config=a.json",
     "--k8s-pod-patch={}",
     "--oidc-issuer=https://a.example",

@@ -97,6 +97,7 @@ pub(crate) fn build(request: &RunRequest, sources: &Sources<'_>) -> Result<Built
         stateless: stateless(request, transport)?,
         ..RunConfig::default()
     };
+    config.allow_docker_gateway = request.allow_docker_gateway;
     config.thv.read_only = request.read_only;
     config.thv.limits = limits(request)?;
     permissions::apply(request, &mut config, sources.files, &absolute, &mut notices)?;
@@ -202,6 +203,7 @@ fn refuse_without_effect(request: &RunRequest, server: &Server, transport: Trans
             (request.permission_profile.is_some(), "--permission-profile"),
             (request.network.is_some(), "--network"),
             (request.isolate_network == Some(true), "--isolate-network"),
+            (request.allow_docker_gateway, "--allow-docker-gateway"),
             (request.memory.is_some(), "--memory"),
             (request.cpus.is_some(), "--cpus"),
             (request.pids_limit.is_some(), "--pids-limit"),

@@ -52,6 +52,8 @@ pub struct RunRequest {
     pub read_only: bool,
     /// `None`: the default (isolated where the runtime can). `Some(true)`: refuse to run otherwise.
     pub isolate_network: Option<bool>,
+    /// An isolated server may reach the engine's host.
+    pub allow_docker_gateway: bool,
     /// `KEY=VALUE`.
     pub env: Vec<String>,
     /// A file of `KEY=VALUE` lines.

@@ -427,6 +427,7 @@ fn ended(
                 Some(Ok(event)) if event.instance.as_ref().is_none_or(|of| *of == id) => match event.kind {
                     EventKind::Exited { .. }
                     | EventKind::Removed
+                    | EventKind::Impaired
                     | EventKind::OutOfMemory
                     | EventKind::Gap => {
                         look = true;
@@ -449,6 +450,7 @@ async fn gone(runtime: &dyn Runtime, name: &thv_core::WorkloadName, id: &Instanc
             state,
             status_text,
             exit_code,
+            impaired,
             ..
         })) if there == *id => match state {
             InstanceState::Stopped | InstanceState::Removing => Some(match exit_code {
@@ -457,7 +459,7 @@ async fn gone(runtime: &dyn Runtime, name: &thv_core::WorkloadName, id: &Instanc
                 Some(code) => format!("the server exited with code {code}"),
                 None => format!("the server ended: {status_text}"),
             }),
-            _ => None,
+            _ => impaired.map(|why| format!("the server is cut off: {why}")),
         },
         Ok(_) => Some("the server's instance was removed".into()),
         Err(_) => None,

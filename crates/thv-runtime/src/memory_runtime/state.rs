@@ -297,6 +297,7 @@ fn new_instance(kind: &RuntimeKind, spec: &DeploySpec, id: InstanceId) -> Instan
         labels: spec.labels.clone(),
         ports: spec.target.iter().chain(&spec.publish).cloned().collect(),
         network_isolated: spec.isolate_network,
+        impaired: None,
     }
 }
 

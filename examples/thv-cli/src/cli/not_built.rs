@@ -33,7 +33,6 @@ const RUN: &[(&str, Kind)] = &[
     ("otel-env-vars", List),
     ("otel-insecure", Switch(false)),
     ("otel-enable-prometheus-metrics-path", Switch(false)),
-    ("allow-docker-gateway", Switch(false)),
     ("webhook-config", List),
     ("k8s-pod-patch", Text("")),
     ("oidc-issuer", Text("")),

@@ -158,6 +158,10 @@ pub(crate) struct RunArgs {
     /// The server can write to its volumes and to /tmp only
     #[arg(long, help_heading = "Limits")]
     pub(crate) read_only: bool,
+    /// An isolated server may reach the engine's host
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        default_value_t = false, action = clap::ArgAction::Set, help_heading = "Permissions")]
+    pub(crate) allow_docker_gateway: bool,
     /// Say what ignore files hide
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
         default_value_t = false, action = clap::ArgAction::Set, help_heading = "Permissions")]
@@ -235,6 +239,7 @@ impl RunArgs {
         let file = self.thv_ca_bundle.clone();
         request.ca_bundle = file.filter(|path| !path.as_os_str().is_empty());
         request.session_ttl = given(&self.session_ttl);
+        request.allow_docker_gateway = self.allow_docker_gateway;
         request.memory = self.memory;
         request.cpus.clone_from(&self.cpus);
         request.pids_limit = self.pids_limit;

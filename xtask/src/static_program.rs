@@ -1,4 +1,4 @@
-//! The echo server as a static binary.
+//! Programs that run in containers, as static binaries.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -11,7 +11,7 @@ fn target() -> String {
 }
 
 /// Builds it and gives its path. It has a target folder of its own, so that its flags do not make the other builds stale.
-pub(crate) fn build(root: &Path) -> Result<PathBuf, String> {
+pub(crate) fn build(root: &Path, package: &str) -> Result<PathBuf, String> {
     let folder = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| root.join("target"), |folder| root.join(folder))
         .join("static");
@@ -24,7 +24,7 @@ pub(crate) fn build(root: &Path) -> Result<PathBuf, String> {
             "--quiet",
             "--release",
             "--package",
-            "echo-server",
+            package,
             "--target",
             &target,
         ])
@@ -34,7 +34,7 @@ pub(crate) fn build(root: &Path) -> Result<PathBuf, String> {
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .stdout(Stdio::null());
     run(&mut command)?;
-    let binary = folder.join(&target).join("release").join("echo-server");
+    let binary = folder.join(&target).join("release").join(package);
     if binary.is_file() {
         Ok(binary)
     } else {

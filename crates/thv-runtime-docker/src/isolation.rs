@@ -1,0 +1,434 @@
+//! Isolated workloads.
+//!
+//! The container of such a workload shares the network of a helper, and that network has nothing but loopback: no interface,
+//! no address of the host, no IPv6, no resolver. What programs send to the proxy there goes through a socket in a volume that
+//! the workload does not see to a second helper, which stands on the shared network and connects to what the profile
+//! allows. The workload's ports are reached the same way round.
+//!
+//! A network without a way out (`internal`) would not do: the host is on its bridge. Even where the bridge has no
+//! address, a program that binds a socket to its interface reaches every address of the host, one way.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use thv_core::TransportType;
+use thv_runtime::{DeployOutcome, DeploySpec, Deployment, Error, Images, InstanceState, NetworkMode, Result};
+
+use crate::Flavour;
+use crate::container::{desired, is_identical};
+use crate::deploy::{self, Attempt};
+use crate::engine::Engine;
+use crate::error::EngineError;
+use crate::helper_program::{self, PROGRAM};
+use crate::images::EngineImages;
+use crate::lookup;
+use crate::remove::{force_remove, helpers};
+use crate::wire::{Container, Create, Info, Mount};
+
+/// Where the proxy is, from inside.
+const PROXY: &str = "http://127.0.0.1:3128";
+const PROXY_PORT: u16 = 3128;
+/// What is reached without it.
+const NO_PROXY: &str = "localhost,127.0.0.1,::1";
+/// Where the helpers' sockets are.
+const SOCKETS: &str = "/run/thv";
+/// A connection takes two threads and some buffers.
+const MEMORY: i64 = 64 << 20;
+const PIDS: i64 = 600;
+/// How often the shared network may vanish under one deployment.
+const NETWORK_RETRIES: u8 = 5;
+
+/// The helper on the network that leads out, and the one whose network the workload shares. ToolHive knows both names, and
+/// takes them along.
+fn outer_name(spec: &DeploySpec) -> String {
+    format!("{}-egress", spec.instance_name)
+}
+
+fn inner_name(spec: &DeploySpec) -> String {
+    format!("{}-ingress", spec.instance_name)
+}
+
+/// Whose network it is, on the helpers.
+const HELPED: &str = "thv-helped-workload";
+
+/// The workload that a helper with these labels is for.
+pub(crate) fn helped(labels: &BTreeMap<String, String>) -> Option<&str> {
+    labels.get(HELPED).map(String::as_str)
+}
+
+/// Why this engine isolates nothing, and what to do about it. One that was not asked yet is taken for Docker.
+pub(crate) fn lacks(engine: &Engine) -> Option<String> {
+    let podman = engine
+        .known()
+        .is_some_and(|about| about.flavour == Flavour::Podman);
+    if podman {
+        return Some("on Podman it was not tried: use Docker for it".to_owned());
+    }
+    match engine.egress_helper() {
+        None => Some(format!(
+            "its helper program is missing: put the static program {PROGRAM} beside this one, or name it in \
+             TOOLHIVE_EGRESS_HELPER"
+        )),
+        Some(path) => helper_program::check(path).err(),
+    }
+}
+
+/// Why an isolated workload that runs is of no use: nobody restarts a helper alone, since the workload would stay in a
+/// network that has ended.
+pub(crate) async fn impaired(engine: &Engine, found: &Container) -> Result<Option<String>, EngineError> {
+    let Some(inner) = found.host_config.network_mode.strip_prefix("container:") else {
+        return Ok(None);
+    };
+    if found.state.status != "running" || !thv_labels::is_isolated(&found.config.labels) {
+        return Ok(None);
+    }
+    for helper in [inner, &format!("{}-egress", found.name())] {
+        let there = lookup::details(engine, helper).await?;
+        if there.is_none_or(|helper| helper.state.status != "running") {
+            return Ok(Some("a helper of its isolated network has ended".to_owned()));
+        }
+    }
+    Ok(None)
+}
+
+/// What cannot be isolated is refused.
+pub(crate) fn check(engine: &Engine, spec: &DeploySpec) -> Result<()> {
+    let refused = |what: &str| {
+        Err(Error::Unsupported {
+            runtime: engine.kind().clone(),
+            what: format!("network isolation {what}"),
+        })
+    };
+    if spec.privileged {
+        return refused("of a privileged server: it can get around everything");
+    }
+    if spec.network != NetworkMode::Bridge {
+        return refused("in another network mode than bridge");
+    }
+    let ports = spec.publish.iter().chain(&spec.target);
+    if ports.into_iter().any(|port| port.container_port == PROXY_PORT) {
+        return Err(Error::Invalid {
+            what: "port".to_owned(),
+            detail: format!("{PROXY_PORT} is the proxy's of an isolated workload: choose another one"),
+        });
+    }
+    Ok(())
+}
+
+/// Brings an isolated workload up, with all that is around it. The caller looks at what is there.
+pub(crate) async fn bring_up(
+    engine: &Engine,
+    spec: &DeploySpec,
+    found: Option<Container>,
+) -> Result<Deployment> {
+    check(engine, spec)?;
+    // Known by now, unlike when it was asked what it can do.
+    if let Some(lack) = lacks(engine) {
+        return Err(Error::Unsupported {
+            runtime: engine.kind().clone(),
+            what: format!("network isolation: {lack}"),
+        });
+    }
+    let info = engine
+        .abilities()
+        .await
+        .map_err(|e| engine.error(e, "ask the engine what it can do"))?;
+    let image = ensure_image(engine).await?;
+    let replaces = found.is_some();
+    if let Some(found) = found {
+        if let Some(there) = as_wanted(engine, spec, &found, &image, &info).await? {
+            return deploy::deployed_behind(
+                engine,
+                spec,
+                &found.id,
+                Some(&there),
+                DeployOutcome::AlreadyRunning,
+            )
+            .await;
+        }
+        force_remove(engine, &found.id)
+            .await
+            .map_err(|e| engine.error(e, format!("replace the container of workload \"{}\"", spec.name)))?;
+    }
+    clear(engine, spec).await?;
+    let made = make(engine, spec, &image, &info).await;
+    match made {
+        Ok((id, outer)) => {
+            let outcome = if replaces {
+                DeployOutcome::Replaced
+            } else {
+                DeployOutcome::Created
+            };
+            let deployment = deploy::deployed_behind(engine, spec, &id, Some(&outer), outcome).await;
+            if deployment.is_err() {
+                deploy::undo(engine, &id).await;
+                undo(engine, spec).await;
+            }
+            deployment
+        }
+        Err(error) => {
+            undo(engine, spec).await;
+            Err(error)
+        }
+    }
+}
+
+/// The outer helper, if the workload and both helpers run as they would be made.
+async fn as_wanted(
+    engine: &Engine,
+    spec: &DeploySpec,
+    found: &Container,
+    image: &str,
+    info: &Info,
+) -> Result<Option<Container>> {
+    let look = async {
+        let outer = lookup::details(engine, &outer_name(spec)).await?;
+        let inner = lookup::details(engine, &inner_name(spec)).await?;
+        let (Some(outer), Some(inner)) = (outer, inner) else {
+            return Ok(None);
+        };
+        let running = [found, &outer, &inner]
+            .iter()
+            .all(|container| container.state.status == "running");
+        let same_rules = outer.config.cmd == outer_arguments(spec)
+            && inner.config.cmd == inner_arguments(spec)
+            && [&outer, &inner].iter().all(|helper| helper.config.image == image);
+        if !running || !same_rules {
+            return Ok(None);
+        }
+        let wanted = workload(spec, &inner.id, info);
+        let (about, brings) = (engine.info().await?, lookup::image_of(engine, found).await?);
+        let same = brings.is_some_and(|brings| is_identical(&about, found, &brings, &wanted, ""));
+        Ok(same.then_some(outer))
+    };
+    look.await.map_err(|e: EngineError| {
+        engine.error(e, format!("look at the helpers of workload \"{}\"", spec.name))
+    })
+}
+
+/// Makes helpers and workload; the id of the workload's container, and the outer helper.
+async fn make(engine: &Engine, spec: &DeploySpec, image: &str, info: &Info) -> Result<(String, Container)> {
+    let mut again = NETWORK_RETRIES;
+    let outer = loop {
+        let network = deploy::shared_network(engine, spec).await?;
+        let wanted = outer_helper(spec, image, &network, info);
+        match deploy::create_and_start_as(engine, spec, &outer_name(spec), &wanted).await {
+            Ok(id) => break id,
+            Err(Attempt::NetworkGone(_)) if again > 0 => again -= 1,
+            Err(attempt) => return Err(attempt.into_error(engine, spec)),
+        }
+    };
+    let inner = inner_helper(spec, image, &outer, info);
+    let inner = deploy::create_and_start_as(engine, spec, &inner_name(spec), &inner)
+        .await
+        .map_err(|attempt| attempt.into_error(engine, spec))?;
+    // Looked at before the workload is made: a failure from here on has no container of its to take back.
+    let there = lookup::details(engine, &outer)
+        .await
+        .map_err(|e| engine.error(e, format!("look at the helpers of workload \"{}\"", spec.name)))?;
+    let Some(outer) = there.filter(|outer| lookup::state_of(&outer.state.status) == InstanceState::Running)
+    else {
+        return Err(Error::StartFailed {
+            name: spec.name.clone(),
+            detail: "the helper that its network needs has ended".to_owned(),
+            last_lines: Vec::new(),
+        });
+    };
+    let wanted = workload(spec, &inner, info);
+    let id = deploy::create_and_start_as(engine, spec, &spec.instance_name, &wanted)
+        .await
+        .map_err(|attempt| attempt.into_error(engine, spec))?;
+    Ok((id, outer))
+}
+
+/// Removes what is around the workload of this name.
+async fn clear(engine: &Engine, spec: &DeploySpec) -> Result<()> {
+    let clearing = async {
+        for helper in helpers(engine, &spec.instance_name).await? {
+            force_remove(engine, &helper.id).await?;
+        }
+        // One of ToolHive's.
+        crate::network::remove(engine, &format!("toolhive-{}-internal", spec.instance_name)).await
+    };
+    clearing.await.map_err(|e: EngineError| {
+        engine.error(e, format!("remove the helpers of workload \"{}\"", spec.name))
+    })
+}
+
+/// As [`clear`], where another failure is the one to tell.
+pub(crate) async fn undo(engine: &Engine, spec: &DeploySpec) {
+    if let Err(error) = clear(engine, spec).await {
+        tracing::warn!(workload = %spec.name, %error, "helpers of a workload that is not there were not removed");
+    }
+}
+
+/// The workload's container: its network is the inner helper's, and its ports are the outer one's.
+fn workload(spec: &DeploySpec, inner: &str, info: &Info) -> Create {
+    let mut spec = spec.clone();
+    for name in ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"] {
+        spec.env.insert(name.to_owned(), PROXY.to_owned());
+    }
+    for name in ["NO_PROXY", "no_proxy"] {
+        spec.env.insert(name.to_owned(), NO_PROXY.to_owned());
+    }
+    spec.network = NetworkMode::Named(format!("container:{inner}"));
+    spec.target = None;
+    spec.publish.clear();
+    desired(&spec, "", info)
+}
+
+fn outer_arguments(spec: &DeploySpec) -> Vec<String> {
+    let egress = &spec.egress;
+    let mut arguments = vec!["outer".to_owned()];
+    if egress.everything {
+        arguments.push("--allow-all".to_owned());
+    }
+    if egress.engine_host {
+        arguments.push("--allow-gateway".to_owned());
+    }
+    let mut with = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
+    // Docker's default bridge, whose address is the host's.
+    with("--deny", "172.17.0.1".to_owned());
+    for host in &egress.hosts {
+        with("--allow-host", host.clone());
+    }
+    for port in &egress.ports {
+        with("--allow-port", port.to_string());
+    }
+    for port in target(spec) {
+        with("--ingress", port.to_string());
+    }
+    for port in &spec.publish {
+        with("--open-ingress", port.container_port.to_string());
+    }
+    arguments
+}
+
+fn inner_arguments(spec: &DeploySpec) -> Vec<String> {
+    let ports = target(spec).chain(spec.publish.iter().map(|port| port.container_port));
+    let mut arguments = vec!["inner".to_owned()];
+    for port in ports {
+        arguments.extend(["--ingress".to_owned(), port.to_string()]);
+    }
+    arguments
+}
+
+fn target(spec: &DeploySpec) -> impl Iterator<Item = u16> {
+    let published = |port: u16| spec.publish.iter().any(|binding| binding.container_port == port);
+    let http = spec.transport != TransportType::Stdio;
+    let port = spec.target.as_ref().map(|target| target.container_port);
+    port.filter(|port| http && !published(*port)).into_iter()
+}
+
+/// A container of the helper's image with as few rights as there are.
+fn helper(spec: &DeploySpec, name: &str, image: &str, arguments: Vec<String>, info: &Info) -> Create {
+    let mut of = DeploySpec::new(spec.name.clone(), image);
+    name.clone_into(&mut of.instance_name);
+    of.command = arguments;
+    of.read_only = true;
+    of.labels = BTreeMap::from(
+        [
+            (thv_labels::TOOLHIVE, "true"),
+            (thv_labels::NAME, name),
+            (thv_labels::BASE_NAME, name),
+            (thv_labels::TRANSPORT, "stdio"),
+            (thv_labels::PORT, "80"),
+            (thv_labels::AUXILIARY_WORKLOAD, "true"),
+            (HELPED, spec.name.as_str()),
+        ]
+        .map(|(key, value)| (key.to_owned(), value.to_owned())),
+    );
+    if let Some(owner) = spec.labels.get(thv_labels::OWNER) {
+        of.labels.insert(thv_labels::OWNER.to_owned(), owner.clone());
+    }
+    let mut wanted = desired(&of, "", info);
+    let config = &mut wanted.config;
+    (config.attach_stdin, config.attach_stdout, config.attach_stderr) = (false, false, false);
+    (config.open_stdin, config.stdin_once) = (false, false);
+    // It has nothing to finish.
+    config.stop_signal = Some("SIGKILL".to_owned());
+    let host = &mut wanted.host_config;
+    host.init = false;
+    host.mounts.clear();
+    (host.memory, host.memory_swap) = (MEMORY, -1);
+    host.pids_limit = PIDS;
+    wanted
+}
+
+fn outer_helper(spec: &DeploySpec, image: &str, network: &str, info: &Info) -> Create {
+    let mut wanted = helper(spec, &outer_name(spec), image, outer_arguments(spec), info);
+    network.clone_into(&mut wanted.host_config.network_mode);
+    // It goes with the last container that has it.
+    wanted.host_config.mounts = vec![Mount {
+        kind: "volume".to_owned(),
+        target: SOCKETS.to_owned(),
+        ..Mount::default()
+    }];
+    let ports = desired(spec, "", info);
+    wanted.config.exposed_ports = ports.config.exposed_ports;
+    wanted.host_config.port_bindings = ports.host_config.port_bindings;
+    wanted
+}
+
+fn inner_helper(spec: &DeploySpec, image: &str, outer: &str, info: &Info) -> Create {
+    let mut wanted = helper(spec, &inner_name(spec), image, inner_arguments(spec), info);
+    "none".clone_into(&mut wanted.host_config.network_mode);
+    wanted.host_config.volumes_from = vec![outer.to_owned()];
+    wanted
+}
+
+/// The helper's image on this engine, loaded if it is missing. Its name is made of its content.
+async fn ensure_image(engine: &Engine) -> Result<String> {
+    let Some(path) = engine.egress_helper() else {
+        return Err(Error::Unsupported {
+            runtime: engine.kind().clone(),
+            what: "network isolation without its helper program".to_owned(),
+        });
+    };
+    let program = helper_program::read(path.to_owned()).await?;
+    let (reference, archive) = helper_program::image(&program)?;
+    let images = EngineImages(engine.clone());
+    if !images.present(&reference).await? {
+        let chunks: Vec<_> = archive
+            .chunks(64 << 10)
+            .map(|chunk| Ok(Bytes::copy_from_slice(chunk)))
+            .collect();
+        images.load(stream::iter(chunks).boxed()).await?;
+    }
+    Ok(reference)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use thv_runtime::PortBinding;
+
+    #[test]
+    fn rules_and_ports_are_the_helpers_arguments() {
+        let mut spec = DeploySpec::new("fetch".parse().unwrap(), "fetch:1");
+        assert_eq!(outer_arguments(&spec).join(" "), "outer --deny 172.17.0.1");
+        spec.egress.hosts = vec![".example.com".to_owned()];
+        spec.egress.ports = vec![443];
+        spec.transport = TransportType::StreamableHttp;
+        spec.target = Some(PortBinding {
+            container_port: 8080,
+            host_ip: None,
+            host_port: 0,
+        });
+        let expected = "outer --deny 172.17.0.1 --allow-host .example.com --allow-port 443 --ingress 8080";
+        assert_eq!(outer_arguments(&spec).join(" "), expected);
+        assert_eq!(inner_arguments(&spec).join(" "), "inner --ingress 8080");
+    }
+
+    #[test]
+    fn the_workload_has_no_network_of_its_own() {
+        let mut spec = DeploySpec::new("fetch".parse().unwrap(), "fetch:1");
+        spec.env
+            .insert("HTTP_PROXY".to_owned(), "http://elsewhere".to_owned());
+        let wanted = workload(&spec, "abc", &Info::default());
+        assert_eq!(wanted.host_config.network_mode, "container:abc");
+        assert!(wanted.host_config.port_bindings.is_empty());
+        assert!(wanted.config.env.contains(&format!("HTTP_PROXY={PROXY}")));
+    }
+}

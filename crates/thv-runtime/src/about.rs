@@ -1,0 +1,17 @@
+//! What a runtime says about itself.
+
+/// What a runtime is, and where; empty where it has nothing to say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct About {
+    /// What it is, such as `Podman`.
+    pub product: String,
+    /// Its version.
+    pub version: String,
+    /// The version of the API that is spoken with it.
+    pub api_version: String,
+    /// Where it is: a socket.
+    pub place: String,
+    /// Why it is looked for there, such as the variable that names the place.
+    pub chosen_by: String,
+}

@@ -1,0 +1,168 @@
+//! Isolated workloads, by the command line, on a real engine.
+
+mod drill;
+
+use std::time::Duration;
+
+use drill::{answers, kill_9, proxy_pid, run, status};
+use serde_json::{Value, json};
+use thv::core::WorkloadStatus;
+use thv_tests::{Client, Docker, Machine, SseSession, docker, eventually, static_egress};
+
+/// A back-off, and a deployment on a busy machine.
+const RESTART: Duration = Duration::from_secs(90);
+
+/// An engine, and a machine whose `thv` knows its helper.
+async fn isolating() -> Option<(Docker, Machine)> {
+    let (docker, helper) = (docker().await?, static_egress()?);
+    let mut machine = Machine::with_docker(&docker);
+    machine.set("TOOLHIVE_EGRESS_HELPER", helper);
+    Some((docker, machine))
+}
+
+/// The containers whose names begin so, with their states.
+async fn containers(docker: &Docker, name: &str) -> Vec<(String, String)> {
+    let answer = docker.get("/containers/json?all=true").await;
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    let rows: Vec<Value> = serde_json::from_str(body).expect("rows");
+    let text = |value: &Value| value.as_str().expect("a text").trim_start_matches('/').to_owned();
+    let mut found: Vec<_> = rows
+        .iter()
+        .map(|row| (text(&row["Names"][0]), text(&row["State"])))
+        .filter(|(found, _)| found.starts_with(name))
+        .collect();
+    found.sort();
+    found
+}
+
+/// What the server sees of its network.
+async fn is_isolated(machine: &Machine, name: &str) {
+    assert_eq!(status(machine, name).await["thv"]["network_isolated"], true);
+    let client = Client::connect(&machine.workload(name).await.url).await;
+    // Routes need an interface that is up; kernels may show others.
+    let routes = client.call("read", json!({ "path": "/proc/net/route" })).await;
+    assert_eq!(routes.lines().count(), 1, "there is a way out: {routes}");
+    let proxy = client.call("env", json!({ "name": "HTTPS_PROXY" })).await;
+    assert_eq!(proxy, "http://127.0.0.1:3128");
+    client.close().await;
+}
+
+#[tokio::test]
+async fn an_isolated_http_server_takes_its_helpers_along_all_its_life() {
+    let Some((docker, machine)) = isolating().await else {
+        return;
+    };
+    let name = machine.name("isolated");
+    let with = ["--transport", "streamable-http", "--isolate-network"];
+    let workload = run(&machine, &name, docker.image(), &with).await;
+    is_isolated(&machine, &name).await;
+    let names: Vec<_> = containers(&docker, &name)
+        .await
+        .into_iter()
+        .map(|it| it.0)
+        .collect();
+    let helpers = [format!("{name}-egress"), format!("{name}-ingress")];
+    assert_eq!(names, [&*name, &*helpers[0], &*helpers[1]]);
+    let listed = machine.thv(["list", "--all", "--format", "json"]).await.ok();
+    assert!(
+        !helpers.iter().any(|helper| listed.stdout.contains(helper)),
+        "{listed}"
+    );
+
+    machine.thv(["stop", &name]).await.ok();
+    eventually(RESTART, "all of it is down", async || {
+        let all = containers(&docker, &name).await;
+        all.iter().all(|(_, state)| state != "running").then_some(())
+    })
+    .await;
+    machine.thv(["start", &name, "--wait=1m"]).await.ok();
+    let again = machine.workload(&name).await;
+    assert_eq!(
+        (again.status, again.port),
+        (WorkloadStatus::Running, workload.port)
+    );
+    is_isolated(&machine, &name).await;
+
+    kill_9(proxy_pid(&machine, &name).await);
+    machine.thv(["start", &name, "--wait=1m"]).await.ok();
+    is_isolated(&machine, &name).await;
+    assert_eq!(containers(&docker, &name).await.len(), 3);
+
+    machine.thv(["rm", &name]).await.ok();
+    machine.assert_nothing_lives(&[workload.port]);
+    docker.assert_gone(&name).await;
+}
+
+#[tokio::test]
+async fn an_isolated_stdio_server_is_started_anew_when_a_helper_dies() {
+    let Some((docker, machine)) = isolating().await else {
+        return;
+    };
+    let name = machine.name("isolated");
+    // By default: the profile lets it reach everything, through the proxy.
+    let workload = run(&machine, &name, docker.image(), &["--transport", "stdio"]).await;
+    is_isolated(&machine, &name).await;
+    let before = docker.instance(&name).await.expect("a container").id;
+    let helper = format!("/containers/{name}-ingress/kill");
+    docker.post(&helper).await;
+    eventually(RESTART, "another container", async || {
+        let now = docker.instance(&name).await?;
+        let status = machine.workload(&name).await.status;
+        (now.id != before && status == WorkloadStatus::Running).then_some(())
+    })
+    .await;
+    answers(&workload).await;
+    is_isolated(&machine, &name).await;
+    machine.thv(["rm", &name]).await.ok();
+    docker.assert_gone(&name).await;
+}
+
+#[tokio::test]
+async fn an_isolated_sse_server_is_proxied() {
+    let Some((docker, machine)) = isolating().await else {
+        return;
+    };
+    let name = machine.name("isolated");
+    let profile = machine.folder().join("nothing.json");
+    std::fs::write(&profile, r#"{"network": {"outbound": {}}}"#).expect("a file");
+    let profile = profile.to_str().expect("a plain name");
+    let with = ["--transport", "sse", "--permission-profile", profile];
+    let workload = run(&machine, &name, docker.image(), &with).await;
+    assert_eq!(status(&machine, &name).await["thv"]["network_isolated"], true);
+    let mut session = SseSession::open(workload.port).await;
+    let hello = json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+        "protocolVersion": "2024-11-05", "capabilities": {}, "clientInfo": { "name": "test", "version": "1" } } });
+    assert!(session.ask(&hello).await["result"]["serverInfo"].is_object());
+    machine.thv(["rm", &name]).await.ok();
+    docker.assert_gone(&name).await;
+}
+
+#[tokio::test]
+async fn isolation_that_cannot_be_had_is_refused_with_what_to_do() {
+    let Some((docker, mut machine)) = isolating().await else {
+        return;
+    };
+    let name = machine.name("refused");
+    let run = ["run", docker.image(), "--name", &name, "--transport", "stdio"];
+    let required = ["--isolate-network", "--permission-profile", "none"];
+    // With all rights there is no isolation.
+    let profile = machine.folder().join("privileged.json");
+    std::fs::write(&profile, r#"{"privileged": true}"#).expect("a file");
+    let privileged = [
+        "--permission-profile",
+        profile.to_str().expect("a plain name"),
+        "--isolate-network",
+    ];
+    machine
+        .thv(run.iter().chain(&privileged))
+        .await
+        .failed()
+        .says(["network isolation", "privileged"]);
+    assert_eq!(machine.find(&name).await, None);
+
+    machine.set("TOOLHIVE_EGRESS_HELPER", "/nowhere/thv-egress");
+    let output = machine.thv(run.iter().chain(&required)).await.failed();
+    output.says(["network isolation", "/nowhere/thv-egress"]);
+    assert_eq!(machine.find(&name).await, None);
+    docker.assert_gone(&name).await;
+}

@@ -11,25 +11,17 @@
     reason = "a benchmark that cannot go on has no figures"
 )]
 
-use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
 use memchr::memmem;
+use thv_benches::bare::{self, id_text};
 use thv_proxy::{BackendIo, BridgeConfig, ServeOptions, StdioBridge, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
-use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 /// How often each takes its turn; the middle one counts, so that a neighbour's burst does not.
@@ -44,7 +36,8 @@ fn main() {
         .build()
         .unwrap();
     runtime.block_on(async {
-        let reference = start_reference().await;
+        let (reader, writer) = start_echo();
+        let reference = bare::start(reader, writer).await;
         let (bridge, stop) = start_bridge().await;
         println!(
             "{:>8} {:>8} {:>12} {:>10} {:>12} {:>10} {:>7} {:>7}",
@@ -103,17 +96,6 @@ fn start_echo() -> (OwnedReadHalf, OwnedWriteHalf) {
     UnixStream::from_std(near).unwrap().into_split()
 }
 
-/// Where the text of the id is, in messages as this benchmark writes them.
-fn id_text(message: &[u8]) -> Option<(usize, usize)> {
-    let head = &message[..message.len().min(200)];
-    let start = memmem::find(head, br#""id":"#)? + 5;
-    let end = start
-        + head[start..]
-            .iter()
-            .position(|byte| matches!(byte, b',' | b'}'))?;
-    Some((start, end))
-}
-
 async fn start_bridge() -> (SocketAddr, CancellationToken) {
     let (reader, writer) = start_echo();
     let bridge = StdioBridge::new(BackendIo::new(reader, writer), BridgeConfig::default()).unwrap();
@@ -127,91 +109,6 @@ async fn start_bridge() -> (SocketAddr, CancellationToken) {
         stop.clone(),
     ));
     (address, stop)
-}
-
-/// The reference: no checks, no sessions, no limits.
-#[derive(Default)]
-struct Reference {
-    next: AtomicU64,
-    waiting: Mutex<HashMap<u64, oneshot::Sender<Bytes>>>,
-}
-
-async fn start_reference() -> SocketAddr {
-    let (mut reader, mut writer) = start_echo();
-    let shared = Arc::new(Reference::default());
-    let (queue, mut messages) = mpsc::channel::<(Bytes, String, Bytes)>(1024);
-    tokio::spawn(async move {
-        let mut batch = Vec::new();
-        let mut joined = BytesMut::new();
-        while messages.recv_many(&mut batch, 64).await > 0 {
-            for (head, id, tail) in batch.drain(..) {
-                joined.extend_from_slice(&head);
-                joined.extend_from_slice(id.as_bytes());
-                joined.extend_from_slice(&tail);
-                joined.extend_from_slice(b"\n");
-            }
-            writer.write_all(&joined).await.unwrap();
-            joined.clear();
-        }
-    });
-    let waiting = Arc::clone(&shared);
-    tokio::spawn(async move {
-        let mut buffer = BytesMut::new();
-        let mut scanned = 0;
-        loop {
-            buffer.reserve(64 * 1024);
-            if reader.read_buf(&mut buffer).await.unwrap() == 0 {
-                return;
-            }
-            while let Some(end) = memchr::memchr(b'\n', &buffer[scanned..]) {
-                let line = buffer.split_to(scanned + end + 1).freeze();
-                scanned = 0;
-                let (start, end) = id_text(&line).unwrap();
-                let id: u64 = std::str::from_utf8(&line[start..end]).unwrap().parse().unwrap();
-                if let Some(reply) = waiting.waiting.lock().unwrap().remove(&id) {
-                    let _ = reply.send(line);
-                }
-            }
-            scanned = buffer.len();
-        }
-    });
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            stream.set_nodelay(true).unwrap();
-            let (shared, queue) = (Arc::clone(&shared), queue.clone());
-            let service = service_fn(move |request| answer(Arc::clone(&shared), queue.clone(), request));
-            tokio::spawn(
-                hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service),
-            );
-        }
-    });
-    address
-}
-
-async fn answer(
-    shared: Arc<Reference>,
-    queue: mpsc::Sender<(Bytes, String, Bytes)>,
-    request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, hyper::Error> {
-    let body = request.into_body().collect().await?.to_bytes();
-    let (start, end) = id_text(&body).unwrap();
-    let number = shared.next.fetch_add(1, Ordering::Relaxed);
-    let (reply, answered) = oneshot::channel();
-    shared.waiting.lock().unwrap().insert(number, reply);
-    queue
-        .send((body.slice(..start), number.to_string(), body.slice(end..)))
-        .await
-        .unwrap();
-    let line = answered.await.unwrap();
-    let (from, to) = id_text(&line).unwrap();
-    let whole = [&line[..from], &body[start..end], &line[to..line.len() - 1]].concat();
-    let mut response = Response::new(Full::new(whole.into()));
-    response
-        .headers_mut()
-        .insert("content-type", http::HeaderValue::from_static("application/json"));
-    Ok(response)
 }
 
 struct Figures {

@@ -1,5 +1,6 @@
 //! What benchmarks share; each bench target is one comparison.
 
+pub mod bare;
 pub mod engine;
 pub mod programs;
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use drill::{exec, files_below};
 use serde_json::json;
 use tempfile::TempDir;
+use thv::secrets::{EncryptedSecrets, Password, SecretProvider as _};
 use thv_tests::{Client, Machine, Output};
 
 const PASSWORD: &str = "correct-horse-of-the-test";
@@ -61,6 +62,22 @@ impl Encrypted {
         let value = client.call("env", json!({ "name": "TOKEN" })).await;
         client.close().await;
         value
+    }
+
+    async fn says(&self, command: &[&str], text: &str) {
+        let said = self.machine.thv(command).await.ok().stdout;
+        assert!(said.contains(text), "no {text:?} in {said}");
+    }
+
+    /// Which secrets of a workload `list` calls old, and whether it has doubts.
+    async fn marks(&self, name: &str) -> serde_json::Value {
+        let listed = self.machine.thv(["list", "--format", "json"]).await.ok().json();
+        let workloads = listed.as_array().expect("a list");
+        let found = workloads.iter().find(|workload| workload["name"] == name);
+        let thv = &found.expect("it is listed")["thv"];
+        let old = thv.get("old_secrets").cloned().unwrap_or_else(|| json!([]));
+        let doubts = thv.get("secrets_may_be_old").is_some_and(|doubts| doubts == true);
+        json!([old, doubts])
     }
 
     /// Neither the password nor a value is in a file, an argument or an environment, but for the server's own.
@@ -131,6 +148,63 @@ async fn an_encrypted_secret_reaches_its_server_and_nothing_else() {
         .await
         .failed()
         .says(["\"token\" not found"]);
+}
+
+#[tokio::test]
+async fn a_server_with_an_old_secret_is_marked_until_it_is_restarted() {
+    let it = Encrypted::new();
+    it.thv(&["secret", "setup", "encrypted"]).await.ok();
+    it.thv_with(PASSWORD, OLD, &["secret", "set", "token"]).await.ok();
+    let name = it.machine.name("marked");
+    let server = exec();
+    let run = [
+        "run",
+        &server,
+        "--name",
+        &name,
+        "--transport",
+        "stdio",
+        "--wait=1m",
+    ];
+    it.thv(&[&run[..], &["--secret", "token,target=TOKEN"]].concat())
+        .await
+        .ok();
+    assert_eq!(it.marks(&name).await, json!([[], false]));
+    let unmarked = it.machine.thv(["list"]).await.ok().stdout;
+    assert!(!unmarked.contains("NOTE"), "{unmarked}");
+
+    it.thv_with(PASSWORD, NEW, &["secret", "set", "token"]).await.ok();
+    assert_eq!(it.marks(&name).await, json!([["token"], false]));
+    let old = "old value of secret \"token\"";
+    it.says(&["list"], old).await;
+    it.says(&["status", &name], old).await;
+    it.thv(&["restart", &name, "--wait=1m"]).await.ok();
+    assert_eq!(it.marks(&name).await, json!([[], false]));
+    assert_eq!(it.token(&name).await, NEW);
+
+    // The file as ToolHive writes it: whole, with another nonce, and nothing beside it.
+    let dirs = it.machine.dirs();
+    let toolhive = EncryptedSecrets::new(dirs.secrets_file(), Password::given(PASSWORD.into()));
+    toolhive.set("another", OLD.into()).await.expect("it is set");
+    assert_eq!(it.marks(&name).await, json!([[], true]));
+    it.says(&["list"], "secrets may be stale").await;
+    it.thv(&["restart", &name, "--wait=1m"]).await.ok();
+    assert_eq!(it.marks(&name).await, json!([[], false]));
+
+    // Counts that cannot be read are named; nothing is changed that nobody could learn of, and all else goes on.
+    let counts = dirs.secret_revisions();
+    std::fs::write(&counts, "[").expect("a file");
+    let path = counts.to_str().expect("UTF-8");
+    it.thv_with(PASSWORD, OLD, &["secret", "set", "token"])
+        .await
+        .failed()
+        .says([path]);
+    it.machine.thv(["list"]).await.ok().says(["Warning", path]);
+    it.thv(&["restart", &name, "--wait=1m"]).await.ok();
+    assert_eq!(it.token(&name).await, NEW);
+    std::fs::remove_file(&counts).expect("removed");
+    it.machine.thv(["rm", &name]).await.ok();
+    it.assert_kept();
 }
 
 #[tokio::test]

@@ -115,6 +115,11 @@ impl Dirs {
         self.data.join("toolhive/secrets_encrypted")
     }
 
+    /// How often encrypted secrets have changed: `lifecycle/secret-revisions`.
+    pub fn secret_revisions(&self) -> PathBuf {
+        self.lifecycle().join("secret-revisions")
+    }
+
     /// The application's configuration file: `$XDG_CONFIG_HOME/toolhive/config.yaml`.
     pub fn config_file(&self) -> PathBuf {
         self.config.join("toolhive/config.yaml")

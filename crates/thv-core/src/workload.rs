@@ -72,6 +72,12 @@ pub struct WorkloadDetails {
     /// The application that runs its proxy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub launcher: Option<String>,
+    /// The secrets that have another value by now, or none, than its server was started with.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub old_secrets: Vec<String>,
+    /// Whether others of its secrets may have another value: somebody changed them who does not say which.
+    #[serde(skip_serializing_if = "is_false")]
+    pub secrets_may_be_old: bool,
 }
 
 impl Workload {
@@ -167,6 +173,8 @@ mod tests {
             thv: WorkloadDetails {
                 runtime: Some("docker".into()),
                 isolated: Some(false),
+                old_secrets: vec!["token".into()],
+                secrets_may_be_old: true,
                 launcher: None,
             },
             ..Workload::new("fetch", WorkloadStatus::AuthRetrying)
@@ -179,7 +187,7 @@ mod tests {
                 r#""transport_type":"stdio","proxy_mode":"sse","status":"auth_retrying","status_context":"a \u0026 b","#,
                 r#""created_at":"2026-08-21T10:12:13.5+02:00","labels":{"env":"dev"},"group":"default","#,
                 r#""tools":["fetch"],"remote":true,"started_at":"0001-01-01T00:00:00Z","#,
-                r#""thv":{"runtime":"docker","isolated":false}}"#
+                r#""thv":{"runtime":"docker","isolated":false,"old_secrets":["token"],"secrets_may_be_old":true}}"#
             )
         );
         assert_eq!(serde_json::from_str::<Workload>(&text).unwrap(), workload);

@@ -4,8 +4,9 @@
 use thv_core::gojson::{self, Json};
 use thv_core::{GroupName, WorkloadName};
 use thv_state::{DocumentKind, DocumentName, Keep, StateStoreExt};
-use thv_status::Operation;
+use thv_status::{OpGuard, Operation};
 
+use crate::launch::Launchable;
 use crate::parts::keep;
 use crate::{Batch, BatchResult, Error, Manager, Result, StopOptions};
 
@@ -224,6 +225,25 @@ impl Manager {
             .await?;
         thv_process::crash_point!(MoveSaved);
         Ok(true)
+    }
+
+    /// What was just saved may be in a group that was deleted since that was checked, by somebody who looked for its
+    /// workloads before this one came: then it goes on in `default`, as those do that were found.
+    pub(crate) async fn in_a_group(&self, mut what: Launchable, op: &OpGuard) -> Launchable {
+        let Err(Error::Invalid { .. }) = self.check_group(&what.config.group).await else {
+            return what;
+        };
+        tracing::warn!(
+            group = what.config.group,
+            "the group was deleted meanwhile: it is in \"default\" now"
+        );
+        GroupName::default().as_str().clone_into(&mut what.config.group);
+        let state = &self.parts.state;
+        let written = state.write_run_config_under(&what.name, &what.config, keep(op));
+        if let Err(error) = written.await {
+            tracing::warn!(%error, "it could not be taken out of its group");
+        }
+        what
     }
 
     async fn existing_group(&self, group: &GroupName) -> Result<()> {

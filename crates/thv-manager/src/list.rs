@@ -6,12 +6,13 @@ use thv_core::gojson::GoTime;
 use thv_core::{RunConfig, Workload, WorkloadName, WorkloadStatus};
 use thv_labels::user_labels;
 use thv_runtime::{Instance, RuntimeKind};
+use thv_secrets::Revisions;
 use thv_state::{DocumentKind, DocumentName, StateStoreExt};
 use thv_status::{Desired, InstanceView, Observation, OwnerState, ProxyState, Snapshot, observe};
 
 use crate::parts::Parts;
 use crate::stop::was_removed;
-use crate::{Error, ListOptions, ListOutcome, Manager, Result, toolhive};
+use crate::{Error, ListOptions, ListOutcome, Manager, Result, secrets, toolhive};
 
 impl Manager {
     /// Lists workloads in the order of their names: those of all runtimes, remote ones, and what only files know of.
@@ -84,6 +85,7 @@ impl Manager {
             }
         }
         seen.snapshots.insert(name.to_string(), snapshot);
+        self.look_at_secrets(&mut seen).await;
         Ok(self.view(&seen, name.as_str()))
     }
 
@@ -126,7 +128,25 @@ impl Manager {
                 }
             }
         }
+        self.look_at_secrets(&mut seen).await;
         Ok(seen)
+    }
+
+    /// Which secrets have changed, if that matters to anybody.
+    async fn look_at_secrets(&self, seen: &mut Seen) {
+        let matters = seen.snapshots.iter().any(|(name, snapshot)| {
+            let config = seen.configs.get(name).and_then(|config| config.as_ref().ok());
+            secrets::may_have(snapshot, config)
+        });
+        if !matters {
+            return;
+        }
+        match self.parts.secrets.revisions().await {
+            Ok(revisions) => seen.revisions = revisions,
+            Err(error) => seen.warnings.push(format!(
+                "which workloads have old values of secrets cannot be told: {error}"
+            )),
+        }
     }
 
     /// All run configurations. Each is parsed as it is read, off the async threads, beside the reading of records.
@@ -172,6 +192,11 @@ impl Manager {
             None => from_runtime(&seen_instance),
         };
         let mut view = View::new(name, observation, snapshot, config, instance, kind);
+        if let (Some(revisions), Some(snapshot)) = (&seen.revisions, snapshot) {
+            let stale = secrets::stale(revisions, snapshot, config, view.workload.status);
+            view.workload.thv.old_secrets = stale.changed.into_iter().collect();
+            view.workload.thv.secrets_may_be_old = stale.perhaps;
+        }
         // Started by ToolHive after it was stopped here.
         view.should_run |= snapshot.is_some_and(|snapshot| self.is_run_by_toolhive(snapshot, config));
         view
@@ -256,6 +281,7 @@ struct Seen {
     configs: BTreeMap<String, Result<RunConfig>>,
     instances: BTreeMap<String, Instance>,
     down: BTreeMap<RuntimeKind, String>,
+    revisions: Option<Revisions>,
     warnings: Vec<String>,
 }
 

@@ -87,8 +87,7 @@ impl Manager {
             Ok(_) => secret = format!("{secret}-{workload}"),
             Err(_) => {}
         }
-        secrets
-            .set(&secret, value)
+        self.set_secret(&secret, value)
             .await
             .map_err(|source| failed(&secret, source))?;
         plan.supply_secret(name, &secret)

@@ -35,6 +35,11 @@ pub trait Ports: Debug + Send + Sync + 'static {
 
     /// The addresses of a host name.
     fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>>;
+
+    /// Whether it never waits, as [`Files::never_waits`](crate::Files::never_waits).
+    fn never_waits(&self) -> bool {
+        false
+    }
 }
 
 /// The ports of this machine.
@@ -95,6 +100,10 @@ impl MemoryPorts {
 }
 
 impl Ports for MemoryPorts {
+    fn never_waits(&self) -> bool {
+        true
+    }
+
     fn bind(&self, address: SocketAddr) -> io::Result<TcpListener> {
         if self.taken.contains(&address.port()) {
             return Err(ErrorKind::AddrInUse.into());

@@ -21,6 +21,8 @@ const REQUEST_TIMEOUT_ENV: &str = "TOOLHIVE_PROXY_REQUEST_TIMEOUT";
 /// Largest request body and longest line of a server, in bytes, where the run configuration says nothing.
 const BODY_LIMIT_ENV: &str = "TOOLHIVE_PROXY_MAX_BODY_BYTES";
 const LINE_LIMIT_ENV: &str = "TOOLHIVE_PROXY_MAX_LINE_BYTES";
+/// Of a file of CA certificates so many bytes are read.
+const LONGEST_BUNDLE: u64 = 1 << 20;
 /// How long one try to initialize an HTTP server may take.
 const PROBE: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -95,6 +97,22 @@ pub(crate) fn http(config: &RunConfig, env: &Env, address: SocketAddr) -> Result
     reverse(config, env, parse(config, &format!("http://{address}"))?)
 }
 
+/// The certificates of the configuration's file; none without one.
+fn ca_certificates(config: &RunConfig) -> Result<Vec<u8>> {
+    use std::io::Read as _;
+    let mut text = Vec::new();
+    let path = &config.thv_ca_bundle;
+    if config.is_remote() && !path.is_empty() {
+        let reading =
+            std::fs::File::open(path).and_then(|file| file.take(LONGEST_BUNDLE).read_to_end(&mut text));
+        reading.map_err(|error| Error::Invalid {
+            what: format!("CA certificates \"{path}\" of workload \"{}\"", config.base_name),
+            detail: format!("they cannot be read: {error}"),
+        })?;
+    }
+    Ok(text)
+}
+
 /// The reverse proxy before a remote server.
 pub(crate) fn remote(config: &RunConfig, env: &Env) -> Result<Backend> {
     reverse(config, env, parse(config, &config.remote_url)?)
@@ -112,6 +130,7 @@ fn reverse(config: &RunConfig, env: &Env, target: Url) -> Result<Backend> {
         }
     }
     options.remote = config.is_remote();
+    options.ca_certificates = ca_certificates(config)?;
     if let Ok(Some(ttl)) = config.session_ttl() {
         options.session_ttl = ttl;
     }
@@ -349,6 +368,28 @@ mod tests {
             let verdict = guard.check_head(&http::Uri::from_static("/mcp"), &headers);
             assert_eq!(verdict.is_ok(), served, "{host}");
         }
+    }
+
+    #[test]
+    fn a_file_of_certificates_is_read_when_a_remote_server_is_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ca.pem");
+        let config = |url: &str| RunConfig {
+            transport: thv_core::TransportType::StreamableHttp,
+            remote_url: url.into(),
+            thv_ca_bundle: path.to_str().unwrap().into(),
+            ..RunConfig::default()
+        };
+        let far = config("https://example.com/mcp");
+        assert!(remote(&far, &Env::default()).is_err(), "it is not there");
+        std::fs::write(&path, "no certificate").unwrap();
+        assert!(remote(&far, &Env::default()).is_err(), "it says nothing");
+        assert_eq!(ca_certificates(&far).unwrap(), b"no certificate");
+        assert_eq!(
+            ca_certificates(&config("")).unwrap(),
+            b"",
+            "of a local server nobody asks"
+        );
     }
 
     #[tokio::test]

@@ -84,7 +84,8 @@ impl Manager {
         if toolhive::runs(&self.parts, name, &snapshot, config.as_ref())? {
             return Ok(None);
         }
-        if was_removed(&snapshot) && matches!(self.known(name).await, Err(Error::NotFound { .. })) {
+        let removed = was_removed(&snapshot) && matches!(self.known(name).await, Err(Error::NotFound { .. }));
+        if removed || (config.is_none() && self.is_remnant(name, &snapshot).await) {
             self.delete(name, StopOptions::default()).await?;
             return Ok(Some(ReconcileAction::Removed));
         }
@@ -127,6 +128,23 @@ impl Manager {
             }
             _ => false,
         }
+    }
+
+    /// Whether there is only a record, of what has neither configuration nor instance any more: another program removed the
+    /// workload while its supervisor lived, which then wrote how it ended.
+    async fn is_remnant(&self, name: &WorkloadName, snapshot: &Snapshot) -> bool {
+        let at_rest = snapshot.owner == OwnerState::Dead
+            && snapshot
+                .companion
+                .as_ref()
+                .is_some_and(|companion| companion.pending.is_none() && companion.previous.is_none());
+        at_rest
+            && match self.parts.runtime_in(name, snapshot, None).await {
+                Ok(Some(runtime)) => matches!(runtime.inspect(name).await, Ok(None)),
+                Ok(None) => true,
+                // Nobody can say.
+                Err(_) => false,
+            }
     }
 
     /// Completes a stop that was asked for and cut off.

@@ -16,7 +16,7 @@ use crate::launch::{Launch, Launchable};
 use crate::owner::remove_instance;
 use crate::parts::{Parts, Saved, keep};
 use crate::request::{self, RuntimeChoice};
-use crate::stop::OP_WAIT;
+use crate::stop::{OP_WAIT, milliseconds};
 use crate::{
     Error, ImageTerms, Manager, Result, RollbackPolicy, RunOptions, RunOutcome, RunRequest, StopOptions,
     deploy_spec, journal, ports, toolhive,
@@ -292,17 +292,20 @@ impl Manager {
     pub(crate) async fn save(&self, prepared: Prepared) -> Result<Launch> {
         let parts = &self.parts;
         let name = prepared.name.clone();
+        let desired_before = parts.status.read(&name).await?.desired();
         self.check_expected(&prepared).await?;
         let replace = prepared.replaces != Replaces::Nothing;
         let operation = prepared.replaces.operation();
-        if replace {
-            // Not asked to stop yet: that it should run again, should this be cut off, only the journal can tell.
-            match self.may_be_stopped(&name, false).await {
+        let stop = StopOptions::default();
+        let (mut op, asked) = if replace {
+            match self.check_stop(&name, stop).await {
                 Ok(()) | Err(Error::NotFound { .. }) => {}
                 Err(error) => return Err(error),
             }
-        }
-        let mut op = parts.status.lock_op(&name, operation, OP_WAIT).await?;
+            self.lock_to_replace(&name, operation, stop).await?
+        } else {
+            (parts.status.lock_op(&name, operation, OP_WAIT).await?, false)
+        };
         if journal::settle(parts, &name, &op).await? == journal::Settled::Removed {
             parts.status.remove(&name, op).await?;
             op = parts.status.lock_op(&name, operation, OP_WAIT).await?;
@@ -315,8 +318,9 @@ impl Manager {
             && there.damage.is_none()
             && matches!(parts.saved(&name).await?, Saved::Nothing);
         if !is_new {
-            return match self.save_over(prepared, there.desired(), &op).await {
-                Ok(what) => Ok(what.under(op)),
+            let desired = if asked { desired_before } else { there.desired() };
+            return match self.save_over(prepared, desired, &op).await {
+                Ok(what) => Ok(self.in_a_group(what, &op).await.under(op)),
                 Err(error) => {
                     // As if it had been cut off there; should this fail too, the next verb does it.
                     if let Err(error) = journal::take_back(parts, &name, &op).await {
@@ -327,7 +331,7 @@ impl Manager {
             };
         }
         match self.save_new(prepared, &op).await {
-            Ok(what) => Ok(what.under(op)),
+            Ok(what) => Ok(self.in_a_group(what, &op).await.under(op)),
             Err(error) => {
                 // What fails before it is saved leaves nothing; should this fail too, the journal knows.
                 if matches!(parts.saved(&name).await, Ok(Saved::Nothing)) {
@@ -371,7 +375,7 @@ impl Manager {
         op: &OpGuard,
     ) -> Result<Launchable> {
         let parts = &self.parts;
-        let name = &prepared.name.clone();
+        let (name, stop) = (&prepared.name.clone(), StopOptions::default());
         self.check_expected(&prepared).await?;
         let old = parts.saved(name).await?;
         let mut pending = self.pending(prepared.replaces.operation(), Some(&prepared.config));
@@ -384,10 +388,11 @@ impl Manager {
         let begun = Box::new(move |draft: &mut Draft| {
             draft.companion.pending = Some(pending);
             draft.companion.desired = Desired::Stopped;
+            draft.companion.stop_grace_ms = milliseconds(stop.grace);
         });
         parts.status.update(name, Authority::Verb(op), begun).await?;
         thv_process::crash_point!(ReplaceBegun);
-        self.end(name, op, old.config(), StopOptions::default()).await?;
+        self.end(name, op, old.config(), stop).await?;
         thv_process::crash_point!(ReplaceEnded);
         let snapshot = parts.status.read(name).await?;
         remove_instance(parts, name, &snapshot, old.config(), false).await?;

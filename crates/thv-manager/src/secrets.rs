@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use thv_core::{SecretReference, WorkloadName};
-use thv_secrets::{SecretProvider, SecretString};
+use thv_core::{RunConfig, SecretReference, WorkloadName, WorkloadStatus};
+use thv_secrets::{Revisions, SecretProvider, SecretString, Stale};
 use thv_state::DocumentKind;
+use thv_status::{OwnerState, Snapshot};
 
 use crate::{Manager, Result};
 
@@ -15,7 +16,8 @@ impl Manager {
     }
 
     /// Sets or replaces a secret. Servers that run keep the value that they were started with; a restart of each of
-    /// [`workloads_using_secret`](Self::workloads_using_secret) gives them the new one.
+    /// [`workloads_using_secret`](Self::workloads_using_secret) gives them the new one, and until then
+    /// [`list`](Self::list) says so of each.
     ///
     /// # Errors
     /// What the provider says.
@@ -50,5 +52,29 @@ impl Manager {
         }
         using.sort();
         Ok(using)
+    }
+}
+
+/// Whether its supervisor lives, and with it a server that may have been given secrets.
+pub(crate) fn may_have(snapshot: &Snapshot, config: Option<&RunConfig>) -> bool {
+    let kept = snapshot.companion.as_ref();
+    snapshot.owner == OwnerState::Alive
+        && (config.is_some_and(|config| !config.secrets.is_empty())
+            || kept.is_some_and(|companion| !companion.secret_revisions.is_empty()))
+}
+
+/// Which secrets of a server that runs are no longer what it was started with. One that is on its way up gets those that
+/// are there.
+pub(crate) fn stale(
+    revisions: &Revisions,
+    snapshot: &Snapshot,
+    config: Option<&RunConfig>,
+    status: WorkloadStatus,
+) -> Stale {
+    match &snapshot.companion {
+        Some(companion) if may_have(snapshot, config) && status != WorkloadStatus::Starting => {
+            revisions.since(&companion.secret_revisions)
+        }
+        _ => Stale::default(),
     }
 }

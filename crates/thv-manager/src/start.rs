@@ -104,8 +104,9 @@ impl Manager {
         let snapshot = self.known(name).await?;
         let config = self.startable(name).await?;
         self.check_start(name, &snapshot, &config, start).await?;
-        self.may_be_stopped(name, stop.force).await?;
-        let op = self.lock(name, Operation::Restart).await?;
+        self.check_stop(name, stop).await?;
+        let (op, _) = self.lock_to_replace(name, Operation::Restart, stop).await?;
+        let op = self.settled(name, op).await?;
         begin(&self.parts, name, &op, Operation::Restart, Some(&config), stop).await?;
         thv_process::crash_point!(RestartBegun);
         Box::pin(self.end(name, &op, Some(&config), stop)).await?;

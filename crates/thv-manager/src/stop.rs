@@ -58,8 +58,13 @@ impl Manager {
 
     /// The lock of changing verbs on a workload that is there, with what was interrupted before finished.
     pub(crate) async fn lock(&self, name: &WorkloadName, operation: Operation) -> Result<OpGuard> {
+        let op = self.parts.status.lock_op(name, operation, OP_WAIT).await?;
+        self.settled(name, op).await
+    }
+
+    /// The same of a lock that is held.
+    pub(crate) async fn settled(&self, name: &WorkloadName, op: OpGuard) -> Result<OpGuard> {
         let parts = &self.parts;
-        let op = parts.status.lock_op(name, operation, OP_WAIT).await?;
         let settled = journal::settle(parts, name, &op).await?;
         // Who had the lock before may have removed it.
         if settled == journal::Settled::Clear {
@@ -74,17 +79,36 @@ impl Manager {
         })
     }
 
+    /// The lock of a verb that puts something that runs in the place of what runs. A start under way is asked to give up.
+    /// Where there is none, nothing says that the workload should stop before the journal says why: a verb that is cut
+    /// off until then has changed nothing. Tells whether one was asked.
+    pub(crate) async fn lock_to_replace(
+        &self,
+        name: &WorkloadName,
+        operation: Operation,
+        options: StopOptions,
+    ) -> Result<(OpGuard, bool)> {
+        let status = &self.parts.status;
+        match status.lock_op(name, operation, Duration::ZERO).await {
+            Err(thv_status::Error::Conflict { .. }) => {
+                self.request_stop(name, options.grace).await?;
+                Ok((status.lock_op(name, operation, OP_WAIT).await?, true))
+            }
+            other => Ok((other?, false)),
+        }
+    }
+
     /// Asks that `name` be stopped, after everything that could refuse it.
     pub(crate) async fn ask_to_stop(&self, name: &WorkloadName, options: StopOptions) -> Result<()> {
-        self.may_be_stopped(name, options.force).await?;
+        self.check_stop(name, options).await?;
         self.request_stop(name, options.grace).await
     }
 
-    /// Refuses what must not be stopped, before anything is touched.
-    pub(crate) async fn may_be_stopped(&self, name: &WorkloadName, force: bool) -> Result<()> {
+    /// Everything that could refuse that `name` be stopped.
+    pub(crate) async fn check_stop(&self, name: &WorkloadName, options: StopOptions) -> Result<()> {
         let snapshot = self.known(name).await?;
         let saved = self.parts.saved(name).await?;
-        owner::check_first(&self.parts, name, &snapshot, saved.config(), force).await
+        owner::check_first(&self.parts, name, &snapshot, saved.config(), options.force).await
     }
 
     /// `NotFound` when nothing at all is known of `name`: no record, no configuration, no instance.
@@ -112,7 +136,7 @@ impl Manager {
     /// Says at once that the workload should not run, so that a start under way gives up, and wakes its owner.
     async fn request_stop(&self, name: &WorkloadName, grace: Duration) -> Result<()> {
         let parts = &self.parts;
-        let grace = u64::try_from(grace.as_millis()).ok();
+        let grace = milliseconds(grace);
         let request = Box::new(move |draft: &mut Draft| {
             draft.companion.desired = Desired::Stopped;
             draft.companion.stop_grace_ms = grace;
@@ -220,6 +244,11 @@ impl Manager {
     }
 }
 
+/// As a record has it.
+pub(crate) fn milliseconds(grace: Duration) -> Option<u64> {
+    u64::try_from(grace.as_millis()).ok()
+}
+
 /// Whether another program removed the status file of what nobody works on. With the configuration gone too, the
 /// workload is removed, and what is left of its record is not one.
 pub(crate) fn was_removed(snapshot: &Snapshot) -> bool {
@@ -247,7 +276,6 @@ pub(crate) async fn begin(
     );
     pending.config_hash = config.map(journal::config_hash);
     pending.force = options.force;
-    let grace = u64::try_from(options.grace.as_millis()).ok();
     let launcher = parts.launcher_id.clone();
     let change = Box::new(move |draft: &mut Draft| {
         if draft.companion.launcher.is_empty() {
@@ -255,7 +283,7 @@ pub(crate) async fn begin(
         }
         draft.companion.pending = Some(pending);
         draft.companion.desired = Desired::Stopped;
-        draft.companion.stop_grace_ms = grace;
+        draft.companion.stop_grace_ms = milliseconds(options.grace);
         match operation {
             Operation::Remove => draft.force_status(WorkloadStatus::Removing, ""),
             _ if draft.status.status == WorkloadStatus::Stopped => {}

@@ -1,11 +1,10 @@
 //! Which provider a machine is set up for.
 
 use std::fmt;
-use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use thv_core::Env;
+use thv_core::{Dirs, Env};
 
 use crate::{
     EncryptedSecrets, EnvironmentSecrets, FallbackSecrets, NoSecrets, Password, Result, SecretError,
@@ -106,23 +105,24 @@ pub fn choose(env: &Env, configured: &Configured) -> Result<ProviderKind> {
     }
 }
 
-/// The provider of a kind. `file` and `password` are those of the encrypted secrets, and are not touched before they are
-/// needed; what is not there is looked for in the environment too ([`FallbackSecrets`]).
+/// The provider of a kind. The files in `dirs` and `password` are those of the encrypted secrets, and are not touched before
+/// they are needed; what is not there is looked for in the environment too ([`FallbackSecrets`]).
 ///
 /// # Errors
 /// `NotBuiltYet` for those that this version does not have.
 pub fn open(
     kind: ProviderKind,
     env: &Env,
-    file: &Path,
+    dirs: &Dirs,
     password: Password,
 ) -> Result<Arc<dyn SecretProvider>> {
     match kind {
         ProviderKind::Environment => Ok(Arc::new(EnvironmentSecrets::new(env))),
         ProviderKind::None => Ok(Arc::new(NoSecrets)),
         ProviderKind::Encrypted => {
-            let secrets = Arc::new(EncryptedSecrets::new(file, password));
-            Ok(FallbackSecrets::unless_disabled(secrets, env))
+            let secrets = EncryptedSecrets::new(dirs.secrets_file(), password);
+            let secrets = secrets.counting_in(dirs.secret_revisions());
+            Ok(FallbackSecrets::unless_disabled(Arc::new(secrets), env))
         }
         ProviderKind::OnePassword => Err(SecretError::NotBuiltYet {
             provider: kind.as_str(),

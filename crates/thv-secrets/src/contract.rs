@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::{SecretError, SecretProvider};
+use crate::{SecretError, SecretProvider, Stale};
 
 /// A value that must never be seen where it was not asked for.
 const VALUE: &str = "hunter2-contract-value";
@@ -19,6 +19,7 @@ pub async fn check(with: impl AsyncFn(&[(&str, &str)]) -> Arc<dyn SecretProvider
     changes_or_says_that_it_cannot(&*with(&[("name", VALUE)]).await).await;
     lists_or_says_that_it_cannot(&*with(&[("b", VALUE), ("a", VALUE)]).await).await;
     refuses_names_and_values_that_are_none(&*with(&[]).await).await;
+    counts_changes_or_knows_none(&*with(&[("a", VALUE), ("b", VALUE), ("c", VALUE)]).await).await;
 }
 
 async fn reads_what_is_there(secrets: &dyn SecretProvider) {
@@ -137,6 +138,31 @@ async fn refuses_names_and_values_that_are_none(secrets: &dyn SecretProvider) {
             matches!(error, SecretError::Invalid { .. }),
             "{name:?} is invalid, not: {error}"
         );
+    }
+}
+
+async fn counts_changes_or_knows_none(secrets: &dyn SecretProvider) {
+    let revisions = async || secrets.revisions().await.expect("revisions");
+    let Some(before) = revisions().await else { return };
+    let then = before.of(["a", "b", "c"]);
+    let stale = async || revisions().await.expect("still known").since(&then);
+    assert_eq!(stale().await, Stale::default(), "nothing has changed");
+    if secrets.capabilities().set {
+        let set = secrets.set("a", SecretString::from("new")).await;
+        set.expect("a secret is replaced");
+        let same = secrets.set("b", SecretString::from(VALUE)).await;
+        same.expect("a secret keeps its value");
+        let stale = stale().await;
+        let changed: Vec<_> = stale.changed.iter().map(String::as_str).collect();
+        assert_eq!(
+            (changed, stale.perhaps),
+            (vec!["a"], false),
+            "what has changed is told"
+        );
+    }
+    if secrets.capabilities().delete {
+        secrets.delete("c").await.expect("a secret is deleted");
+        assert!(stale().await.changed.contains("c"), "a deletion is told");
     }
 }
 

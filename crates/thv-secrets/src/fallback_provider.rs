@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use secrecy::SecretString;
 use thv_core::Env;
 
-use crate::{Capabilities, EnvironmentSecrets, Result, SecretEntry, SecretProvider};
+use crate::{Capabilities, EnvironmentSecrets, Result, Revisions, SecretEntry, SecretProvider};
 
 /// The variable that turns the fallback off, with the value `true`.
 pub const DISABLE_FALLBACK_VARIABLE: &str = "TOOLHIVE_DISABLE_ENV_FALLBACK";
@@ -66,6 +66,10 @@ impl SecretProvider for FallbackSecrets {
 
     async fn list(&self) -> Result<Vec<SecretEntry>> {
         self.inner.list().await
+    }
+
+    async fn revisions(&self) -> Result<Option<Revisions>> {
+        self.inner.revisions().await
     }
 
     fn key(&self) -> Option<SecretString> {

@@ -7,7 +7,7 @@
 //!
 //! ```
 //! use secrecy::ExposeSecret;
-//! use thv_core::Env;
+//! use thv_core::{Dirs, Env};
 //! use thv_secrets::{Configured, NoKeyring, Password, SecretProvider, UserSecrets, choose, open};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
@@ -16,7 +16,7 @@
 //! let kind = choose(&env, &Configured::default())?;
 //! // What matters to the encrypted file alone: where it is, and who knows its password.
 //! let password = Password::from_keyring(std::sync::Arc::new(NoKeyring));
-//! let secrets = UserSecrets::new(open(kind, &env, "/nowhere".as_ref(), password)?);
+//! let secrets = UserSecrets::new(open(kind, &env, &Dirs::under("/nowhere"), password)?);
 //!
 //! assert_eq!(secrets.get("github").await?.expose_secret(), "t0ken");
 //! assert_eq!(secrets.get("gitlab").await.unwrap_err().code(), "secret_not_found");
@@ -27,6 +27,7 @@
 
 mod error;
 mod provider;
+mod revisions;
 
 mod choice;
 mod encrypted;
@@ -50,6 +51,7 @@ pub use fallback_provider::{DISABLE_FALLBACK_VARIABLE, FallbackSecrets};
 pub use memory_provider::MemorySecrets;
 pub use none_provider::NoSecrets;
 pub use provider::{Capabilities, SecretEntry, SecretProvider};
+pub use revisions::{Revisions, Stale};
 pub use scoped_provider::{Scope, ScopedSecrets};
 pub use secrecy::{ExposeSecret, SecretString};
 pub use user_provider::{RESERVED_PREFIX, UserSecrets};

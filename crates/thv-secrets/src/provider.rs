@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use async_trait::async_trait;
 use secrecy::SecretString;
 
-use crate::{Result, SecretError};
+use crate::{Result, Revisions, SecretError};
 
 /// The longest name, in bytes.
 const MAX_NAME: usize = 1024;
@@ -18,6 +18,7 @@ const MAX_NAME: usize = 1024;
 /// - a secret with an empty value cannot be told from none: it is not set
 /// - what [`capabilities`](Self::capabilities) denies answers `Unsupported`, and changes nothing
 /// - no value appears in `Debug`, in an error or in a log
+/// - where [`revisions`](Self::revisions) are known, they tell each change of a value that is made through this provider
 /// - dropping a future leaves a secret as it was or as it should be, never in between
 #[async_trait]
 pub trait SecretProvider: Debug + Send + Sync + 'static {
@@ -44,6 +45,12 @@ pub trait SecretProvider: Debug + Send + Sync + 'static {
 
     /// All secrets, without their values, by name.
     async fn list(&self) -> Result<Vec<SecretEntry>>;
+
+    /// How often secrets have changed, where the provider knows (`None`: it does not). Asked before secrets are read, it
+    /// tells later whether they are still what was read. Nothing that opens the store is needed.
+    async fn revisions(&self) -> Result<Option<Revisions>> {
+        Ok(None)
+    }
 
     /// What opens the store, if this provider needs it and has it by now. A process that goes on with this one's work
     /// is given it over a private channel, and never by its environment or arguments.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use secrecy::SecretString;
 
-use crate::{Capabilities, RESERVED_PREFIX, Result, SecretEntry, SecretProvider};
+use crate::{Capabilities, RESERVED_PREFIX, Result, Revisions, SecretEntry, SecretProvider};
 
 /// What a secret of the system is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -98,6 +98,16 @@ impl SecretProvider for ScopedSecrets {
             Some(SecretEntry { name, ..entry })
         };
         Ok(self.inner.list().await?.into_iter().filter_map(ours).collect())
+    }
+
+    async fn revisions(&self) -> Result<Option<Revisions>> {
+        let mut revisions = self.inner.revisions().await?;
+        if let Some(Revisions { secrets, .. }) = &mut revisions {
+            let ours =
+                |(name, count): (String, u64)| Some((name.strip_prefix(&self.prefix)?.to_owned(), count));
+            *secrets = std::mem::take(secrets).into_iter().filter_map(ours).collect();
+        }
+        Ok(revisions)
     }
 
     fn key(&self) -> Option<SecretString> {

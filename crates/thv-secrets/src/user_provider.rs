@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use secrecy::SecretString;
 
-use crate::{Capabilities, Result, SecretEntry, SecretError, SecretProvider};
+use crate::{Capabilities, Result, Revisions, SecretEntry, SecretError, SecretProvider};
 
 /// What the names of the system's own secrets begin with.
 pub const RESERVED_PREFIX: &str = "__thv_";
@@ -60,6 +60,14 @@ impl SecretProvider for UserSecrets {
         let mut entries = self.0.list().await?;
         entries.retain(|entry| !entry.name.starts_with(RESERVED_PREFIX));
         Ok(entries)
+    }
+
+    async fn revisions(&self) -> Result<Option<Revisions>> {
+        let mut revisions = self.0.revisions().await?;
+        if let Some(Revisions { secrets, .. }) = &mut revisions {
+            secrets.retain(|name, _| !name.starts_with(RESERVED_PREFIX));
+        }
+        Ok(revisions)
     }
 
     fn key(&self) -> Option<SecretString> {

@@ -44,7 +44,8 @@ async fn it_keeps_the_contract() {
             *count += 1;
             *count
         };
-        let provider = opened(&folder.path().join(format!("{number}/secrets_encrypted")), "pass");
+        let folder = folder.path().join(number.to_string());
+        let provider = opened(&folder.join("secrets_encrypted"), "pass").counting_in(folder.join("counts"));
         for (name, value) in secrets {
             provider.set(name, (*value).into()).await.unwrap();
         }

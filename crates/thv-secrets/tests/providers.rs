@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use thv_core::Env;
+use thv_core::{Dirs, Env};
 use thv_secrets::{
     Configured, EnvironmentSecrets, ExposeSecret, FallbackSecrets, MemorySecrets, Password, ProviderKind,
     Result, Scope, ScopedSecrets, SecretError, SecretProvider, SecretString, UserSecrets, choose, open,
@@ -60,7 +60,7 @@ fn the_variable_beats_the_configuration() {
 fn a_provider_that_is_not_built_yet_is_named() {
     let kind = ProviderKind::OnePassword;
     let password = Password::given("p".into());
-    let error = open(kind, &Env::default(), "/nowhere".as_ref(), password).expect_err("not built yet");
+    let error = open(kind, &Env::default(), &Dirs::under("/nowhere"), password).expect_err("not built yet");
     assert_eq!(error.code(), "secrets_provider_not_built_yet");
     assert!(error.to_string().contains(kind.as_str()), "{error}");
 }

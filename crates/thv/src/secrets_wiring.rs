@@ -40,8 +40,8 @@ pub fn secrets_in(dirs: &Dirs, env: &Env, password: Option<SecretString>) -> Res
         Err(error) => return Ok(Arc::new(Unreadable(chain(&error)))),
     };
     let password = password.map_or_else(|| Password::from_keyring(system_keyring()), Password::given);
-    let opened = thv_secrets::choose(env, &configured)
-        .and_then(|kind| thv_secrets::open(kind, env, &dirs.secrets_file(), password));
+    let opened =
+        thv_secrets::choose(env, &configured).and_then(|kind| thv_secrets::open(kind, env, dirs, password));
     match opened {
         Ok(secrets) => Ok(secrets),
         Err(SecretError::NotConfigured) if !in_env => Ok(Arc::new(EnvironmentSecrets::new(env))),

@@ -29,6 +29,8 @@ mod questions;
 mod results;
 mod unit;
 
+pub(crate) use completion::answered as answered_completion;
+
 use std::process::ExitCode;
 use std::sync::Arc;
 

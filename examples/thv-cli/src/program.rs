@@ -16,6 +16,9 @@ use crate::{commands, output};
 
 /// All failures, usage included, end with 1, as ToolHive's do.
 pub(crate) fn main() -> ExitCode {
+    if commands::answered_completion() {
+        return ExitCode::SUCCESS;
+    }
     match Cli::read(std::env::args_os()) {
         Ok(cli) => run(&cli),
         Err(Refused::NoEffect(text)) => fail(&text),

@@ -91,6 +91,7 @@ pub(crate) fn build(request: &RunRequest, sources: &Sources<'_>) -> Result<Built
         middleware_configs: middleware(),
         header_forward: forward_headers::parse(request)?,
         endpoint_prefix: endpoint_prefix(request)?,
+        thv_ca_bundle: ca_bundle(request, sources)?,
         trust_proxy_headers: request.trust_proxy_headers,
         strict_protocol_validation: request.strict_protocol_validation,
         stateless: stateless(request, transport)?,
@@ -214,6 +215,10 @@ fn refuse_without_effect(request: &RunRequest, server: &Server, transport: Trans
     refuse(
         &[(!request.forward_headers.is_empty(), "--remote-forward-headers")],
         "only a remote server gets headers",
+    )?;
+    refuse(
+        &[(request.ca_bundle.is_some(), "--thv-ca-bundle")],
+        "it says whom to believe when a remote server is asked",
     )?;
     if transport == TransportType::Stdio {
         let http_only = [
@@ -344,6 +349,22 @@ fn session_ttl(request: &RunRequest) -> Result<String> {
         Some(ttl) if ttl.is_zero() => Ok(String::new()),
         Some(_) => Ok(ttl.to_string()),
     }
+}
+
+/// The path of the file; what it holds is read at each start.
+fn ca_bundle(request: &RunRequest, sources: &Sources<'_>) -> Result<String> {
+    let Some(path) = &request.ca_bundle else {
+        return Ok(String::new());
+    };
+    let path = absolute(path, sources)?;
+    let what = || format!("--thv-ca-bundle {}", shown(&path.to_string_lossy()));
+    let text = sources.files.read(&path);
+    let text = text.map_err(|error| invalid(what(), format!("it cannot be read: {error}")))?;
+    if !text.contains("-----BEGIN CERTIFICATE-----") {
+        return Err(invalid(what(), "there is no certificate in it"));
+    }
+    let not_text = invalid(what(), "the path is no text");
+    path.into_os_string().into_string().map_err(|_| not_text)
 }
 
 fn endpoint_prefix(request: &RunRequest) -> Result<String> {

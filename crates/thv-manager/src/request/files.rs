@@ -29,6 +29,11 @@ pub trait Files: Debug + Send + Sync + 'static {
     fn resolved(&self, path: &Path) -> io::Result<PathBuf>;
     /// The path from the root; symbolic links stay what they are, so that what they point to may change.
     fn absolute(&self, path: &Path) -> io::Result<PathBuf>;
+    /// Whether it never waits, so that it may be asked on the async threads too: in tests, which are then the same each
+    /// time.
+    fn never_waits(&self) -> bool {
+        false
+    }
 }
 
 /// Something in a folder.
@@ -186,6 +191,10 @@ impl MemoryFiles {
 }
 
 impl Files for MemoryFiles {
+    fn never_waits(&self) -> bool {
+        true
+    }
+
     fn read(&self, path: &Path) -> io::Result<String> {
         self.0
             .get(path)

@@ -59,14 +59,19 @@ pub(crate) async fn reading<T: Send + 'static>(
 ) -> Result<T> {
     let (env, dirs) = (parts.env.clone(), parts.dirs.clone());
     let (files, ports) = (parts.files.clone(), parts.ports.clone());
-    let task = tokio::task::spawn_blocking(move || {
+    let never_waits = files.never_waits() && ports.never_waits();
+    let work = move || {
         work(&Sources {
             env: &env,
             dirs: &dirs,
             files: &*files,
             ports: &*ports,
         })
-    });
+    };
+    if never_waits {
+        return work();
+    }
+    let task = tokio::task::spawn_blocking(work);
     task.await.map_err(|error| Error::Io {
         action: "read what the request names".into(),
         source: std::io::Error::other(error),

@@ -66,6 +66,8 @@ pub struct RunRequest {
     pub labels: Vec<String>,
     /// `Name=Value`, sent to a remote server with each request.
     pub forward_headers: Vec<String>,
+    /// A file of certificates in PEM: authorities that are believed beside the system's when a remote server is asked.
+    pub ca_bundle: Option<PathBuf>,
     /// A Go duration such as `30m`.
     pub session_ttl: Option<String>,
     /// Put before the path in the endpoint event of an SSE proxy; begins with `/`.

@@ -1,17 +1,15 @@
 //! One life of a server: deploy, connect, wait for `initialize`, and watch until it ends.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
-use thv_core::{RunConfig, SecretReference, TransportType, WorkloadStatus};
+use thv_core::{RunConfig, TransportType, WorkloadStatus};
 use thv_runtime::{
     Deployment, Endpoint, EventFilter, EventKind, Expect, Instance, InstanceId, InstanceRef, InstanceState,
     Runtime, RuntimeEvent, StopOptions,
 };
-use thv_secrets::ExposeSecret;
 use thv_status::ResolvedImage;
 use tokio::time::Instant;
 
@@ -115,6 +113,8 @@ impl Supervisor {
             Ok(events) => events,
             Err(error) => return Ok(over(&error, None, was_ready)),
         };
+        // Before the secrets are read: what changes from here on is told.
+        let revisions = self.secret_revisions(config).await;
         let deployment = match Box::pin(self.deploy(config, &*runtime, resolved)).await {
             Ok(Some(deployment)) => deployment,
             Ok(None) => return Ok(LifeEnd::ClaimLost),
@@ -128,7 +128,7 @@ impl Supervisor {
         let isolated = deployment.instance.network_isolated;
         thv_process::crash_point!(ProxyDeployed);
         // From here on an error has an instance to take along.
-        let standing = match self.write_instance(id.clone(), isolated).await {
+        let standing = match self.write_instance(id.clone(), isolated, revisions).await {
             Ok(true) => self.standing().await,
             Ok(false) => Ok(Standing::Lost),
             Err(error) => Err(error),
@@ -358,29 +358,6 @@ impl Supervisor {
         spec.image = id;
         spec.expect = Expect::Instance(deployment.instance.id.clone());
         Ok(Some(runtime.deploy(&spec).await?))
-    }
-
-    /// The environment variables that carry secrets; only ever in memory.
-    async fn secrets(&self, config: &RunConfig) -> Result<BTreeMap<String, String>> {
-        let mut resolved = BTreeMap::new();
-        for text in &config.secrets {
-            let reference = SecretReference::parse(text).map_err(|e| Error::Invalid {
-                what: "secrets".into(),
-                detail: e.to_string(),
-            })?;
-            let value = self
-                .parts
-                .secrets
-                .get(reference.name())
-                .await
-                .map_err(|source| Error::Secret {
-                    name: self.name.to_string(),
-                    secret: reference.name().to_owned(),
-                    source: source.into(),
-                })?;
-            resolved.insert(reference.target().to_owned(), value.expose_secret().to_owned());
-        }
-        Ok(resolved)
     }
 
     async fn connect(

@@ -10,6 +10,7 @@ mod last_lines;
 mod life;
 mod ownership;
 mod remote;
+mod secrets;
 
 use std::net::TcpListener;
 use std::sync::Arc;

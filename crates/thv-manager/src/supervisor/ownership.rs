@@ -1,5 +1,6 @@
 //! What a supervisor writes, and the claim under which it may.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use thv_core::WorkloadStatus;
@@ -86,9 +87,15 @@ impl Supervisor {
         .await
     }
 
-    pub(super) async fn write_instance(&self, id: InstanceId, isolated: bool) -> Result<bool> {
+    pub(super) async fn write_instance(
+        &self,
+        id: InstanceId,
+        isolated: bool,
+        secrets: BTreeMap<String, u64>,
+    ) -> Result<bool> {
         let written = self.write(move |draft| {
             draft.companion.instance = Some(id.clone());
+            draft.companion.secret_revisions.clone_from(&secrets);
             draft.companion.isolated = isolated;
         });
         Ok(written.await?.is_some())

@@ -157,3 +157,16 @@ async fn a_removal_that_was_cut_off_spares_an_instance_of_another_installation()
         .unwrap();
     assert!(world.runs(&name("echo")).await, "it is not that removal's");
 }
+
+/// Its supervisor writes how its server ended, over the status file that is gone.
+#[tokio::test(start_paused = true)]
+async fn what_toolhive_removes_under_its_supervisor_is_removed() {
+    let world = World::new();
+    let manager = world.manager();
+    run(&manager, "echo").await;
+    world.toolhive_removes(&name("echo")).await;
+    world.until_unowned(&name("echo")).await;
+    manager.reconcile(start_until_ready()).await.unwrap();
+    world.assert_nothing_of(&name("echo")).await;
+    assert!(manager.reconcile(start_until_ready()).await.unwrap().is_empty());
+}

@@ -1,9 +1,12 @@
 //! Groups, and workloads that change theirs.
 
+use std::time::Duration;
+
 use thv_core::{GroupName, WorkloadStatus};
 use thv_manager::{Error, GroupMembers, ListOptions, Manager, RunRequest};
 use thv_state::{DocumentKind, DocumentName, Keep, StateStore};
 
+use crate::mortal::{Fault, Life};
 use crate::support::{World, name, request, run, until_ready};
 
 fn group(text: &str) -> GroupName {
@@ -172,4 +175,38 @@ async fn a_deletion_that_was_cut_off_is_done_again() {
         .unwrap();
     assert!(done.deleted);
     assert_eq!(world.config(&name("a")).await.unwrap().group, "default");
+}
+
+/// At whatever point of a `run` its group is deleted, the workload ends in a group that is there.
+#[tokio::test(start_paused = true)]
+async fn a_group_that_is_deleted_during_a_run_has_no_workload() {
+    let mut moved = 0;
+    for point in 0..16 {
+        let world = World::new();
+        let other = world.manager();
+        other.create_group(&group("team")).await.unwrap();
+        let life = Life::with(Some((point, Fault::Delay(Duration::from_secs(10)))));
+        let running = life.manager(&world);
+        let deleting = async {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            other
+                .delete_group(&group("team"), GroupMembers::Move)
+                .await
+                .unwrap()
+        };
+        let (deleted, ()) = tokio::join!(deleting, run_in(&running, "echo", "team"));
+        assert!(deleted.deleted, "{point}: {deleted:?}");
+        assert!(
+            deleted.workloads.iter().all(|one| one.result.is_ok()),
+            "{point}: {deleted:?}"
+        );
+        let config = world.config(&name("echo")).await.unwrap();
+        assert_eq!(config.group, "default", "{point}");
+        assert!(world.runs(&name("echo")).await, "{point}");
+        moved += deleted.workloads.len();
+    }
+    assert!(
+        (1..16).contains(&moved),
+        "some were found by who deleted the group, some were not: {moved}"
+    );
 }

@@ -15,6 +15,7 @@ mod faults;
 mod groups;
 mod honoured;
 mod many;
+mod old_secrets;
 mod others;
 mod races;
 mod remote;

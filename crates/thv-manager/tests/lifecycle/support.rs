@@ -10,7 +10,7 @@ use thv_core::gojson::GoTime;
 use thv_core::{Clock, Dirs, RunConfig, SystemClock, TransportType, WorkloadName, WorkloadStatus};
 use thv_manager::{Manager, ManagerBuilder, RunOptions, RunOutcome, RunRequest, StartOptions, WaitFor};
 use thv_process::MemoryProcesses;
-use thv_runtime::{Instance, InstanceState, MemoryRuntime, MemoryServer, Runtime, Runtimes};
+use thv_runtime::{Instance, InstanceRef, InstanceState, MemoryRuntime, MemoryServer, Runtime, Runtimes};
 use thv_state::{MemoryStateStore, StateStoreExt};
 use thv_status::{Companion, MemoryStatusManager, OwnerState, Snapshot, StatusFile, StatusManager};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -160,6 +160,16 @@ impl World {
     /// Deletes the run configuration, as somebody would by hand.
     pub(crate) async fn state_forgets(&self, workload: &str) {
         self.state.delete_run_config(&name(workload)).await.unwrap();
+    }
+
+    /// Removes the workload as ToolHive would: it knows nothing of our record.
+    pub(crate) async fn toolhive_removes(&self, name: &WorkloadName) {
+        if let Some(instance) = self.instance(name).await {
+            let which = InstanceRef::exact(name.clone(), instance.id);
+            self.runtime.clone().remove(&which).await.unwrap();
+        }
+        self.status.write_status_file(name, None);
+        self.state.delete_run_config(name).await.unwrap();
     }
 
     /// Writes the status file as ToolHive would.

@@ -16,11 +16,13 @@ pub(crate) enum Verb {
     Reconcile,
     /// The program that shares the files stops it, as its status file says.
     ToolHiveStops,
+    /// The same program removes it: its container, its status file, its configuration.
+    ToolHiveRemoves,
     /// The server ends by itself.
     ServerEnds,
 }
 
-const VERBS: [Verb; 12] = [
+const VERBS: [Verb; 13] = [
     Verb::Run,
     Verb::Run,
     Verb::Run,
@@ -32,6 +34,7 @@ const VERBS: [Verb; 12] = [
     Verb::Remove,
     Verb::Reconcile,
     Verb::ToolHiveStops,
+    Verb::ToolHiveRemoves,
     Verb::ServerEnds,
 ];
 

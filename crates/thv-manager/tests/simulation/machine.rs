@@ -9,10 +9,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use thv_core::WorkloadStatus;
-use thv_manager::{Manager, Ports, ReconcileAction, StartOptions, StopOptions, UpdateOptions, WaitFor};
+use thv_manager::{
+    Manager, MemoryFiles, Ports, ReconcileAction, StartOptions, StopOptions, UpdateOptions, WaitFor,
+};
 use thv_runtime::MemoryRuntime;
 use thv_status::{Desired, OwnerState};
 
+use crate::asked::{Asked, Is};
 use crate::history::{History, NAMES, Step, Verb};
 use crate::mortal::Life;
 use crate::support::{World, mcp_server, name, replacing, request, start_until_ready, until_ready};
@@ -32,6 +35,10 @@ impl OwnPorts {
 }
 
 impl Ports for OwnPorts {
+    fn never_waits(&self) -> bool {
+        true
+    }
+
     fn bind(&self, address: SocketAddr) -> io::Result<TcpListener> {
         TcpListener::bind((self.0, address.port()))
     }
@@ -86,8 +93,7 @@ struct Machine {
     world: World,
     ports: OwnPorts,
     servers: Servers,
-    /// Configurations that a `run` reported as saved.
-    saved: Mutex<BTreeSet<&'static str>>,
+    asked: Asked,
 }
 
 /// A process of a program: whenever it is killed, all that is in it ends.
@@ -100,7 +106,9 @@ impl Process {
     fn begin(machine: &Machine) -> Self {
         let life = Life::with(None);
         let builder = life.builder(&machine.world);
-        let manager = builder.ports(Arc::new(machine.ports.clone())).build().unwrap();
+        let files = Arc::new(MemoryFiles::default());
+        let builder = builder.ports(Arc::new(machine.ports.clone())).files(files);
+        let manager = builder.build().unwrap();
         let manager = Arc::new(Mutex::new(Some(manager)));
         let (dying, kept) = (life.clone(), Arc::downgrade(&manager));
         tokio::spawn(async move {
@@ -146,7 +154,7 @@ impl Machine {
             world: World::on(runtime),
             ports: OwnPorts::new(),
             servers,
-            saved: Mutex::default(),
+            asked: Asked::default(),
         }
     }
 
@@ -164,7 +172,7 @@ impl Machine {
         }
         // Back-offs end, and what was asked for is noticed.
         tokio::time::sleep(Duration::from_secs(300)).await;
-        self.is_sound(history).await
+        self.is_sound().await
     }
 
     /// Steps of one program; its last process.
@@ -190,27 +198,40 @@ impl Machine {
     async fn verb(&self, manager: &Manager, step: &Step) {
         let workload = name(step.name);
         let stop = StopOptions::default();
+        let asked = |to| self.asked.begin(step.name, Some(to));
         match step.verb {
-            Verb::Run => {
-                if manager.run(request(step.name), until_ready()).await.is_ok() {
-                    self.saved.lock().unwrap().insert(step.name);
-                }
-            }
-            Verb::Replace => drop(manager.run(request(step.name), replacing()).await),
+            Verb::Run => asked(Is::Running).came_to(&manager.run(request(step.name), until_ready()).await),
+            Verb::Replace => asked(Is::Running).came_to(&manager.run(request(step.name), replacing()).await),
             Verb::Update => {
                 if let Some(mut config) = self.world.config(&workload).await {
                     config.cmd_args.push("--new".into());
-                    drop(manager.update(config, UpdateOptions::default()).await);
+                    let asked = asked(Is::Running);
+                    asked.came_to(&manager.update(config, UpdateOptions::default()).await);
                 }
             }
-            Verb::Start => drop(manager.start(&workload, start_until_ready()).await),
-            Verb::Restart => drop(manager.restart(&workload, stop, start_until_ready()).await),
-            Verb::Stop => drop(manager.stop(&workload, stop).await),
-            Verb::Remove => drop(manager.delete(&workload, stop).await),
-            Verb::Reconcile => drop(manager.reconcile(start_until_ready()).await),
+            Verb::Start => asked(Is::Running).came_to(&manager.start(&workload, start_until_ready()).await),
+            Verb::Restart => {
+                let asked = asked(Is::Running);
+                asked.came_to(&manager.restart(&workload, stop, start_until_ready()).await);
+            }
+            Verb::Stop => asked(Is::Stopped).came_to(&manager.stop(&workload, stop).await),
+            Verb::Remove => asked(Is::Absent).came_to(&manager.delete(&workload, stop).await),
+            Verb::Reconcile => {
+                let _asked = NAMES.map(|name| self.asked.begin(name, None));
+                drop(manager.reconcile(start_until_ready()).await);
+            }
             Verb::ToolHiveStops => {
                 if self.world.snapshot(&workload).await.status.is_some() {
+                    // Whoever works on it right now may not have seen that.
+                    drop(asked(Is::Stopped));
                     self.world.toolhive_writes(&workload, WorkloadStatus::Stopped, 0);
+                }
+            }
+            Verb::ToolHiveRemoves => {
+                // As another program does, in its order: the instance, the status, the configuration.
+                if self.world.config(&workload).await.is_some() {
+                    let _asked = (asked(Is::Stopped), asked(Is::Absent));
+                    self.world.toolhive_removes(&workload).await;
                 }
             }
             Verb::ServerEnds => {
@@ -219,7 +240,7 @@ impl Machine {
         }
     }
 
-    async fn is_sound(&self, history: &History) -> Result<(), String> {
+    async fn is_sound(&self) -> Result<(), String> {
         let twice = self.servers.twice();
         if !twice.is_empty() {
             return Err(format!("two servers at a time: {twice:?}"));
@@ -228,7 +249,8 @@ impl Machine {
         let manager = builder.ports(Arc::new(self.ports.clone())).build().unwrap();
         self.reconciles(&manager).await?;
         for workload in NAMES {
-            self.is_as_recorded(workload, history).await?;
+            self.is_as_recorded(workload).await?;
+            self.is_as_asked(workload).await?;
         }
         let again = manager.reconcile(start_until_ready()).await.unwrap();
         if !again.is_empty() {
@@ -253,7 +275,7 @@ impl Machine {
         Ok(())
     }
 
-    async fn is_as_recorded(&self, workload: &'static str, history: &History) -> Result<(), String> {
+    async fn is_as_recorded(&self, workload: &'static str) -> Result<(), String> {
         let snapshot = self.world.snapshot(&name(workload)).await;
         let wrong = |what: &str| Err(format!("{workload}: {what}: {snapshot:?}"));
         if snapshot.damage.is_some() {
@@ -261,14 +283,6 @@ impl Machine {
         }
         let config = self.world.config(&name(workload)).await;
         let runs = self.world.runs(&name(workload)).await;
-        let removed = history
-            .programs
-            .iter()
-            .flatten()
-            .any(|step| step.name == workload && step.verb == Verb::Remove);
-        if config.is_none() && !removed && self.saved.lock().unwrap().contains(workload) {
-            return wrong("its configuration is lost");
-        }
         let Some(companion) = &snapshot.companion else {
             if self.world.instance(&name(workload)).await.is_some() {
                 return wrong("an instance without a record");
@@ -293,6 +307,23 @@ impl Machine {
             Desired::Stopped if runs || alive => wrong("it should not run"),
             _ => Ok(()),
         }
+    }
+
+    /// Of what is recorded, nothing may be lost that somebody was told.
+    async fn is_as_asked(&self, workload: &'static str) -> Result<(), String> {
+        let snapshot = self.world.snapshot(&name(workload)).await;
+        let is = match (self.world.config(&name(workload)).await, snapshot.desired()) {
+            (None, _) => Is::Absent,
+            (Some(_), Desired::Stopped) => Is::Stopped,
+            (Some(_), Desired::Running) => Is::Running,
+        };
+        let asked = self.asked.may_be(workload);
+        if asked.contains(&is) {
+            return Ok(());
+        }
+        Err(format!(
+            "{workload} was asked to be {asked:?} and is {is:?}: {snapshot:?}"
+        ))
     }
 
     /// The verbs work as if nothing had been.

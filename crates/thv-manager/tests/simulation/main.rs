@@ -14,6 +14,7 @@ mod mortal;
 #[path = "../lifecycle/support.rs"]
 mod support;
 
+mod asked;
 mod history;
 mod machine;
 mod regressions;

@@ -40,7 +40,7 @@ fn an_instance_left_under_a_foreign_stop_is_stopped() {
 #[test]
 fn what_was_not_replaced_is_not_recorded_as_stopped() {
     assert_sound([
-        vec![step(4_000, Verb::Replace, Some((5, Fault::Fail)))],
+        vec![step(4_000, Verb::Replace, Some((3, Fault::Fail)))],
         vec![step(300, Verb::Run, None)],
     ]);
 }

@@ -24,6 +24,9 @@ pub struct ReverseProxyConfig {
     pub stateless: bool,
     /// Headers set on every request to the server; they replace the client's. Marked sensitive, so never logged.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Certificates of authorities in PEM, which are believed beside those of the system; of a local server none are
+    /// asked for.
+    pub ca_certificates: Vec<u8>,
     /// The client's `Authorization`, `Cookie` and `Proxy-Authorization` are not passed on.
     pub strip_auth: bool,
     /// Put before the path in the `endpoint` event of an SSE server, for a proxy behind another that removes it.
@@ -56,6 +59,7 @@ impl Default for ReverseProxyConfig {
             remote: false,
             stateless: false,
             headers: Vec::new(),
+            ca_certificates: Vec::new(),
             strip_auth: false,
             endpoint_prefix: String::new(),
             trust_forwarded: false,

@@ -82,6 +82,11 @@ impl ReverseProxy {
             // Nothing will be verified: the machine's roots need not be in memory.
             builder = builder.tls_certs_only([]);
         }
+        if !config.ca_certificates.is_empty() {
+            builder = builder.tls_certs_merge(authorities(&config.ca_certificates)?);
+            // They are in the client now.
+            config.ca_certificates = Vec::new();
+        }
         let client = builder.build().map_err(|error| ProxyError::Unavailable {
             reason: "no HTTP client can be built".into(),
             source: Some(Box::new(error)),
@@ -354,6 +359,19 @@ impl Shared {
         let stream = SseStream::new(body, rewriter, Arc::clone(&self.streams), drain.cloned());
         Response::from_parts(head, stream.into_body())
     }
+}
+
+/// The certificates in a PEM text.
+fn authorities(pem: &[u8]) -> Result<Vec<reqwest::Certificate>, ProxyError> {
+    let invalid = |reason: &str| ProxyError::Invalid {
+        what: "CA certificates",
+        reason: reason.into(),
+    };
+    let found = reqwest::Certificate::from_pem_bundle(pem).map_err(|_| invalid("they are no PEM text"))?;
+    if found.is_empty() {
+        return Err(invalid("there is no certificate among them"));
+    }
+    Ok(found)
 }
 
 /// Whether `url` is on this machine: then no proxy of the environment stands between.

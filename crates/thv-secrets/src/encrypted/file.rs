@@ -7,14 +7,15 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::aead::{self, AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, UnboundKey};
 use aws_lc_rs::digest;
 use secrecy::zeroize::{Zeroize as _, Zeroizing};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::NAME;
-use crate::{Result, SecretError};
+use super::revisions::{Effect, RevisionsFile};
+use crate::{Result, Revisions, SecretError};
 
 /// The largest plain text, in bytes; ToolHive's limit too.
 const MAX_PLAIN: usize = 32 * 1024 * 1024;
@@ -25,6 +26,36 @@ const MAX_FILE: u64 = (NONCE_LEN + MAX_PLAIN + TAG_LEN) as u64;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often it is tried again: a lock tells nobody that it is free.
 const AGAIN: Duration = Duration::from_millis(20);
+
+/// The random bytes that a file begins with: other ones after each change, whoever makes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Nonce([u8; NONCE_LEN]);
+
+impl Nonce {
+    fn random() -> Result<Self> {
+        let mut random = [0; NONCE_LEN];
+        aws_lc_rs::rand::fill(&mut random).map_err(|_| unavailable("no random numbers".into()))?;
+        Ok(Self(random))
+    }
+
+    /// The nonce of a file with these bytes; none of an empty one.
+    fn of(bytes: &[u8]) -> Option<Self> {
+        bytes.first_chunk().copied().map(Self)
+    }
+
+    /// A number instead, which no program of JSON rounds; zero stands for no file.
+    pub(super) fn number(self) -> u64 {
+        let bytes = self.0.iter().take(6);
+        bytes.fold(0, |number, byte| number << 8 | u64::from(*byte)) | 1
+    }
+}
+
+#[cfg(test)]
+impl From<[u8; NONCE_LEN]> for Nonce {
+    fn from(bytes: [u8; NONCE_LEN]) -> Self {
+        Self(bytes)
+    }
+}
 
 /// What is in the file. Keys beside `secrets` are kept.
 #[derive(Default, Serialize, Deserialize)]
@@ -41,15 +72,18 @@ impl Store {
         Some(SecretString::from(value.as_str()))
     }
 
-    pub(super) fn set(&mut self, name: String, value: &str) {
-        if let Some(mut old) = self.secrets.insert(name, value.to_owned()) {
-            old.zeroize();
+    pub(super) fn set(&mut self, name: &str, value: &str) -> Effect {
+        let old = self.secrets.insert(name.to_owned(), value.to_owned());
+        match old.map(Zeroizing::new) {
+            Some(old) if *old == value => Effect::None,
+            _ => Effect::Changed,
         }
     }
 
-    /// Whether there was one.
-    pub(super) fn remove(&mut self, name: &str) -> bool {
-        self.secrets.remove(name).map(|mut old| old.zeroize()).is_some()
+    /// None: there was no such secret.
+    pub(super) fn remove(&mut self, name: &str) -> Option<Effect> {
+        let old = self.secrets.remove(name).map(Zeroizing::new);
+        old.map(|_| Effect::Changed)
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
@@ -68,15 +102,29 @@ impl Drop for Store {
     }
 }
 
-/// Where the file is. All calls block.
+/// Where the file is, and where its changes are counted. All calls block.
 #[derive(Debug, Clone)]
 pub(super) struct SecretsFile {
     path: PathBuf,
+    revisions: Option<RevisionsFile>,
 }
 
 impl SecretsFile {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path }
+        Self {
+            path,
+            revisions: None,
+        }
+    }
+
+    pub(super) fn count_in(&mut self, path: PathBuf) {
+        self.revisions = Some(RevisionsFile::new(path));
+    }
+
+    /// What is known of changes, where they are counted.
+    pub(super) fn revisions(&self) -> Result<Option<Revisions>> {
+        let revisions = self.revisions.as_ref();
+        revisions.map(|file| file.read(|| self.nonce())).transpose()
     }
 
     /// What is in it; nothing where there is no file, or an empty one.
@@ -87,18 +135,24 @@ impl SecretsFile {
         }
     }
 
-    /// Changes what is in it, under the lock. An error of `change` leaves the file as it was.
+    /// Changes the secret `name` in it, under the lock. An error of `change` leaves the file as it was.
     pub(super) fn change(
         &self,
         password: &SecretString,
-        change: impl FnOnce(&mut Store) -> Result<()>,
+        name: &str,
+        change: impl FnOnce(&mut Store) -> Result<Effect>,
     ) -> Result<()> {
         let folder = self.path.parent().unwrap_or(Path::new("."));
         create_folder(folder).map_err(|source| self.io("create the folder of", source))?;
         let _lock = self.lock()?;
+        let before = self.nonce()?;
         let mut store = self.read(password)?;
-        change(&mut store)?;
-        let bytes = self.encrypt(&store, password)?;
+        let effect = change(&mut store)?;
+        let after = Nonce::random()?;
+        let bytes = self.encrypt(&store, password, after)?;
+        if let Some(revisions) = &self.revisions {
+            revisions.count(before, after, name, effect)?;
+        }
         self.write(folder, &bytes)
             .map_err(|source| self.io("write", source))
     }
@@ -108,7 +162,8 @@ impl SecretsFile {
             return Err(self.damaged("it is too short"));
         }
         let mut sealed = Zeroizing::new(bytes.split_off(NONCE_LEN));
-        let nonce = Nonce::try_assume_unique_for_key(&bytes).map_err(|_| self.damaged("it is too short"))?;
+        let nonce =
+            aead::Nonce::try_assume_unique_for_key(&bytes).map_err(|_| self.damaged("it is too short"))?;
         let plain = key(password)?
             .open_in_place(nonce, Aad::empty(), &mut sealed)
             .map_err(|_| SecretError::WrongPassword {
@@ -118,7 +173,7 @@ impl SecretsFile {
         serde_json::from_slice(plain).map_err(|_| self.damaged("what is in it is not a list of secrets"))
     }
 
-    fn encrypt(&self, store: &Store, password: &SecretString) -> Result<Vec<u8>> {
+    fn encrypt(&self, store: &Store, password: &SecretString, Nonce(nonce): Nonce) -> Result<Vec<u8>> {
         let mut text = Zeroizing::new(Vec::new());
         serde_json::to_writer(&mut *text, store).map_err(|error| unavailable(error.into()))?;
         if text.len() > MAX_PLAIN {
@@ -130,28 +185,20 @@ impl SecretsFile {
                 .into(),
             ));
         }
-        let mut random = [0; NONCE_LEN];
-        aws_lc_rs::rand::fill(&mut random).map_err(|_| unavailable("no random numbers".into()))?;
         let tag = key(password)?
-            .seal_in_place_separate_tag(Nonce::assume_unique_for_key(random), Aad::empty(), &mut text)
+            .seal_in_place_separate_tag(aead::Nonce::assume_unique_for_key(nonce), Aad::empty(), &mut text)
             .map_err(|_| unavailable("encryption failed".into()))?;
         let mut bytes = Vec::with_capacity(NONCE_LEN + text.len() + TAG_LEN);
-        bytes.extend_from_slice(&random);
+        bytes.extend_from_slice(&nonce);
         bytes.extend_from_slice(&text);
         bytes.extend_from_slice(tag.as_ref());
         Ok(bytes)
     }
 
     fn bytes(&self) -> Result<Option<Vec<u8>>> {
-        let file = match File::open(&self.path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(self.io("open", source)),
+        let Some(file) = self.open()? else {
+            return Ok(None);
         };
-        let about = file.metadata().map_err(|source| self.io("look at", source))?;
-        if !about.is_file() {
-            return Err(self.damaged("it is not a file"));
-        }
         let mut bytes = Vec::new();
         file.take(MAX_FILE + 1)
             .read_to_end(&mut bytes)
@@ -160,6 +207,33 @@ impl SecretsFile {
             return Err(self.damaged("it is too large"));
         }
         Ok(Some(bytes))
+    }
+
+    /// Which one the file has now; none of a file that is not there, or empty. No password is needed.
+    fn nonce(&self) -> Result<Option<Nonce>> {
+        let Some(file) = self.open()? else {
+            return Ok(None);
+        };
+        let mut bytes = Vec::with_capacity(NONCE_LEN);
+        file.take(NONCE_LEN as u64)
+            .read_to_end(&mut bytes)
+            .map_err(|source| self.io("read", source))?;
+        Ok(Nonce::of(&bytes))
+    }
+
+    fn open(&self) -> Result<Option<File>> {
+        let about = match std::fs::metadata(&self.path) {
+            Ok(about) => about,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(self.io("look at", source)),
+        };
+        // Looked at before it is opened: a pipe would wait for a writer.
+        if !about.is_file() {
+            return Err(self.damaged("it is not a file"));
+        }
+        File::open(&self.path)
+            .map(Some)
+            .map_err(|source| self.io("open", source))
     }
 
     fn lock(&self) -> Result<File> {
@@ -232,7 +306,7 @@ fn is_at(file: &File, path: &Path) -> bool {
     mine.is_some() && mine == std::fs::metadata(path).map(there).ok()
 }
 
-fn create_folder(folder: &Path) -> io::Result<()> {
+pub(super) fn create_folder(folder: &Path) -> io::Result<()> {
     match DirBuilder::new().recursive(true).mode(0o750).create(folder) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
         other => other,

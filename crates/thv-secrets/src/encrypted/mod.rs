@@ -3,6 +3,7 @@
 mod file;
 mod keyring;
 mod password;
+mod revisions;
 #[cfg(feature = "keyring")]
 mod system_keyring;
 
@@ -15,10 +16,11 @@ use secrecy::{ExposeSecret, SecretString};
 use self::file::{SecretsFile, Store};
 pub use self::keyring::{KEYRING_ACCOUNT, KEYRING_SERVICE, Keyring, NoKeyring};
 pub use self::password::Password;
+use self::revisions::Effect;
 #[cfg(feature = "keyring")]
 pub use self::system_keyring::SystemKeyring;
 use crate::provider::check;
-use crate::{Capabilities, Result, SecretEntry, SecretError, SecretProvider};
+use crate::{Capabilities, Result, Revisions, SecretEntry, SecretError, SecretProvider};
 
 pub(crate) const NAME: &str = "encrypted";
 
@@ -47,6 +49,14 @@ impl EncryptedSecrets {
         }
     }
 
+    /// Counts changes in the file at `path`, so that [`revisions`](SecretProvider::revisions) are known. One that is there and
+    /// cannot be read keeps secrets from being changed, since nobody would learn of it.
+    #[must_use]
+    pub fn counting_in(mut self, path: impl Into<PathBuf>) -> Self {
+        self.file.count_in(path.into());
+        self
+    }
+
     /// Whether the password opens the file; one that does not exist is opened by any.
     ///
     /// # Errors
@@ -61,10 +71,14 @@ impl EncryptedSecrets {
         blocking(move || file.read(&password)).await
     }
 
-    async fn change(&self, change: impl FnOnce(&mut Store) -> Result<()> + Send + 'static) -> Result<()> {
+    async fn change(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut Store, &str) -> Result<Effect> + Send + 'static,
+    ) -> Result<()> {
         let password = self.password.get().await?;
-        let file = self.file.clone();
-        blocking(move || file.change(&password, change)).await
+        let (file, name) = (self.file.clone(), name.to_owned());
+        blocking(move || file.change(&password, &name, |store| change(store, &name))).await
     }
 }
 
@@ -87,28 +101,28 @@ impl SecretProvider for EncryptedSecrets {
 
     async fn set(&self, name: &str, value: SecretString) -> Result<()> {
         check(name, &value)?;
-        let name = name.to_owned();
-        self.change(move |store| {
-            store.set(name, value.expose_secret());
-            Ok(())
-        })
+        self.change(
+            name,
+            move |store, name| Ok(store.set(name, value.expose_secret())),
+        )
         .await
     }
 
     async fn delete(&self, name: &str) -> Result<()> {
-        let name = name.to_owned();
-        self.change(move |store| {
-            if store.remove(&name) {
-                Ok(())
-            } else {
-                Err(SecretError::not_found(&name, NAME))
-            }
+        self.change(name, |store, name| {
+            let effect = store.remove(name);
+            effect.ok_or_else(|| SecretError::not_found(name, NAME))
         })
         .await
     }
 
     async fn list(&self) -> Result<Vec<SecretEntry>> {
         Ok(self.read().await?.names().map(SecretEntry::new).collect())
+    }
+
+    async fn revisions(&self) -> Result<Option<Revisions>> {
+        let file = self.file.clone();
+        blocking(move || file.revisions()).await
     }
 
     fn key(&self) -> Option<SecretString> {

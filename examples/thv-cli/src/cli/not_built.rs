@@ -17,7 +17,6 @@ const RUN: &[(&str, Kind)] = &[
     ("runtime-image", Text("")),
     ("runtime-add-package", List),
     ("build-with", List),
-    ("thv-ca-bundle", Text("")),
     ("jwks-auth-token-file", Text("")),
     ("jwks-allow-private-ip", Switch(false)),
     ("oidc-insecure-allow-http", Switch(false)),

@@ -95,6 +95,9 @@ pub(crate) struct RunArgs {
     /// A header that the proxy adds towards a remote server
     #[arg(long, value_name = "NAME=VALUE", help_heading = "Proxy")]
     pub(crate) remote_forward_headers: Vec<String>,
+    /// A file of CA certificates (PEM) to believe beside the system's when a remote server is asked
+    #[arg(long, value_name = "FILE", help_heading = "Proxy")]
+    pub(crate) thv_ca_bundle: Option<PathBuf>,
 
     /// The port of the server; 0 is a free one
     #[arg(long, default_value_t = 0, help_heading = "Server")]
@@ -229,6 +232,8 @@ impl RunArgs {
         request.secrets.clone_from(&self.secret);
         request.labels.clone_from(&self.label);
         request.forward_headers.clone_from(&self.remote_forward_headers);
+        let file = self.thv_ca_bundle.clone();
+        request.ca_bundle = file.filter(|path| !path.as_os_str().is_empty());
         request.session_ttl = given(&self.session_ttl);
         request.memory = self.memory;
         request.cpus.clone_from(&self.cpus);

@@ -79,6 +79,11 @@ fn table(workloads: &[Workload], checks: Option<&[CheckResult]>, colours: bool) 
     if checks.is_some() {
         heads.push("UPGRADE");
     }
+    // ToolHive's table, as long as there is nothing to say.
+    let has_notes = workloads.iter().any(|workload| !old_secrets(workload).is_empty());
+    if has_notes {
+        heads.push("NOTE");
+    }
     let mut rows = vec![heads.into_iter().map(Cell::from).collect::<Vec<_>>()];
     rows.extend(workloads.iter().map(|workload| {
         let mut row = vec![
@@ -94,9 +99,28 @@ fn table(workloads: &[Workload], checks: Option<&[CheckResult]>, colours: bool) 
             let status = check_of(workload, checks).map_or("-", |check| check.status.as_str());
             row.push(status.into());
         }
+        if has_notes {
+            row.push(Cell::coloured(old_secrets(workload), Colour::Yellow));
+        }
         row
     }));
     layout(&rows, colours)
+}
+
+/// What is to be said of the secrets of a server that runs.
+pub(super) fn old_secrets(workload: &Workload) -> String {
+    let details = &workload.thv;
+    let names = details.old_secrets.iter();
+    let names: Vec<_> = names.map(|name| format!("\"{}\"", name.escape_debug())).collect();
+    match (names.len(), details.secrets_may_be_old) {
+        (0, false) => String::new(),
+        (0, true) => "secrets may be stale".to_owned(),
+        (count, perhaps) => {
+            let of = if count == 1 { "secret" } else { "secrets" };
+            let others = if perhaps { "; others may be stale" } else { "" };
+            format!("old value of {of} {}{others}", names.join(", "))
+        }
+    }
 }
 
 /// The status with ToolHive's decorations.
@@ -161,6 +185,15 @@ mod tests {
     #[test]
     fn the_table_has_toolhives_columns() {
         insta::assert_snapshot!(table(&workloads(), None, false));
+    }
+
+    #[test]
+    fn a_server_with_an_old_secret_is_marked() {
+        let mut workloads = workloads();
+        assert_eq!(old_secrets(&workloads[0]), "");
+        workloads[0].thv.old_secrets = vec!["a".into(), "b\n".into()];
+        workloads[1].thv.secrets_may_be_old = true;
+        insta::assert_snapshot!(table(&workloads, None, false));
     }
 
     #[test]

@@ -45,6 +45,7 @@ fn text(details: &WorkloadDetails, uptime: &str, colours: bool) -> String {
         ("Created:", times::short(&workload.created_at).into()),
         ("Remote:", if workload.remote { "true" } else { "" }.into()),
         ("Uptime:", uptime.into()),
+        ("Secrets:", list::old_secrets(workload).into()),
         ("Should run:", yes(details.desired_running).into()),
         (
             "Runtime:",
@@ -85,7 +86,8 @@ fn network(details: &WorkloadDetails) -> &'static str {
 /// ToolHive's keys in its order, then ours.
 fn object(details: &WorkloadDetails, uptime: &str) -> Json {
     let workload = &details.workload;
-    let thv = json::Object::default()
+    let secrets = &workload.thv;
+    let mut thv = json::Object::default()
         .with("desired_running", details.desired_running)
         .with("network_isolated", details.network_isolated)
         .with_text(
@@ -95,6 +97,13 @@ fn object(details: &WorkloadDetails, uptime: &str) -> Json {
         .with_text("launcher", details.launcher.as_deref().unwrap_or_default())
         .with("proxy_pid", i64::from(details.proxy_pid.unwrap_or(0)))
         .with("proxy_log", details.proxy_log.display().to_string());
+    if !secrets.old_secrets.is_empty() {
+        let names = secrets.old_secrets.iter().map(|name| Json::from(name.as_str()));
+        thv = thv.with("old_secrets", names.collect::<Json>());
+    }
+    if secrets.secrets_may_be_old {
+        thv = thv.with("secrets_may_be_old", true);
+    }
     json::Object::default()
         .with("name", workload.name.as_str())
         .with("status", workload.status.as_str())

@@ -693,3 +693,26 @@ fn what_a_proxy_is_told_stands_in_the_configuration() {
         ..image()
     });
 }
+
+#[test]
+fn authorities_are_believed_for_a_remote_server_alone() {
+    let request = RunRequest {
+        server: "https://example.com/mcp".into(),
+        ca_bundle: Some("ca.pem".into()),
+        ..RunRequest::default()
+    };
+    let pem = "-----BEGIN CERTIFICATE-----";
+    let files = MemoryFiles::default().with("/here/ca.pem", pem);
+    let config = build_with(&request, &[], files).unwrap().config;
+    assert_eq!(config.thv_ca_bundle, "/here/ca.pem");
+    for files in [
+        MemoryFiles::default(),
+        MemoryFiles::default().with("/here/ca.pem", "text"),
+    ] {
+        assert_eq!(build_with(&request, &[], files).unwrap_err().code(), "invalid");
+    }
+    refused(&RunRequest {
+        ca_bundle: Some("ca.pem".into()),
+        ..image()
+    });
+}

@@ -1,0 +1,105 @@
+//! A remote server that speaks TLS: whom the proxy believes, and which HTTP it speaks.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod common;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use common::{Answer, finish};
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use thv_proxy::{ProxyError, ReverseProxy, ReverseProxyConfig, ServeOptions, serve};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_util::sync::CancellationToken;
+
+const AUTHORITY: &[u8] = include_bytes!("tls/authority.pem");
+
+/// A server on loopback, with a certificate of the test's authority, that tells which HTTP it was asked with.
+async fn server(protocols: &[&str]) -> SocketAddr {
+    let certificate = CertificateDer::from_slice(include_bytes!("tls/server.der"));
+    let key = PrivateKeyDer::try_from(&include_bytes!("tls/server.key.der")[..]).unwrap();
+    let mut config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let Ok(stream) = acceptor.accept(stream).await else {
+                    return;
+                };
+                let _ = auto::Builder::new(TokioExecutor::new())
+                    .serve_connection(TokioIo::new(stream), service_fn(tell))
+                    .await;
+            });
+        }
+    });
+    address
+}
+
+async fn tell(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let forwarded = request.headers().get("x-forwarded-proto").cloned();
+    let text = format!("{:?} {} {forwarded:?}", request.version(), request.uri().path());
+    Ok(Response::new(Full::from(text)))
+}
+
+/// What a client of the proxy gets.
+async fn ask(target: SocketAddr, config: ReverseProxyConfig) -> Answer {
+    let target = format!("https://localhost:{}/mcp", target.port())
+        .parse()
+        .unwrap();
+    let service = ReverseProxy::new(target, config).unwrap().into_service();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let options = ServeOptions::default();
+    tokio::spawn(serve(listener, service, options, CancellationToken::new()));
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let body = r#"{"jsonrpc":"2.0","id":1,"method":"m"}"#;
+    finish(client.post(format!("http://{address}/")).body(body)).await
+}
+
+fn remote(ca_certificates: &[u8]) -> ReverseProxyConfig {
+    ReverseProxyConfig {
+        remote: true,
+        ca_certificates: ca_certificates.to_vec(),
+        ..ReverseProxyConfig::default()
+    }
+}
+
+#[tokio::test]
+async fn an_authority_of_ones_own_is_believed_when_it_is_named_and_the_newest_http_is_spoken() {
+    for (protocols, expected) in [(&["h2", "http/1.1"][..], "HTTP/2.0"), (&["http/1.1"], "HTTP/1.1")] {
+        let target = server(protocols).await;
+        let answer = ask(target, remote(AUTHORITY)).await;
+        assert_eq!(answer.text, format!("{expected} /mcp Some(\"https\")"));
+        let stranger = ask(target, remote(b"")).await;
+        assert_eq!(stranger.status, 502, "{}", stranger.text);
+    }
+}
+
+#[test]
+fn what_is_no_certificate_is_refused() {
+    for bad in [
+        &b"garbage"[..],
+        b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n",
+    ] {
+        let made = ReverseProxy::new("https://localhost/".parse().unwrap(), remote(bad));
+        assert!(matches!(made, Err(ProxyError::Invalid { .. })), "{made:?}");
+    }
+}

@@ -1,0 +1,138 @@
+//! The names that stand for something on this machine.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use clap::{Arg, Command};
+use clap_complete::{ArgValueCandidates, CompletionCandidate};
+use thv::core::{Dirs, Env, WorkloadName};
+
+/// Nobody looks through more, and a folder that others fill must not take long.
+const MOST: usize = 10_000;
+
+/// Arguments that are names of workloads, each behind its commands.
+const WORKLOADS: [(&[&str], &str); 11] = [
+    (&["status"], "name"),
+    (&["stop"], "names"),
+    (&["start"], "name"),
+    (&["restart"], "name"),
+    (&["rm"], "names"),
+    (&["logs"], "name"),
+    (&["events"], "names"),
+    (&["export"], "name"),
+    (&["group", "move"], "names"),
+    (&["upgrade", "check"], "name"),
+    (&["upgrade", "apply"], "name"),
+];
+
+/// Arguments that are names of groups.
+const GROUPS: [(&[&str], &str); 8] = [
+    (&["run"], "group"),
+    (&["list"], "group"),
+    (&["stop"], "group"),
+    (&["start"], "group"),
+    (&["restart"], "group"),
+    (&["rm"], "group"),
+    (&["group", "rm"], "name"),
+    (&["group", "move"], "to"),
+];
+
+/// The command, with what can be said for its arguments.
+pub(super) fn add(mut command: Command) -> Command {
+    for (path, arg) in WORKLOADS {
+        command = on(command, path, arg, |arg| {
+            arg.add(ArgValueCandidates::new(workloads))
+        });
+    }
+    for (path, arg) in GROUPS {
+        command = on(command, path, arg, |arg| arg.add(ArgValueCandidates::new(groups)));
+    }
+    command
+}
+
+fn on(command: Command, path: &[&str], arg: &str, change: fn(Arg) -> Arg) -> Command {
+    match path {
+        [first, rest @ ..] => command.mut_subcommand(*first, |next| on(next, rest, arg, change)),
+        [] => command.mut_arg(arg, change),
+    }
+}
+
+/// Those that have a configuration or a status, read or not: what a plain look at two folders tells.
+fn workloads() -> Vec<CompletionCandidate> {
+    let Some(dirs) = dirs() else { return Vec::new() };
+    let folders = [dirs.runconfigs(), dirs.statuses()];
+    let names = folders.iter().flat_map(|folder| documents(folder));
+    // Names of old files that no workload can have would not be understood.
+    candidates(names.filter(|name| WorkloadName::new(name.as_str()).is_ok()))
+}
+
+fn groups() -> Vec<CompletionCandidate> {
+    let Some(dirs) = dirs() else { return Vec::new() };
+    let hidden = |name: &String| name.starts_with("__");
+    let names = documents(&dirs.groups()).filter(|name| !hidden(name));
+    candidates(names.chain(["default".to_owned()]))
+}
+
+fn dirs() -> Option<Dirs> {
+    Dirs::from_env(&Env::from_vars(std::env::vars_os())).ok()
+}
+
+/// The names of the documents in a folder.
+fn documents(folder: &Path) -> impl Iterator<Item = String> + use<> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten();
+    entries.take(MOST).flatten().filter_map(|entry| {
+        let name = entry.file_name().into_string().ok()?;
+        let name = name.strip_suffix(".json")?;
+        let is_one = !name.starts_with('.') && !name.chars().any(char::is_control);
+        is_one.then(|| name.to_owned())
+    })
+}
+
+fn candidates(names: impl Iterator<Item = String>) -> Vec<CompletionCandidate> {
+    let sorted: BTreeSet<_> = names.collect();
+    sorted.into_iter().map(CompletionCandidate::new).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+    use crate::cli::Cli;
+
+    /// Arguments that are called like one, and stand for something else.
+    const OTHERS: [&str; 8] = [
+        "run name",
+        "group create name",
+        "registry info name",
+        "secret set name",
+        "secret get name",
+        "secret delete name",
+        "config set name",
+        "config get name",
+    ];
+
+    fn named(command: &Command, path: &str, found: &mut Vec<String>) {
+        for arg in command.get_arguments() {
+            if matches!(arg.get_id().as_str(), "name" | "names" | "group" | "to") {
+                found.push(format!("{path}{}", arg.get_id()));
+            }
+        }
+        for next in command.get_subcommands() {
+            named(next, &format!("{path}{} ", next.get_name()), found);
+        }
+    }
+
+    #[test]
+    fn every_argument_that_is_a_name_is_completed() {
+        let table = WORKLOADS.iter().chain(&GROUPS);
+        let known: Vec<_> = table
+            .map(|(path, arg)| format!("{} {arg}", path.join(" ")))
+            .collect();
+        let mut found = Vec::new();
+        named(&Cli::command(), "", &mut found);
+        found.retain(|arg| !known.contains(arg) && !OTHERS.contains(&arg.as_str()));
+        assert_eq!(found, [""; 0]);
+        add(Cli::command()).debug_assert();
+    }
+}

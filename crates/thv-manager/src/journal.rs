@@ -115,7 +115,7 @@ async fn settle_entry(
             Ok(Settled::Clear)
         }
         Operation::Remove => {
-            finish_removal(parts, name, op, snapshot, saved.config(), pending.force).await?;
+            finish_removal(parts, name, op, snapshot, saved, pending).await?;
             Ok(Settled::Removed)
         }
         // The verb that settles stops it too, or starts it over what the interrupted one left.
@@ -210,9 +210,10 @@ async fn finish_removal(
     name: &WorkloadName,
     op: &OpGuard,
     snapshot: &Snapshot,
-    config: Option<&RunConfig>,
-    force: bool,
+    saved: &Saved,
+    pending: &Pending,
 ) -> Result<()> {
+    let config = saved.config();
     let grace = StopOptions::default().grace;
     match end_proxy(parts, name, snapshot, config, grace).await? {
         ProxyEnd::None | ProxyEnd::Ended => {}
@@ -224,9 +225,14 @@ async fn finish_removal(
         }
     }
     thv_process::crash_point!(JournalProxyEnded);
-    match remove_instance(parts, name, snapshot, config, force).await {
+    // The configuration goes after the instance, and without it nobody knows that there was none to begin with.
+    let is_removed = matches!(saved, Saved::Nothing) && pending.config_hash.is_some();
+    match remove_instance(parts, name, snapshot, config, pending.force).await {
         // The removal was allowed when it began: what is there by now is not what it was about.
         Err(error @ Error::Conflict { .. }) => tracing::warn!(workload = %name, %error, "it is left alone"),
+        Err(error @ Error::Runtime(_)) if is_removed => {
+            tracing::warn!(workload = %name, %error, "its instance was removed before");
+        }
         other => other?,
     }
     thv_process::crash_point!(JournalInstanceRemoved);

@@ -289,3 +289,35 @@ pub(crate) fn docker() -> Vec<Case> {
         ),
     ]
 }
+
+/// Of a server elsewhere there is the proxy alone.
+pub(crate) fn remote() -> Vec<Case> {
+    let run = |at, next| case(Nothing, Run, at, End::Runs, (next, End::Runs));
+    let stop = |at| case(RUNS, Stop, at, End::Stopped, (Stop, End::Stopped));
+    let remove = |at| case(RUNS, Remove, at, Gone, (Remove, Gone));
+    vec![
+        run(Command("run.saved"), Run),
+        run(Command("launch.sent"), Run),
+        run(Proxy("proxy.owned"), Run),
+        // It is ready by its record.
+        run(Proxy("record.written:2"), Start),
+        case(
+            STOPPED,
+            Start,
+            Command("start.claimed"),
+            End::Runs,
+            (Start, End::Runs),
+        ),
+        case(
+            RUNS,
+            Restart,
+            Command("restart.ended"),
+            End::Runs,
+            (Restart, End::Runs),
+        ),
+        stop(Command("end.proxy-ended")),
+        stop(Proxy("proxy.stopping")),
+        remove(Command("rm.ended")),
+        remove(Command("rm.config-deleted")),
+    ]
+}

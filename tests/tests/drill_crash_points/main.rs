@@ -15,8 +15,8 @@ use std::panic::AssertUnwindSafe;
 
 use cases::{Case, Verb};
 use futures_util::{FutureExt as _, StreamExt as _, stream};
-use scene::{Heal, Row, play};
-use thv_tests::{Docker, Machine, docker, thv_crash_points};
+use scene::{Heal, Place, Row, play};
+use thv_tests::{Machine, Upstream, docker, thv_crash_points};
 
 /// How many machines there are at a time: they mostly wait.
 const AT_A_TIME: usize = 4;
@@ -31,7 +31,7 @@ async fn all_points() -> BTreeSet<String> {
 }
 
 /// Plays cases in two ways each; a row for each, or what was wrong.
-async fn play_all(cases: Vec<Case>, docker: Option<&Docker>) -> Vec<Result<Row, String>> {
+async fn play_all(cases: Vec<Case>, place: &Place) -> Vec<Result<Row, String>> {
     let only = std::env::var("THV_CRASH_CASES").unwrap_or_default();
     let chosen = cases
         .into_iter()
@@ -46,7 +46,7 @@ async fn play_all(cases: Vec<Case>, docker: Option<&Docker>) -> Vec<Result<Row, 
         ways.iter().map(move |heal| (case, *heal))
     });
     let played = stream::iter(plays.map(async |(case, heal)| {
-        let played = AssertUnwindSafe(play(case, heal, docker)).catch_unwind().await;
+        let played = AssertUnwindSafe(play(case, heal, place)).catch_unwind().await;
         played.map_err(|why| {
             let text = why.downcast_ref::<String>().map(String::as_str);
             let why = text
@@ -75,8 +75,8 @@ fn table(rows: &[Row]) -> String {
 }
 
 /// Plays cases, prints what came of each, and fails with all that was wrong.
-async fn plays_well(cases: Vec<Case>, docker: Option<&Docker>) {
-    let played = play_all(cases, docker).await;
+async fn plays_well(cases: Vec<Case>, place: &Place) {
+    let played = play_all(cases, place).await;
     let wrong: Vec<_> = played
         .iter()
         .filter_map(|row| row.as_ref().err())
@@ -111,11 +111,19 @@ async fn each_point_is_reached_by_a_case() {
 
 #[tokio::test]
 async fn a_kill_between_any_two_effects_is_healed_on_the_local_runtime() {
-    plays_well(cases::local(), None).await;
+    plays_well(cases::local(), &Place::Local).await;
 }
 
 #[tokio::test]
 async fn a_kill_between_two_effects_is_healed_on_docker() {
     let Some(docker) = docker().await else { return };
-    plays_well(cases::docker(), Some(&docker)).await;
+    plays_well(cases::docker(), &Place::Docker(docker)).await;
+}
+
+#[tokio::test]
+async fn a_kill_between_two_effects_is_healed_of_a_remote_server() {
+    let elsewhere = Machine::new();
+    let server = Upstream::echo(&elsewhere).await;
+    plays_well(cases::remote(), &Place::Remote(server.url())).await;
+    assert!(server.answers().await, "the server is somebody else's");
 }

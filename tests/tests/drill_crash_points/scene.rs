@@ -31,8 +31,8 @@ pub(crate) struct Row {
 }
 
 /// Carries a case out; panics with what is wrong.
-pub(crate) async fn play(case: Case, heal: Heal, docker: Option<&Docker>) -> Row {
-    let scene = Scene::new(docker);
+pub(crate) async fn play(case: Case, heal: Heal, place: &Place) -> Row {
+    let scene = Scene::new(place);
     scene.prepare(case.before, case.at.proxy()).await;
     scene.kill(case.verb, case.at).await;
     let found = scene.look(case.reconciled).await;
@@ -57,44 +57,56 @@ pub(crate) async fn play(case: Case, heal: Heal, docker: Option<&Docker>) -> Row
     }
 }
 
+/// Where the server runs.
+#[derive(Debug, Clone)]
+pub(crate) enum Place {
+    Local,
+    Docker(Docker),
+    /// Elsewhere, at this URL.
+    Remote(String),
+}
+
 pub(crate) struct Scene {
     pub(crate) machine: Machine,
     pub(crate) name: String,
-    /// None: on the local runtime.
-    docker: Option<Docker>,
+    place: Place,
 }
 
 impl Scene {
-    pub(crate) fn new(docker: Option<&Docker>) -> Self {
-        let machine = docker.map_or_else(Machine::new, Machine::with_docker);
+    pub(crate) fn new(place: &Place) -> Self {
+        let machine = match place {
+            Place::Docker(docker) => Machine::with_docker(docker),
+            Place::Local | Place::Remote(_) => Machine::new(),
+        };
         let name = machine.name("crash");
-        let docker = docker.cloned();
-        Self {
-            machine,
-            name,
-            docker,
-        }
+        let place = place.clone();
+        Self { machine, name, place }
     }
 
     fn args(&self, verb: Verb) -> Vec<String> {
         let name = self.name.as_str();
-        let server = self
-            .docker
-            .as_ref()
-            .map_or_else(exec, |docker| docker.image().to_owned());
-        let run = [
-            "run",
-            &server,
-            "--name",
-            name,
-            "--transport",
-            "stdio",
-            "--wait=1m",
-        ];
+        let server = match &self.place {
+            Place::Local => exec(),
+            Place::Docker(docker) => docker.image().to_owned(),
+            Place::Remote(url) => url.clone(),
+        };
+        let transport: &[&str] = match self.place {
+            Place::Remote(_) => &[],
+            Place::Local | Place::Docker(_) => &["--transport", "stdio"],
+        };
+        let run = [&["run", &server, "--name", name, "--wait=1m"], transport].concat();
         let args: Vec<&str> = match verb {
-            Verb::Run => run.to_vec(),
-            Verb::RunBroken => vec!["run", "exec:///bin/false", "--name", name, "--transport", "stdio"],
-            Verb::Replace => [&run[..], &["--replace", "--env", "GENERATION=new"]].concat(),
+            Verb::Run => run,
+            Verb::RunBroken => vec![
+                "run",
+                "exec:///bin/false",
+                "--name",
+                name,
+                "--transport",
+                "stdio",
+                "--wait=1m",
+            ],
+            Verb::Replace => [&*run, &["--replace", "--env", "GENERATION=new"]].concat(),
             Verb::Start => vec!["start", name, "--wait=1m"],
             Verb::Restart => vec!["restart", name, "--wait=1m"],
             Verb::Stop => vec!["stop", name],
@@ -228,7 +240,8 @@ impl Scene {
             // What was cut off may go on: the proxy was launched.
             Verb::Run if output.stderr.contains("already exists") => {}
             Verb::RunBroken => drop(output.failed()),
-            Verb::Reconcile if end == End::Failed => drop(output.failed()),
+            // It starts what fails, and may return before it does.
+            Verb::Reconcile if end == End::Failed => {}
             Verb::RemoveGroup if output.stderr.contains("not found") => {}
             _ => drop(output.ok()),
         }
@@ -241,9 +254,14 @@ impl Scene {
     /// It comes to this, and to nothing besides: no further process, and one server that answers if one should run.
     async fn has_come_to(&self, end: End) {
         let (status, processes) = match end {
-            // Of a container the proxy alone is a process of the machine.
-            End::Runs | End::RunsAnew if self.docker.is_some() => (Some(WorkloadStatus::Running), 1),
-            End::Runs | End::RunsAnew => (Some(WorkloadStatus::Running), of_a_running_one().await),
+            // Where the server is not a process of the machine, its proxy is the only one.
+            End::Runs | End::RunsAnew => {
+                let processes = match self.place {
+                    Place::Local => of_a_running_one().await,
+                    Place::Docker(_) | Place::Remote(_) => 1,
+                };
+                (Some(WorkloadStatus::Running), processes)
+            }
             End::Stopped => (Some(WorkloadStatus::Stopped), 0),
             End::Failed => (Some(WorkloadStatus::Error), 0),
             End::Gone => (None, 0),
@@ -266,7 +284,7 @@ impl Scene {
         let Ok(workload) = came else {
             panic!("it did not become {end:?} with {processes} processes: {seen:?}");
         };
-        if let Some(docker) = &self.docker {
+        if let Place::Docker(docker) = &self.place {
             let runs = docker
                 .instance(&self.name)
                 .await
@@ -295,14 +313,19 @@ impl Scene {
 
     /// Removed, it leaves nothing but the log of its proxy.
     async fn leaves_nothing(&self) {
+        // A process that gave its lock up takes a moment to go.
         let port = self
             .machine
             .find(&self.name)
             .await
             .map(|workload: Workload| workload.port);
         self.machine.thv(["rm", &self.name]).await.ok();
+        eventually(WAIT, "nothing lives", async || {
+            self.machine.processes().is_empty().then_some(())
+        })
+        .await;
         self.machine.assert_nothing_lives(port.as_slice());
-        if let Some(docker) = &self.docker {
+        if let Place::Docker(docker) = &self.place {
             docker.assert_gone(&self.name).await;
         }
         let left = drill::files_of(&self.machine);

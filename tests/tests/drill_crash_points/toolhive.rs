@@ -9,7 +9,7 @@ use tokio::process::Child;
 
 use crate::cases::{At, Before, Verb};
 use crate::drill::{lives, status_file, toolhive_writes};
-use crate::scene::Scene;
+use crate::scene::{Place, Scene};
 
 const POINTS: [&str; 10] = [
     "rm.asked",
@@ -57,7 +57,7 @@ fn free_port() -> u16 {
 #[tokio::test]
 async fn what_another_program_made_after_a_killed_rm_is_not_touched() {
     for point in POINTS {
-        let scene = Scene::new(None);
+        let scene = Scene::new(&Place::Local);
         scene.prepare(Before::Runs, None).await;
         scene.kill(Verb::Remove, At::Command(point)).await;
         // People are slower than a proxy that was told to end.

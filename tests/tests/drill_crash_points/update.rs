@@ -112,9 +112,15 @@ async fn an_upgrade_killed_before_it_served_gives_way_to_the_old_version() {
         }
         assert_eq!(world.version().await, "1.0.0", "{point}");
         assert_eq!(world.config(), before, "{point}: byte for byte");
-        assert_eq!(machine.processes().len(), 1, "{point}: one proxy");
+        eventually(WAIT, "there is one proxy", async || {
+            (machine.processes().len() == 1).then_some(())
+        })
+        .await;
     }
     machine.thv(["rm", &world.name]).await.ok();
-    machine.assert_nothing_lives(&[]);
+    eventually(WAIT, "nothing lives", async || {
+        machine.processes().is_empty().then_some(())
+    })
+    .await;
     docker.assert_gone(&world.name).await;
 }

@@ -161,7 +161,7 @@ const ATTACKS: [(&str, &str, Attack); 12] = [
             .authority
             .sign(Form::BundleV3, &world.put("other"), &Workflow::default());
         with_signature(world, tag, Form::BundleV3, |signature| {
-            signature.content = other.content
+            signature.content = other.content;
         });
     }),
     (
@@ -172,18 +172,18 @@ const ATTACKS: [(&str, &str, Attack); 12] = [
                 .authority
                 .sign(Form::Attestation, &world.put("other"), &Workflow::default());
             with_signature(world, tag, Form::Attestation, |signature| {
-                signature.content = other.content
+                signature.content = other.content;
             });
         },
     ),
     ("another repository", "image_denied", |world, tag| {
         signed_by(world, tag, Form::CosignReferrer, |it| {
-            it.repository = "https://github.com/evil/echo".into()
+            it.repository = "https://github.com/evil/echo".into();
         });
     }),
     ("another workflow", "image_denied", |world, tag| {
         signed_by(world, tag, Form::BundleV3, |it| {
-            it.path = "/.github/workflows/evil.yml".into()
+            it.path = "/.github/workflows/evil.yml".into();
         });
     }),
     ("another authority", "image_denied", |world, tag| {
@@ -221,10 +221,10 @@ const ATTACKS: [(&str, &str, Attack); 12] = [
         },
     ),
     ("a layer that is cut off", "failed", |world, tag| {
-        with_layer(world, tag, Trouble::Half)
+        with_layer(world, tag, Trouble::Half);
     }),
     ("a layer of other bytes", "failed", |world, tag| {
-        with_layer(world, tag, Trouble::OtherBytes)
+        with_layer(world, tag, Trouble::OtherBytes);
     }),
 ];
 

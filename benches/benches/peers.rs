@@ -48,6 +48,8 @@ const ROUNDS: usize = 3;
 const BEGIN: Duration = Duration::from_secs(30);
 /// A call that takes longer has failed: somebody waits for somebody who waits.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// What is compared; an argument leaves one of them.
+const PARTS: [&str; 2] = ["stdio", "reverse"];
 /// Sessions and bytes of each call.
 const LOADS: [(usize, usize); 9] = [
     (1, 100),
@@ -70,18 +72,26 @@ struct Peer {
     tool: &'static str,
     sessions: bool,
     child: Option<Child>,
+    /// The server of a contestant within this program.
+    _server: Option<Child>,
 }
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
-    let echo = programs::release("echo-server", "echo-server");
+    let wanted =
+        |part: &str| std::env::args().all(|argument| !PARTS.contains(&&*argument) || argument == part);
     let folder = tempfile::tempdir().expect("a folder");
-    println!("stdio server behind HTTP");
-    let mut peers = vec![reference(&echo).await, bridge(&echo).await];
-    peers.extend(programs_there(&echo, folder.path()).await);
-    compare(&peers).await;
-    drop(peers);
-    println!("\nHTTP server behind a reverse proxy");
+    if wanted("stdio") {
+        println!("stdio server behind HTTP");
+        let echo = programs::release("echo-server", "echo-server");
+        let mut peers = vec![reference(&echo).await, bridge(&echo).await];
+        peers.extend(programs_there(&echo, folder.path()).await);
+        compare(&peers).await;
+    }
+    if !wanted("reverse") {
+        return;
+    }
+    println!("HTTP server behind a reverse proxy");
     let server = http_server().await;
     let mut peers = vec![
         in_process("no proxy", server, "/mcp", false),
@@ -276,6 +286,7 @@ fn in_process(name: &'static str, address: SocketAddr, path: &'static str, sessi
         tool: "echo",
         sessions,
         child: None,
+        _server: None,
     }
 }
 
@@ -295,7 +306,7 @@ async fn reference(echo: &Path) -> Peer {
     let (reader, writer) = (child.stdout.take().unwrap(), child.stdin.take().unwrap());
     let address = bare::start(reader, writer).await;
     Peer {
-        child: Some(child),
+        _server: Some(child),
         ..in_process("bare reference", address, "/mcp", false)
     }
 }
@@ -305,7 +316,7 @@ async fn bridge(echo: &Path) -> Peer {
     let (reader, writer) = (child.stdout.take().unwrap(), child.stdin.take().unwrap());
     let bridge = StdioBridge::new(BackendIo::new(reader, writer), BridgeConfig::default()).unwrap();
     Peer {
-        child: Some(child),
+        _server: Some(child),
         ..in_process("thv-proxy", listen(bridge.into_service()).await, "/mcp", true)
     }
 }

@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use thv_core::{Dirs, RunConfig, TransportType, WorkloadStatus};
 use thv_image::{Digest, Gate, MemoryImages, Policy, Reference, Signer};
-use thv_manager::{Manager, RollbackPolicy, RunOptions, WaitFor};
+use thv_manager::{Manager, RollbackPolicy, RunOptions, ShutdownMode, WaitFor};
 use thv_process::MemoryProcesses;
 use thv_registry::{Entry, MemoryRegistry, Provenance};
-use thv_runtime::{InstanceId, MemoryRuntime, MemoryServer, Runtime, Runtimes};
+use thv_runtime::{Call, InstanceId, MemoryRuntime, MemoryServer, Runtime, Runtimes};
 use thv_state::{DocumentKind, MemoryStateStore, StateStore};
 use thv_status::{MemoryStatusManager, ResolvedImage, StatusManager};
 use thv_upgrade::{Applier, ApplyOptions, PolicyGate, Proposed};
@@ -264,4 +264,31 @@ async fn mcp_server(mut server: MemoryServer) -> i64 {
             server.write_line(&answer.to_string()).await;
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_awaits_an_upgrade_that_has_begun() {
+    let world = World::new(false).await;
+    let (old, applier) = (world.config().await, world.applier());
+    world.runtime.delay(Call::Stop, Duration::from_secs(5));
+    let work = tokio::spawn({
+        let applier = applier.clone();
+        async move { applier.apply(&name(), ApplyOptions::default()).await }
+    });
+    // The old server takes its time to end.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(applier.is_under_way());
+    world.manager.shutdown(ShutdownMode::Stop).await.unwrap();
+    assert!(!applier.is_under_way(), "it has come to an end");
+    // How far it came is another matter: one of the two is saved.
+    let _ = work.await.unwrap();
+    let new = RunConfig {
+        image: "a.example/work:2".into(),
+        ..old.clone()
+    };
+    let saved = world.config().await;
+    assert!(saved == old || saved == new, "{saved:?}");
+    let refused = world.applier().apply(&name(), ApplyOptions::default()).await;
+    let serves = refused.is_ok_and(|applied| applied.outcome.is_some());
+    assert!(!serves, "nothing is begun any more");
 }

@@ -85,7 +85,7 @@ pub(crate) async fn impaired(engine: &Engine, found: &Container) -> Result<Optio
     }
     for helper in [inner, &format!("{}-egress", found.name())] {
         let there = lookup::details(engine, helper).await?;
-        if !there.is_some_and(|helper| helper.state.status == "running") {
+        if there.is_none_or(|helper| helper.state.status != "running") {
             return Ok(Some("a helper of its isolated network has ended".to_owned()));
         }
     }

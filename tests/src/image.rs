@@ -1,6 +1,7 @@
 //! The echo server as an image `FROM scratch`.
 
 use std::fmt::Write as _;
+use std::time::SystemTime;
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -20,9 +21,11 @@ impl Image {
         Self::with_args(version, &[])
     }
 
-    /// The same with a layer that no other image has: one that an engine has to pull.
+    /// The same with a layer that no other image has, in this run or another: one that an engine has to pull.
     pub(crate) fn with_layer_of_its_own(version: &str) -> Self {
-        Self::made(version, &[], Some(version.as_bytes()))
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let besides = format!("{version} {} {now:?}", std::process::id());
+        Self::made(version, &[], Some(besides.as_bytes()))
     }
 
     /// The same, started with these arguments.

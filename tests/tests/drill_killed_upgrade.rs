@@ -189,8 +189,10 @@ async fn killed_with_its_proxy_while_the_new_version_starts() {
     world.offer("1.1.0", &digest).await;
     let mut apply = world.apply(&["--rollback=5m"]);
     world.reaches("starting", "1.1.0").await;
+    // Before that there is none to come: the command that launches it is killed.
+    let proxy = proxy(&world).await;
     apply.kill().await.expect("it is a child");
-    drill::kill_9(proxy(&world).await);
+    drill::kill_9(proxy);
     assert_eq!(world.assert_one_serves(&["1.0.0"]).await, "1.0.0");
     world.remove().await;
 }
@@ -202,10 +204,10 @@ async fn killed_while_it_goes_back() {
     };
     let digest = world.store.put_echo_with("1.1.0", "1.1.0", &STUBBORN);
     world.offer("1.1.0", &digest).await;
-    let mut apply = world.apply(&["--rollback=1s"]);
+    let mut apply = world.apply(&["--rollback=5s"]);
     world.reaches("stopping", "1.1.0").await;
     apply.kill().await.expect("it is a child");
-    // Its server would take half a minute to end.
+    // Its server takes half a minute to end.
     drill::kill_9(proxy(&world).await);
     assert_eq!(world.assert_one_serves(&["1.0.0"]).await, "1.0.0");
     world.remove().await;

@@ -80,8 +80,8 @@ impl Drop for Verb {
         of.under_way -= 1;
         let Some(to) = self.to else { return };
         let alone = self.alone && of.begun == self.begun;
-        if !alone && !self.succeeded {
-            // A start under way was asked to give up, for something that never came.
+        // A start under way was asked to give up, for something that never came; a removal asks for a stop first.
+        if !self.succeeded && (!alone || to == Is::Absent) {
             of.may_be.insert(Is::Stopped);
         }
         if self.succeeded && alone {

@@ -5,7 +5,7 @@ mod drill;
 use std::time::{Duration, Instant};
 
 use drill::application::Application;
-use drill::{answers, exec, kill_9, lives};
+use drill::{answers, kill_9, lives};
 use thv::core::WorkloadStatus;
 use thv_tests::Machine;
 

@@ -134,21 +134,32 @@ impl Manager {
         }
     }
 
-    /// Whether there is only a record, of what has neither configuration nor instance any more: another program removed the
-    /// workload while its supervisor lived, which then wrote how it ended.
+    /// Whether there is only a record, of what has no configuration any more: another program removed the workload while
+    /// its supervisor lived, which then wrote how it ended. The instance that it deployed meanwhile, and stopped, goes too.
     async fn is_remnant(&self, name: &WorkloadName, snapshot: &Snapshot) -> bool {
-        let at_rest = snapshot.owner == OwnerState::Dead
-            && snapshot
-                .companion
-                .as_ref()
-                .is_some_and(|companion| companion.pending.is_none() && companion.previous.is_none());
-        at_rest
-            && match self.parts.runtime_in(name, snapshot, None).await {
-                Ok(Some(runtime)) => matches!(runtime.inspect(name).await, Ok(None)),
-                Ok(None) => true,
-                // Nobody can say.
-                Err(_) => false,
+        let Some(companion) = &snapshot.companion else {
+            return false;
+        };
+        if snapshot.owner == OwnerState::Alive || companion.pending.is_some() || companion.previous.is_some()
+        {
+            return false;
+        }
+        let instance = match self.parts.runtime_in(name, snapshot, None).await {
+            Ok(Some(runtime)) => runtime.inspect(name).await,
+            Ok(None) => Ok(None),
+            // Nobody can say.
+            Err(_) => return false,
+        };
+        match instance {
+            Ok(None) => true,
+            Ok(Some(instance)) => {
+                companion.instance.as_ref() == Some(&instance.id)
+                    && instance.state == InstanceState::Stopped
+                    && instance.labels.contains_key(thv_labels::OWNER)
+                    && owner::check(&*self.parts.status, &instance, false).await.is_ok()
             }
+            Err(_) => false,
+        }
     }
 
     /// Completes a stop that was asked for and cut off.

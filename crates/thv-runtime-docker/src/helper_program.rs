@@ -39,7 +39,9 @@ fn is_static(head: &[u8]) -> Option<bool> {
     let (table, size, count) = (usize::try_from(long(32)?).ok()?, word(54)?, word(56)?);
     for number in 0..usize::from(count) {
         let at = table.checked_add(number.checked_mul(usize::from(size))?)?;
-        let kind = u32::from_le_bytes(head.get(at..at.checked_add(4)?)?.try_into().ok()?);
+        // The whole entry: of what is cut off nothing is known.
+        let entry = head.get(at..at.checked_add(usize::from(size))?)?;
+        let kind = u32::from_le_bytes(*entry.first_chunk()?);
         if kind == INTERPRETER {
             return Some(false);
         }

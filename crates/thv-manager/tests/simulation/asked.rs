@@ -79,7 +79,12 @@ impl Drop for Verb {
         let of = all.entry(self.workload).or_default();
         of.under_way -= 1;
         let Some(to) = self.to else { return };
-        if self.succeeded && self.alone && of.begun == self.begun {
+        let alone = self.alone && of.begun == self.begun;
+        // A start under way was asked to give up, for something that never came; a removal asks for a stop first.
+        if !self.succeeded && (!alone || to == Is::Absent) {
+            of.may_be.insert(Is::Stopped);
+        }
+        if self.succeeded && alone {
             // What may be gone is not there again for being stopped.
             of.may_be.retain(|is| to == Is::Stopped && *is == Is::Absent);
         }

@@ -115,14 +115,23 @@ impl Reference {
 
     /// The short form that people write: `echo:1` for `docker.io/library/echo:1`.
     pub fn familiar(&self) -> String {
-        let mut text = String::new();
-        if self.registry == DEFAULT_REGISTRY {
-            text.push_str(self.repository.strip_prefix(OFFICIAL).unwrap_or(&self.repository));
-        } else {
-            text = self.name();
-        }
+        let mut text = self.short_name().map_or_else(|| self.name(), str::to_owned);
         self.add_version(&mut text);
         text
+    }
+
+    /// Without the registry and `library/`, where that means the same image.
+    fn short_name(&self) -> Option<&str> {
+        if self.registry != DEFAULT_REGISTRY {
+            return None;
+        }
+        let official = self.repository.strip_prefix(OFFICIAL);
+        if let Some(name) = official.filter(|name| !name.contains('/')) {
+            return Some(name);
+        }
+        // A first part like this one would be taken for a registry.
+        let (first, _) = self.repository.split_once('/')?;
+        (!first.contains('.') && first != "localhost").then_some(&self.repository)
     }
 
     fn add_version(&self, text: &mut String) {
@@ -215,8 +224,8 @@ fn split(name: &str) -> Option<(String, String)> {
         Some((first, _)) if first.bytes().any(|byte| byte.is_ascii_uppercase()) => return None,
         _ => (DEFAULT_REGISTRY, name),
     };
-    let registry = match registry {
-        DEFAULT_REGISTRY_INDEX => DEFAULT_REGISTRY,
+    let registry = match registry.to_ascii_lowercase() {
+        index if index == DEFAULT_REGISTRY_INDEX => DEFAULT_REGISTRY.to_owned(),
         other => other,
     };
     let official = registry == DEFAULT_REGISTRY && !rest.contains('/');
@@ -226,7 +235,7 @@ fn split(name: &str) -> Option<(String, String)> {
         rest.to_owned()
     };
     // Host names have no case.
-    Some((registry.to_ascii_lowercase(), repository))
+    Some((registry, repository))
 }
 
 fn is_registry(text: &str) -> bool {
@@ -306,6 +315,16 @@ mod tests {
                 "echo:1",
             ),
             ("team/echo", "docker.io/team/echo:latest", "team/echo:latest"),
+            (
+                "docker.io/library/team/echo",
+                "docker.io/library/team/echo:latest",
+                "library/team/echo:latest",
+            ),
+            (
+                "docker.io/a.b/echo",
+                "docker.io/a.b/echo:latest",
+                "docker.io/a.b/echo:latest",
+            ),
             ("localhost/echo", "localhost/echo:latest", "localhost/echo:latest"),
             (
                 "localhost:5000/a/b",
@@ -313,6 +332,11 @@ mod tests {
                 "localhost:5000/a/b:latest",
             ),
             ("a:5000", "docker.io/library/a:5000", "a:5000"),
+            (
+                "Index.Docker.io/echo",
+                "docker.io/library/echo:latest",
+                "echo:latest",
+            ),
             ("GHCR.io/a/b:V1", "ghcr.io/a/b:V1", "ghcr.io/a/b:V1"),
             ("[::1]:5000/a", "[::1]:5000/a:latest", "[::1]:5000/a:latest"),
             (

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, Request, Response, StatusCode};
@@ -20,6 +20,8 @@ use crate::jsonrpc;
 const LONGEST: usize = 32 << 20;
 /// All that are held at one time.
 const ALL: usize = 128 << 20;
+/// Stands before the text of some.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 const UNCLEAR: &str = "the server's answer could not be looked at, and is not passed on";
 
 impl Layer {
@@ -102,17 +104,13 @@ impl State {
     }
 
     fn events(self: Arc<Self>, body: Body) -> Body {
-        let held = Held {
-            chunks: BodyDataStream::new(body),
-            bytes: BytesMut::new(),
-            searched: 0,
-            share: Share::default(),
-            ended: false,
-        };
-        Body::stream(stream::unfold((self, held), |(state, mut held)| async move {
-            let piece = state.next(&mut held).await?;
-            Some((piece, (state, held)))
-        }))
+        Body::stream(stream::unfold(
+            (self, Held::new(body)),
+            |(state, mut held)| async move {
+                let piece = state.next(&mut held).await?;
+                Some((piece, (state, held)))
+            },
+        ))
     }
 
     /// What can be passed on next: whole events.
@@ -191,21 +189,95 @@ struct Held {
     searched: usize,
     share: Share,
     ended: bool,
+    /// No event has been taken yet.
+    is_first: bool,
 }
 
 impl Held {
-    /// Takes the next whole event, its blank line included.
+    fn new(body: Body) -> Self {
+        Self {
+            chunks: BodyDataStream::new(body),
+            bytes: BytesMut::new(),
+            searched: 0,
+            share: Share::default(),
+            ended: false,
+            is_first: true,
+        }
+    }
+
+    /// Takes the next whole event, its blank line included. A line ends with a carriage return, a line feed or both, each
+    /// alike and mixed: what a client takes for two events must not pass as one.
     fn event(&mut self) -> Option<BytesMut> {
-        let from = self.searched.saturating_sub(3);
+        let from = self.searched.saturating_sub(1);
         let text = &self.bytes[from..];
-        let ends = [&b"\n\n"[..], b"\n\r\n", b"\r\r"];
+        let ends = [&b"\n\n"[..], b"\n\r", b"\r\r"];
         let end = ends
             .iter()
             .filter_map(|end| memchr::memmem::find(text, end).map(|at| from + at + end.len()))
             .min();
         self.searched = self.bytes.len();
-        let event = self.bytes.split_to(end?);
+        let mut end = end?;
+        if self.bytes[end - 1] == b'\r' && self.bytes.get(end) == Some(&b'\n') {
+            end += 1;
+        }
+        let mut event = self.bytes.split_to(end);
         self.searched = 0;
+        // Clients skip one, and then the first line is another than it seems: they go, however many there are.
+        if std::mem::take(&mut self.is_first) {
+            while event.starts_with(BYTE_ORDER_MARK) {
+                event.advance(BYTE_ORDER_MARK.len());
+            }
+        }
         Some(event)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn events(stream: &[u8], size: usize) -> Vec<Vec<u8>> {
+        let mut held = Held::new(Body::empty());
+        let mut all = Vec::new();
+        for piece in stream.chunks(size) {
+            held.bytes.extend_from_slice(piece);
+            while let Some(event) = held.event() {
+                all.push(event.to_vec());
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn an_event_ends_at_a_blank_line_however_lines_end() {
+        for first in ["\n", "\r", "\r\n"] {
+            for second in ["\n", "\r", "\r\n"] {
+                if (first, second) == ("\r", "\n") {
+                    continue; // That is one line's end.
+                }
+                let stream = format!("data: 1{first}{second}data: 2{first}{second}");
+                let found = events(stream.as_bytes(), stream.len());
+                assert_eq!(found.len(), 2, "{stream:?}: {found:?}");
+                for size in [1, 2, 3] {
+                    let found = events(stream.as_bytes(), size);
+                    let data = |event: &[u8]| String::from_utf8_lossy(event).trim().to_owned();
+                    let found: Vec<_> = found
+                        .iter()
+                        .map(|event| data(event))
+                        .filter(|it| !it.is_empty())
+                        .collect();
+                    assert_eq!(found, ["data: 1", "data: 2"], "{stream:?} in pieces of {size}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_hides_nothing() {
+        let stream = b"\xef\xbb\xbf\xef\xbb\xbfdata: 1\n\n\xef\xbb\xbfdata: 2\n\n";
+        for size in [1, 2, stream.len()] {
+            let expected = [&b"data: 1\n\n"[..], b"\xef\xbb\xbfdata: 2\n\n"];
+            assert_eq!(events(stream, size), expected);
+        }
     }
 }

@@ -96,8 +96,8 @@ impl ToolPolicy {
     pub(super) fn rewrite(&self, message: &[u8]) -> Rewritten {
         match message.iter().find(|byte| !byte.is_ascii_whitespace()) {
             Some(b'{') => {}
-            // Nobody was let ask for a batch.
-            Some(b'[') => return Rewritten::Unclear,
+            // Nobody was let ask for a batch; and a byte order mark is skipped by some clients.
+            Some(b'[' | 0xEF) => return Rewritten::Unclear,
             _ => return Rewritten::AsItIs,
         }
         let Ok(envelope) = jsonrpc::scan(message) else {

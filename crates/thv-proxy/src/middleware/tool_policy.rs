@@ -252,6 +252,7 @@ mod tests {
             r#"{"jsonrpc":"2.0","id":1,"result":{},"result":{"tools":[{"name":"b"}]}}"#,
             r#"[{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"b"}]}}]"#,
             r#"{"id":1,"result":{"tools":[{"name":"b"}]}}"#,
+            "\u{feff}{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"tools\":[{\"name\":\"b\"}]}}",
         ] {
             assert_eq!(
                 policy.rewrite(message.as_bytes()),

@@ -10,6 +10,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use crate::discovery::{Candidate, Disk, discover};
 use crate::error::{EngineError, NoEngine};
+use crate::helper_program::HelperProgram;
 use crate::http::{Answer, Call, send};
 use crate::wire::{Info, Version};
 use crate::{DockerConfig, EngineInfo, Flavour};
@@ -36,6 +37,7 @@ struct Inner {
     searches: AtomicU64,
     /// Held while the shared network is looked for and made.
     network: Mutex<()>,
+    helper: HelperProgram,
 }
 
 impl Engine {
@@ -48,6 +50,7 @@ impl Engine {
             search: Mutex::new(None),
             searches: AtomicU64::new(0),
             network: Mutex::new(()),
+            helper: HelperProgram::default(),
         }))
     }
 
@@ -62,6 +65,11 @@ impl Engine {
     /// The program that isolates networks.
     pub(crate) fn egress_helper(&self) -> Option<&std::path::Path> {
         self.0.config.egress_helper.as_deref()
+    }
+
+    /// What is known about that program.
+    pub(crate) fn helper(&self) -> &HelperProgram {
+        &self.0.helper
     }
 
     /// An engine's failure as the public error.

@@ -39,6 +39,8 @@ mod docker_runtime;
 mod helper_program;
 
 mod deploy;
+mod helpers;
+mod host_addresses;
 mod isolation;
 mod stop;
 

@@ -453,10 +453,22 @@ mod tests {
     fn a_helper_that_denies_less_or_allows_otherwise_is_another_one() {
         let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
         for (have, want, expected) in [
-            ("outer --deny a --deny b --allow-all", "outer --deny b --allow-all", true),
-            ("outer --deny b --allow-all", "outer --deny a --deny b --allow-all", false),
+            (
+                "outer --deny a --deny b --allow-all",
+                "outer --deny b --allow-all",
+                true,
+            ),
+            (
+                "outer --deny b --allow-all",
+                "outer --deny a --deny b --allow-all",
+                false,
+            ),
             ("outer --deny a --allow-all", "outer --deny a", false),
-            ("outer --deny a --allow-host x", "outer --deny a --allow-host y", false),
+            (
+                "outer --deny a --allow-host x",
+                "outer --deny a --allow-host y",
+                false,
+            ),
         ] {
             assert_eq!(is_as_strict(&words(have), &words(want)), expected, "{have}");
         }

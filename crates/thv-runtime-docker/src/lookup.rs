@@ -61,7 +61,9 @@ pub(crate) async fn of_workload(
     if running < rows.len() {
         return Ok(Some(rows.swap_remove(running)));
     }
-    let mut rows: Vec<Summary> = engine.get(&listing(&[toolhive], Some((name.as_str(), "")))).await?;
+    let mut rows: Vec<Summary> = engine
+        .get(&listing(&[toolhive], Some((name.as_str(), ""))))
+        .await?;
     rows.retain(|row| row.name() == name.as_str() && !thv_labels::is_auxiliary(&row.labels));
     Ok(rows.into_iter().next())
 }

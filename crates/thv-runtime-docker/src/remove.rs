@@ -10,9 +10,9 @@ use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::http::Call;
 use crate::lookup::{self, container};
-use crate::{helpers, network};
 use crate::turns::{Turns, to_the_end};
 use crate::wire::Summary;
+use crate::{helpers, network};
 
 /// How often a removal is asked for whose answer is lost, and how long after the last time.
 const AGAIN: [Duration; 3] = [

@@ -7,9 +7,9 @@ use tokio::time::Instant;
 
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::helpers;
 use crate::http::Call;
 use crate::lookup::{self, container};
-use crate::helpers;
 use crate::turns::{Turn, Turns, to_the_end};
 
 pub(crate) async fn stop(

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::TryStreamExt;
 use thv_runtime::{
-    DeployOutcome, DeploySpec, Deployment, Error, Expect, InstanceId, InstanceRef, Limits, LogOptions,
+    DeployOutcome, DeploySpec, Deployment, Error, Expect, InstanceId, InstanceRef, Limits,
     NetworkMode, Result,
 };
 use tokio::time::sleep;
@@ -20,10 +18,7 @@ use crate::remove::force_remove;
 use crate::stop::stop_container;
 use crate::turns::{Turns, to_the_end};
 use crate::wire::{Container, Create, Created, Info};
-use crate::{isolation, logs, network};
-
-/// How many lines of a server that failed at once are shown.
-const LAST_LINES: usize = 20;
+use crate::{isolation, last_words, network};
 
 /// How much time a server has that was started and is not wanted.
 const UNDO_GRACE: Duration = Duration::from_secs(5);
@@ -511,7 +506,7 @@ pub(crate) async fn deployed_behind(
     };
     if matches!(found.state.status.as_str(), "exited" | "dead" | "stopped") {
         let instance = found.into_instance(engine);
-        return Err(failed(instance.status_text, last_lines(engine, spec, id).await));
+        return Err(failed(instance.status_text, last_words::of(engine, spec, id).await));
     }
     let endpoint = endpoint(spec, &front.unwrap_or(&found).ports())
         .ok_or_else(|| failed("the engine did not publish its port".to_owned(), Vec::new()))?;
@@ -520,25 +515,4 @@ pub(crate) async fn deployed_behind(
         outcome,
         endpoint,
     })
-}
-
-async fn last_lines(engine: &Engine, spec: &DeploySpec, id: &str) -> Vec<String> {
-    let which = InstanceRef::exact(spec.name.clone(), InstanceId::new(id));
-    let opts = LogOptions {
-        tail: Some(LAST_LINES),
-        follow: false,
-        ..LogOptions::default()
-    };
-    let lines = async {
-        logs::logs(engine, &which, opts)
-            .await?
-            .map_ok(|line| line.line)
-            .try_collect()
-            .await
-    };
-    let lines: Vec<Bytes> = lines.await.unwrap_or_default();
-    lines
-        .iter()
-        .map(|line| String::from_utf8_lossy(line).into_owned())
-        .collect()
 }

@@ -40,6 +40,7 @@ mod helper_program;
 
 mod deploy;
 mod isolation;
+mod last_words;
 mod stop;
 
 mod remove;

@@ -44,12 +44,12 @@ impl Address {
         if host.is_empty() {
             return Err("it names no host".to_owned());
         }
-        let port = match (authority.port(), &tls) {
-            (Some(_), _) => authority
+        let port = match (&authority.as_str()[authority.host().len()..], &tls) {
+            ("", Some(_)) => TLS_PORT,
+            ("", None) => PLAIN_PORT,
+            _ => authority
                 .port_u16()
                 .ok_or_else(|| "its port is not a number up to 65535".to_owned())?,
-            (None, Some(_)) => TLS_PORT,
-            (None, None) => PLAIN_PORT,
         };
         let address = Self::Tcp {
             host: host.to_owned(),

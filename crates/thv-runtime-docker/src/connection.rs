@@ -61,7 +61,8 @@ impl Route {
                         None => Connection::Tcp(stream),
                         Some(tls) => {
                             let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
-                            Connection::Tls(Box::new(tls.connect(name, stream).await?))
+                            // Far larger than the others, which should not carry it.
+                            Connection::Tls(Box::new(Box::pin(tls.connect(name, stream)).await?))
                         }
                     }
                 }

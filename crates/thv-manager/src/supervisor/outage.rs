@@ -68,7 +68,7 @@ async fn came_back(runtime: &dyn Runtime, name: &WorkloadName) {
                     return;
                 }
             }
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
         Err(error) if error.is_retryable() => answers(runtime).await,
         Err(_) => std::future::pending().await,

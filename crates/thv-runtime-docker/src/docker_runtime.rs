@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use thv_core::WorkloadName;
 use thv_runtime::{
-    About, Capabilities, DeploySpec, Deployment, Error, EventFilter, Images, Instance, InstanceRef, LogLine,
-    LogOptions, Result, Runtime, RuntimeEvent, RuntimeKind, Stdio, StopOptions,
+    About, Capabilities, DeploySpec, Deployment, EngineIdentity, Error, EventFilter, Images, Instance,
+    InstanceRef, LogLine, LogOptions, Result, Runtime, RuntimeEvent, RuntimeKind, Stdio, StopOptions,
 };
 
 use crate::attach::Attachments;
@@ -16,7 +16,7 @@ use crate::connection::Route;
 use crate::engine::Engine;
 use crate::images::EngineImages;
 use crate::turns::Turns;
-use crate::{DockerConfig, Flavour, isolation, lookup};
+use crate::{DockerConfig, Flavour, isolation, lookup, quirks};
 
 /// Instances that are containers of Docker, Podman or a compatible engine.
 ///
@@ -169,6 +169,22 @@ impl Runtime for DockerRuntime {
         about.place = info.place;
         about.chosen_by = info.chosen_by;
         Ok(about)
+    }
+
+    async fn identity(&self) -> Result<EngineIdentity> {
+        let asked = async { Ok((self.engine.info().await?, self.engine.abilities().await?)) };
+        let (info, abilities) = asked
+            .await
+            .map_err(|e| self.engine.error(e, "ask the engine what it is called"))?;
+        let place = info.place.clone();
+        let id = match quirks::own_name(&info, &abilities) {
+            Some(name) => name.to_owned(),
+            // Where it is, whatever that is called.
+            None => {
+                std::fs::canonicalize(&place).map_or_else(|_| place.clone(), |at| at.display().to_string())
+            }
+        };
+        Ok(EngineIdentity { id, place })
     }
 
     async fn deploy(&self, spec: &DeploySpec) -> Result<Deployment> {

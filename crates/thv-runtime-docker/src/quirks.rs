@@ -30,6 +30,13 @@ pub(crate) fn brings_variable(engine: &EngineInfo, variable: &str) -> bool {
     engine.flavour == Flavour::Podman && matches!(name, "PATH" | "TERM" | "HOME" | "HOSTNAME" | "container")
 }
 
+/// What an engine calls itself, the same at each start and however it is reached; `None` where it makes up a new name for
+/// each answer, as Podman does.
+pub(crate) fn own_name<'a>(engine: &EngineInfo, info: &'a Info) -> Option<&'a str> {
+    let named = engine.flavour != Flavour::Podman && !info.id.is_empty();
+    named.then_some(info.id.as_str())
+}
+
 /// Whether the last words of a container that has ended may reach its log after the news of its end, and in pieces:
 /// Podman's monitor writes the log, and a reader sees what is written so far.
 pub(crate) fn log_may_lag(engine: &EngineInfo) -> bool {

@@ -22,8 +22,11 @@ const KEY: &str = include_str!("support/tls/client-key.pem");
 const SERVER_CERT: &str = include_str!("support/tls/server.pem");
 const SERVER_KEY: &str = include_str!("support/tls/server-key.pem");
 
+/// Names and contents.
+type Files<'a> = &'a [(&'a str, &'a str)];
+
 /// `DOCKER_HOST` and `DOCKER_CERT_PATH`, with these files.
-fn over(front: &TlsFront, folder: &Path, files: &[(&str, &str)]) -> DockerRuntime {
+fn over(front: &TlsFront, folder: &Path, files: Files<'_>) -> DockerRuntime {
     for (name, text) in files {
         std::fs::write(folder.join(name), text).unwrap();
     }
@@ -97,7 +100,7 @@ async fn without_trust_on_both_sides_nothing_is_done_and_the_file_is_named() {
     let ca = ("ca.pem", CA);
     let stranger = ("ca.pem", STRANGER);
     let (cert, key) = (("cert.pem", CERT), ("key.pem", KEY));
-    let rows: [(&[(&str, &str)], &[&str]); 8] = [
+    let rows: [(Files, &[&str]); 8] = [
         (
             &[stranger, cert, key],
             &["invalid peer certificate", "UnknownIssuer", "ca.pem"],

@@ -100,7 +100,7 @@ async fn without_trust_on_both_sides_nothing_is_done_and_the_file_is_named() {
     let ca = ("ca.pem", CA);
     let stranger = ("ca.pem", STRANGER);
     let (cert, key) = (("cert.pem", CERT), ("key.pem", KEY));
-    let rows: [(Files, &[&str]); 8] = [
+    let rows: [(Files<'_>, &[&str]); 8] = [
         (
             &[stranger, cert, key],
             &["invalid peer certificate", "UnknownIssuer", "ca.pem"],

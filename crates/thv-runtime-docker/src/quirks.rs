@@ -30,6 +30,19 @@ pub(crate) fn brings_variable(engine: &EngineInfo, variable: &str) -> bool {
     engine.flavour == Flavour::Podman && matches!(name, "PATH" | "TERM" | "HOME" | "HOSTNAME" | "container")
 }
 
+/// What an engine calls itself, the same at each start and however it is reached; `None` where it makes up a new name for
+/// each answer, as Podman does.
+pub(crate) fn own_name<'a>(engine: &EngineInfo, info: &'a Info) -> Option<&'a str> {
+    let named = engine.flavour != Flavour::Podman && !info.id.is_empty();
+    named.then_some(info.id.as_str())
+}
+
+/// Whether the last words of a container that has ended may reach its log after the news of its end, and in pieces:
+/// Podman's monitor writes the log, and a reader sees what is written so far.
+pub(crate) fn log_may_lag(engine: &EngineInfo) -> bool {
+    engine.flavour == Flavour::Podman
+}
+
 /// What an inspection would say if the engine told it as Docker does. Podman tells some things otherwise, and what it does
 /// not tell counts as it is wanted: how the streams were asked for, the port that was left to the engine.
 pub(crate) fn as_docker_tells(engine: &EngineInfo, found: &Container, wanted: &Create) -> Container {

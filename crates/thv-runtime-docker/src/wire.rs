@@ -31,6 +31,8 @@ pub(crate) struct Component {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct Info {
+    #[serde(rename = "ID", deserialize_with = "nullable")]
+    pub(crate) id: String,
     pub(crate) memory_limit: Option<bool>,
     pub(crate) swap_limit: Option<bool>,
     pub(crate) pids_limit: Option<bool>,

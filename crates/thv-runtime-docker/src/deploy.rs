@@ -82,7 +82,7 @@ async fn bring_up(engine: &Engine, spec: &DeploySpec) -> Result<Deployment> {
     check_reach(engine, spec)?;
     let there = expected(engine, spec).await?;
     if spec.isolate_network {
-        return isolation::bring_up(engine, spec, there).await;
+        return Box::pin(isolation::bring_up(engine, spec, there)).await;
     }
     let mut network = shared_network(engine, spec).await?;
     let mut wanted = desired(spec, &network, &info);
@@ -310,8 +310,9 @@ pub(crate) async fn create_and_start_as(
         .info()
         .await
         .map_err(|e| Attempt::Failed(during(engine, spec, e, "create")))?;
-    let body = quirks::as_engine_takes(&about, wanted);
-    let created = match engine.call(|| Call::post(path.as_str()).json(&body)).await {
+    // Boxed: it lives as long as this call waits.
+    let body = Box::new(quirks::as_engine_takes(&about, wanted));
+    let created = match engine.call(|| Call::post(path.as_str()).json(&*body)).await {
         Ok(answer) => answer.json::<Created>().await,
         Err(cause) => Err(cause),
     };

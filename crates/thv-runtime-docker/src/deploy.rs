@@ -18,7 +18,7 @@ use crate::remove::force_remove;
 use crate::stop::stop_container;
 use crate::turns::{Turns, to_the_end};
 use crate::wire::{Container, Create, Created, Info};
-use crate::{isolation, last_words, network};
+use crate::{isolation, last_words, network, quirks};
 
 /// How much time a server has that was started and is not wanted.
 const UNDO_GRACE: Duration = Duration::from_secs(5);
@@ -82,7 +82,7 @@ async fn bring_up(engine: &Engine, spec: &DeploySpec) -> Result<Deployment> {
     check_reach(engine, spec)?;
     let there = expected(engine, spec).await?;
     if spec.isolate_network {
-        return isolation::bring_up(engine, spec, there).await;
+        return Box::pin(isolation::bring_up(engine, spec, there)).await;
     }
     let mut network = shared_network(engine, spec).await?;
     let mut wanted = desired(spec, &network, &info);
@@ -306,7 +306,13 @@ pub(crate) async fn create_and_start_as(
     wanted: &Create,
 ) -> Result<String, Attempt> {
     let path = format!("/containers/create?name={}", quoted(name));
-    let created = match engine.call(|| Call::post(path.as_str()).json(wanted)).await {
+    let about = engine
+        .info()
+        .await
+        .map_err(|e| Attempt::Failed(during(engine, spec, e, "create")))?;
+    // Boxed: it lives as long as this call waits.
+    let body = Box::new(quirks::as_engine_takes(&about, wanted));
+    let created = match engine.call(|| Call::post(path.as_str()).json(&*body)).await {
         Ok(answer) => answer.json::<Created>().await,
         Err(cause) => Err(cause),
     };

@@ -168,6 +168,41 @@ async fn isolation_that_cannot_be_had_is_refused_with_what_to_do() {
     docker.assert_gone(&name).await;
 }
 
+/// What is left of an isolated workload by a reboot, and by somebody else's stop and removal, which know helpers by name.
+#[tokio::test]
+async fn an_isolated_server_is_brought_back_with_its_helpers_by_reconcile() {
+    let Some((docker, machine)) = isolating().await else {
+        return;
+    };
+    let name = machine.name("isolated");
+    let with = ["--transport", "streamable-http", "--isolate-network"];
+    let before = run(&machine, &name, docker.image(), &with).await;
+    let all = ["", "-egress", "-ingress"].map(|role| format!("{name}{role}"));
+    for removed in [false, true] {
+        // The proxy first, which would bring it back.
+        kill_9(proxy_pid(&machine, &name).await);
+        for container in &all {
+            docker.post(&format!("/containers/{container}/kill")).await;
+            if removed {
+                docker.remove(container).await;
+            }
+        }
+        machine.thv(["reconcile"]).await.ok().says([&*name]);
+        let after = eventually(RESTART, "it runs", async || {
+            let now = machine.workload(&name).await;
+            (now.status == WorkloadStatus::Running).then_some(now)
+        })
+        .await;
+        assert_eq!(after.port, before.port);
+        answers(&after).await;
+        is_isolated(&machine, &name).await;
+        assert_eq!(containers(&docker, &name).await.len(), 3, "removed: {removed}");
+    }
+    machine.thv(["rm", &name]).await.ok();
+    docker.assert_gone(&name).await;
+    assert_eq!(containers(&docker, &name).await, []);
+}
+
 /// The status of the answer to a request that names this host.
 async fn asked_by(port: u16, path: &str, host: &str) -> String {
     let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port))

@@ -108,6 +108,13 @@ impl MemoryStatusManager {
         Self::default()
     }
 
+    /// With these times in what it writes, in place of the machine's.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
     /// Writes a status file past the record, as another program would; `None` removes it.
     pub fn write_status_file(&self, name: &WorkloadName, bytes: Option<Vec<u8>>) {
         self.shared.state().stored.entry(name.clone()).or_default().status = bytes;

@@ -179,8 +179,9 @@ impl Supervisor {
                 }
             };
             tokio::select! {
-                () = tokio::time::sleep(wait) => {}
+                biased;
                 () = self.signal.stop.cancelled() => return Ok(LivesEnd::Told { instance }),
+                () = tokio::time::sleep(wait) => {}
             }
         }
     }

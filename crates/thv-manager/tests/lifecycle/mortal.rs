@@ -275,12 +275,15 @@ impl StatusManager for Mortal<dyn StatusManager> {
         operation: Operation,
         timeout: Duration,
     ) -> thv_status::Result<OpGuard> {
-        self.life.effect("lock_op", name, self.inner.lock_op(name, operation, timeout))
+        self.life
+            .effect("lock_op", name, self.inner.lock_op(name, operation, timeout))
             .await
     }
 
     async fn acquire_owner(&self, name: &WorkloadName) -> thv_status::Result<OwnerGuard> {
-        self.life.effect("acquire_owner", name, self.inner.acquire_owner(name)).await
+        self.life
+            .effect("acquire_owner", name, self.inner.acquire_owner(name))
+            .await
     }
 
     async fn owner_free(&self, name: &WorkloadName, timeout: Duration) -> thv_status::Result<bool> {
@@ -293,7 +296,9 @@ impl StatusManager for Mortal<dyn StatusManager> {
         authority: Authority<'_>,
         change: Change,
     ) -> thv_status::Result<Companion> {
-        self.life.effect("update", name, self.inner.update(name, authority, change)).await
+        self.life
+            .effect("update", name, self.inner.update(name, authority, change))
+            .await
     }
 
     async fn create(
@@ -302,11 +307,15 @@ impl StatusManager for Mortal<dyn StatusManager> {
         op: &OpGuard,
         companion: Companion,
     ) -> thv_status::Result<()> {
-        self.life.effect("create", name, self.inner.create(name, op, companion)).await
+        self.life
+            .effect("create", name, self.inner.create(name, op, companion))
+            .await
     }
 
     async fn remove(&self, name: &WorkloadName, op: OpGuard) -> thv_status::Result<()> {
-        self.life.effect("remove", name, self.inner.remove(name, op)).await
+        self.life
+            .effect("remove", name, self.inner.remove(name, op))
+            .await
     }
 
     async fn claim_is_current(&self, name: &WorkloadName, claim: &ClaimId) -> thv_status::Result<bool> {
@@ -318,11 +327,15 @@ impl StatusManager for Mortal<dyn StatusManager> {
     }
 
     async fn write_pid_file(&self, name: &WorkloadName, pid: u32) -> thv_status::Result<()> {
-        self.life.effect("write_pid_file", name, self.inner.write_pid_file(name, pid)).await
+        self.life
+            .effect("write_pid_file", name, self.inner.write_pid_file(name, pid))
+            .await
     }
 
     async fn remove_pid_files(&self, name: &WorkloadName) -> thv_status::Result<()> {
-        self.life.effect("remove_pid_files", name, self.inner.remove_pid_files(name)).await
+        self.life
+            .effect("remove_pid_files", name, self.inner.remove_pid_files(name))
+            .await
     }
 
     async fn watch(&self) -> thv_status::Result<Changes> {
@@ -347,7 +360,8 @@ impl StateStore for Mortal<dyn StateStore> {
         bytes: Vec<u8>,
         keep: Keep,
     ) -> thv_state::Result<()> {
-        self.life.effect("replace", name, self.inner.replace(kind, name, bytes, keep))
+        self.life
+            .effect("replace", name, self.inner.replace(kind, name, bytes, keep))
             .await
     }
 
@@ -358,11 +372,15 @@ impl StateStore for Mortal<dyn StateStore> {
         bytes: Vec<u8>,
         keep: Keep,
     ) -> thv_state::Result<()> {
-        self.life.effect("create config", name, self.inner.create(kind, name, bytes, keep)).await
+        self.life
+            .effect("create config", name, self.inner.create(kind, name, bytes, keep))
+            .await
     }
 
     async fn delete(&self, kind: DocumentKind, name: &DocumentName, keep: Keep) -> thv_state::Result<()> {
-        self.life.effect("delete config", name, self.inner.delete(kind, name, keep)).await
+        self.life
+            .effect("delete config", name, self.inner.delete(kind, name, keep))
+            .await
     }
 
     async fn list(&self, kind: DocumentKind) -> thv_state::Result<Vec<DocumentName>> {
@@ -393,19 +411,27 @@ impl Runtime for Mortal<dyn Runtime> {
     }
 
     async fn deploy(&self, spec: &DeploySpec) -> thv_runtime::Result<Deployment> {
-        self.life.effect("deploy", &spec.name, self.inner.deploy(spec)).await
+        self.life
+            .effect("deploy", &spec.name, self.inner.deploy(spec))
+            .await
     }
 
     async fn stop(&self, which: &InstanceRef, opts: StopOptions) -> thv_runtime::Result<()> {
-        self.life.effect("stop instance", &which.name, self.inner.stop(which, opts)).await
+        self.life
+            .effect("stop instance", &which.name, self.inner.stop(which, opts))
+            .await
     }
 
     async fn remove(&self, which: &InstanceRef) -> thv_runtime::Result<()> {
-        self.life.effect("remove instance", &which.name, self.inner.remove(which)).await
+        self.life
+            .effect("remove instance", &which.name, self.inner.remove(which))
+            .await
     }
 
     async fn attach(&self, which: &InstanceRef) -> thv_runtime::Result<Stdio> {
-        self.life.effect("attach instance", &which.name, self.inner.attach(which)).await
+        self.life
+            .effect("attach instance", &which.name, self.inner.attach(which))
+            .await
     }
 
     async fn inspect(&self, name: &WorkloadName) -> thv_runtime::Result<Option<Instance>> {

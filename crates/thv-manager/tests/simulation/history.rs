@@ -144,11 +144,15 @@ impl History {
         };
         for (program, Program { apart, steps }) in self.programs.iter().enumerate() {
             if steps.is_empty() {
-                without(&|less| drop(less.programs.remove(program)));
+                without(&|less| {
+                    less.programs.remove(program);
+                });
                 continue;
             }
             for (at, step) in steps.iter().enumerate() {
-                without(&|less| drop(less.programs[program].steps.remove(at)));
+                without(&|less| {
+                    less.programs[program].steps.remove(at);
+                });
                 if step.fault.is_some() {
                     without(&|less| less.programs[program].steps[at].fault = None);
                 }

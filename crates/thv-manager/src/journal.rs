@@ -58,8 +58,17 @@ enum Owner {
 }
 
 async fn settle_with(parts: &Parts, name: &WorkloadName, op: &OpGuard, owner: Owner) -> Result<Settled> {
-    let snapshot = parts.status.read(name).await?;
+    let mut snapshot = parts.status.read(name).await?;
     let saved = parts.saved(name).await?;
+    if snapshot
+        .companion
+        .as_ref()
+        .is_some_and(|companion| companion.gives_way)
+    {
+        // Whoever was told to give way does; what is left then is found below.
+        goes_on(parts, name, &snapshot, &saved, owner).await?;
+        snapshot = parts.status.read(name).await?;
+    }
     if toolhive::runs(parts, name, &snapshot, saved.config())? {
         write(parts, name, op, Draft::leave_to_toolhive).await?;
         return Ok(Settled::Clear);
@@ -82,7 +91,13 @@ async fn settle_entry(
     saved: &Saved,
     owner: Owner,
 ) -> Result<Settled> {
-    let Some(pending) = snapshot.companion.as_ref().and_then(|c| c.pending.as_ref()) else {
+    let Some(companion) = &snapshot.companion else {
+        return Ok(Settled::Clear);
+    };
+    let Some(pending) = &companion.pending else {
+        if companion.gives_way {
+            write(parts, name, op, clear).await?;
+        }
         return Ok(Settled::Clear);
     };
     tracing::warn!(workload = %name, operation = ?pending.operation, "finishing an interrupted operation");

@@ -68,6 +68,7 @@ impl Manager {
     ) -> Result<Option<ReconcileAction>> {
         let unfinished = snapshot.companion.as_ref().is_some_and(|companion| {
             companion.pending.is_some()
+                || companion.gives_way
                 || (companion.previous.is_some() && snapshot.owner == OwnerState::Dead)
         });
         if unfinished {

@@ -294,19 +294,18 @@ impl Manager {
     pub(crate) async fn save(&self, prepared: Prepared) -> Result<Launch> {
         let parts = &self.parts;
         let name = prepared.name.clone();
-        let desired_before = parts.status.read(&name).await?.desired();
         self.check_expected(&prepared).await?;
         let replace = prepared.replaces != Replaces::Nothing;
         let operation = prepared.replaces.operation();
         let stop = StopOptions::default();
-        let (mut op, asked) = if replace {
+        let mut op = if replace {
             match self.check_stop(&name, stop).await {
                 Ok(()) | Err(Error::NotFound { .. }) => {}
                 Err(error) => return Err(error),
             }
             self.lock_to_replace(&name, operation, stop).await?
         } else {
-            (parts.status.lock_op(&name, operation, OP_WAIT).await?, false)
+            parts.status.lock_op(&name, operation, OP_WAIT).await?
         };
         if journal::settle(parts, &name, &op).await? == journal::Settled::Removed {
             parts.status.remove(&name, op).await?;
@@ -320,8 +319,7 @@ impl Manager {
             && there.damage.is_none()
             && matches!(parts.saved(&name).await?, Saved::Nothing);
         if !is_new {
-            let desired = if asked { desired_before } else { there.desired() };
-            return match self.save_over(prepared, desired, &op).await {
+            return match self.save_over(prepared, there.desired(), &op).await {
                 Ok(what) => Ok(self.in_a_group(what, &op).await.under(op)),
                 Err(error) => {
                     // As if it had been cut off there; should this fail too, the next verb does it.

@@ -63,6 +63,10 @@ pub struct Companion {
     /// How long the server may take to end before it is killed, in milliseconds, as the last `stop` said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_grace_ms: Option<u64>,
+    /// Whether it is `desired = stopped` only so that a start under way gives up for a verb that starts it anew: should
+    /// that one never come, it should run as before. The next change by a verb takes it in and clears it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gives_way: bool,
     /// The hash of the run configuration that was ready once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready: Option<String>,
@@ -115,6 +119,7 @@ impl Companion {
             launcher: launcher.to_owned(),
             desired: Desired::Running,
             stop_grace_ms: None,
+            gives_way: false,
             ready: None,
             pending: None,
             previous: None,

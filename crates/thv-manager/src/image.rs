@@ -7,7 +7,8 @@ use thv_image::{Admitted, Digest, ImageGate, Policy, Reference};
 use thv_runtime::{Images, Instance, LocalImage};
 use thv_status::ResolvedImage;
 
-use crate::{Error, ImageTerms, Result};
+use crate::pulls::Tally;
+use crate::{Error, ImageTerms, PullState, PullWatcher, Result};
 
 /// An image that the engine has.
 #[derive(Debug)]
@@ -15,6 +16,12 @@ pub(crate) struct Obtained {
     pub(crate) image: ResolvedImage,
     /// What the user should know about it.
     pub(crate) warning: Option<String>,
+}
+
+/// Images, and who is told of pulls.
+struct Watched<'a> {
+    images: &'a dyn Images,
+    watcher: Option<&'a dyn PullWatcher>,
 }
 
 /// Makes sure that the engine has what `reference` means under `terms`, and says what it is.
@@ -27,7 +34,9 @@ pub(crate) async fn obtain(
     gate: Option<&dyn ImageGate>,
     reference: &str,
     terms: &ImageTerms,
+    watcher: Option<&dyn PullWatcher>,
 ) -> Result<Obtained> {
+    let images = &Watched { images, watcher };
     if let Some(admitted) = &terms.admitted {
         return pinned(images, reference, admitted).await;
     }
@@ -45,7 +54,7 @@ pub(crate) async fn obtain(
         .as_deref()
         .filter(|_| terms.policy != Policy::Disabled);
     let must_ask = expected.is_some() || terms.policy == Policy::Enabled;
-    let local = images.resolve_local(reference).await?;
+    let local = images.images.resolve_local(reference).await?;
     if let (Some(local), false) = (&local, must_ask)
         && !may_have_moved(reference, local)
     {
@@ -102,8 +111,8 @@ fn not_verified(reference: &str, policy: Policy, reason: &str) -> Option<String>
 }
 
 /// What the engine takes `reference` for.
-async fn unverified(images: &dyn Images, reference: &str, warning: Option<String>) -> Result<Obtained> {
-    if let Some(image) = images.resolve_local(reference).await? {
+async fn unverified(images: &Watched<'_>, reference: &str, warning: Option<String>) -> Result<Obtained> {
+    if let Some(image) = images.images.resolve_local(reference).await? {
         return Ok(Obtained {
             image: ResolvedImage::Local(image.id),
             warning,
@@ -117,9 +126,9 @@ async fn unverified(images: &dyn Images, reference: &str, warning: Option<String
 }
 
 /// Exactly what was admitted.
-async fn pinned(images: &dyn Images, reference: &str, admitted: &Admitted) -> Result<Obtained> {
+async fn pinned(images: &Watched<'_>, reference: &str, admitted: &Admitted) -> Result<Obtained> {
     let by_digest = at(reference, &admitted.digest);
-    if images.resolve_local(&by_digest).await?.is_none() {
+    if images.images.resolve_local(&by_digest).await?.is_none() {
         pull(images, &by_digest).await?;
     }
     Ok(Obtained {
@@ -132,10 +141,19 @@ fn at(reference: &str, digest: &Digest) -> String {
     format!("{}@{digest}", repository(reference))
 }
 
-async fn pull(images: &dyn Images, reference: &str) -> Result<LocalImage> {
+async fn pull(images: &Watched<'_>, reference: &str) -> Result<LocalImage> {
+    let Watched { images, watcher } = images;
+    let tell = |state: &PullState| {
+        if let Some(watcher) = watcher {
+            watcher.pulling(reference, state);
+        }
+    };
+    let mut tally = Tally::default();
+    tell(&PullState::default());
     let mut progress = images.pull(reference, None).await?;
     while let Some(step) = progress.next().await {
         let step = step?;
+        tell(&tally.take(&step));
         tracing::debug!(
             image = reference,
             layer = step.layer,
@@ -143,6 +161,7 @@ async fn pull(images: &dyn Images, reference: &str) -> Result<LocalImage> {
             "pulling"
         );
     }
+    tell(&tally.done());
     images.resolve_local(reference).await?.ok_or_else(|| {
         Error::Runtime(thv_runtime::Error::Invalid {
             what: "image".into(),
@@ -179,7 +198,11 @@ pub(crate) async fn to_deploy(
             if let Some(images) = images
                 && images.resolve_local(&by_digest).await?.is_none()
             {
-                pull(&*images, &by_digest).await?;
+                let unwatched = Watched {
+                    images: &*images,
+                    watcher: None,
+                };
+                pull(&unwatched, &by_digest).await?;
             }
             return Ok(by_digest);
         }

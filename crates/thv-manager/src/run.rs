@@ -153,7 +153,9 @@ impl Manager {
         let resolved = match runtime.as_ref().and_then(|runtime| runtime.images()) {
             Some(images) => {
                 let gate = parts.images.as_deref();
-                let obtained = crate::image::obtain(&*images, gate, &config.image, terms).await?;
+                let obtained =
+                    crate::image::obtain(&*images, gate, &config.image, terms, parts.pulls.as_deref())
+                        .await?;
                 notices.extend(obtained.warning);
                 Some(obtained.image)
             }

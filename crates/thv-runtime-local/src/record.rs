@@ -315,3 +315,28 @@ fn read(path: &Path) -> Result<Found> {
         Err(error) => Found::Damaged(format!("{} is damaged: {error}", path.display())),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_records_are_read_in_the_order_of_their_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let records = Records::new(folder.path().to_owned());
+        let names: Vec<_> = (0..3 * SHARE)
+            .map(|number| format!("server-{number:04}"))
+            .collect();
+        for name in names.iter().rev() {
+            fs::write(records.path(name), "{").unwrap();
+        }
+        for other in ["server-0000.lock", ".record-half", "-odd.json"] {
+            fs::write(folder.path().join(other), "").unwrap();
+        }
+        let all = records.all().unwrap();
+        assert!(all.iter().map(|(name, _)| name.as_str()).eq(&names));
+        assert!(all.iter().all(|(_, found)| matches!(found, Found::Damaged(_))));
+        let none = |_, _| None::<()>;
+        assert!(records.each(none).unwrap().is_empty());
+    }
+}

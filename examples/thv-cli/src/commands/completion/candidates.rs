@@ -92,10 +92,12 @@ fn servers() -> Vec<CompletionCandidate> {
     let Some(catalogue) = runtime.block_on(registry.kept()) else {
         return Vec::new();
     };
-    let full = catalogue.entries().map(|entry| entry.name());
-    let short = full.clone().filter_map(|name| Some(name.rsplit_once('/')?.1));
-    let short = short.filter(|name| catalogue.get(name).is_ok());
-    candidates(full.clone().chain(short).take(MOST).map(str::to_owned))
+    let names = catalogue.entries().take(MOST).flat_map(|entry| {
+        let name = entry.name();
+        let last = name.rsplit_once('/').map(|(_, last)| last);
+        [Some(name), last.filter(|last| catalogue.get(last).is_ok())]
+    });
+    candidates(names.flatten().map(str::to_owned))
 }
 
 fn dirs() -> Option<Dirs> {

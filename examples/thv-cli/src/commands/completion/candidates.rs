@@ -57,7 +57,8 @@ pub(super) fn add(mut command: Command) -> Command {
             arg.add(ArgValueCandidates::new(servers))
         });
     }
-    command
+    // An argument that is changed goes behind the others, and positional ones are counted.
+    on(command, &["run"], "args", |arg| arg)
 }
 
 fn on(command: Command, path: &[&str], arg: &str, change: fn(Arg) -> Arg) -> Command {

@@ -30,6 +30,7 @@ mod secret_reference;
 pub mod enforcement;
 
 mod group;
+mod image_record;
 mod token_source;
 mod workload;
 
@@ -45,6 +46,7 @@ pub use dirs::{Dirs, DirsError};
 pub use env::Env;
 pub use gojson::{Json, JsonString};
 pub use group::{GroupName, InvalidGroupName};
+pub use image_record::{ImageRecord, ImageSigner, Provenance, ProvenanceVerdict};
 pub use mount::{InvalidMount, Mount, MountSource};
 pub use name::{InvalidName, WorkloadName};
 pub use naming::{

@@ -65,6 +65,7 @@ mod error;
 mod identity;
 mod image;
 mod journal;
+mod kept_image;
 mod owner;
 mod parts;
 mod ports;

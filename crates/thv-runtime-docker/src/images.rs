@@ -14,8 +14,8 @@ use crate::http::{Call, quoted, streamed};
 use crate::lines::JsonLines;
 use crate::wire::{Image, Progress};
 
-/// How long a pull may tell nothing: a far registry, or one large layer being unpacked.
-const PULL_SILENCE: Duration = Duration::from_mins(10);
+/// What is kept has a tag here: clean-ups take images without one.
+const KEPT: &str = "localhost/toolhive-kept";
 
 /// Loading reads the whole archive before the engine answers.
 const LOAD_TIME: Duration = Duration::from_mins(30);
@@ -59,13 +59,14 @@ impl Images for EngineImages {
             quoted(tag)
         );
         // The engine answers after its first word with the registry, however far that is.
+        let silence = self.0.config().pull_silence;
         let answer = self
             .0
-            .call_within(PULL_SILENCE, || Ok(Call::post(path.as_str())))
+            .call_within(silence, || Ok(Call::post(path.as_str())))
             .await;
         let body = answer
             .map_err(|e| pull_failed(&self.0, reference, e))?
-            .stream(Some(PULL_SILENCE));
+            .stream(Some(silence));
         let pull = Pull {
             engine: self.0.clone(),
             reference: reference.to_owned(),
@@ -79,6 +80,26 @@ impl Images for EngineImages {
             }
         })
         .boxed())
+    }
+
+    async fn keep(&self, reference: &str, name: &str) -> Result<()> {
+        check(reference)?;
+        let path = format!("/images/{reference}/tag?repo={KEPT}&tag={}", quoted(name));
+        let kept = self.0.post(&path).await;
+        kept.map_err(|e| self.0.error(e, format!("keep image {reference}")))
+    }
+
+    async fn release(&self, name: &str) -> Result<()> {
+        let kept = format!("{KEPT}:{name}");
+        check(&kept)?;
+        // By force, since a container may use it; that one is left alone.
+        let path = format!("/images/{kept}?force=true&noprune=true");
+        match self.0.call(|| Ok(Call::delete(path.as_str()))).await {
+            Err(cause) if cause.is_not_found() => Ok(()),
+            other => other
+                .map(drop)
+                .map_err(|e| self.0.error(e, format!("release image {kept}"))),
+        }
     }
 
     async fn load(&self, archive: BoxStream<'static, std::io::Result<Bytes>>) -> Result<Vec<String>> {

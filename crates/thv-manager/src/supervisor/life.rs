@@ -217,7 +217,12 @@ impl Supervisor {
                     how = backend.closed() => tokio::time::timeout(LAST_WORD, &mut ended).await.unwrap_or(how),
                 }
             } => how,
-            lost = self.look_after(backend, hash) => match lost {
+            lost = async {
+                if let Some((runtime, _)) = &left {
+                    self.release_kept_image(&**runtime).await;
+                }
+                self.look_after(backend, hash).await
+            } => match lost {
                 Ok(()) => return Ok(LifeEnd::ClaimLost),
                 Err(error) => return Ok(over(&error, left, true)),
             },

@@ -8,7 +8,7 @@ use thv_runtime::{DeployOutcome, Deployment, InstanceId, InstanceRef, Runtime, S
 use thv_status::{Authority, Companion, Desired, Draft, Owner, OwnerKind, Snapshot};
 
 use super::Supervisor;
-use crate::{Result, toolhive};
+use crate::{Result, kept_image, toolhive};
 
 /// How long records are tried again that cannot be read or written, before a server is given up for them.
 const RECORD_PATIENCE: Duration = Duration::from_secs(10);
@@ -85,6 +85,27 @@ impl Supervisor {
             draft.set_status(WorkloadStatus::Running, "");
         })
         .await
+    }
+
+    /// Has `runtime` release the image that an update kept, now that it serves.
+    pub(super) async fn release_kept_image(&self, runtime: &dyn Runtime) {
+        let released = async {
+            if kept_image::is_left(&self.snapshot().await?)
+                && kept_image::release_on(runtime, &self.name).await
+            {
+                let done = self.write(|draft| {
+                    // Another update may have begun, which keeps what serves now.
+                    if draft.companion.pending.is_none() {
+                        draft.companion.keeps_image = false;
+                    }
+                });
+                done.await?;
+            }
+            Ok::<_, crate::Error>(())
+        };
+        if let Err(error) = released.await {
+            tracing::warn!(%error, "an old version's image may still be kept");
+        }
     }
 
     pub(super) async fn write_instance(

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use thv::core::{Env, Json, RunConfig, WorkloadName};
+use thv::image::Digest;
 use thv::manager::{Manager, RollbackPolicy};
 use thv::registry::Registry;
 use thv::upgrade::{Additions, Applied, Applier, ApplyOptions, CheckResult, Checker, Error};
@@ -77,6 +78,8 @@ struct Upgraded {
     check: CheckResult,
     /// Whether a newer version was put in its place.
     applied: bool,
+    /// The manifest that runs now, where one was put there.
+    digest: Option<Digest>,
     error: Option<Error>,
 }
 
@@ -140,6 +143,7 @@ impl Upgrade<'_> {
         let nothing = |check| Upgraded {
             check,
             applied: false,
+            digest: None,
             error: None,
         };
         let text = self.args.format == Format::Text;
@@ -171,6 +175,7 @@ impl Upgrade<'_> {
             Err(error) => Ok(Upgraded {
                 check,
                 applied: false,
+                digest: None,
                 error: Some(error),
             }),
         }
@@ -192,6 +197,7 @@ impl Upgrade<'_> {
         Ok(Upgraded {
             check: applied.check,
             applied: done,
+            digest: applied.digest,
             error: None,
         })
     }
@@ -252,6 +258,9 @@ fn object(done: &Upgraded) -> Json {
     let mut object = json::Object::default()
         .with("applied", done.applied)
         .with("result", report::json(&done.check));
+    if let Some(digest) = &done.digest {
+        object = object.with("digest", digest.to_string());
+    }
     if let Some(error) = &done.error {
         let said = json::Object::default()
             .with("code", error.code())

@@ -59,15 +59,7 @@ pub async fn docker() -> Option<Docker> {
         return None;
     }
     static_echo()?;
-    let passing = Arc::new(Passing {
-        socket: socket.clone(),
-        images: Mutex::default(),
-    });
-    let mut docker = Docker {
-        socket,
-        image: String::new(),
-        passing,
-    };
+    let mut docker = Docker::at(socket);
     docker.image = IMAGE
         .get_or_init(async || docker.build("localhost/thv-test/echo", "1").await)
         .await
@@ -76,6 +68,19 @@ pub async fn docker() -> Option<Docker> {
 }
 
 impl Docker {
+    /// The engine at this socket, without an image.
+    pub(crate) fn at(socket: PathBuf) -> Self {
+        let passing = Arc::new(Passing {
+            socket: socket.clone(),
+            images: Mutex::default(),
+        });
+        Self {
+            socket,
+            image: String::new(),
+            passing,
+        }
+    }
+
     /// What `DOCKER_HOST` is for it.
     pub fn host(&self) -> String {
         format!("unix://{}", self.socket.display())

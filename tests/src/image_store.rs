@@ -1,6 +1,7 @@
 //! An image registry on loopback that can be filled, and that can be made to misbehave.
 
 use std::collections::BTreeMap;
+use std::os::fd::AsFd as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -28,6 +29,8 @@ pub enum Trouble {
     Half,
     /// Half of the answer, and then the end of the connection.
     Cut,
+    /// Half of the answer, and then nothing until it recovers and hangs up.
+    Stall,
     /// As many other bytes.
     OtherBytes,
 }
@@ -39,7 +42,7 @@ pub struct ImageStore {
     state: Arc<Mutex<State>>,
     /// How many requests there were.
     count: watch::Sender<usize>,
-    serving: JoinHandle<()>,
+    serving: Vec<JoinHandle<()>>,
 }
 
 #[derive(Debug, Default)]
@@ -74,8 +77,29 @@ impl ImageStore {
             port,
             state,
             count,
-            serving,
+            serving: vec![serving],
         }
+    }
+
+    /// The same registry on the same port of loopback in the network namespace of the process `pid` too.
+    ///
+    /// # Panics
+    /// When that namespace cannot be entered, or the port is taken there.
+    pub fn also_in_network_of(&mut self, pid: u32) {
+        let port = self.port;
+        // A thread of its own, which never comes back from there.
+        let listening = std::thread::spawn(move || {
+            let namespace = std::fs::File::open(format!("/proc/{pid}/ns/net")).expect("a namespace");
+            let kind = Some(rustix::thread::LinkNameSpaceType::Network);
+            rustix::thread::move_into_link_name_space(namespace.as_fd(), kind).expect("it is root's");
+            let listener = std::net::TcpListener::bind(("127.0.0.1", port)).expect("a free port");
+            listener.set_nonblocking(true).expect("a socket");
+            listener
+        });
+        let listener = listening.join().expect("it listens");
+        let listener = TcpListener::from_std(listener).expect("a socket");
+        let serving = serve(listener, self.state.clone(), self.count.clone());
+        self.serving.push(tokio::spawn(serving));
     }
 
     /// A repository of it.
@@ -111,6 +135,23 @@ impl ImageStore {
     pub fn put_echo_of_its_own(&self, tag: &str, version: &str) -> (String, String) {
         let image = Image::with_layer_of_its_own(version);
         (self.lock().put_image(tag, &image), digest(&image.layer))
+    }
+
+    /// The same with labels.
+    ///
+    /// # Panics
+    /// As [`put_echo`](Self::put_echo).
+    pub fn put_echo_labelled(&self, tag: &str, version: &str, args: &[&str], labels: Value) -> String {
+        self.lock()
+            .put_image(tag, &Image::labelled(version, args, labels))
+    }
+
+    /// The same with so many bytes beside the server.
+    ///
+    /// # Panics
+    /// As [`put_echo`](Self::put_echo).
+    pub fn put_echo_of_size(&self, tag: &str, version: &str, size: usize) -> String {
+        self.lock().put_image(tag, &Image::of_size(version, size))
     }
 
     /// Lets `tag` name an image for `platform` (`linux/amd64`) with nothing in it; its digest.
@@ -210,7 +251,9 @@ impl ImageStore {
 
 impl Drop for ImageStore {
     fn drop(&mut self) {
-        self.serving.abort();
+        for serving in &self.serving {
+            serving.abort();
+        }
     }
 }
 
@@ -324,7 +367,7 @@ async fn one(stream: TcpStream, state: &Mutex<State>, count: &watch::Sender<usiz
         Some(Trouble::Large(size)) => body.resize(size, b' '),
         Some(Trouble::Half) => body.truncate(body.len() / 2),
         Some(Trouble::OtherBytes) => body.fill(b' '),
-        Some(Trouble::Cut) => cut = body.len() / 2,
+        Some(Trouble::Cut | Trouble::Stall) => cut = body.len() / 2,
         None => {}
     }
     let head = format!(
@@ -337,5 +380,9 @@ async fn one(stream: TcpStream, state: &Mutex<State>, count: &watch::Sender<usiz
         stream.write_all(&body[..cut.min(body.len())]).await?;
     }
     stream.flush().await?;
+    if trouble == Some(Trouble::Stall) {
+        // It fails only when the registry is gone.
+        let _ = recovered.changed().await;
+    }
     stream.shutdown().await
 }

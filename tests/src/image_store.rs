@@ -11,8 +11,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
+use sigstore_verify::types::SignatureBytes;
+
 use crate::image::{Image, digest};
 use crate::signing::{Attached, INDEX, MANIFEST, Signature};
+
+/// What the token service gives to who may read.
+const TOKEN: &str = "a-token-of-the-test";
 
 /// What goes wrong with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +61,10 @@ struct State {
     /// What has to be asked for, and then which tag names which digest.
     moves: Vec<(String, String, String)>,
     requests: Vec<String>,
+    /// The `Authorization` headers of the same requests.
+    seen: Vec<String>,
+    /// Who may read, as an `Authorization` header, and where a token is to be had.
+    reader: Option<(String, String)>,
     recovered: watch::Sender<()>,
 }
 
@@ -239,9 +248,22 @@ impl ImageStore {
         state.recovered.send_replace(());
     }
 
+    /// From now on only this user reads, with a token from the token service at `realm`; none: this registry's own.
+    pub fn is_read_by(&self, user: &str, password: &str, realm: Option<&str>) {
+        let pair = SignatureBytes::from_bytes(format!("{user}:{password}").as_bytes()).to_base64();
+        let own = format!("http://127.0.0.1:{}/token", self.port);
+        let realm = realm.map_or(own, str::to_owned);
+        self.lock().reader = Some((format!("Basic {pair}"), realm));
+    }
+
     /// What was asked so far: method and path.
     pub fn requests(&self) -> Vec<String> {
         self.lock().requests.clone()
+    }
+
+    /// The `Authorization` headers that were shown so far, empty where there was none.
+    pub fn was_shown(&self) -> Vec<String> {
+        self.lock().seen.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -278,6 +300,16 @@ impl State {
                 .insert(target.to_owned(), (kind.to_owned(), content.clone()));
         }
         digest
+    }
+
+    /// What has to be answered to who comes without what is wanted.
+    fn challenge(&self, path: &str, authorization: &str) -> Option<String> {
+        let (reader, realm) = self.reader.as_ref()?;
+        if path.starts_with("/token") {
+            return (authorization != reader).then(|| r#"Basic realm="test""#.to_owned());
+        }
+        let is_known = authorization == format!("Bearer {TOKEN}");
+        (!is_known).then(|| format!(r#"Bearer realm="{realm}",service="test""#))
     }
 
     fn moves_for(&mut self, path: &str) {
@@ -335,19 +367,34 @@ async fn one(stream: TcpStream, state: &Mutex<State>, count: &watch::Sender<usiz
     let mut stream = BufReader::new(stream);
     let mut first = String::new();
     stream.read_line(&mut first).await?;
-    let mut line = String::new();
+    let (mut line, mut authorization) = (String::new(), String::new());
     while stream.read_line(&mut line).await? > 2 {
+        if let Some((name, value)) = line.split_once(':')
+            && name.eq_ignore_ascii_case("authorization")
+        {
+            value.trim().clone_into(&mut authorization);
+        }
         line.clear();
     }
     let mut words = first.split(' ');
     let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let (found, trouble, mut recovered) = {
+    let (found, trouble, mut recovered, challenge) = {
         let mut state = lock(state);
         state.requests.push(format!("{method} {path}"));
+        state.seen.push(authorization.clone());
         state.moves_for(path);
         let trouble = state.troubles.iter().find(|(part, _)| path.contains(part));
         let trouble = trouble.map(|(_, trouble)| *trouble);
-        (state.find(path), trouble, state.recovered.subscribe())
+        let challenge = state.challenge(path, &authorization);
+        let found = if path.starts_with("/token") {
+            Some((
+                "application/json".to_owned(),
+                json!({ "token": TOKEN }).to_string().into_bytes(),
+            ))
+        } else {
+            state.find(path)
+        };
+        (found, trouble, state.recovered.subscribe(), challenge)
     };
     count.send_modify(|count| *count += 1);
     let error = || ("application/json".to_owned(), br#"{"errors":[]}"#.to_vec());
@@ -355,6 +402,11 @@ async fn one(stream: TcpStream, state: &Mutex<State>, count: &watch::Sender<usiz
         Some(found) => (200, found),
         None => (404, error()),
     };
+    let mut more = String::new();
+    if let Some(challenge) = challenge {
+        (status, body) = (401, error().1);
+        more = format!("www-authenticate: {challenge}\r\n");
+    }
     let (mut shown, mut cut) = (digest(&body), usize::MAX);
     match trouble {
         Some(Trouble::Hang) => {
@@ -372,7 +424,7 @@ async fn one(stream: TcpStream, state: &Mutex<State>, count: &watch::Sender<usiz
     }
     let head = format!(
         "HTTP/1.1 {status} -\r\nconnection: close\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\
-         docker-distribution-api-version: registry/2.0\r\ndocker-content-digest: {shown}\r\n\r\n",
+         docker-distribution-api-version: registry/2.0\r\ndocker-content-digest: {shown}\r\n{more}\r\n",
         body.len(),
     );
     stream.write_all(head.as_bytes()).await?;

@@ -369,7 +369,7 @@ async fn a_tag_that_moves_is_what_it_was_when_it_was_verified_or_nothing() {
 
 #[tokio::test]
 async fn a_version_for_which_the_disk_is_too_small_leaves_the_old_one_as_it_is() {
-    let Some(private) = PrivateDocker::with_disk_of(64).await else {
+    let Some(private) = PrivateDocker::with_disk_of(32).await else {
         return;
     };
     let mut store = ImageStore::start().await;
@@ -378,7 +378,7 @@ async fn a_version_for_which_the_disk_is_too_small_leaves_the_old_one_as_it_is()
     let before = world.config();
     let instance = world.docker.instance(&world.name).await.expect("a container");
     let client = Client::connect(&world.machine.workload(&world.name).await.url).await;
-    let digest = world.passing(world.store.put_echo_of_size("1.1.0", "1.1.0", 100 << 20));
+    let digest = world.passing(world.store.put_echo_of_size("1.1.0", "1.1.0", 48 << 20));
     world.sign(Form::BundleV3, &digest);
     world.offer("1.1.0").await;
     for policy in POLICIES {

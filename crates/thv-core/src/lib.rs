@@ -31,6 +31,7 @@ pub mod enforcement;
 
 mod group;
 mod image_record;
+mod registry_credentials;
 mod token_source;
 mod workload;
 
@@ -58,6 +59,7 @@ pub use permission_profile::{
 };
 pub use publish::{InvalidPublish, PublishSpec};
 pub use record::{ExtraKeys, FieldError, WithoutCredentials};
+pub use registry_credentials::RegistryCredentials;
 pub use run_config::{
     AuditConfig, AwsStsConfig, DEFAULT_CALLBACK_PORT, EnvVarSpec, HeaderForwardConfig, HeaderSpec,
     IgnoreConfig, IsolationIntent, LimitsSection, MAX_DOCUMENT_SIZE, MiddlewareConfig, Normalization,

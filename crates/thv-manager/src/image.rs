@@ -33,7 +33,7 @@ pub(crate) async fn obtain(
     terms: &ImageTerms,
 ) -> Result<Obtained> {
     if let Some(admitted) = &terms.admitted {
-        return pinned(images, reference, admitted).await;
+        return pinned(images, gate, reference, admitted).await;
     }
     let Some(gate) = gate else {
         if terms.policy == Policy::Enabled {
@@ -42,7 +42,7 @@ pub(crate) async fn obtain(
                 detail: "nobody here can verify images".into(),
             });
         }
-        return unverified(images, reference, NotVerified::default()).await;
+        return unverified(images, None, reference, NotVerified::default()).await;
     };
     let expected = terms
         .expected
@@ -68,15 +68,15 @@ pub(crate) async fn obtain(
                 return Err(error.into());
             }
             let why = NotVerified::because(reference, terms.policy, &error.to_string());
-            return unverified(images, reference, why).await;
+            return unverified(images, Some(gate), reference, why).await;
         }
     };
     match gate.admit(&parsed, expected, terms.policy).await {
-        Ok(admitted) => pinned(images, reference, &admitted).await,
+        Ok(admitted) => pinned(images, Some(gate), reference, &admitted).await,
         // The engine may know a way to the registry, or have the image, where we do not.
         Err(error) if may_be_unverified(&error, terms.policy) => {
             let why = NotVerified::because(reference, terms.policy, &error.to_string());
-            unverified(images, reference, why).await
+            unverified(images, Some(gate), reference, why).await
         }
         Err(error) => Err(error.into()),
     }
@@ -127,10 +127,15 @@ impl NotVerified {
 }
 
 /// What the engine takes `reference` for.
-async fn unverified(images: &dyn Images, reference: &str, why: NotVerified) -> Result<Obtained> {
+async fn unverified(
+    images: &dyn Images,
+    gate: Option<&dyn ImageGate>,
+    reference: &str,
+    why: NotVerified,
+) -> Result<Obtained> {
     let image = match images.resolve_local(reference).await? {
         Some(image) => ResolvedImage::Local(image.id),
-        None => pulled(pull(images, reference).await?, reference),
+        None => pulled(pull(images, gate, reference).await?, reference),
     };
     Ok(Obtained {
         image,
@@ -140,10 +145,15 @@ async fn unverified(images: &dyn Images, reference: &str, why: NotVerified) -> R
 }
 
 /// Exactly what was admitted.
-async fn pinned(images: &dyn Images, reference: &str, admitted: &Admitted) -> Result<Obtained> {
+async fn pinned(
+    images: &dyn Images,
+    gate: Option<&dyn ImageGate>,
+    reference: &str,
+    admitted: &Admitted,
+) -> Result<Obtained> {
     let by_digest = at(reference, &admitted.digest);
     if images.resolve_local(&by_digest).await?.is_none() {
-        pull(images, &by_digest).await?;
+        pull(images, gate, &by_digest).await?;
     }
     Ok(Obtained {
         image: ResolvedImage::Manifest(admitted.digest.to_string()),
@@ -156,8 +166,16 @@ fn at(reference: &str, digest: &Digest) -> String {
     format!("{}@{digest}", repository(reference))
 }
 
-async fn pull(images: &dyn Images, reference: &str) -> Result<LocalImage> {
-    let mut progress = images.pull(reference, None).await?;
+/// Pulls, as whom the user is to the registry where that asks.
+async fn pull(images: &dyn Images, gate: Option<&dyn ImageGate>, reference: &str) -> Result<LocalImage> {
+    let credentials = match (gate, reference.parse::<Reference>()) {
+        (Some(gate), Ok(parsed)) => gate.credentials(&parsed).await,
+        _ => None,
+    };
+    let mut progress = match &credentials {
+        Some(credentials) => images.pull_as(reference, None, credentials).await?,
+        None => images.pull(reference, None).await?,
+    };
     while let Some(step) = progress.next().await {
         let step = step?;
         tracing::debug!(
@@ -241,6 +259,7 @@ pub(crate) fn known_as(resolved: Option<&ResolvedImage>, reference: &str) -> Str
 /// as that is still the one, so that the engine's own lists say what runs.
 pub(crate) async fn to_deploy(
     images: Option<Arc<dyn Images>>,
+    gate: Option<&dyn ImageGate>,
     resolved: &ResolvedImage,
     reference: &str,
 ) -> Result<String> {
@@ -251,7 +270,7 @@ pub(crate) async fn to_deploy(
             if let Some(images) = images
                 && images.resolve_local(&by_digest).await?.is_none()
             {
-                pull(&*images, &by_digest).await?;
+                pull(&*images, gate, &by_digest).await?;
             }
             return Ok(by_digest);
         }

@@ -42,6 +42,8 @@ pub(crate) struct Call {
     path: String,
     body: Body,
     content_type: Option<&'static str>,
+    /// Who we are to a registry, as the engine wants to have it.
+    registry_auth: Option<HeaderValue>,
     upgrade: bool,
 }
 
@@ -52,6 +54,7 @@ impl Call {
             path: path.into(),
             body: empty(),
             content_type: None,
+            registry_auth: None,
             upgrade: false,
         }
     }
@@ -81,6 +84,11 @@ impl Call {
         self
     }
 
+    pub(crate) fn registry_auth(mut self, auth: Option<HeaderValue>) -> Self {
+        self.registry_auth = auth;
+        self
+    }
+
     pub(crate) fn upgrade(mut self) -> Self {
         self.upgrade = true;
         self
@@ -97,6 +105,9 @@ impl Call {
             );
         if let Some(kind) = self.content_type {
             request = request.header(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        }
+        if let Some(auth) = self.registry_auth {
+            request = request.header("x-registry-auth", auth);
         }
         if self.upgrade {
             request = request

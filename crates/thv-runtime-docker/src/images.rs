@@ -1,11 +1,16 @@
 //! The images of the engine.
 
 use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
+use http::HeaderValue;
+use serde_json::json;
 use std::sync::Mutex;
 use std::time::Duration;
+use thv_core::RegistryCredentials;
 use thv_runtime::{Error, Images, LocalImage, PullProgress, Result};
 
 use crate::engine::Engine;
@@ -48,38 +53,17 @@ impl Images for EngineImages {
         reference: &str,
         platform: Option<&str>,
     ) -> Result<BoxStream<'static, Result<PullProgress>>> {
-        check(reference)?;
-        let (name, tag) = name_and_tag(reference);
-        let platform = platform
-            .map(|p| format!("&platform={}", quoted(p)))
-            .unwrap_or_default();
-        let path = format!(
-            "/images/create?fromImage={}&tag={}{platform}",
-            quoted(name),
-            quoted(tag)
-        );
-        // The engine answers after its first word with the registry, however far that is.
-        let silence = self.0.config().pull_silence;
-        let answer = self
-            .0
-            .call_within(silence, || Ok(Call::post(path.as_str())))
-            .await;
-        let body = answer
-            .map_err(|e| pull_failed(&self.0, reference, e))?
-            .stream(Some(silence));
-        let pull = Pull {
-            engine: self.0.clone(),
-            reference: reference.to_owned(),
-            steps: progress(body),
-        };
-        Ok(stream::unfold(Some(pull), |pull| async move {
-            let mut pull = pull?;
-            match pull.step().await? {
-                Ok(step) => Some((Ok(step), Some(pull))),
-                Err(error) => Some((Err(error), None)),
-            }
-        })
-        .boxed())
+        self.pull_with(reference, platform, None).await
+    }
+
+    async fn pull_as(
+        &self,
+        reference: &str,
+        platform: Option<&str>,
+        credentials: &RegistryCredentials,
+    ) -> Result<BoxStream<'static, Result<PullProgress>>> {
+        let auth = registry_auth(reference, credentials);
+        self.pull_with(reference, platform, auth).await
     }
 
     async fn keep(&self, reference: &str, name: &str) -> Result<()> {
@@ -135,6 +119,70 @@ impl Images for EngineImages {
         }
         Ok(loaded)
     }
+}
+
+impl EngineImages {
+    async fn pull_with(
+        &self,
+        reference: &str,
+        platform: Option<&str>,
+        auth: Option<HeaderValue>,
+    ) -> Result<BoxStream<'static, Result<PullProgress>>> {
+        check(reference)?;
+        let (name, tag) = name_and_tag(reference);
+        let platform = platform
+            .map(|p| format!("&platform={}", quoted(p)))
+            .unwrap_or_default();
+        let path = format!(
+            "/images/create?fromImage={}&tag={}{platform}",
+            quoted(name),
+            quoted(tag)
+        );
+        // The engine answers after its first word with the registry, however far that is.
+        let silence = self.0.config().pull_silence;
+        let answer = self
+            .0
+            .call_within(silence, || {
+                Ok(Call::post(path.as_str()).registry_auth(auth.clone()))
+            })
+            .await;
+        let body = answer
+            .map_err(|e| pull_failed(&self.0, reference, e))?
+            .stream(Some(silence));
+        let pull = Pull {
+            engine: self.0.clone(),
+            reference: reference.to_owned(),
+            steps: progress(body),
+        };
+        Ok(stream::unfold(Some(pull), |pull| async move {
+            let mut pull = pull?;
+            match pull.step().await? {
+                Ok(step) => Some((Ok(step), Some(pull))),
+                Err(error) => Some((Err(error), None)),
+            }
+        })
+        .boxed())
+    }
+}
+
+/// Credentials as the engine wants to have them, for the registry of `reference` alone.
+fn registry_auth(reference: &str, credentials: &RegistryCredentials) -> Option<HeaderValue> {
+    let first = reference.split('/').next().unwrap_or_default();
+    let is_host = reference.contains('/') && (first.contains(['.', ':']) || first == "localhost");
+    let server = if is_host {
+        first
+    } else {
+        "https://index.docker.io/v1/"
+    };
+    let said = match credentials {
+        RegistryCredentials::Password { user, password } => {
+            json!({ "username": user, "password": password, "serveraddress": server })
+        }
+        RegistryCredentials::Identity(token) => json!({ "identitytoken": token, "serveraddress": server }),
+    };
+    let mut value = HeaderValue::from_str(&URL_SAFE.encode(said.to_string())).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 /// A pull under way.

@@ -214,13 +214,19 @@ mod tests {
     async fn a_time_that_an_authority_stamped_holds_where_the_root_has_no_log() {
         let signer = released(RELEASED, "tuf-repo.github.com").await.expect("it holds");
         assert_eq!(signer.identity, "https://dotcom.releases.github.com");
-        let refused = released(RELEASED, "").await.expect_err("the public root wants a log");
+        let refused = released(RELEASED, "")
+            .await
+            .expect_err("the public root wants a log");
         assert!(!refused.is_empty());
 
         let value: Value = serde_json::from_str(RELEASED).expect("JSON");
         let stamps = "/verificationMaterial/timestampVerificationData/rfc3161Timestamps";
-        let stamp = value.pointer(stamps).and_then(|all| all[0]["signedTimestamp"].as_str());
-        let der = SignatureBytes::from_base64(stamp.expect("a timestamp")).expect("base64").into_bytes();
+        let stamp = value
+            .pointer(stamps)
+            .and_then(|all| all[0]["signedTimestamp"].as_str());
+        let der = SignatureBytes::from_base64(stamp.expect("a timestamp"))
+            .expect("base64")
+            .into_bytes();
         let with = |der: &[u8]| {
             let stamp = SignatureBytes::from_bytes(der).to_base64();
             serde_json::json!([{ "signedTimestamp": stamp }])
@@ -233,7 +239,10 @@ mod tests {
             ("another time", with(&later)),
             ("half of it", with(&der[..der.len() / 2])),
             ("none", serde_json::json!([])),
-            ("too many", Value::Array(vec![with(&der)[0].clone(); MAX_ENTRIES + 1])),
+            (
+                "too many",
+                Value::Array(vec![with(&der)[0].clone(); MAX_ENTRIES + 1]),
+            ),
         ] {
             let mut forged = value.clone();
             *forged.pointer_mut(stamps).expect("timestamps") = stamp;

@@ -329,7 +329,15 @@ impl Supervisor {
             }
         }
         let image = match resolved {
-            Some(resolved) => Some(image::to_deploy(runtime.images(), resolved, &config.image).await?),
+            Some(resolved) => Some(
+                image::to_deploy(
+                    runtime.images(),
+                    self.parts.images.as_deref(),
+                    resolved,
+                    &config.image,
+                )
+                .await?,
+            ),
             None => None,
         };
         let hidden = crate::request::hidden_paths(&self.parts, config).await?;

@@ -95,10 +95,13 @@ struct Upgrade<'a> {
 
 impl Upgrade<'_> {
     async fn run(&self) -> Done {
-        if !self.args.dry_run {
-            self.settle().await?;
-        }
-        let configs = self.configs().await?;
+        let configs = match &self.args.name {
+            Some(name) => match self.config(&WorkloadName::new(name.as_str())?).await {
+                Ok(config) => vec![config],
+                Err(error) => return self.no_workload(&error),
+            },
+            None => self.all_configs().await?,
+        };
         let checks = Checker::new(self.registry.clone());
         let checks = progress::during("asking the registry", checks.check_all(&configs)).await;
         let mut done = Vec::new();
@@ -118,25 +121,37 @@ impl Upgrade<'_> {
         self.finish(&done)
     }
 
-    async fn configs(&self) -> Result<Vec<RunConfig>, Failure> {
-        match &self.args.name {
-            Some(name) => Ok(vec![
-                self.manager.export(&WorkloadName::new(name.as_str())?).await?,
-            ]),
-            None => configs(&self.manager).await,
+    /// The workload's configuration. An update that was cut off may have left the new one, which is no reason to call it up
+    /// to date.
+    async fn config(&self, name: &WorkloadName) -> Result<RunConfig, thv::manager::Error> {
+        if !self.args.dry_run {
+            self.manager.settle(name).await?;
         }
+        self.manager.export(name).await
     }
 
-    /// An update that was cut off may have left the new configuration, which is no reason to call it up to date.
-    async fn settle(&self) -> Result<(), Failure> {
-        for config in self.configs().await? {
-            let name = config.workload_name().map_err(thv::manager::Error::from)?;
-            match self.manager.settle(&name).await {
-                Err(error) if self.args.all => note(&format!("Warning: {name}: {}", error::report(&error))),
-                other => other?,
+    async fn all_configs(&self) -> Result<Vec<RunConfig>, Failure> {
+        if !self.args.dry_run {
+            for config in configs(&self.manager).await? {
+                let name = config.workload_name().map_err(thv::manager::Error::from)?;
+                if let Err(error) = self.manager.settle(&name).await {
+                    note(&format!("Warning: {name}: {}", error::report(&error)));
+                }
             }
         }
-        Ok(())
+        configs(&self.manager).await
+    }
+
+    /// There is nothing that could be upgraded.
+    fn no_workload(&self, error: &thv::manager::Error) -> Done {
+        if self.args.format == Format::Json {
+            let said = json::Object::default()
+                .with("applied", false)
+                .with("error", error::object(error));
+            json::print(&said.into())?;
+        }
+        note(&format!("Error: {}", visible(&error::report(error))));
+        Ok(ExitCode::FAILURE)
     }
 
     async fn one(&self, name: &WorkloadName, check: CheckResult) -> Result<Upgraded, Failure> {

@@ -83,7 +83,7 @@ impl World {
             .join(format!("{}.json", self.name));
         eventually(WAIT, "nothing is said to be kept", async || {
             let text = std::fs::read_to_string(&companion).ok()?;
-            (!text.contains("keeps_image")).then_some(())
+            (!text.contains("image_kept_on")).then_some(())
         })
         .await;
     }

@@ -59,7 +59,7 @@ impl Manager {
         let snapshot = parts.status.read(name).await?;
         remove_instance(parts, name, &snapshot, config, options.force).await?;
         thv_process::crash_point!(RemoveInstanceRemoved);
-        kept_image::release_for_removal(parts, name, &snapshot, config).await;
+        kept_image::let_go(parts, name, &snapshot).await;
         parts.state.delete_run_config_under(name, keep(&op)).await?;
         thv_process::crash_point!(RemoveConfigDeleted);
         self.remove_logs(name);

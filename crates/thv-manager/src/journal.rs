@@ -239,7 +239,7 @@ async fn finish_removal(
         other => other?,
     }
     thv_process::crash_point!(JournalInstanceRemoved);
-    kept_image::release_for_removal(parts, name, snapshot, config).await;
+    kept_image::let_go(parts, name, snapshot).await;
     parts.state.delete_run_config_under(name, keep(op)).await?;
     thv_process::crash_point!(JournalConfigDeleted);
     Ok(())

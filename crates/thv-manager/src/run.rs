@@ -389,21 +389,27 @@ impl Manager {
         if prepared.replaces == Replaces::Updated(RollbackPolicy::OnFailure) {
             pending.previous = self.previous(name).await?.map(Box::new);
         }
-        let keeps_image = pending.previous.is_some();
+        let there = parts.status.read(name).await?;
+        let keeper = match &pending.previous {
+            Some(_) => kept_image::keeper(parts, name, &there, old.config()).await,
+            None => None,
+        };
+        let kept_on = keeper.as_ref().map(|runtime| runtime.kind().clone());
         pending.replaces = old.config().map(journal::config_hash);
         pending.desired_before = Some(desired_before);
         pending.next = Some(self.described(&prepared));
         let begun = Box::new(move |draft: &mut Draft| {
             draft.companion.pending = Some(pending);
-            draft.companion.keeps_image |= keeps_image;
+            if kept_on.is_some() {
+                draft.companion.image_kept_on = kept_on;
+            }
             draft.companion.desired = Desired::Stopped;
             draft.companion.stop_grace_ms = milliseconds(stop.grace);
         });
         parts.status.update(name, Authority::Verb(op), begun).await?;
         thv_process::crash_point!(ReplaceBegun);
-        if keeps_image {
-            let snapshot = parts.status.read(name).await?;
-            kept_image::keep(parts, name, &snapshot, old.config()).await;
+        if let (Some(keeper), Some(old)) = (keeper, old.config()) {
+            kept_image::keep(&*keeper, name, &there, old).await;
         }
         self.end(name, op, old.config(), stop).await?;
         thv_process::crash_point!(ReplaceEnded);

@@ -84,9 +84,9 @@ pub struct Companion {
     /// What was found out about who made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provenance: Option<Provenance>,
-    /// Whether the runtime keeps the image of what an update replaced, from clean-ups.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub keeps_image: bool,
+    /// The runtime that keeps the image of what an update replaced from clean-ups; none: nothing is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_kept_on: Option<RuntimeKind>,
     /// Whether the instance's network is isolated in effect.
     #[serde(default)]
     pub isolated: bool,
@@ -128,7 +128,7 @@ impl Companion {
             instance: None,
             resolved: None,
             provenance: None,
-            keeps_image: false,
+            image_kept_on: None,
             isolated: false,
             thv: None,
             secret_revisions: BTreeMap::new(),

@@ -218,9 +218,7 @@ impl Supervisor {
                 }
             } => how,
             lost = async {
-                if let Some((runtime, _)) = &left {
-                    self.release_kept_image(&**runtime).await;
-                }
+                self.release_kept_image().await;
                 self.look_after(backend, hash).await
             } => match lost {
                 Ok(()) => return Ok(LifeEnd::ClaimLost),

@@ -87,16 +87,16 @@ impl Supervisor {
         .await
     }
 
-    /// Has `runtime` release the image that an update kept, now that it serves.
-    pub(super) async fn release_kept_image(&self, runtime: &dyn Runtime) {
+    /// Releases the image that an update kept, now that it serves.
+    pub(super) async fn release_kept_image(&self) {
         let released = async {
-            if kept_image::is_left(&self.snapshot().await?)
-                && kept_image::release_on(runtime, &self.name).await
+            let snapshot = self.snapshot().await?;
+            if kept_image::is_left(&snapshot) && kept_image::let_go(&self.parts, &self.name, &snapshot).await
             {
                 let done = self.write(|draft| {
                     // Another update may have begun, which keeps what serves now.
                     if draft.companion.pending.is_none() {
-                        draft.companion.keeps_image = false;
+                        draft.companion.image_kept_on = None;
                     }
                 });
                 done.await?;

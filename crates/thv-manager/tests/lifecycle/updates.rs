@@ -126,7 +126,7 @@ async fn the_old_image_is_kept_as_long_as_it_may_be_needed() {
         let images = world.runtime.memory_images();
         assert_eq!(images.times_kept(), 1, "{args}");
         assert!(eventually(|| async { images.kept().is_empty() }).await, "{args}");
-        let kept = || async { world.companion(&name("echo")).await.keeps_image };
+        let kept = || async { world.companion(&name("echo")).await.image_kept_on.is_some() };
         assert!(eventually(|| async { !kept().await }).await, "{args}");
     }
     // Nobody goes back without being told to.
@@ -193,7 +193,7 @@ async fn killed_at_any_step(fault: &'static str, options: UpdateOptions, may_be_
         );
         let outcome = manager.start(&name("echo"), start_until_ready()).await;
         assert!(outcome.unwrap().ready, "step {step}");
-        let kept = || async { world.companion(&name("echo")).await.keeps_image };
+        let kept = || async { world.companion(&name("echo")).await.image_kept_on.is_some() };
         assert!(eventually(|| async { !kept().await }).await, "step {step}");
         let images = world.runtime.memory_images();
         assert!(images.kept().is_empty(), "step {step}: {:?}", images.kept());

@@ -65,6 +65,7 @@ async fn a_registry_that_asks_for_a_strangers_token_gets_nothing() {
     // Another host, as far as a name says.
     let realm = stranger.repository("token").replace("127.0.0.1", "localhost");
     store.is_read_by(USER, PASSWORD, Some(&format!("http://{realm}")));
+    stranger.is_read_by("somebody", "else", None);
     let mut machine = Machine::with_docker(&docker);
     log_in(&mut machine, repository.split('/').next().expect("a host"));
     let name = machine.name("strange");

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::requirements::missing;
 use crate::{Docker, binaries};
 
 /// A Docker whose data are on a small disk of their own; it ends when it is dropped. Containers have no network there, and
@@ -17,12 +18,12 @@ impl PrivateDocker {
     /// One with so many MiB for its data. `None`, where the other engine of the tests is not from `scripts/engine`: skip.
     ///
     /// # Panics
-    /// When it does not start.
+    /// When it does not start, or there is no other and `THV_REQUIRE` names `private-docker`.
     pub async fn with_disk_of(mebibytes: u32) -> Option<Self> {
         crate::docker().await?;
         let there = engine(["docker", "status"]).output();
         if !there.is_ok_and(|output| output.status.success()) {
-            eprintln!("skipped: no engine of scripts/engine runs");
+            missing("private-docker", "no engine of scripts/engine runs");
             return None;
         }
         let folder = tempfile::Builder::new()

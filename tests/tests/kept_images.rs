@@ -53,7 +53,9 @@ impl World {
     /// Cleans up as a user does, among the images of this test.
     async fn prune(&self) {
         let filters = json!({ "dangling": ["true"], "label": [self.label] }).to_string();
-        let filters: String = filters.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let filters = filters
+            .bytes()
+            .fold(String::new(), |text, byte| format!("{text}%{byte:02X}"));
         let answer = self
             .docker
             .post(&format!("/images/prune?filters={filters}"))

@@ -326,7 +326,7 @@ impl Manager {
             && matches!(parts.saved(&name).await?, Saved::Nothing);
         if !is_new {
             let desired = if asked { desired_before } else { there.desired() };
-            return match self.save_over(prepared, desired, &op).await {
+            return match Box::pin(self.save_over(prepared, desired, &op)).await {
                 Ok(what) => Ok(self.in_a_group(what, &op).await.under(op)),
                 Err(error) => {
                     // As if it had been cut off there; should this fail too, the next verb does it.

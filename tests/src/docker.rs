@@ -59,7 +59,7 @@ pub async fn docker() -> Option<Docker> {
         return None;
     }
     static_echo()?;
-    let mut docker = Docker::at(socket);
+    let mut docker = Docker::without_image(socket);
     docker.image = IMAGE
         .get_or_init(async || docker.build("localhost/thv-test/echo", "1").await)
         .await
@@ -69,7 +69,7 @@ pub async fn docker() -> Option<Docker> {
 
 impl Docker {
     /// The engine at this socket, without an image.
-    pub(crate) fn at(socket: PathBuf) -> Self {
+    pub(crate) fn without_image(socket: PathBuf) -> Self {
         let passing = Arc::new(Passing {
             socket: socket.clone(),
             images: Mutex::default(),
@@ -79,6 +79,13 @@ impl Docker {
             image: String::new(),
             passing,
         }
+    }
+
+    /// An engine of a test's own, which gets the image of the echo server.
+    pub(crate) async fn at(socket: PathBuf) -> Self {
+        let mut docker = Self::without_image(socket);
+        docker.image = docker.build("localhost/thv-test/echo", "1").await;
+        docker
     }
 
     /// What `DOCKER_HOST` is for it.

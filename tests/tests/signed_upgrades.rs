@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use thv_tests::{
-    Authority, Client, Docker, Form, ImageStore, Machine, Offers, Output, PrivateDocker, Signature, Trouble,
+    Authority, Client, Docker, Form, ImageStore, Machine, Offers, Output, PrivateEngine, Signature, Trouble,
     Workflow, docker,
 };
 
@@ -369,7 +369,7 @@ async fn a_tag_that_moves_is_what_it_was_when_it_was_verified_or_nothing() {
 
 #[tokio::test]
 async fn a_version_for_which_the_disk_is_too_small_leaves_the_old_one_as_it_is() {
-    let Some(private) = PrivateDocker::with_disk_of(32).await else {
+    let Some(private) = PrivateEngine::with_disk_of(32).await else {
         return;
     };
     let mut store = ImageStore::start().await;

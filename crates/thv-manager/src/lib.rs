@@ -34,6 +34,7 @@
 mod manager;
 
 mod delete;
+mod engine;
 mod foreground;
 mod groups;
 mod list;

@@ -8,7 +8,9 @@ use thv_status::{Desired, Operation, OwnerState, Reading, Snapshot};
 
 use crate::parts::COMMAND_LINE;
 use crate::stop::was_removed;
-use crate::{Error, Manager, Result, StartOptions, StopOptions, journal, kept_image, owner, toolhive};
+use crate::{
+    Error, Manager, Result, StartOptions, StopOptions, engine, journal, kept_image, owner, toolhive,
+};
 
 /// What `reconcile` did about one workload.
 #[derive(Debug)]
@@ -150,6 +152,9 @@ impl Manager {
             return false;
         }
         let instance = match self.parts.runtime_in(name, snapshot, None).await {
+            Ok(Some(runtime)) if engine::is_elsewhere(name, snapshot, &*runtime).await.is_some() => {
+                return false;
+            }
             Ok(Some(runtime)) => runtime.inspect(name).await,
             Ok(None) => Ok(None),
             // Nobody can say.

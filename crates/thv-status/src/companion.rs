@@ -341,14 +341,21 @@ pub struct Previous {
 pub struct RuntimeRecord {
     /// Its kind.
     pub kind: RuntimeKind,
-    /// Which one of that kind, where there are several.
+    /// Where the one of that kind was that has the instance, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
+    /// Which one it is, where there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine_id: Option<String>,
 }
 
 impl From<RuntimeKind> for RuntimeRecord {
     fn from(kind: RuntimeKind) -> Self {
-        Self { kind, endpoint: None }
+        Self {
+            kind,
+            endpoint: None,
+            engine_id: None,
+        }
     }
 }
 

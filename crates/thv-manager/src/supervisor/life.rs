@@ -128,7 +128,8 @@ impl Supervisor {
         let isolated = deployment.instance.network_isolated;
         thv_process::crash_point!(ProxyDeployed);
         // From here on an error has an instance to take along.
-        let standing = match self.write_instance(id.clone(), isolated, revisions).await {
+        let engine = runtime.identity().await.unwrap_or_default();
+        let standing = match self.write_instance(id.clone(), engine, isolated, revisions).await {
             Ok(true) => self.standing().await,
             Ok(false) => Ok(Standing::Lost),
             Err(error) => Err(error),
@@ -218,7 +219,7 @@ impl Supervisor {
                 }
             } => how,
             lost = async {
-                self.release_kept_image().await;
+                Box::pin(self.release_kept_image()).await;
                 self.look_after(backend, hash).await
             } => match lost {
                 Ok(()) => return Ok(LifeEnd::ClaimLost),

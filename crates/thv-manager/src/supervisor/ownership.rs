@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use thv_core::WorkloadStatus;
-use thv_runtime::{DeployOutcome, Deployment, InstanceId, InstanceRef, Runtime, StopOptions};
+use thv_runtime::{DeployOutcome, Deployment, EngineIdentity, InstanceId, InstanceRef, Runtime, StopOptions};
 use thv_status::{Authority, Companion, Desired, Draft, Owner, OwnerKind, Snapshot};
 
 use super::Supervisor;
@@ -111,11 +111,18 @@ impl Supervisor {
     pub(super) async fn write_instance(
         &self,
         id: InstanceId,
+        engine: EngineIdentity,
         isolated: bool,
         secrets: BTreeMap<String, u64>,
     ) -> Result<bool> {
         let written = self.write(move |draft| {
             draft.companion.instance = Some(id.clone());
+            if let Some(runtime) = &mut draft.companion.runtime
+                && !engine.id.is_empty()
+            {
+                runtime.engine_id = Some(engine.id.clone());
+                runtime.endpoint = Some(engine.place.clone());
+            }
             draft.companion.secret_revisions.clone_from(&secrets);
             draft.companion.isolated = isolated;
         });

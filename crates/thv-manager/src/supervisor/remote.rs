@@ -49,7 +49,7 @@ impl Supervisor {
                     was_ready = true;
                     said.clear();
                     let healthy = async {
-                        self.release_kept_image().await;
+                        Box::pin(self.release_kept_image()).await;
                         self.healthy(&backend, &health).await
                     };
                     match healthy.await {

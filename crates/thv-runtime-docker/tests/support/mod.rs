@@ -10,6 +10,7 @@
 pub(crate) mod meddler;
 pub(crate) mod raw;
 pub(crate) mod registry;
+pub(crate) mod tls_front;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -201,7 +202,7 @@ fn tar<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8], u32)>) -> Vec<u8>
     archive.into_inner().unwrap()
 }
 
-fn sha256(bytes: &[u8]) -> String {
+pub(crate) fn sha256(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     Sha256::digest(bytes).iter().fold(String::new(), |mut hex, byte| {
         write!(hex, "{byte:02x}").unwrap();

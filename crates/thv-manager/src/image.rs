@@ -9,7 +9,8 @@ use thv_image::{Admitted, Digest, ImageGate, Policy, Reference, Verdict};
 use thv_runtime::{Images, Instance, LocalImage};
 use thv_status::{Companion, ResolvedImage};
 
-use crate::{Error, ImageTerms, Result};
+use crate::pulls::Tally;
+use crate::{Error, ImageTerms, PullState, PullWatcher, Result};
 
 /// An image that the engine has.
 #[derive(Debug)]
@@ -19,6 +20,14 @@ pub(crate) struct Obtained {
     pub(crate) verdict: Option<Verdict>,
     /// What the user should know about it.
     pub(crate) warning: Option<String>,
+}
+
+/// Images, and who has to do with pulls.
+struct Watched<'a> {
+    images: &'a dyn Images,
+    watcher: Option<&'a dyn PullWatcher>,
+    /// Who knows whom the user is to registries.
+    gate: Option<&'a dyn ImageGate>,
 }
 
 /// Makes sure that the engine has what `reference` means under `terms`, and says what it is.
@@ -31,9 +40,15 @@ pub(crate) async fn obtain(
     gate: Option<&dyn ImageGate>,
     reference: &str,
     terms: &ImageTerms,
+    watcher: Option<&dyn PullWatcher>,
 ) -> Result<Obtained> {
+    let images = &Watched {
+        images,
+        watcher,
+        gate,
+    };
     if let Some(admitted) = &terms.admitted {
-        return pinned(images, gate, reference, admitted).await;
+        return pinned(images, reference, admitted).await;
     }
     let Some(gate) = gate else {
         if terms.policy == Policy::Enabled {
@@ -42,14 +57,14 @@ pub(crate) async fn obtain(
                 detail: "nobody here can verify images".into(),
             });
         }
-        return unverified(images, None, reference, NotVerified::default()).await;
+        return unverified(images, reference, NotVerified::default()).await;
     };
     let expected = terms
         .expected
         .as_deref()
         .filter(|_| terms.policy != Policy::Disabled);
     let must_ask = expected.is_some() || terms.policy == Policy::Enabled;
-    let local = images.resolve_local(reference).await?;
+    let local = images.images.resolve_local(reference).await?;
     if let (Some(local), false) = (&local, must_ask)
         && !may_have_moved(reference, local)
     {
@@ -68,15 +83,15 @@ pub(crate) async fn obtain(
                 return Err(error.into());
             }
             let why = NotVerified::because(reference, terms.policy, &error.to_string());
-            return unverified(images, Some(gate), reference, why).await;
+            return unverified(images, reference, why).await;
         }
     };
     match gate.admit(&parsed, expected, terms.policy).await {
-        Ok(admitted) => pinned(images, Some(gate), reference, &admitted).await,
+        Ok(admitted) => pinned(images, reference, &admitted).await,
         // The engine may know a way to the registry, or have the image, where we do not.
         Err(error) if may_be_unverified(&error, terms.policy) => {
             let why = NotVerified::because(reference, terms.policy, &error.to_string());
-            unverified(images, Some(gate), reference, why).await
+            unverified(images, reference, why).await
         }
         Err(error) => Err(error.into()),
     }
@@ -127,15 +142,10 @@ impl NotVerified {
 }
 
 /// What the engine takes `reference` for.
-async fn unverified(
-    images: &dyn Images,
-    gate: Option<&dyn ImageGate>,
-    reference: &str,
-    why: NotVerified,
-) -> Result<Obtained> {
-    let image = match images.resolve_local(reference).await? {
+async fn unverified(images: &Watched<'_>, reference: &str, why: NotVerified) -> Result<Obtained> {
+    let image = match images.images.resolve_local(reference).await? {
         Some(image) => ResolvedImage::Local(image.id),
-        None => pulled(pull(images, gate, reference).await?, reference),
+        None => pulled(pull(images, reference).await?, reference),
     };
     Ok(Obtained {
         image,
@@ -145,15 +155,10 @@ async fn unverified(
 }
 
 /// Exactly what was admitted.
-async fn pinned(
-    images: &dyn Images,
-    gate: Option<&dyn ImageGate>,
-    reference: &str,
-    admitted: &Admitted,
-) -> Result<Obtained> {
+async fn pinned(images: &Watched<'_>, reference: &str, admitted: &Admitted) -> Result<Obtained> {
     let by_digest = at(reference, &admitted.digest);
-    if images.resolve_local(&by_digest).await?.is_none() {
-        pull(images, gate, &by_digest).await?;
+    if images.images.resolve_local(&by_digest).await?.is_none() {
+        pull(images, &by_digest).await?;
     }
     Ok(Obtained {
         image: ResolvedImage::Manifest(admitted.digest.to_string()),
@@ -167,7 +172,19 @@ fn at(reference: &str, digest: &Digest) -> String {
 }
 
 /// Pulls, as whom the user is to the registry where that asks.
-async fn pull(images: &dyn Images, gate: Option<&dyn ImageGate>, reference: &str) -> Result<LocalImage> {
+async fn pull(from: &Watched<'_>, reference: &str) -> Result<LocalImage> {
+    let Watched {
+        images,
+        watcher,
+        gate,
+    } = from;
+    let tell = |state: &PullState| {
+        if let Some(watcher) = watcher {
+            watcher.pulling(reference, state);
+        }
+    };
+    let mut tally = Tally::default();
+    tell(&PullState::default());
     let credentials = match (gate, reference.parse::<Reference>()) {
         (Some(gate), Ok(parsed)) => gate.credentials(&parsed).await,
         _ => None,
@@ -178,6 +195,7 @@ async fn pull(images: &dyn Images, gate: Option<&dyn ImageGate>, reference: &str
     };
     while let Some(step) = progress.next().await {
         let step = step?;
+        tell(&tally.take(&step));
         tracing::debug!(
             image = reference,
             layer = step.layer,
@@ -185,6 +203,7 @@ async fn pull(images: &dyn Images, gate: Option<&dyn ImageGate>, reference: &str
             "pulling"
         );
     }
+    tell(&tally.done());
     images.resolve_local(reference).await?.ok_or_else(|| {
         Error::Runtime(thv_runtime::Error::Invalid {
             what: "image".into(),
@@ -270,7 +289,12 @@ pub(crate) async fn to_deploy(
             if let Some(images) = images
                 && images.resolve_local(&by_digest).await?.is_none()
             {
-                pull(&*images, gate, &by_digest).await?;
+                let unwatched = Watched {
+                    images: &*images,
+                    watcher: None,
+                    gate,
+                };
+                pull(&unwatched, &by_digest).await?;
             }
             return Ok(by_digest);
         }

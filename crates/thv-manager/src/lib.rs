@@ -41,6 +41,7 @@ mod list;
 mod logs;
 #[cfg(feature = "registry")]
 mod look_up;
+mod pulls;
 mod reconcile;
 mod run;
 mod secrets;
@@ -91,6 +92,7 @@ pub use options::{
     StartOptions, StopOptions, StopOutcome, UpdateOptions, WaitFor, WorkloadDetails,
 };
 pub use ports::{MemoryPorts, Ports, SystemPorts};
+pub use pulls::{PullState, PullWatcher};
 pub use reconcile::{ReconcileAction, Reconciled};
 pub use request::{Entry, Files, MemoryFiles, RunRequest, SystemFiles};
 #[cfg(feature = "registry")]

@@ -19,7 +19,7 @@ use crate::launcher::{InProcess, LaunchOrder, LaunchState, Launcher, SupervisorH
 use crate::listener::Listener;
 use crate::parts::Parts;
 use crate::supervisor::{StopSignal, Supervisor};
-use crate::{Error, Files, Ports, Result, ShutdownMode, SystemFiles, SystemPorts};
+use crate::{Error, Files, Ports, PullWatcher, Result, ShutdownMode, SystemFiles, SystemPorts};
 
 /// Manages the whole life of workloads. Cheap to clone; clones are the same manager.
 ///
@@ -42,6 +42,7 @@ pub struct ManagerBuilder {
     processes: Option<Arc<dyn Processes>>,
     secrets: Option<Arc<dyn SecretProvider>>,
     images: Option<Arc<dyn ImageGate>>,
+    pulls: Option<Arc<dyn PullWatcher>>,
     files: Option<Arc<dyn Files>>,
     ports: Option<Arc<dyn Ports>>,
     launcher: Option<Arc<dyn Launcher>>,
@@ -87,6 +88,12 @@ impl ManagerBuilder {
     /// an error.
     pub fn image_gate(mut self, gate: Arc<dyn ImageGate>) -> Self {
         self.images = Some(gate);
+        self
+    }
+
+    /// Who is told how far the pull of an image has come; by default nobody.
+    pub fn pull_watcher(mut self, watcher: Arc<dyn PullWatcher>) -> Self {
+        self.pulls = Some(watcher);
         self
     }
 
@@ -159,6 +166,7 @@ impl ManagerBuilder {
                     .unwrap_or_else(|| Arc::new(thv_secrets::EnvironmentSecrets::new(&self.env))),
             )),
             images: self.images,
+            pulls: self.pulls,
             files: self.files.unwrap_or_else(|| Arc::new(SystemFiles)),
             ports: self.ports.unwrap_or_else(|| Arc::new(SystemPorts)),
             clock: self.clock.unwrap_or_else(|| Arc::new(SystemClock)),

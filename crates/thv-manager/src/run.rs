@@ -157,7 +157,8 @@ impl Manager {
         let resolved = match runtime.as_ref().and_then(|runtime| runtime.images()) {
             Some(images) => {
                 let gate = parts.images.as_deref();
-                let obtained = image::obtain(&*images, gate, &config.image, terms).await?;
+                let obtained =
+                    image::obtain(&*images, gate, &config.image, terms, parts.pulls.as_deref()).await?;
                 notices.extend(obtained.warning);
                 let now = GoTime::from(&parts.clock.now());
                 provenance = obtained.verdict.map(|verdict| image::provenance(verdict, now));

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, copy, split};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
@@ -57,6 +58,7 @@ impl Route {
                 Address::Tcp { host, port, .. } => {
                     let stream = TcpStream::connect((host.as_str(), *port)).await?;
                     stream.set_nodelay(true)?;
+                    notice_silence(&stream)?;
                     match &self.tls {
                         None => Connection::Tcp(stream),
                         Some(tls) => {
@@ -121,6 +123,16 @@ impl Connection {
         tokio::spawn(carry(self, near, dropped.clone()));
         Ok((stream, Some(dropped.drop_guard())))
     }
+}
+
+/// A machine that is gone without a word breaks the connection within a minute. Without this a stream of events, which may
+/// be silent for days, would never end.
+fn notice_silence(stream: &TcpStream) -> io::Result<()> {
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, Duration::from_secs(30))?;
+    sockopt::set_tcp_keepintvl(stream, Duration::from_secs(10))?;
+    sockopt::set_tcp_keepcnt(stream, 3)?;
+    Ok(())
 }
 
 async fn carry(far: Connection, near: UnixStream, dropped: CancellationToken) {

@@ -12,6 +12,7 @@ use crate::address::Address;
 use crate::connection::Route;
 use crate::discovery::{Candidate, Disk, discover};
 use crate::error::{EngineError, NoEngine};
+use crate::helper_program::HelperProgram;
 use crate::http::{Answer, Call, send};
 use crate::wire::{Info, Version};
 use crate::{DockerConfig, EngineInfo, Flavour};
@@ -38,6 +39,7 @@ struct Inner {
     searches: AtomicU64,
     /// Held while the shared network is looked for and made.
     network: Mutex<()>,
+    helper: HelperProgram,
 }
 
 impl Engine {
@@ -50,6 +52,7 @@ impl Engine {
             search: Mutex::new(None),
             searches: AtomicU64::new(0),
             network: Mutex::new(()),
+            helper: HelperProgram::default(),
         }))
     }
 
@@ -64,6 +67,11 @@ impl Engine {
     /// The program that isolates networks.
     pub(crate) fn egress_helper(&self) -> Option<&std::path::Path> {
         self.0.config.egress_helper.as_deref()
+    }
+
+    /// What is known about that program.
+    pub(crate) fn helper(&self) -> &HelperProgram {
+        &self.0.helper
     }
 
     /// An engine's failure as the public error.

@@ -45,6 +45,8 @@ mod docker_runtime;
 mod helper_program;
 
 mod deploy;
+mod helpers;
+mod host_addresses;
 mod isolation;
 mod last_words;
 mod stop;

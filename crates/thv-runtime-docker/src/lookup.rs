@@ -18,11 +18,11 @@ pub(crate) fn container(id: &str, what: &str) -> String {
     format!("/containers/{id}{what}")
 }
 
-/// The path of a list of containers with all of `labels` and, if given, a name.
-fn listing(labels: &[String], name: Option<&str>) -> String {
+/// The path of a list of containers with all of `labels` and, if given, a name and what is behind it, as an expression.
+fn listing(labels: &[String], name: Option<(&str, &str)>) -> String {
     let mut filters = BTreeMap::from([("label", labels.to_vec())]);
-    if let Some(name) = name {
-        filters.insert("name", vec![format!("^/?{}$", name.replace('.', "\\."))]);
+    if let Some((name, behind)) = name {
+        filters.insert("name", vec![format!("^/?{}{behind}$", name.replace('.', "\\."))]);
     }
     let filters = serde_json::json!(filters).to_string();
     format!("/containers/json?all=true&filters={}", quoted(&filters))
@@ -33,6 +33,19 @@ pub(crate) async fn all(engine: &Engine) -> Result<Vec<Summary>, EngineError> {
     engine
         .get(&listing(&[format!("{}=true", thv_labels::TOOLHIVE)], None))
         .await
+}
+
+/// Whether anything carries the label.
+pub(crate) async fn any(engine: &Engine) -> Result<bool, EngineError> {
+    let path = listing(&[format!("{}=true", thv_labels::TOOLHIVE)], None);
+    let rows: Vec<Summary> = engine.get(&format!("{path}&limit=1")).await?;
+    Ok(!rows.is_empty())
+}
+
+/// What carries the label and has this name with something behind it that the expression means.
+pub(crate) async fn beside(engine: &Engine, name: &str, behind: &str) -> Result<Vec<Summary>, EngineError> {
+    let label = format!("{}=true", thv_labels::TOOLHIVE);
+    engine.get(&listing(&[label], Some((name, behind)))).await
 }
 
 /// The container of a workload: by its labels, a running one first; else by its exact name.
@@ -48,7 +61,9 @@ pub(crate) async fn of_workload(
     if running < rows.len() {
         return Ok(Some(rows.swap_remove(running)));
     }
-    let mut rows: Vec<Summary> = engine.get(&listing(&[toolhive], Some(name.as_str()))).await?;
+    let mut rows: Vec<Summary> = engine
+        .get(&listing(&[toolhive], Some((name.as_str(), ""))))
+        .await?;
     rows.retain(|row| row.name() == name.as_str() && !thv_labels::is_auxiliary(&row.labels));
     Ok(rows.into_iter().next())
 }

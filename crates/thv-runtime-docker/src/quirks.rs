@@ -37,10 +37,10 @@ pub(crate) fn own_name<'a>(engine: &EngineInfo, info: &'a Info) -> Option<&'a st
     named.then_some(info.id.as_str())
 }
 
-/// Whether the last words of a container that has ended may reach its log after the news of its end, and in pieces:
-/// Podman's monitor writes the log, and a reader sees what is written so far.
-pub(crate) fn log_may_lag(engine: &EngineInfo) -> bool {
-    engine.flavour == Flavour::Podman
+/// Whether the last lines of a log can be asked for. Podman leaves out what a program wrote of them before their end, as one
+/// does that writes a line and its end in two pieces.
+pub(crate) fn has_last_lines(engine: &EngineInfo) -> bool {
+    engine.flavour != Flavour::Podman
 }
 
 /// What creates a container on this engine. Podman copies into a tmpfs what is below it, which is what it is to hide:

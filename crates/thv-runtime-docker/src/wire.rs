@@ -304,6 +304,24 @@ pub(crate) struct Network {
     pub(crate) name: String,
     #[serde(default, deserialize_with = "nullable")]
     pub(crate) labels: BTreeMap<String, String>,
+    #[serde(default, rename = "IPAM", deserialize_with = "nullable")]
+    pub(crate) ipam: Ipam,
+}
+
+/// Which addresses a network has.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct Ipam {
+    #[serde(deserialize_with = "nullable")]
+    pub(crate) config: Vec<Subnet>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct Subnet {
+    /// The host's address, of either kind.
+    #[serde(deserialize_with = "nullable")]
+    pub(crate) gateway: String,
 }
 
 #[derive(Debug, Serialize)]

@@ -408,6 +408,40 @@ async fn a_long_line_is_one_line_in_the_log() {
 }
 
 #[tokio::test]
+async fn the_last_lines_of_a_log_are_whole() {
+    let Some(engine) = TestEngine::get().await else {
+        return;
+    };
+    // It writes each line and its end in two pieces, which an engine sees as one or as two.
+    let spec = engine.spec(&["pieces", "20"]);
+    engine.runtime.deploy(&spec).await.unwrap();
+    let which = InstanceRef::named(spec.name.clone());
+    let lines = async |tail| {
+        let opts = LogOptions {
+            tail,
+            ..LogOptions::default()
+        };
+        let logs = engine.runtime.logs(&which, opts).await.unwrap();
+        let lines: Vec<_> = logs.map(|line| line.unwrap().line).collect().await;
+        lines
+            .iter()
+            .map(|line| String::from_utf8_lossy(line).into_owned())
+            .collect::<Vec<_>>()
+    };
+    let all = until("the end of the log", async || {
+        let all = lines(None).await;
+        (all.last()? == "thv-contract ready").then_some(all)
+    })
+    .await;
+    assert_eq!(all.len(), 21, "{all:?}");
+    for tail in [0, 1, 5, 21, 100] {
+        let skipped = all.len().saturating_sub(tail);
+        assert_eq!(lines(Some(tail)).await, all[skipped..], "of {tail}");
+    }
+    engine.remove(&spec.name).await;
+}
+
+#[tokio::test]
 async fn a_followed_log_goes_on_when_the_container_starts_again() {
     let Some(engine) = TestEngine::get().await else {
         return;

@@ -28,13 +28,14 @@ pub(crate) fn config_hash(config: &RunConfig) -> String {
 }
 
 fn hash(document: &str) -> String {
-    use std::fmt::Write as _;
-    Sha256::digest(document.as_bytes())
-        .iter()
-        .fold(String::new(), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = String::with_capacity(64);
+    for byte in Sha256::digest(document.as_bytes()) {
+        for digit in [byte >> 4, byte & 15] {
+            text.push(char::from(DIGITS[usize::from(digit)]));
+        }
+    }
+    text
 }
 
 /// Takes in what ToolHive did, and finishes an interrupted verb on `name`, under its `.op`.

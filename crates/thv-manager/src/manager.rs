@@ -1,6 +1,6 @@
 //! The facade: its parts, and how it is built. Each verb is in a file of its own.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -234,7 +234,7 @@ impl Manager {
 /// The supervisors of this process. Dropping it ends them as a kill would.
 #[derive(Debug, Default)]
 pub(crate) struct Tasks {
-    running: Mutex<HashMap<WorkloadName, Running>>,
+    running: Mutex<BTreeMap<WorkloadName, Running>>,
     closed: AtomicBool,
     /// How many updates are past the point of no return.
     updates: watch::Sender<usize>,
@@ -249,19 +249,19 @@ pub(crate) struct Running {
 }
 
 impl Tasks {
-    fn running(&self) -> std::sync::MutexGuard<'_, HashMap<WorkloadName, Running>> {
+    fn running(&self) -> std::sync::MutexGuard<'_, BTreeMap<WorkloadName, Running>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn take_all(&self) -> Vec<Running> {
-        self.running().drain().map(|(_, running)| running).collect()
+        std::mem::take(&mut *self.running()).into_values().collect()
     }
 
     /// All of them, and no more from now on.
     fn close(&self) -> Vec<Running> {
         let mut running = self.running();
         self.closed.store(true, Ordering::Relaxed);
-        running.drain().map(|(_, running)| running).collect()
+        std::mem::take(&mut *running).into_values().collect()
     }
 
     /// Counts an update of `name` until the answer is dropped, unless nothing is to be begun any more.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use thv_runtime::{Error, RuntimeKind};
 
 use crate::address::Address;
+use crate::quirks;
 
 /// What can go wrong in one exchange with an engine.
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +65,12 @@ impl EngineError {
     }
 
     pub(crate) fn is_not_found(&self) -> bool {
-        self.status() == Some(404)
+        self.status() == Some(404) || self.is_lost_race()
+    }
+
+    /// Whether a container went away while the engine looked at it.
+    pub(crate) fn is_lost_race(&self) -> bool {
+        matches!(self, Self::Status { status, message } if quirks::is_lost_race(*status, message))
     }
 
     /// The engine's own words, lower case.

@@ -37,6 +37,12 @@ pub(crate) fn own_name<'a>(engine: &EngineInfo, info: &'a Info) -> Option<&'a st
     named.then_some(info.id.as_str())
 }
 
+/// Whether a container went away while the engine looked at it, on its own or among others. Docker says 404 or leaves it out
+/// of the list; Podman fails.
+pub(crate) fn is_lost_race(status: u16, message: &str) -> bool {
+    status == 500 && message.to_lowercase().contains("no such container")
+}
+
 /// Whether the last lines of a log can be asked for. Podman leaves out what a program wrote of them before their end, as one
 /// does that writes a line and its end in two pieces.
 pub(crate) fn has_last_lines(engine: &EngineInfo) -> bool {

@@ -211,6 +211,41 @@ async fn a_limit_that_the_engine_discards_undoes_the_deployment() {
 }
 
 #[tokio::test]
+async fn a_container_that_goes_away_while_an_engine_lists_it_is_nobodys_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("engine.sock");
+    let gone = || {
+        Do::Answer(
+            500,
+            json!({"message": "container 24be does not exist in database: no such container"}),
+        )
+    };
+    let lists = std::sync::atomic::AtomicUsize::new(0);
+    let _engine = Meddler::open(&socket, Path::new(NOBODY), move |_, call| match call {
+        "GET /version" => version(),
+        call if call.starts_with("GET /containers/json") => match lists.fetch_add(1, Ordering::Relaxed) % 2 {
+            0 => gone(),
+            _ => Do::Answer(
+                200,
+                json!([{"Id": "24be", "Names": ["/fetch"], "Labels": {
+                    "toolhive": "true", "toolhive-basename": "fetch",
+                }}]),
+            ),
+        },
+        _ => gone(),
+    });
+    let runtime = patient(&socket);
+    assert_eq!(runtime.list().await.unwrap().len(), 1);
+    assert!(
+        runtime
+            .inspect(&"fetch".parse().unwrap())
+            .await
+            .unwrap()
+            .is_none()
+    );
+}
+
+#[tokio::test]
 async fn a_missing_image_is_told_apart_from_a_missing_network_whatever_its_name() {
     let Some(engine) = TestEngine::get().await else {
         return;

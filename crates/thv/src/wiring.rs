@@ -88,25 +88,29 @@ const LOCAL_PRIORITY: u32 = 200;
 
 /// A container engine, else the local runtime, unless the environment says which is the default.
 fn runtimes(own: Runtimes, dirs: &Dirs, env: &Env, processes: &Arc<dyn Processes>) -> Result<Runtimes> {
-    let mut runtimes = own;
+    let runtimes = own;
     #[cfg(feature = "docker")]
-    {
+    let runtimes = {
         use thv_runtime_docker::{DockerConfig, DockerRuntime};
         let mut config = DockerConfig::discover(env.clone(), dirs.clone());
         config.egress_helper = egress_helper(env);
-        if runtimes.get(&config.kind).is_err() {
-            runtimes = runtimes.with(Arc::new(DockerRuntime::new(config)));
+        if runtimes.get(&config.kind).is_ok() {
+            runtimes
+        } else {
+            runtimes.with(Arc::new(DockerRuntime::new(config)))
         }
-    }
+    };
     #[cfg(feature = "local")]
-    {
+    let runtimes = {
         use thv_runtime_local::{LocalConfig, LocalRuntime};
         let config = LocalConfig::new(dirs.clone(), env.clone(), processes.clone());
         let local = LocalRuntime::new(config);
-        if runtimes.get(thv_runtime::Runtime::kind(&local)).is_err() {
-            runtimes = runtimes.with_priority(Arc::new(local), LOCAL_PRIORITY);
+        if runtimes.get(thv_runtime::Runtime::kind(&local)).is_ok() {
+            runtimes
+        } else {
+            runtimes.with_priority(Arc::new(local), LOCAL_PRIORITY)
         }
-    }
+    };
     let _ = (dirs, processes);
     let named = env
         .get(RUNTIME_VARIABLE)

@@ -183,10 +183,11 @@ impl Supervisor {
                 }
             };
             tokio::select! {
+                biased;
+                () = self.signal.stop.cancelled() => return Ok(LivesEnd::Told { instance }),
                 pause = self.pause(wait) => if pause == Pause::EngineWasAway {
                     backoff = before;
                 },
-                () = self.signal.stop.cancelled() => return Ok(LivesEnd::Told { instance }),
             }
         }
     }

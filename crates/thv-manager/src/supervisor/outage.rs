@@ -30,6 +30,7 @@ impl Supervisor {
             return Pause::Slept;
         };
         tokio::select! {
+            biased;
             () = came_back(&*runtime, &self.name) => {}
             () = tokio::time::sleep(wait) => match runtime.ping().await {
                 Err(error) if error.is_retryable() => {

@@ -172,7 +172,10 @@ impl Docker {
     /// # Panics
     /// When the engine does not.
     pub async fn remove(&self, name: &str) {
-        let (socket, path) = (self.socket.clone(), format!("/containers/{name}?force=true"));
+        let (socket, path) = (
+            self.socket.clone(),
+            format!("/containers/{name}?force=true&v=true"),
+        );
         let removing = tokio::task::spawn_blocking(move || ask(&socket, "DELETE", &path));
         let answer = removing.await.expect("no panic").expect("the engine answers");
         assert!(answer.starts_with("HTTP/1.0 204"), "it is not removed: {answer}");

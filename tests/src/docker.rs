@@ -59,15 +59,7 @@ pub async fn docker() -> Option<Docker> {
         return None;
     }
     static_echo()?;
-    let passing = Arc::new(Passing {
-        socket: socket.clone(),
-        images: Mutex::default(),
-    });
-    let mut docker = Docker {
-        socket,
-        image: String::new(),
-        passing,
-    };
+    let mut docker = Docker::without_image(socket);
     docker.image = IMAGE
         .get_or_init(async || docker.build("localhost/thv-test/echo", "1").await)
         .await
@@ -76,6 +68,26 @@ pub async fn docker() -> Option<Docker> {
 }
 
 impl Docker {
+    /// The engine at this socket, without an image.
+    pub(crate) fn without_image(socket: PathBuf) -> Self {
+        let passing = Arc::new(Passing {
+            socket: socket.clone(),
+            images: Mutex::default(),
+        });
+        Self {
+            socket,
+            image: String::new(),
+            passing,
+        }
+    }
+
+    /// An engine of a test's own, which gets the image of the echo server.
+    pub(crate) async fn at(socket: PathBuf) -> Self {
+        let mut docker = Self::without_image(socket);
+        docker.image = docker.build("localhost/thv-test/echo", "1").await;
+        docker
+    }
+
     /// What `DOCKER_HOST` is for it.
     pub fn host(&self) -> String {
         format!("unix://{}", self.socket.display())
@@ -160,7 +172,10 @@ impl Docker {
     /// # Panics
     /// When the engine does not.
     pub async fn remove(&self, name: &str) {
-        let (socket, path) = (self.socket.clone(), format!("/containers/{name}?force=true"));
+        let (socket, path) = (
+            self.socket.clone(),
+            format!("/containers/{name}?force=true&v=true"),
+        );
         let removing = tokio::task::spawn_blocking(move || ask(&socket, "DELETE", &path));
         let answer = removing.await.expect("no panic").expect("the engine answers");
         assert!(answer.starts_with("HTTP/1.0 204"), "it is not removed: {answer}");

@@ -238,7 +238,9 @@ async fn an_image_that_is_not_here_is_pulled() {
             "--wait=1m",
         ])
         .await
-        .ok();
+        .ok()
+        // No terminal: lines.
+        .says(["pulling 127.0.0.1:", "pulled 127.0.0.1:"]);
     assert_eq!(version(&machine, &name).await, "pulled");
     machine.thv(["rm", &name]).await.ok();
 }

@@ -8,6 +8,7 @@ use drill::{answers, kill_9, proxy_pid, run, status};
 use serde_json::{Value, json};
 use thv::core::WorkloadStatus;
 use thv_tests::{Client, Docker, Machine, SseSession, docker, eventually, static_egress};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 
 /// A back-off, and a deployment on a busy machine.
 const RESTART: Duration = Duration::from_secs(90);
@@ -165,4 +166,82 @@ async fn isolation_that_cannot_be_had_is_refused_with_what_to_do() {
     output.says(["network isolation", "/nowhere/thv-egress"]);
     assert_eq!(machine.find(&name).await, None);
     docker.assert_gone(&name).await;
+}
+
+/// What is left of an isolated workload by a reboot, and by somebody else's stop and removal, which know helpers by name.
+#[tokio::test]
+async fn an_isolated_server_is_brought_back_with_its_helpers_by_reconcile() {
+    let Some((docker, machine)) = isolating().await else {
+        return;
+    };
+    let name = machine.name("isolated");
+    let with = ["--transport", "streamable-http", "--isolate-network"];
+    let before = run(&machine, &name, docker.image(), &with).await;
+    let all = ["", "-egress", "-ingress"].map(|role| format!("{name}{role}"));
+    for removed in [false, true] {
+        // The proxy first, which would bring it back.
+        kill_9(proxy_pid(&machine, &name).await);
+        for container in &all {
+            docker.post(&format!("/containers/{container}/kill")).await;
+            if removed {
+                docker.remove(container).await;
+            }
+        }
+        machine.thv(["reconcile"]).await.ok().says([&*name]);
+        let after = eventually(RESTART, "it runs", async || {
+            let now = machine.workload(&name).await;
+            (now.status == WorkloadStatus::Running).then_some(now)
+        })
+        .await;
+        assert_eq!(after.port, before.port);
+        answers(&after).await;
+        is_isolated(&machine, &name).await;
+        assert_eq!(containers(&docker, &name).await.len(), 3, "removed: {removed}");
+    }
+    machine.thv(["rm", &name]).await.ok();
+    docker.assert_gone(&name).await;
+    assert_eq!(containers(&docker, &name).await, []);
+}
+
+/// The status of the answer to a request that names this host.
+async fn asked_by(port: u16, path: &str, host: &str) -> String {
+    let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port))
+        .await
+        .expect("it listens");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("written");
+    let mut lines = BufReader::new(stream).lines();
+    let line = lines.next_line().await.expect("an answer").expect("a line");
+    line.split(' ').nth(1).expect("a status").to_owned()
+}
+
+#[tokio::test]
+async fn an_isolated_server_is_asked_for_by_the_hosts_of_its_profile_alone() {
+    let Some((docker, machine)) = isolating().await else {
+        return;
+    };
+    let profile = machine.folder().join("inbound.json");
+    std::fs::write(
+        &profile,
+        r#"{"network": {"outbound": {}, "inbound": {"allow_host": [".allowed.example"]}}}"#,
+    )
+    .expect("a file");
+    let profile = profile.to_str().expect("a plain name");
+    for (transport, path, served) in [("sse", "/sse", "200"), ("streamable-http", "/health", "200")] {
+        let name = machine.name("inbound");
+        let with = ["--transport", transport, "--permission-profile", profile];
+        let port = run(&machine, &name, docker.image(), &with).await.port;
+        for (host, expected) in [
+            ("mcp.allowed.example", served),
+            ("ALLOWED.example:80", served),
+            ("notallowed.example", "403"),
+            ("localhost", "403"),
+            ("127.0.0.1", "403"),
+        ] {
+            let status = asked_by(port, path, host).await;
+            assert_eq!(status, expected, "{transport} {host}");
+        }
+        machine.thv(["rm", &name]).await.ok();
+        docker.assert_gone(&name).await;
+    }
 }

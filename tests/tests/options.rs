@@ -474,6 +474,15 @@ async fn runtimes_are_asked_and_named() {
     machine.set("TOOLHIVE_RUNTIME", "bogus");
     let unknown = machine.thv(["list"]).await.failed();
     unknown.says(["TOOLHIVE_RUNTIME", "bogus", "docker", "local"]);
+    for (named, default, because) in [
+        ("", "docker", "no other one goes before its priority 100"),
+        (" local ", "local", "TOOLHIVE_RUNTIME names it"),
+    ] {
+        machine.set("TOOLHIVE_RUNTIME", named);
+        let listed = machine.thv(["runtime", "list"]).await.ok();
+        let wanted = format!("{default} is the default: {because}\n");
+        assert!(listed.stdout.contains(&wanted), "{listed}");
+    }
 
     let Some(docker) = docker().await else { return };
     let machine = Machine::with_docker(&docker);

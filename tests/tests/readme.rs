@@ -166,3 +166,24 @@ async fn an_application_in_forty_lines_brings_its_workload_back() {
         stopped.await;
     }
 }
+
+/// What the README shows of an application is in the example, line by line.
+#[test]
+fn the_embedding_shown_is_the_examples() {
+    let readme = include_str!("../../README.md");
+    let shown = readme
+        .split("```rust\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next());
+    let lines = |text: &str| text.lines().map(str::trim).map(str::to_owned).collect::<Vec<_>>();
+    let (shown, example) = (
+        lines(shown.expect("a piece of Rust")),
+        lines(include_str!("../../examples/embed/src/main.rs")),
+    );
+    assert!(
+        example.windows(shown.len()).any(|part| part == shown),
+        "examples/embed does not have:\n{}",
+        shown.join("\n")
+    );
+    assert!(readme.contains(&format!("a whole application in {} lines", example.len())));
+}

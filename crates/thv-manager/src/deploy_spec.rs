@@ -4,10 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
-use thv_core::{
-    LimitsSection, Mount, MountSource, NetworkPermissions, PublishSpec, RunConfig, TransportType,
-    WorkloadName,
-};
+use thv_core::{LimitsSection, Mount, MountSource, PublishSpec, RunConfig, TransportType, WorkloadName};
 use thv_runtime::{
     Capabilities, DeploySpec, Egress, Expect, HiddenPath, Limits, MountBind, NamedVolume, NetworkMode,
     PortBinding, Runtime,
@@ -123,8 +120,9 @@ pub(crate) fn deploy_spec(
     spec.read_only = config.thv.read_only;
     spec.isolate_network = isolates(config, around.capabilities);
     if spec.isolate_network {
-        spec.egress = egress(config)?;
+        spec.egress = egress(config);
     }
+    check_inbound(config)?;
     spec.expect = around.expect;
     Ok(spec)
 }
@@ -191,14 +189,13 @@ pub(crate) fn is_privileged(config: &RunConfig) -> bool {
 }
 
 /// What the profile lets an isolated server reach. A profile without a `network` section limits nothing.
-fn egress(config: &RunConfig) -> Result<Egress> {
+fn egress(config: &RunConfig) -> Egress {
     let network = config
         .permission_profile
         .as_ref()
         .map(|profile| profile.network.as_ref());
     let mut egress = match network {
         Some(Some(network)) => {
-            refuse_inbound(config, network)?;
             let outbound = network.outbound.clone().unwrap_or_default();
             Egress {
                 everything: outbound.insecure_allow_all,
@@ -214,20 +211,40 @@ fn egress(config: &RunConfig) -> Result<Egress> {
         None => Egress::default(),
     };
     egress.engine_host = config.allow_docker_gateway;
-    Ok(egress)
+    egress
 }
 
-/// Only the proxy reaches an isolated server, whoever else a profile allows.
-fn refuse_inbound(config: &RunConfig, network: &NetworkPermissions) -> Result<()> {
-    let inbound = network.inbound.iter().flat_map(|inbound| &inbound.allow_host);
-    let here = ["localhost", "127.0.0.1", config.container_name.as_str()];
-    match inbound.into_iter().find(|host| !here.contains(&host.as_str())) {
+/// The hosts by whose names alone an isolated HTTP server may be asked for; none is no such limit. The proxy sees to it, as
+/// it is the only way in, so this holds also where the runtime cannot isolate.
+pub(crate) fn inbound_hosts(config: &RunConfig) -> &[String] {
+    let http = matches!(
+        config.transport,
+        TransportType::Sse | TransportType::StreamableHttp
+    );
+    let isolated = config.isolate_network || config.requires_isolation();
+    let network = config
+        .permission_profile
+        .as_ref()
+        .and_then(|profile| profile.network.as_ref());
+    match network.and_then(|network| network.inbound.as_ref()) {
+        Some(inbound) if http && isolated && config.remote_url.is_empty() => &inbound.allow_host,
+        _ => &[],
+    }
+}
+
+/// A host that none can be would shut out everybody.
+fn check_inbound(config: &RunConfig) -> Result<()> {
+    let is_host = |host: &str| {
+        let name = host.strip_prefix("*.").unwrap_or(host);
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+        host.parse::<IpAddr>().is_ok() || (name.len() > 1 && name.bytes().all(fits))
+    };
+    match inbound_hosts(config).iter().find(|host| !is_host(host)) {
         None => Ok(()),
-        Some(host) => Err(Error::Unsupported {
-            what: format!("permission_profile.network.inbound.allow_host \"{host}\""),
-            detail: "only this machine reaches an isolated server, through its proxy: leave the list out"
-                .into(),
-        }),
+        Some(host) => Err(invalid(
+            "permission_profile.network.inbound.allow_host",
+            format!("\"{host}\" is no host; write a name without port, or .example.com for all below it"),
+        )),
     }
 }
 
@@ -311,5 +328,39 @@ mod tests {
         assert!(spec.read_only);
         let spec = built(&RunConfig::default(), &Capabilities::default()).unwrap();
         assert_eq!((spec.limits, spec.read_only), (Limits::default(), false));
+    }
+    #[test]
+    fn a_list_of_hosts_counts_for_isolated_http_servers_and_names_hosts() {
+        let config = |transport: &str, more: &str, host: &str| {
+            let text = format!(
+                r#"{{"image": "a", "transport": "{transport}", "target_port": 8080{more}, "permission_profile":
+                    {{"network": {{"outbound": {{"insecure_allow_all": true}}, "inbound": {{"allow_host": ["{host}"]}}}}}}}}"#
+            );
+            RunConfig::from_json(text.as_bytes()).unwrap()
+        };
+        let isolated = r#", "isolate_network": true"#;
+        for (transport, more, count) in [
+            ("sse", isolated, 1),
+            ("streamable-http", isolated, 1),
+            ("stdio", isolated, 0),
+            ("sse", r#", "isolate_network": false"#, 0),
+        ] {
+            let config = config(transport, more, ".a.example");
+            assert_eq!(inbound_hosts(&config).len(), count, "{transport}{more}");
+        }
+        for (host, good) in [
+            ("localhost", true),
+            (".a.example", true),
+            ("*.a.example", true),
+            ("::1", true),
+            ("a.example:80", false),
+            ("http://a.example", false),
+            ("*", false),
+            ("a.*.example", false),
+            ("", false),
+        ] {
+            let built = built(&config("sse", isolated, host), &Capabilities::default());
+            assert_eq!(built.is_ok(), good, "{host}: {built:?}");
+        }
     }
 }

@@ -99,19 +99,42 @@ impl Manager {
             self.parts.secrets.accept_key(key);
         }
         thv_process::crash_point!(ProxyOrdered);
-        let (end, mut states) = self.supervisor(order, OwnerKind::Detached, cancel);
-        let report = async {
-            while states.changed().await.is_ok() {
-                let state = states.borrow_and_update().clone();
-                parent.report(&state);
-                if !matches!(state, LaunchState::Launching | LaunchState::Owned) {
-                    break;
-                }
+        let mut parent = Some(parent);
+        self.supervise(order, OwnerKind::Detached, cancel, |state| {
+            if let Some(to) = &parent {
+                to.report(state);
             }
-            drop(parent);
+            if !matches!(state, LaunchState::Launching | LaunchState::Owned) {
+                parent = None;
+            }
+        })
+        .await
+    }
+
+    /// What a process does that a [`Launcher`](crate::Launcher) launched for `order`, however that came here: supervises in
+    /// this task until `cancel` or until it is stopped. `told` hears how the launch goes, and its end last. Of a process
+    /// that may be signalled, `cancel` is its SIGTERM.
+    ///
+    /// Dropping the future is as if the process were killed.
+    ///
+    /// # Errors
+    /// `StartFailed` when the server failed for good.
+    pub async fn supervise(
+        &self,
+        order: LaunchOrder,
+        kind: OwnerKind,
+        cancel: CancellationToken,
+        mut told: impl FnMut(&LaunchState) + Send,
+    ) -> Result<ForegroundEnd> {
+        let name = order.name.clone();
+        let (end, mut states) = self.supervisor(order, kind, cancel);
+        let telling = async {
+            while states.changed().await.is_ok() {
+                told(&states.borrow_and_update().clone());
+            }
         };
-        let (end, ()) = tokio::join!(end, report);
-        foreground_end(name, end?)
+        let (end, ()) = tokio::join!(end, telling);
+        foreground_end(&name, end?)
     }
 
     async fn supervise_here(

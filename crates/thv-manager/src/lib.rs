@@ -34,12 +34,14 @@
 mod manager;
 
 mod delete;
+mod engine;
 mod foreground;
 mod groups;
 mod list;
 mod logs;
 #[cfg(feature = "registry")]
 mod look_up;
+mod pulls;
 mod reconcile;
 mod run;
 mod secrets;
@@ -65,6 +67,7 @@ mod error;
 mod identity;
 mod image;
 mod journal;
+mod kept_image;
 mod owner;
 mod parts;
 mod ports;
@@ -89,6 +92,7 @@ pub use options::{
     StartOptions, StopOptions, StopOutcome, UpdateOptions, WaitFor, WorkloadDetails,
 };
 pub use ports::{MemoryPorts, Ports, SystemPorts};
+pub use pulls::{PullState, PullWatcher};
 pub use reconcile::{ReconcileAction, Reconciled};
 pub use request::{Entry, Files, MemoryFiles, RunRequest, SystemFiles};
 #[cfg(feature = "registry")]

@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use thv_core::gojson::GoTime;
 use thv_core::{RunConfig, Workload, WorkloadName, WorkloadStatus};
 use thv_labels::user_labels;
-use thv_runtime::{Instance, RuntimeKind};
+use thv_runtime::{EngineIdentity, Instance, RuntimeKind};
 use thv_secrets::Revisions;
 use thv_state::{DocumentKind, DocumentName, StateStoreExt};
 use thv_status::{Desired, InstanceView, Observation, OwnerState, ProxyState, Snapshot, observe};
 
 use crate::parts::Parts;
 use crate::stop::was_removed;
-use crate::{Error, ListOptions, ListOutcome, Manager, Result, secrets, toolhive};
+use crate::{Error, ListOptions, ListOutcome, Manager, Result, engine, image, secrets, toolhive};
 
 impl Manager {
     /// Lists workloads in the order of their names: those of all runtimes, remote ones, and what only files know of.
@@ -85,6 +85,7 @@ impl Manager {
             }
         }
         seen.snapshots.insert(name.to_string(), snapshot);
+        self.look_at_engines(&mut seen).await;
         self.look_at_secrets(&mut seen).await;
         Ok(self.view(&seen, name.as_str()))
     }
@@ -128,8 +129,27 @@ impl Manager {
                 }
             }
         }
+        self.look_at_engines(&mut seen).await;
         self.look_at_secrets(&mut seen).await;
         Ok(seen)
+    }
+
+    /// Which engines answered, where a record names one that does not seem to be there.
+    async fn look_at_engines(&self, seen: &mut Seen) {
+        let missing = seen
+            .snapshots
+            .iter()
+            .filter(|(name, _)| !seen.instances.contains_key(*name));
+        let records = missing.filter_map(|(_, snapshot)| snapshot.companion.as_ref()?.runtime.as_ref());
+        let named = records.filter(|record| record.engine_id.is_some());
+        let kinds: BTreeSet<_> = named.map(|record| record.kind.clone()).collect();
+        for kind in kinds.into_iter().filter(|kind| !seen.down.contains_key(kind)) {
+            if let Ok(runtime) = self.parts.runtimes.get(&kind)
+                && let Ok(identity) = runtime.identity().await
+            {
+                seen.engines.insert(kind, identity);
+            }
+        }
     }
 
     /// Which secrets have changed, if that matters to anybody.
@@ -178,7 +198,8 @@ impl Manager {
         } else if let Some(instance) = instance {
             InstanceView::Present(instance)
         } else {
-            match seen.reason_for(kind.as_ref(), config, &self.parts) {
+            let elsewhere = seen.elsewhere(snapshot);
+            match elsewhere.or_else(|| seen.reason_for(kind.as_ref(), config, &self.parts)) {
                 Some(reason) => InstanceView::Unknown(reason),
                 None => InstanceView::Absent,
             }
@@ -192,6 +213,15 @@ impl Manager {
             None => from_runtime(&seen_instance),
         };
         let mut view = View::new(name, observation, snapshot, config, instance, kind);
+        if !remote
+            && instance.is_none()
+            && let Some(reason) = seen.elsewhere(snapshot)
+            && !view.workload.status_context.contains(&reason)
+        {
+            let context = &mut view.workload.status_context;
+            let between = if context.is_empty() { "" } else { "; " };
+            *context = format!("{context}{between}{reason}");
+        }
         if let (Some(revisions), Some(snapshot)) = (&seen.revisions, snapshot) {
             let stale = secrets::stale(revisions, snapshot, config, view.workload.status);
             view.workload.thv.old_secrets = stale.changed.into_iter().collect();
@@ -277,6 +307,8 @@ fn parse(name: &DocumentName, document: thv_state::Result<Vec<u8>>) -> Result<Ru
 /// Everything that was looked at.
 #[derive(Default)]
 struct Seen {
+    /// Which engines answered, where a record names one and its instance is not there.
+    engines: BTreeMap<RuntimeKind, EngineIdentity>,
     snapshots: BTreeMap<String, Snapshot>,
     configs: BTreeMap<String, Result<RunConfig>>,
     instances: BTreeMap<String, Instance>,
@@ -312,6 +344,12 @@ impl Seen {
         if concerned {
             self.warnings.push(reason.to_owned());
         }
+    }
+
+    /// Why an instance that was not found is not missing: another engine has it.
+    fn elsewhere(&self, snapshot: Option<&Snapshot>) -> Option<String> {
+        let record = snapshot?.companion.as_ref()?.runtime.as_ref()?;
+        engine::elsewhere(record, self.engines.get(&record.kind)?)
     }
 
     /// Why nothing can be said about an instance that was not found.
@@ -387,6 +425,7 @@ impl View {
         workload.thv.launcher = companion
             .map(|companion| companion.launcher.clone())
             .filter(|launcher| !launcher.is_empty());
+        workload.thv.image = companion.and_then(image::record);
         Self {
             labels,
             should_run: snapshot.is_some_and(|snapshot| snapshot.desired() == Desired::Running),

@@ -1,7 +1,7 @@
 //! The one task of a manager that hears changes of records by anybody, and deaths of proxies: for its supervisors, and for
 //! those who watch.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -96,11 +96,9 @@ impl Hears {
             self.fill().await?;
         }
         loop {
+            // Changes last: of them alone there may be more at any time.
             let name = tokio::select! {
-                name = changes.next() => match name {
-                    Some(name) => name,
-                    None => return Ok(()),
-                },
+                biased;
                 Some(name) = self.deaths.next() => name,
                 () = self.feed.wanted() => {
                     if !self.fills {
@@ -109,6 +107,10 @@ impl Hears {
                     }
                     continue;
                 }
+                name = changes.next() => match name {
+                    Some(name) => name,
+                    None => return Ok(()),
+                },
             };
             self.look(&name).await;
         }
@@ -221,7 +223,7 @@ fn unreadable(name: WorkloadName, error: &Error) -> WorkloadState {
 /// Proxies in other processes, whose death changes no file.
 #[derive(Default)]
 struct Deaths {
-    expected: HashMap<WorkloadName, ProcessIdentity>,
+    expected: BTreeMap<WorkloadName, ProcessIdentity>,
     pending: FuturesUnordered<BoxFuture<'static, (WorkloadName, ProcessIdentity)>>,
 }
 

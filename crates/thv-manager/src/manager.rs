@@ -1,6 +1,6 @@
 //! The facade: its parts, and how it is built. Each verb is in a file of its own.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -19,7 +19,7 @@ use crate::launcher::{InProcess, LaunchOrder, LaunchState, Launcher, SupervisorH
 use crate::listener::Listener;
 use crate::parts::Parts;
 use crate::supervisor::{StopSignal, Supervisor};
-use crate::{Error, Files, Ports, Result, ShutdownMode, SystemFiles, SystemPorts};
+use crate::{Error, Files, Ports, PullWatcher, Result, ShutdownMode, SystemFiles, SystemPorts};
 
 /// Manages the whole life of workloads. Cheap to clone; clones are the same manager.
 ///
@@ -42,6 +42,7 @@ pub struct ManagerBuilder {
     processes: Option<Arc<dyn Processes>>,
     secrets: Option<Arc<dyn SecretProvider>>,
     images: Option<Arc<dyn ImageGate>>,
+    pulls: Option<Arc<dyn PullWatcher>>,
     files: Option<Arc<dyn Files>>,
     ports: Option<Arc<dyn Ports>>,
     launcher: Option<Arc<dyn Launcher>>,
@@ -87,6 +88,12 @@ impl ManagerBuilder {
     /// an error.
     pub fn image_gate(mut self, gate: Arc<dyn ImageGate>) -> Self {
         self.images = Some(gate);
+        self
+    }
+
+    /// Who is told how far the pull of an image has come; by default nobody.
+    pub fn pull_watcher(mut self, watcher: Arc<dyn PullWatcher>) -> Self {
+        self.pulls = Some(watcher);
         self
     }
 
@@ -159,6 +166,7 @@ impl ManagerBuilder {
                     .unwrap_or_else(|| Arc::new(thv_secrets::EnvironmentSecrets::new(&self.env))),
             )),
             images: self.images,
+            pulls: self.pulls,
             files: self.files.unwrap_or_else(|| Arc::new(SystemFiles)),
             ports: self.ports.unwrap_or_else(|| Arc::new(SystemPorts)),
             clock: self.clock.unwrap_or_else(|| Arc::new(SystemClock)),
@@ -226,7 +234,7 @@ impl Manager {
 /// The supervisors of this process. Dropping it ends them as a kill would.
 #[derive(Debug, Default)]
 pub(crate) struct Tasks {
-    running: Mutex<HashMap<WorkloadName, Running>>,
+    running: Mutex<BTreeMap<WorkloadName, Running>>,
     closed: AtomicBool,
     /// How many updates are past the point of no return.
     updates: watch::Sender<usize>,
@@ -241,19 +249,19 @@ pub(crate) struct Running {
 }
 
 impl Tasks {
-    fn running(&self) -> std::sync::MutexGuard<'_, HashMap<WorkloadName, Running>> {
+    fn running(&self) -> std::sync::MutexGuard<'_, BTreeMap<WorkloadName, Running>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn take_all(&self) -> Vec<Running> {
-        self.running().drain().map(|(_, running)| running).collect()
+        std::mem::take(&mut *self.running()).into_values().collect()
     }
 
     /// All of them, and no more from now on.
     fn close(&self) -> Vec<Running> {
         let mut running = self.running();
         self.closed.store(true, Ordering::Relaxed);
-        running.drain().map(|(_, running)| running).collect()
+        std::mem::take(&mut *running).into_values().collect()
     }
 
     /// Counts an update of `name` until the answer is dropped, unless nothing is to be begun any more.

@@ -84,7 +84,7 @@ impl Default for UpdateOptions {
 pub struct StartOptions {
     /// How long to wait.
     pub wait: WaitFor,
-    /// Start a workload that another application launched, and own it from now on.
+    /// Start a workload that another application launched, and own it from now on; or one that another engine has, here.
     pub take_over: bool,
 }
 
@@ -125,7 +125,7 @@ impl RunOutcome {
 pub struct StopOptions {
     /// How long the proxy and the server may take after they were asked to end, before they are killed.
     pub grace: Duration,
-    /// Act although the instance belongs to another installation.
+    /// Act although the instance belongs to another installation, or is on another engine, where it stays.
     pub force: bool,
 }
 

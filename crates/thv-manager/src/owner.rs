@@ -8,7 +8,7 @@ use thv_runtime::{Instance, InstanceRef};
 use thv_status::{OwnerKind, OwnerState, Snapshot, StatusManager};
 
 use crate::parts::Parts;
-use crate::{Error, Result, toolhive};
+use crate::{Error, Result, engine, toolhive};
 
 /// What a supervisor may need besides its instance's grace: draining its proxy and writing its status.
 const SUPERVISOR_MARGIN: Duration = Duration::from_secs(10);
@@ -41,9 +41,11 @@ pub(crate) async fn check_first(
     config: Option<&RunConfig>,
     force: bool,
 ) -> Result<()> {
-    if let Ok(Some(runtime)) = parts.runtime_in(name, snapshot, config).await
-        && let Ok(Some(instance)) = runtime.inspect(name).await
-    {
+    let Ok(Some(runtime)) = parts.runtime_in(name, snapshot, config).await else {
+        return Ok(());
+    };
+    engine::check(name, snapshot, &*runtime, ("--force", force)).await?;
+    if let Ok(Some(instance)) = runtime.inspect(name).await {
         check(&*parts.status, &instance, force).await?;
     }
     Ok(())

@@ -10,7 +10,7 @@ use thv_secrets::SecretProvider;
 use thv_state::{Keep, StateStore, StateStoreExt};
 use thv_status::{OpGuard, Snapshot, StatusManager};
 
-use crate::{Error, Files, Ports, Result};
+use crate::{Error, Files, Ports, PullWatcher, Result};
 
 /// The name that the command line gives itself as a launcher.
 pub(crate) const COMMAND_LINE: &str = "thv";
@@ -25,6 +25,8 @@ pub(crate) struct Parts {
     pub(crate) secrets: Arc<dyn SecretProvider>,
     /// None: images run as the engine gives them.
     pub(crate) images: Option<Arc<dyn ImageGate>>,
+    /// Who is told of pulls.
+    pub(crate) pulls: Option<Arc<dyn PullWatcher>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) files: Arc<dyn Files>,
     pub(crate) ports: Arc<dyn Ports>,

@@ -183,14 +183,14 @@ pub(crate) fn port_of(listener: &TcpListener) -> Result<u16> {
 }
 
 /// Waits until `port` can be bound; `false` when it cannot within `limit`.
-pub(crate) async fn wait_free(host: &str, port: u16, limit: Duration) -> bool {
+pub(crate) async fn wait_free(host: &str, port: u16, ports: &dyn Ports, limit: Duration) -> bool {
     const STEP: Duration = Duration::from_millis(20);
     let Ok(address) = bind_address(host) else {
         return true;
     };
     let deadline = tokio::time::Instant::now() + limit;
     // The kernel has no event for a port becoming free.
-    while TcpListener::bind(SocketAddr::new(address, port)).is_err() {
+    while ports.bind(SocketAddr::new(address, port)).is_err() {
         if tokio::time::Instant::now() >= deadline {
             return false;
         }

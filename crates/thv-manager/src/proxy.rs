@@ -14,6 +14,7 @@ use tokio::io::AsyncRead;
 use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
+use crate::deploy_spec::inbound_hosts;
 use crate::{Error, Result};
 
 /// How long a request may take; a Go duration.
@@ -199,6 +200,7 @@ fn guard(config: &RunConfig) -> GuardConfig {
     GuardConfig {
         any_address: !loopback,
         hosts: hosts.cloned().chain((!loopback).then(own_name)).collect(),
+        only: inbound_hosts(config).to_vec(),
         origins: config.allowed_origins.clone(),
         ..GuardConfig::default()
     }

@@ -11,7 +11,7 @@ use crate::launch::{Launch, Launchable};
 use crate::run::{check_honoured, isolation};
 use crate::stop::begin;
 use crate::{
-    Error, Manager, Result, RunOutcome, StartOptions, StopOptions, WaitFor, ports, request, toolhive,
+    Error, Manager, Result, RunOutcome, StartOptions, StopOptions, WaitFor, engine, ports, request, toolhive,
 };
 
 impl Manager {
@@ -150,6 +150,7 @@ impl Manager {
         self.check_secrets(name, config).await?;
         let runtime = self.parts.runtime_in(name, snapshot, Some(config)).await?;
         if let Some(runtime) = &runtime {
+            engine::check(name, snapshot, &**runtime, ("--take-over", options.take_over)).await?;
             isolation(name, config, &**runtime).await?;
         }
         Ok(runtime)

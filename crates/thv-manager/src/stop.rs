@@ -190,7 +190,7 @@ impl Manager {
         }
         if proxy == ProxyEnd::Ended
             && let Some(config) = config
-            && !ports::wait_free(&config.host, config.port, PORT_WAIT).await
+            && !ports::wait_free(&config.host, config.port, &*parts.ports, PORT_WAIT).await
         {
             return Err(Error::StillRunning {
                 name: name.to_string(),

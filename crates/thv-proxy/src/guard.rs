@@ -12,6 +12,9 @@ use http::{HeaderMap, StatusCode, Uri};
 pub struct GuardConfig {
     /// Host names (without port) that are accepted besides `localhost` and loopback addresses.
     pub hosts: Vec<String>,
+    /// If there are any, only these host names are accepted, whatever the others say. One that begins with a dot is a
+    /// domain with all below it; `localhost` is every name of loopback.
+    pub only: Vec<String>,
     /// Accept every IP address as `Host`, for a proxy that is reached from other machines: who rebinds a name needs a
     /// name.
     pub any_address: bool,
@@ -89,6 +92,9 @@ impl GuardConfig {
     }
 
     fn serves(&self, name: &str) -> bool {
+        if !self.only.is_empty() {
+            return self.only.iter().any(|allowed| is_meant(allowed, name));
+        }
         self.any_host
             || is_loopback(name)
             || (self.any_address && name.parse::<std::net::IpAddr>().is_ok())
@@ -134,6 +140,20 @@ pub(crate) fn split_port(authority: &str) -> Option<(&str, Option<&str>)> {
     };
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
     (!name.is_empty() && name.bytes().all(fits)).then_some((name, port))
+}
+
+/// Whether an entry of a list of hosts means this one. `*.` before a domain is the same as a dot.
+fn is_meant(allowed: &str, name: &str) -> bool {
+    let allowed = allowed.trim_end_matches('.').to_ascii_lowercase();
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    match allowed.strip_prefix("*.").or_else(|| allowed.strip_prefix('.')) {
+        Some(domain) => {
+            let below = name.strip_suffix(domain);
+            below.is_some_and(|below| below.is_empty() || below.ends_with('.'))
+        }
+        None if allowed == "localhost" => is_loopback(&name),
+        None => allowed == name,
+    }
 }
 
 fn is_loopback(name: &str) -> bool {
@@ -220,6 +240,47 @@ mod tests {
             &["http://localhost:80", "http://localhost:80"],
             Err(Refusal::Origin),
         );
+    }
+
+    #[test]
+    fn a_list_of_hosts_is_all_that_is_served() {
+        let listed = |only: &[&str]| GuardConfig {
+            hosts: vec!["other.example".into()],
+            any_address: true,
+            any_host: true,
+            only: only.iter().map(|&host| host.to_owned()).collect(),
+            ..GuardConfig::default()
+        };
+        let some = listed(&[".a.example", "*.B.example", "c.example", "192.0.2.7"]);
+        for host in [
+            "a.example:80",
+            "x.A.example",
+            "x.b.example.",
+            "b.example",
+            "C.example",
+            "192.0.2.7:8080",
+        ] {
+            check(&some, &[host], &[], Ok(()));
+        }
+        for host in [
+            "nota.example",
+            "x.c.example",
+            "other.example",
+            "localhost",
+            "127.0.0.1",
+            "192.0.2.8",
+        ] {
+            check(&some, &[host], &[], Err(Refusal::Host));
+        }
+        let here = listed(&["localhost"]);
+        for (host, expected) in [
+            ("localhost:1", Ok(())),
+            ("127.0.0.1:1", Ok(())),
+            ("[::1]:1", Ok(())),
+            ("other.example", Err(Refusal::Host)),
+        ] {
+            check(&here, &[host], &[], expected);
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ use thv_runtime::{Error, InstanceRef, Result, Stdio};
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio_util::sync::DropGuard;
 
 use crate::engine::Engine;
 use crate::error::EngineError;
@@ -37,6 +38,8 @@ pub(crate) struct Attachments(Arc<Mutex<BTreeSet<String>>>);
 struct Attached {
     all: Attachments,
     id: String,
+    /// What carries the streams where the engine is not at a socket.
+    carried: Option<DropGuard>,
 }
 
 impl Attachments {
@@ -45,6 +48,7 @@ impl Attachments {
         ids.insert(id.to_owned()).then(|| Attached {
             all: self.clone(),
             id: id.to_owned(),
+            carried: None,
         })
     }
 }
@@ -61,7 +65,7 @@ impl Drop for Attached {
 
 pub(crate) async fn attach(engine: &Engine, attachments: &Attachments, which: &InstanceRef) -> Result<Stdio> {
     let id = lookup::required(engine, which).await?.id;
-    let attached = attachments.take(&id).ok_or_else(|| Error::AlreadyAttached {
+    let mut attached = attachments.take(&id).ok_or_else(|| Error::AlreadyAttached {
         name: which.name.clone(),
         runtime: engine.kind().clone(),
     })?;
@@ -71,10 +75,11 @@ pub(crate) async fn attach(engine: &Engine, attachments: &Attachments, which: &I
         let answer = engine.call(|| Ok(Call::post(path.as_str()).upgrade())).await?;
         answer.upgraded().await
     };
-    let (stream, read_ahead) = connect.await.map_err(|e| failed(engine, which, e))?;
+    let upgraded = connect.await.map_err(|e| failed(engine, which, e))?;
+    attached.carried = upgraded.carried;
     // The engine attaches to what has ended as well, and says nothing then.
     must_run(engine, which, &id).await?;
-    Ok(split(stream, read_ahead, Arc::new(attached)))
+    Ok(split(upgraded.stream, upgraded.read_ahead, Arc::new(attached)))
 }
 
 async fn must_run(engine: &Engine, which: &InstanceRef, id: &str) -> Result<()> {

@@ -6,6 +6,8 @@ use std::time::Duration;
 use thv_core::{Dirs, Env};
 use thv_runtime::RuntimeKind;
 
+const PULL_SILENCE: Duration = Duration::from_mins(10);
+
 /// How a [`DockerRuntime`](crate::DockerRuntime) finds its engine and speaks to it.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -14,7 +16,8 @@ pub struct DockerConfig {
     pub kind: RuntimeKind,
     /// The engine's socket. If given, nothing else is looked at.
     pub socket: Option<PathBuf>,
-    /// The environment: `TOOLHIVE_{PODMAN,DOCKER,COLIMA}_SOCKET`, `DOCKER_HOST`, `DOCKER_CONTEXT`, `DOCKER_CONFIG`.
+    /// The environment: `TOOLHIVE_{PODMAN,DOCKER,COLIMA}_SOCKET`, `DOCKER_HOST`, `DOCKER_TLS_VERIFY`,
+    /// `DOCKER_CERT_PATH`, `DOCKER_CONTEXT`, `DOCKER_CONFIG`.
     pub env: Env,
     /// The directories below which engines keep their sockets, and Docker its contexts.
     pub dirs: Option<Dirs>,
@@ -25,6 +28,9 @@ pub struct DockerConfig {
     /// How long the engine may take to answer a call, to the end of its answer; for a stop, beyond its grace. 60 s by
     /// default. Streams (logs that are followed, events, pulls) have no end.
     pub call_timeout: Duration,
+    /// How long a pull may tell nothing: a far registry, or one large layer being unpacked. 10 minutes by default, or as many
+    /// seconds as `THV_PULL_TIMEOUT` says.
+    pub pull_silence: Duration,
 }
 
 impl DockerConfig {
@@ -33,6 +39,7 @@ impl DockerConfig {
         Self {
             kind: RuntimeKind::new("docker"),
             socket: None,
+            pull_silence: env.seconds("THV_PULL_TIMEOUT").unwrap_or(PULL_SILENCE),
             env,
             dirs: Some(dirs),
             egress_helper: None,
@@ -51,6 +58,7 @@ impl DockerConfig {
             egress_helper: None,
             connect_timeout: Duration::from_secs(5),
             call_timeout: Duration::from_mins(1),
+            pull_silence: PULL_SILENCE,
         }
     }
 

@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 
 use crate::DockerConfig;
-use crate::discovery::Probe;
+use crate::discovery::{Probe, Seen};
+use crate::tls::Material;
 
 /// The context that needs no choice: the usual places.
 const DEFAULT: &str = "default";
@@ -16,7 +18,12 @@ pub(crate) enum Context {
     /// Nothing.
     None,
     /// A context with its endpoint.
-    Host { name: String, host: String },
+    Host {
+        name: String,
+        host: String,
+        /// What it is spoken to with over TCP, or why it cannot be.
+        tls: Result<Option<Material>, String>,
+    },
     /// A context that cannot be read: no engine, and not another one either.
     Broken { name: String, reason: String },
     /// Docker's own file cannot be read, so that nobody knows; Docker goes on as if nothing was chosen.
@@ -46,14 +53,33 @@ struct Endpoints {
 #[serde(rename_all = "PascalCase")]
 struct Endpoint {
     host: Option<String>,
+    #[serde(rename = "SkipTLSVerify", default)]
+    skip_tls_verify: bool,
+}
+
+/// The folder of Docker's configuration.
+pub(crate) fn folder(config: &DockerConfig) -> Option<PathBuf> {
+    match (config.env.non_empty("DOCKER_CONFIG"), &config.dirs) {
+        (Some(folder), _) => Some(PathBuf::from(folder)),
+        (None, Some(dirs)) => Some(dirs.home.join(".docker")),
+        (None, None) => None,
+    }
+}
+
+/// How the folders of a context are named.
+pub(crate) fn digest(name: &str) -> String {
+    use std::fmt::Write as _;
+    Sha256::digest(name).iter().fold(String::new(), |mut hex, byte| {
+        // Writing to a text does not fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }
 
 /// The active context, by Docker's rules: `DOCKER_CONTEXT`, then `currentContext` of its configuration.
 pub(crate) fn active(config: &DockerConfig, probe: &dyn Probe) -> Context {
-    let folder = match (config.env.non_empty("DOCKER_CONFIG"), &config.dirs) {
-        (Some(folder), _) => PathBuf::from(folder),
-        (None, Some(dirs)) => dirs.home.join(".docker"),
-        (None, None) => return Context::None,
+    let Some(folder) = folder(config) else {
+        return Context::None;
     };
     let name = if let Some(name) = config.env.non_empty("DOCKER_CONTEXT") {
         name.to_owned()
@@ -79,9 +105,22 @@ pub(crate) fn active(config: &DockerConfig, probe: &dyn Probe) -> Context {
         name: name.clone(),
         reason: reason.to_owned(),
     };
-    match meta.map(|meta| meta.endpoints.docker.and_then(|endpoint| endpoint.host)) {
-        None => broken("there is no such context; see `docker context ls`"),
-        Some(None) => broken("it names no engine"),
-        Some(Some(host)) => Context::Host { name, host },
-    }
+    let Some(meta) = meta else {
+        return broken("there is no such context; see `docker context ls`");
+    };
+    let Some(endpoint) = meta.endpoints.docker else {
+        return broken("it names no engine");
+    };
+    let Some(host) = endpoint.host else {
+        return broken("it names no engine");
+    };
+    let material = folder.join("contexts/tls").join(digest(&name)).join("docker");
+    let tls = if endpoint.skip_tls_verify {
+        Err("it asks for TLS with whoever answers (SkipTLSVerify): that is not supported".to_owned())
+    } else if probe.look(&material.join("ca.pem")) == Seen::Absent {
+        Ok(None)
+    } else {
+        Ok(Some(Material::in_context(&material)))
+    };
+    Context::Host { name, host, tls }
 }

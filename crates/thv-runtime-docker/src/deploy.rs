@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::TryStreamExt;
+use thv_core::TransportType;
 use thv_runtime::{
-    DeployOutcome, DeploySpec, Deployment, Error, Expect, InstanceId, InstanceRef, Limits, LogOptions,
-    NetworkMode, Result,
+    DeployOutcome, DeploySpec, Deployment, Error, Expect, InstanceId, Limits, NetworkMode, Result,
 };
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -20,10 +18,7 @@ use crate::remove::force_remove;
 use crate::stop::stop_container;
 use crate::turns::{Turns, to_the_end};
 use crate::wire::{Container, Create, Created, Info};
-use crate::{isolation, logs, network};
-
-/// How many lines of a server that failed at once are shown.
-const LAST_LINES: usize = 20;
+use crate::{isolation, last_words, network, quirks};
 
 /// How much time a server has that was started and is not wanted.
 const UNDO_GRACE: Duration = Duration::from_secs(5);
@@ -84,9 +79,10 @@ async fn bring_up(engine: &Engine, spec: &DeploySpec) -> Result<Deployment> {
         .await
         .map_err(|e| engine.error(e, "ask the engine what it can do"))?;
     check_limits(engine, spec, &info)?;
+    check_reach(engine, spec)?;
     let there = expected(engine, spec).await?;
     if spec.isolate_network {
-        return isolation::bring_up(engine, spec, there).await;
+        return Box::pin(isolation::bring_up(engine, spec, there)).await;
     }
     let mut network = shared_network(engine, spec).await?;
     let mut wanted = desired(spec, &network, &info);
@@ -164,6 +160,24 @@ fn check_limits(engine: &Engine, spec: &DeploySpec, info: &Info) -> Result<()> {
             what: format!("{what}: its engine says that it cannot enforce one on this kernel"),
         }),
     }
+}
+
+/// An engine elsewhere does not give ports and folders of this machine.
+pub(crate) fn check_reach(engine: &Engine, spec: &DeploySpec) -> Result<()> {
+    if !engine.is_elsewhere() {
+        return Ok(());
+    }
+    let what = if !spec.mounts.is_empty() || !spec.hidden.is_empty() {
+        "folders of this machine: its engine is on another one"
+    } else if spec.transport != TransportType::Stdio || !spec.publish.is_empty() {
+        "servers with ports: its engine is on another machine, where they would be; stdio works"
+    } else {
+        return Ok(());
+    };
+    Err(Error::Unsupported {
+        runtime: engine.kind().clone(),
+        what: what.to_owned(),
+    })
 }
 
 /// Uses the container that is there, if it is what is wanted and can be started.
@@ -292,7 +306,13 @@ pub(crate) async fn create_and_start_as(
     wanted: &Create,
 ) -> Result<String, Attempt> {
     let path = format!("/containers/create?name={}", quoted(name));
-    let created = match engine.call(|| Call::post(path.as_str()).json(wanted)).await {
+    let about = engine
+        .info()
+        .await
+        .map_err(|e| Attempt::Failed(during(engine, spec, e, "create")))?;
+    // Boxed: it lives as long as this call waits.
+    let body = Box::new(quirks::as_engine_takes(&about, wanted));
+    let created = match engine.call(|| Call::post(path.as_str()).json(&*body)).await {
         Ok(answer) => answer.json::<Created>().await,
         Err(cause) => Err(cause),
     };
@@ -384,7 +404,9 @@ fn is_network_gone(cause: &EngineError, wanted: &Create) -> bool {
         return true;
     }
     let image = words.contains("no such image") || words.contains("image not known");
-    cause.is_not_found()
+    // Podman says so with a status of its own.
+    let not_found = cause.is_not_found() || words.contains("network not found");
+    not_found
         && !image
         && words.contains("network")
         && (words.contains(&wanted.host_config.network_mode) || words.contains(SHARED_NETWORK))
@@ -511,7 +533,10 @@ pub(crate) async fn deployed_behind(
     };
     if matches!(found.state.status.as_str(), "exited" | "dead" | "stopped") {
         let instance = found.into_instance(engine);
-        return Err(failed(instance.status_text, last_lines(engine, spec, id).await));
+        return Err(failed(
+            instance.status_text,
+            last_words::of(engine, spec, id).await,
+        ));
     }
     let endpoint = endpoint(spec, &front.unwrap_or(&found).ports())
         .ok_or_else(|| failed("the engine did not publish its port".to_owned(), Vec::new()))?;
@@ -520,25 +545,4 @@ pub(crate) async fn deployed_behind(
         outcome,
         endpoint,
     })
-}
-
-async fn last_lines(engine: &Engine, spec: &DeploySpec, id: &str) -> Vec<String> {
-    let which = InstanceRef::exact(spec.name.clone(), InstanceId::new(id));
-    let opts = LogOptions {
-        tail: Some(LAST_LINES),
-        follow: false,
-        ..LogOptions::default()
-    };
-    let lines = async {
-        logs::logs(engine, &which, opts)
-            .await?
-            .map_ok(|line| line.line)
-            .try_collect()
-            .await
-    };
-    let lines: Vec<Bytes> = lines.await.unwrap_or_default();
-    lines
-        .iter()
-        .map(|line| String::from_utf8_lossy(line).into_owned())
-        .collect()
 }

@@ -5,7 +5,9 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::DockerConfig;
+use crate::address::Address;
 use crate::context::{self, Context};
+use crate::tls::Material;
 
 /// What kind of engine a place belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,10 +29,10 @@ const USUAL_PLACES: &str = "the usual places";
 /// Docker's files are far smaller.
 const MAX_FILE: u64 = 1 << 20;
 
-/// One socket that is worth a try.
+/// One address that is worth a try.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Candidate {
-    pub(crate) socket: PathBuf,
+    pub(crate) address: Address,
     pub(crate) flavour: Flavour,
     /// Who said so, for messages.
     pub(crate) from: String,
@@ -134,7 +136,7 @@ impl Probe for Asked {
     }
 }
 
-/// Decides which sockets to try, in order. A place that the user named is the only one: another engine would
+/// Decides which addresses to try, in order. A place that the user named is the only one: another engine would
 /// hold other workloads.
 pub(crate) fn discover(config: &DockerConfig, probe: &dyn Probe) -> Found {
     let mut found = Found::default();
@@ -153,13 +155,13 @@ pub(crate) fn discover(config: &DockerConfig, probe: &dyn Probe) -> Found {
         }
     }
     if let Some(host) = config.env.non_empty("DOCKER_HOST") {
-        found.consider_host(probe, host, "DOCKER_HOST".to_owned());
+        found.consider_host(probe, host, tls_of_environment(config), "DOCKER_HOST".to_owned());
         return found;
     }
     match context::active(config, probe) {
         Context::None => {}
-        Context::Host { name, host } => {
-            found.consider_host(probe, &host, format!("Docker's context \"{name}\""));
+        Context::Host { name, host, tls } => {
+            found.consider_host(probe, &host, tls, format!("Docker's context \"{name}\""));
             return found;
         }
         Context::Broken { name, reason } => {
@@ -188,12 +190,15 @@ impl Found {
         } else if seen == Seen::Hidden && from == USUAL_PLACES {
             // Most machines have folders like this without any engine in them.
             self.refuse(&socket, "this user may not look there".to_owned());
-        } else if !self.candidates.iter().any(|c| c.socket == socket) {
-            self.candidates.push(Candidate {
-                socket,
-                flavour,
-                from,
-            });
+        } else {
+            let address = Address::Socket(socket);
+            if !self.candidates.iter().any(|c| c.address == address) {
+                self.candidates.push(Candidate {
+                    address,
+                    flavour,
+                    from,
+                });
+            }
         }
     }
 
@@ -204,18 +209,36 @@ impl Found {
         });
     }
 
-    fn consider_host(&mut self, probe: &dyn Probe, host: &str, from: String) {
+    /// `tls` is what a TCP address is to be spoken to with, or why it cannot be.
+    fn consider_host(
+        &mut self,
+        probe: &dyn Probe,
+        host: &str,
+        tls: Result<Option<Material>, String>,
+        from: String,
+    ) {
         let reason = match host.split_once("://") {
             Some(("unix", path)) => {
                 self.consider(probe, PathBuf::from(path), Flavour::Unknown, from);
                 return;
             }
+            Some(("tcp", rest)) => match tls.and_then(|tls| Address::tcp(rest, tls)) {
+                Ok(address) => {
+                    self.candidates.push(Candidate {
+                        address,
+                        flavour: Flavour::Unknown,
+                        from,
+                    });
+                    return;
+                }
+                Err(reason) => reason,
+            },
             Some(("ssh", _)) => {
                 "an engine over SSH is not supported: forward its socket (ssh -L /path:/run/docker.sock) and name that"
                     .to_owned()
             }
-            Some((scheme, _)) => format!("an engine over {scheme} is not supported, only unix://"),
-            None => "it is not of the form unix:///path".to_owned(),
+            Some((scheme, _)) => format!("an engine over {scheme} is not supported, only unix:// and tcp://"),
+            None => "it is not of the form unix:///path or tcp://host:port".to_owned(),
         };
         // Only the scheme: the rest may hold a password.
         let scheme = host.split_once("://").map_or("", |(scheme, _)| scheme);
@@ -223,6 +246,26 @@ impl Found {
             place: format!("{scheme}://… from {from}"),
             reason,
         });
+    }
+}
+
+/// What Docker's variables say about TLS. It is never spoken without looking at who is there.
+fn tls_of_environment(config: &DockerConfig) -> Result<Option<Material>, String> {
+    let set = |name| config.env.non_empty(name);
+    let folder = set("DOCKER_CERT_PATH").map(PathBuf::from);
+    match (folder, set("DOCKER_TLS_VERIFY"), set("DOCKER_TLS")) {
+        (Some(folder), _, _) if !folder.is_absolute() => {
+            Err("DOCKER_CERT_PATH is not an absolute path".to_owned())
+        }
+        (Some(folder), _, _) => Ok(Some(Material::required_in(&folder))),
+        (None, Some(_), _) => match context::folder(config) {
+            Some(folder) => Ok(Some(Material::required_in(&folder))),
+            None => Err("DOCKER_TLS_VERIFY is set, DOCKER_CERT_PATH is not".to_owned()),
+        },
+        (None, None, Some(_)) => {
+            Err("DOCKER_TLS asks for TLS with whoever answers: set DOCKER_TLS_VERIFY instead".to_owned())
+        }
+        (None, None, None) => Ok(None),
     }
 }
 
@@ -312,11 +355,7 @@ mod tests {
         let env = Env::from_vars(vars.iter().copied());
         let config = DockerConfig::discover(env, Dirs::under("/r"));
         let found = discover(&config, files);
-        let paths: Vec<_> = found
-            .candidates
-            .iter()
-            .map(|c| c.socket.to_str().unwrap())
-            .collect();
+        let paths: Vec<_> = found.candidates.iter().map(|c| c.address.to_string()).collect();
         assert_eq!(paths, tried, "{vars:?} {:?}", files.0);
         for (place, reason) in refused {
             assert!(
@@ -399,7 +438,18 @@ mod tests {
             &[("d", "absolute")],
         );
         let far = [("DOCKER_HOST", "tcp://user:hunter2@far:2376")];
-        check(&far, &files, &[], &[("tcp://… from DOCKER_HOST", "only unix://")]);
+        check(
+            &far,
+            &files,
+            &[],
+            &[("tcp://… from DOCKER_HOST", "no user and password")],
+        );
+        check(
+            &[("DOCKER_HOST", "fd://x")],
+            &files,
+            &[],
+            &[("fd://… from DOCKER_HOST", "only unix:// and tcp://")],
+        );
         check(
             &[("DOCKER_HOST", "ssh://far")],
             &files,
@@ -411,6 +461,103 @@ mod tests {
             &files,
             &[],
             &[("://… from DOCKER_HOST", "not of the form")],
+        );
+    }
+
+    #[test]
+    fn a_tcp_engine_is_tried_with_the_certificates_that_docker_would_use() {
+        let found = |vars: &[(&str, &str)]| {
+            let config = DockerConfig::discover(Env::from_vars(vars.iter().copied()), Dirs::under("/r"));
+            discover(&config, &Files::sockets(&["/var/run/docker.sock"]))
+        };
+        let far = ("DOCKER_HOST", "tcp://far.test");
+        let verify = ("DOCKER_TLS_VERIFY", "1");
+        let at = |port, folder: &str| Address::Tcp {
+            host: "far.test".to_owned(),
+            port,
+            tls: Some(Material::required_in(Path::new(folder))),
+        };
+        for (vars, address) in [
+            (&[far, verify][..], at(2376, "/r/home/.docker")),
+            (&[far, verify, ("DOCKER_CONFIG", "/other")], at(2376, "/other")),
+            (&[far, verify, ("DOCKER_CERT_PATH", "/certs")], at(2376, "/certs")),
+            // Docker would not look at who is there; this does.
+            (&[far, ("DOCKER_CERT_PATH", "/certs")], at(2376, "/certs")),
+            (
+                &[
+                    ("DOCKER_HOST", "tcp://far.test:99"),
+                    verify,
+                    ("DOCKER_CERT_PATH", "/certs"),
+                ],
+                at(99, "/certs"),
+            ),
+            (
+                &[("DOCKER_HOST", "tcp://127.0.0.1")],
+                Address::Tcp {
+                    host: "127.0.0.1".to_owned(),
+                    port: 2375,
+                    tls: None,
+                },
+            ),
+        ] {
+            let found = found(vars);
+            let addresses: Vec<_> = found.candidates.iter().map(|c| &c.address).collect();
+            assert_eq!(addresses, [&address], "{vars:?} {:?}", found.refused);
+        }
+        for (vars, reason) in [
+            (&[far][..], "DOCKER_TLS_VERIFY=1"),
+            (&[far, ("DOCKER_TLS", "1")], "set DOCKER_TLS_VERIFY instead"),
+            (&[far, ("DOCKER_CERT_PATH", "certs")], "not an absolute path"),
+        ] {
+            let found = found(vars);
+            assert!(found.candidates.is_empty(), "{vars:?}");
+            assert!(
+                found.refused[0].reason.contains(reason),
+                "{vars:?} {:?}",
+                found.refused
+            );
+        }
+    }
+
+    #[test]
+    fn a_context_brings_its_own_certificates() {
+        let folder = Path::new("/r/home/.docker/contexts/tls").join(context::digest("secure"));
+        let mut files = Files::sockets(&["/var/run/docker.sock"]);
+        for (file, text) in [
+            ("config.json", r#"{"currentContext":"secure"}"#),
+            (
+                "contexts/meta/1/meta.json",
+                r#"{"Name":"secure","Endpoints":{"docker":{"Host":"tcp://far.test:2376"}}}"#,
+            ),
+            (
+                "contexts/meta/2/meta.json",
+                r#"{"Name":"blind","Endpoints":{"docker":{"Host":"tcp://far.test:2376","SkipTLSVerify":true}}}"#,
+            ),
+        ] {
+            files.0.insert(Path::new("/r/home/.docker").join(file), text);
+        }
+        files.0.insert(folder.join("docker/ca.pem"), "");
+        let config = DockerConfig::discover(Env::default(), Dirs::under("/r"));
+        let found = discover(&config, &files);
+        let address = Address::Tcp {
+            host: "far.test".to_owned(),
+            port: 2376,
+            tls: Some(Material::in_context(&folder.join("docker"))),
+        };
+        assert_eq!(found.candidates[0].address, address);
+        // One that does not look at who is there is refused, and so is one without certificates.
+        check_in(
+            &files,
+            &[("DOCKER_CONTEXT", "blind")],
+            &[],
+            &[(r#"tcp://… from Docker's context "blind""#, "SkipTLSVerify")],
+        );
+        files.0.remove(&folder.join("docker/ca.pem"));
+        check_in(
+            &files,
+            &[],
+            &[],
+            &[(r#"tcp://… from Docker's context "secure""#, "DOCKER_TLS_VERIFY")],
         );
     }
 
@@ -519,7 +666,7 @@ mod tests {
         let mut config = DockerConfig::at("/mine");
         config.env = Env::from_vars([("DOCKER_HOST", "unix:///h")]);
         let found = discover(&config, &Files::sockets(&["/mine", "/h"]));
-        assert_eq!(found.candidates[0].socket, Path::new("/mine"));
+        assert_eq!(found.candidates[0].address, Address::Socket("/mine".into()));
         assert_eq!(found.candidates.len(), 1);
     }
 }

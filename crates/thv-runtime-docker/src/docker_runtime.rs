@@ -1,6 +1,5 @@
 //! The runtime.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,15 +7,16 @@ use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use thv_core::WorkloadName;
 use thv_runtime::{
-    About, Capabilities, DeploySpec, Deployment, Error, EventFilter, Images, Instance, InstanceRef, LogLine,
-    LogOptions, Result, Runtime, RuntimeEvent, RuntimeKind, Stdio, StopOptions,
+    About, Capabilities, DeploySpec, Deployment, EngineIdentity, Error, EventFilter, Images, Instance,
+    InstanceRef, LogLine, LogOptions, Result, Runtime, RuntimeEvent, RuntimeKind, Stdio, StopOptions,
 };
 
 use crate::attach::Attachments;
+use crate::connection::Route;
 use crate::engine::Engine;
 use crate::images::EngineImages;
 use crate::turns::Turns;
-use crate::{DockerConfig, Flavour, isolation, lookup};
+use crate::{DockerConfig, Flavour, isolation, lookup, quirks};
 
 /// Instances that are containers of Docker, Podman or a compatible engine.
 ///
@@ -39,8 +39,9 @@ pub struct DockerRuntime {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EngineInfo {
-    /// Its socket.
-    pub socket: PathBuf,
+    /// Where it is: the path of its socket, or `tcp://host:port`.
+    pub place: String,
+    pub(crate) route: Route,
     /// What it is.
     pub flavour: Flavour,
     /// Why it is looked for there: a variable, a context of Docker, the usual places.
@@ -100,19 +101,21 @@ impl Runtime for DockerRuntime {
 
     fn capabilities(&self) -> Capabilities {
         let mut can = Capabilities::default();
+        // Ports and folders of an engine elsewhere are not those here.
+        let here = !self.engine.is_elsewhere();
         can.attach = true;
-        can.http = true;
+        can.http = here;
         can.isolation_lacks = isolation::lacks(&self.engine);
         can.network_isolation = can.isolation_lacks.is_none();
         can.memory_limit = true;
         can.cpu_limit = true;
         can.pids_limit = true;
-        can.mounts = true;
+        can.mounts = here;
         can.volumes = true;
-        can.hidden_paths = true;
+        can.hidden_paths = here;
         can.read_only = true;
         can.networks = true;
-        can.publish = true;
+        can.publish = here;
         can.privileged = true;
         can.events = true;
         can.logs = true;
@@ -163,9 +166,25 @@ impl Runtime for DockerRuntime {
         about.product = format!("{:?}", info.flavour);
         about.version = info.version;
         about.api_version = info.api_version;
-        about.place = info.socket.display().to_string();
+        about.place = info.place;
         about.chosen_by = info.chosen_by;
         Ok(about)
+    }
+
+    async fn identity(&self) -> Result<EngineIdentity> {
+        let asked = async { Ok((self.engine.info().await?, self.engine.abilities().await?)) };
+        let (info, abilities) = asked
+            .await
+            .map_err(|e| self.engine.error(e, "ask the engine what it is called"))?;
+        let place = info.place.clone();
+        let id = match quirks::own_name(&info, &abilities) {
+            Some(name) => name.to_owned(),
+            // Where it is, whatever that is called.
+            None => {
+                std::fs::canonicalize(&place).map_or_else(|_| place.clone(), |at| at.display().to_string())
+            }
+        };
+        Ok(EngineIdentity { id, place })
     }
 
     async fn deploy(&self, spec: &DeploySpec) -> Result<Deployment> {
@@ -256,7 +275,57 @@ fn check_container_name(name: &str) -> Result<(), &'static str> {
 
 #[cfg(test)]
 mod tests {
+    use thv_core::{Env, TransportType};
+    use thv_runtime::MountBind;
+
     use super::*;
+    use crate::address::Address;
+    use crate::tls::Material;
+
+    #[test]
+    fn an_engine_on_another_machine_gets_no_ports_and_no_folders_of_this_one() {
+        let material = Material::in_context("/c".as_ref());
+        let runtime_at = |host: &str| {
+            let address = Address::tcp(host, Some(material.clone())).unwrap();
+            let info = EngineInfo {
+                place: address.to_string(),
+                route: Route::without_certificates(address),
+                flavour: Flavour::Docker,
+                chosen_by: "DOCKER_HOST".to_owned(),
+                version: "26.1".to_owned(),
+                api_version: "1.45".to_owned(),
+            };
+            let mut config = DockerConfig::at("/nowhere");
+            config.env = Env::default();
+            let engine = Engine::knowing(config, info);
+            DockerRuntime {
+                engine,
+                attachments: Attachments::default(),
+                turns: Turns::default(),
+            }
+        };
+        let stdio = DeploySpec::new("fetch".parse().unwrap(), "fetch");
+        let mut http = stdio.clone();
+        http.transport = TransportType::StreamableHttp;
+        let mut mounts = stdio.clone();
+        mounts.mounts.push(MountBind {
+            source: "/tmp".into(),
+            target: "/tmp".to_owned(),
+            read_only: true,
+        });
+        let refused = |runtime: &DockerRuntime, spec: &DeploySpec| {
+            let refused = crate::deploy::check_reach(&runtime.engine, spec).is_err();
+            assert_eq!(
+                runtime.capabilities().check(runtime.kind(), spec).is_err(),
+                refused
+            );
+            refused
+        };
+        let far = runtime_at("far.test");
+        assert!(!refused(&far, &stdio) && refused(&far, &http) && refused(&far, &mounts));
+        let near = runtime_at("127.0.0.1");
+        assert!(!refused(&near, &stdio) && !refused(&near, &http) && !refused(&near, &mounts));
+    }
 
     #[test]
     fn names_follow_dockers_rule() {

@@ -8,8 +8,11 @@ use serde::de::DeserializeOwned;
 use thv_runtime::{Error, Result, RuntimeKind};
 use tokio::sync::{Mutex, MutexGuard};
 
+use crate::address::Address;
+use crate::connection::Route;
 use crate::discovery::{Candidate, Disk, discover};
 use crate::error::{EngineError, NoEngine};
+use crate::helper_program::HelperProgram;
 use crate::http::{Answer, Call, send};
 use crate::wire::{Info, Version};
 use crate::{DockerConfig, EngineInfo, Flavour};
@@ -28,7 +31,7 @@ struct Inner {
     known: RwLock<Option<Arc<EngineInfo>>>,
     /// What the known engine says it can do.
     abilities: RwLock<Option<(Arc<EngineInfo>, Arc<Info>)>>,
-    /// The socket that answered once: from then on no other engine is looked for, it would hold other workloads.
+    /// The address that answered once: from then on no other engine is looked for, it would hold other workloads.
     pinned: RwLock<Option<Candidate>>,
     /// Held while the engine is looked for, so that callers look once: why the last search failed.
     search: Mutex<Option<NoEngine>>,
@@ -36,6 +39,7 @@ struct Inner {
     searches: AtomicU64,
     /// Held while the shared network is looked for and made.
     network: Mutex<()>,
+    helper: HelperProgram,
 }
 
 impl Engine {
@@ -48,6 +52,7 @@ impl Engine {
             search: Mutex::new(None),
             searches: AtomicU64::new(0),
             network: Mutex::new(()),
+            helper: HelperProgram::default(),
         }))
     }
 
@@ -62,6 +67,11 @@ impl Engine {
     /// The program that isolates networks.
     pub(crate) fn egress_helper(&self) -> Option<&std::path::Path> {
         self.0.config.egress_helper.as_deref()
+    }
+
+    /// What is known about that program.
+    pub(crate) fn helper(&self) -> &HelperProgram {
+        &self.0.helper
     }
 
     /// An engine's failure as the public error.
@@ -92,7 +102,7 @@ impl Engine {
         };
         self.0.searches.fetch_add(1, Ordering::Release);
         let info = Arc::new(found?);
-        tracing::debug!(socket = %info.socket.display(), version = %info.version, api = %info.api_version, "engine found");
+        tracing::debug!(place = %info.place, version = %info.version, api = %info.api_version, "engine found");
         *write(&self.0.known) = Some(Arc::clone(&info));
         Ok(info)
     }
@@ -100,6 +110,19 @@ impl Engine {
     /// The engine, if it was asked already.
     pub(crate) fn known(&self) -> Option<Arc<EngineInfo>> {
         read(&self.0.known).clone()
+    }
+
+    /// Whether it is on another machine: its ports and folders are not those here. One that was not asked yet is taken to
+    /// be here.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        self.known().is_some_and(|info| !info.route.address.is_here())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn knowing(config: DockerConfig, info: EngineInfo) -> Self {
+        let engine = Self::new(config);
+        *write(&engine.0.known) = Some(Arc::new(info));
+        engine
     }
 
     fn forget(&self) {
@@ -133,7 +156,8 @@ impl Engine {
     async fn ask_version(&self, candidate: &Candidate) -> Result<EngineInfo, EngineError> {
         let limit = self.0.config.connect_timeout;
         let call = Call::get("/version");
-        let answer = send(&candidate.socket, "", call, limit, Some(limit)).await?;
+        let route = Route::to(&candidate.address)?;
+        let answer = send(&route, "", call, limit, Some(limit)).await?;
         let version: Version = answer.json().await?;
         let api = parse_api(&version.api_version)
             .ok_or_else(|| EngineError::Nonsense(format!("API version {:?}", version.api_version)))?;
@@ -151,7 +175,8 @@ impl Engine {
             .flatten()
             .any(|c| c.name.to_lowercase().contains("podman"));
         Ok(EngineInfo {
-            socket: candidate.socket.clone(),
+            place: candidate.address.to_string(),
+            route,
             chosen_by: candidate.from.clone(),
             flavour: match candidate.flavour {
                 _ if is_podman => Flavour::Podman,
@@ -203,7 +228,7 @@ impl Engine {
             let info = self.info().await?;
             let prefix = format!("/v{}", info.api_version);
             match send(
-                &info.socket,
+                &info.route,
                 &prefix,
                 make()?,
                 self.0.config.connect_timeout,
@@ -211,7 +236,8 @@ impl Engine {
             )
             .await
             {
-                Err(cause @ EngineError::Connect { .. }) => {
+                // Certificates may have been renewed.
+                Err(cause @ (EngineError::Connect { .. } | EngineError::Tls { .. })) => {
                     self.forget();
                     if asked_anew {
                         return Err(cause);
@@ -266,20 +292,25 @@ fn no_engine(failed: Vec<(Candidate, EngineError)>, refused: Vec<(String, String
     let denied: Vec<_> = failed
         .iter()
         .filter(|(_, cause)| is_denial(cause))
-        .map(|(candidate, _)| candidate.socket.clone())
+        .filter_map(|(candidate, _)| match &candidate.address {
+            Address::Socket(path) => Some(path.clone()),
+            Address::Tcp { .. } => None,
+        })
         .collect();
-    let all_denied = !denied.is_empty() && denied.len() == failed.len();
+    let distrusted = failed
+        .iter()
+        .filter(|(_, cause)| matches!(cause, EngineError::Tls { .. }))
+        .count();
+    let all_denied = !failed.is_empty() && denied.len() + distrusted == failed.len();
     let mut tried: Vec<_> = failed
         .into_iter()
         .map(|(candidate, cause)| {
             let why = match cause {
                 EngineError::Connect { source, .. } => source.to_string(),
+                EngineError::Tls { reason, .. } => reason,
                 other => other.to_string(),
             };
-            (
-                format!("{} from {}", candidate.socket.display(), candidate.from),
-                why,
-            )
+            (format!("{} from {}", candidate.address, candidate.from), why)
         })
         .collect();
     tried.extend(refused);
@@ -315,14 +346,14 @@ mod tests {
 
     fn failed_with(kinds: &[std::io::ErrorKind]) -> Error {
         let failed = kinds.iter().enumerate().map(|(number, &kind)| {
-            let socket = std::path::PathBuf::from(format!("/run/engine{number}.sock"));
+            let place = Address::Socket(format!("/run/engine{number}.sock").into());
             let candidate = Candidate {
-                socket: socket.clone(),
+                address: place.clone(),
                 flavour: Flavour::Docker,
                 from: "DOCKER_HOST".to_owned(),
             };
             let source = kind.into();
-            (candidate, EngineError::Connect { socket, source })
+            (candidate, EngineError::Connect { place, source })
         });
         let refused = vec![("/elsewhere".to_owned(), "no such file".to_owned())];
         no_engine(failed.collect(), refused)

@@ -4,15 +4,21 @@ use std::path::PathBuf;
 
 use thv_runtime::{Error, RuntimeKind};
 
+use crate::address::Address;
+use crate::quirks;
+
 /// What can go wrong in one exchange with an engine.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EngineError {
     /// No socket that was found leads to an engine.
     #[error("no engine answers")]
     NoEngine(NoEngine),
-    /// The socket does not accept.
-    #[error("connect to {}", socket.display())]
-    Connect { socket: PathBuf, source: std::io::Error },
+    /// It does not accept.
+    #[error("connect to {place}")]
+    Connect { place: Address, source: std::io::Error },
+    /// It and we do not trust each other, or the files for that are missing.
+    #[error("{place}: {reason}")]
+    Tls { place: String, reason: String },
     /// The connection broke.
     #[error("the connection to the engine broke")]
     Broken(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -37,7 +43,7 @@ pub(crate) struct NoEngine {
     pub(crate) tried: Vec<(String, String)>,
     /// The sockets that are there and refuse this user.
     pub(crate) denied: Vec<PathBuf>,
-    /// They are all that is there: waiting for an engine to come up does not help.
+    /// All that is there refuses us, or is not trusted: waiting for an engine to come up does not help.
     pub(crate) all_denied: bool,
 }
 
@@ -59,7 +65,12 @@ impl EngineError {
     }
 
     pub(crate) fn is_not_found(&self) -> bool {
-        self.status() == Some(404)
+        self.status() == Some(404) || self.is_lost_race()
+    }
+
+    /// Whether a container went away while the engine looked at it.
+    pub(crate) fn is_lost_race(&self) -> bool {
+        matches!(self, Self::Status { status, message } if quirks::is_lost_race(*status, message))
     }
 
     /// The engine's own words, lower case.
@@ -103,6 +114,10 @@ impl From<Failure> for Error {
                 runtime,
                 detail: format!("{action}: {message}"),
             },
+            EngineError::Tls { .. } => Self::Denied {
+                runtime,
+                detail: format!("{action}: {cause}"),
+            },
             EngineError::Connect { .. } | EngineError::Broken(_) | EngineError::Timeout(_) => {
                 Self::Unavailable {
                     runtime,
@@ -138,9 +153,14 @@ impl NoEngine {
              then log in again), or use a rootless engine"
         );
         if self.all_denied {
+            let access = if denied.is_empty() {
+                String::new()
+            } else {
+                format!("; {access}")
+            };
             return Error::Denied {
                 runtime,
-                detail: format!("tried {places}; {access}"),
+                detail: format!("tried {places}{access}"),
             };
         }
         let mut detail =

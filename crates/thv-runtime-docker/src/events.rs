@@ -10,8 +10,8 @@ use thv_runtime::{EventFilter, EventKind, InstanceId, Result, RuntimeEvent};
 
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::helpers;
 use crate::http::{Call, quoted};
-use crate::isolation;
 use crate::lines::JsonLines;
 use crate::wire::Event;
 
@@ -87,7 +87,7 @@ impl Subscription {
     fn told(&self, event: Event) -> Option<RuntimeEvent> {
         let actor = event.actor?;
         let labels = &actor.attributes;
-        if let Some(workload) = isolation::helped(labels) {
+        if let Some(workload) = helpers::helped(labels) {
             let ended = matches!(kind_of(&event.action, labels), Some(EventKind::Exited { .. }));
             return (ended && self.filter.accepts(workload)).then(|| RuntimeEvent {
                 workload: workload.to_owned(),

@@ -2,15 +2,84 @@
 
 use std::io::Read as _;
 use std::path::Path;
+use std::sync::OnceLock;
+use std::time::SystemTime;
 
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
 use sha2::{Digest, Sha256};
-use thv_runtime::{Error, Result};
+use thv_runtime::{Error, Images as _, Result};
+use tokio::sync::Mutex;
+
+use crate::engine::Engine;
+use crate::images::EngineImages;
 
 /// Its name.
 pub(crate) const PROGRAM: &str = "thv-egress";
 
 /// As much of a program as tells how it is linked.
 const HEAD: u64 = 4096;
+/// In what pieces an image is sent.
+const CHUNK: usize = 64 << 10;
+
+/// What is known about it; asked of every deployment, and the same as long as the file is.
+#[derive(Debug, Default)]
+pub(crate) struct HelperProgram {
+    /// It was looked at, and can be used.
+    usable: OnceLock<()>,
+    /// Its image, of this length and time. Held while it is made: many deployments begin at once.
+    image: Mutex<Option<(Stamp, String)>>,
+}
+
+/// When a file was written, and its length.
+type Stamp = (Option<SystemTime>, u64);
+
+impl HelperProgram {
+    /// As [`check`], which a program that can be used once passed.
+    pub(crate) fn check(&self, path: &Path) -> Result<(), String> {
+        if self.usable.get().is_none() {
+            check(path)?;
+            let _ = self.usable.set(());
+        }
+        Ok(())
+    }
+
+    /// Its image on this engine, loaded if it is missing. The image's name is made of its content.
+    pub(crate) async fn on(&self, engine: &Engine) -> Result<String> {
+        let Some(path) = engine.egress_helper() else {
+            return Err(Error::Unsupported {
+                runtime: engine.kind().clone(),
+                what: "network isolation without its helper program".to_owned(),
+            });
+        };
+        let images = EngineImages(engine.clone());
+        let mut known = self.image.lock().await;
+        let stamp = stamp(path).await;
+        if let Some((of, reference)) = &*known
+            && Some(*of) == stamp
+            && images.present(reference).await?
+        {
+            return Ok(reference.clone());
+        }
+        let program = read(path.to_owned()).await?;
+        let (reference, archive) = image(&program)?;
+        if !images.present(&reference).await? {
+            let archive = Bytes::from(archive);
+            let chunks: Vec<_> = (0..archive.len())
+                .step_by(CHUNK)
+                .map(|at| Ok(archive.slice(at..archive.len().min(at + CHUNK))))
+                .collect();
+            images.load(stream::iter(chunks).boxed()).await?;
+        }
+        *known = stamp.map(|stamp| (stamp, reference.clone()));
+        Ok(reference)
+    }
+}
+
+async fn stamp(path: &Path) -> Option<Stamp> {
+    let about = tokio::fs::metadata(path).await.ok()?;
+    Some((about.modified().ok(), about.len()))
+}
 
 /// Why this is not a program that runs alone in an image, and what to do about it.
 pub(crate) fn check(path: &Path) -> Result<(), String> {

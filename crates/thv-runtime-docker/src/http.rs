@@ -1,9 +1,8 @@
-//! HTTP over the engine's socket: one connection for each call, closed when the answer is dropped, so that a dropped
+//! HTTP with an engine: one connection for each call, closed when the answer is dropped, so that a dropped
 //! future ends its call on the engine's side too. Bodies are never logged; they carry secrets.
 //!
 //! The time limit of a call covers its whole answer, body included; that of a stream is for each piece of it.
 
-use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,8 +16,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::DropGuard;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::connection::{Connection, Route};
 use crate::error::EngineError;
 
 /// No answer that is read whole is longer.
@@ -42,6 +43,8 @@ pub(crate) struct Call {
     path: String,
     body: Body,
     content_type: Option<&'static str>,
+    /// Who we are to a registry, as the engine wants to have it.
+    registry_auth: Option<HeaderValue>,
     upgrade: bool,
 }
 
@@ -52,6 +55,7 @@ impl Call {
             path: path.into(),
             body: empty(),
             content_type: None,
+            registry_auth: None,
             upgrade: false,
         }
     }
@@ -81,6 +85,11 @@ impl Call {
         self
     }
 
+    pub(crate) fn registry_auth(mut self, auth: Option<HeaderValue>) -> Self {
+        self.registry_auth = auth;
+        self
+    }
+
     pub(crate) fn upgrade(mut self) -> Self {
         self.upgrade = true;
         self
@@ -98,6 +107,9 @@ impl Call {
         if let Some(kind) = self.content_type {
             request = request.header(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         }
+        if let Some(auth) = self.registry_auth {
+            request = request.header("x-registry-auth", auth);
+        }
         if self.upgrade {
             request = request
                 .header(header::CONNECTION, "Upgrade")
@@ -114,6 +126,15 @@ pub(crate) struct Answer {
     response: http::Response<Incoming>,
     connection: AbortOnDropHandle<()>,
     limit: Limit,
+}
+
+/// A connection that speaks no HTTP any more.
+pub(crate) struct Upgraded {
+    pub(crate) stream: UnixStream,
+    /// What was read from it already.
+    pub(crate) read_ahead: Bytes,
+    /// To be kept as long as the stream is.
+    pub(crate) carried: Option<DropGuard>,
 }
 
 /// Until when an answer must be complete.
@@ -136,9 +157,9 @@ impl Limit {
     }
 }
 
-/// Sends `call` to the engine at `socket`; an answer that says failure is an error.
+/// Sends `call` to the engine; an answer that says failure is an error.
 pub(crate) async fn send(
-    socket: &Path,
+    route: &Route,
     prefix: &str,
     call: Call,
     connect_timeout: Duration,
@@ -146,16 +167,7 @@ pub(crate) async fn send(
 ) -> Result<Answer, EngineError> {
     let request = call.into_request(prefix)?;
     let connect = Limit::of(Some(connect_timeout));
-    let stream = connect
-        .on(async {
-            UnixStream::connect(socket)
-                .await
-                .map_err(|source| EngineError::Connect {
-                    socket: socket.to_owned(),
-                    source,
-                })
-        })
-        .await?;
+    let stream = connect.on(route.connect()).await?;
     let limit = Limit::of(limit);
     let answer = async {
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
@@ -165,7 +177,8 @@ pub(crate) async fn send(
             // A broken connection is reported by whoever reads from it.
             let _ = connection.with_upgrades().await;
         }));
-        let response = sender.send_request(request).await.map_err(broken)?;
+        let sent = sender.send_request(request).await;
+        let response = sent.map_err(|cause| route.distrusted(&cause).unwrap_or_else(|| broken(cause)))?;
         Ok(Answer {
             response,
             connection,
@@ -242,8 +255,8 @@ impl Answer {
         .boxed()
     }
 
-    /// The bare connection after an upgrade, and what was read from it already.
-    pub(crate) async fn upgraded(self) -> Result<(UnixStream, Bytes), EngineError> {
+    /// The bare connection after an upgrade.
+    pub(crate) async fn upgraded(self) -> Result<Upgraded, EngineError> {
         let Self {
             response,
             connection,
@@ -253,9 +266,14 @@ impl Answer {
         let upgraded = limit.on(async { upgraded.await.map_err(broken) }).await?;
         drop(connection);
         let parts = upgraded
-            .downcast::<TokioIo<UnixStream>>()
+            .downcast::<TokioIo<Connection>>()
             .map_err(|_| EngineError::Nonsense("the connection is of another type".to_owned()))?;
-        Ok((parts.io.into_inner(), parts.read_buf))
+        let (stream, carried) = parts.io.into_inner().into_socket().map_err(broken)?;
+        Ok(Upgraded {
+            stream,
+            read_ahead: parts.read_buf,
+            carried,
+        })
     }
 }
 

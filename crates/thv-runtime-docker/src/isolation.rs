@@ -8,22 +8,22 @@
 //! A network without a way out (`internal`) would not do: the host is on its bridge. Even where the bridge has no
 //! address, a program that binds a socket to its interface reaches every address of the host, one way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 
-use bytes::Bytes;
-use futures_util::{StreamExt, stream};
 use thv_core::TransportType;
-use thv_runtime::{DeployOutcome, DeploySpec, Deployment, Error, Images, InstanceState, NetworkMode, Result};
+use thv_runtime::{DeployOutcome, DeploySpec, Deployment, Error, InstanceState, NetworkMode, Result};
 
 use crate::Flavour;
 use crate::container::{desired, is_identical};
 use crate::deploy::{self, Attempt};
 use crate::engine::Engine;
 use crate::error::EngineError;
-use crate::helper_program::{self, PROGRAM};
-use crate::images::EngineImages;
+use crate::helper_program::PROGRAM;
+use crate::helpers::{self, HELPED, Role};
+use crate::host_addresses;
 use crate::lookup;
-use crate::remove::{force_remove, helpers};
+use crate::remove::force_remove;
 use crate::wire::{Container, Create, Info, Mount};
 
 /// Where the proxy is, from inside.
@@ -36,26 +36,10 @@ const SOCKETS: &str = "/run/thv";
 /// A connection takes two threads and some buffers.
 const MEMORY: i64 = 64 << 20;
 const PIDS: i64 = 600;
+/// An address of the host, among the arguments of the outer helper.
+const DENY: &str = "--deny";
 /// How often the shared network may vanish under one deployment.
 const NETWORK_RETRIES: u8 = 5;
-
-/// The helper on the network that leads out, and the one whose network the workload shares. ToolHive knows both names, and
-/// takes them along.
-fn outer_name(spec: &DeploySpec) -> String {
-    format!("{}-egress", spec.instance_name)
-}
-
-fn inner_name(spec: &DeploySpec) -> String {
-    format!("{}-ingress", spec.instance_name)
-}
-
-/// Whose network it is, on the helpers.
-const HELPED: &str = "thv-helped-workload";
-
-/// The workload that a helper with these labels is for.
-pub(crate) fn helped(labels: &BTreeMap<String, String>) -> Option<&str> {
-    labels.get(HELPED).map(String::as_str)
-}
 
 /// Why this engine isolates nothing, and what to do about it. One that was not asked yet is taken for Docker.
 pub(crate) fn lacks(engine: &Engine) -> Option<String> {
@@ -70,7 +54,7 @@ pub(crate) fn lacks(engine: &Engine) -> Option<String> {
             "its helper program is missing: put the static program {PROGRAM} beside this one, or name it in \
              TOOLHIVE_EGRESS_HELPER"
         )),
-        Some(path) => helper_program::check(path).err(),
+        Some(path) => engine.helper().check(path).err(),
     }
 }
 
@@ -83,13 +67,11 @@ pub(crate) async fn impaired(engine: &Engine, found: &Container) -> Result<Optio
     if found.state.status != "running" || !thv_labels::is_isolated(&found.config.labels) {
         return Ok(None);
     }
-    for helper in [inner, &format!("{}-egress", found.name())] {
-        let there = lookup::details(engine, helper).await?;
-        if there.is_none_or(|helper| helper.state.status != "running") {
-            return Ok(Some("a helper of its isolated network has ended".to_owned()));
-        }
-    }
-    Ok(None)
+    let around = helpers::around(engine, found.name()).await?;
+    let mut running = around.iter().filter(|helper| helper.state == "running");
+    let both = running.clone().any(|helper| helper.id == inner)
+        && running.any(|helper| Role::Outer.is_of(helper.name(), found.name()));
+    Ok((!both).then(|| "a helper of its isolated network has ended".to_owned()))
 }
 
 /// What cannot be isolated is refused.
@@ -134,10 +116,13 @@ pub(crate) async fn bring_up(
         .abilities()
         .await
         .map_err(|e| engine.error(e, "ask the engine what it can do"))?;
-    let image = ensure_image(engine).await?;
+    let image = engine.helper().on(engine).await?;
+    let denied = host_addresses::of(engine)
+        .await
+        .map_err(|e| engine.error(e, "ask the engine for its networks"))?;
     let replaces = found.is_some();
     if let Some(found) = found {
-        if let Some(there) = as_wanted(engine, spec, &found, &image, &info).await? {
+        if let Some(there) = as_wanted(engine, spec, &found, &image, &denied, &info).await? {
             return deploy::deployed_behind(
                 engine,
                 spec,
@@ -152,7 +137,7 @@ pub(crate) async fn bring_up(
             .map_err(|e| engine.error(e, format!("replace the container of workload \"{}\"", spec.name)))?;
     }
     clear(engine, spec).await?;
-    let made = make(engine, spec, &image, &info).await;
+    let made = make(engine, spec, &image, &denied, &info).await;
     match made {
         Ok((id, outer)) => {
             let outcome = if replaces {
@@ -180,18 +165,25 @@ async fn as_wanted(
     spec: &DeploySpec,
     found: &Container,
     image: &str,
+    denied: &BTreeSet<Ipv4Addr>,
     info: &Info,
 ) -> Result<Option<Container>> {
     let look = async {
-        let outer = lookup::details(engine, &outer_name(spec)).await?;
-        let inner = lookup::details(engine, &inner_name(spec)).await?;
-        let (Some(outer), Some(inner)) = (outer, inner) else {
+        let around = helpers::around(engine, &spec.instance_name).await?;
+        let find = async |role: Role| {
+            let mut all = around.iter();
+            match all.find(|helper| role.is_of(helper.name(), &spec.instance_name)) {
+                Some(helper) => lookup::details(engine, &helper.id).await,
+                None => Ok(None),
+            }
+        };
+        let (Some(outer), Some(inner)) = (find(Role::Outer).await?, find(Role::Inner).await?) else {
             return Ok(None);
         };
         let running = [found, &outer, &inner]
             .iter()
             .all(|container| container.state.status == "running");
-        let same_rules = outer.config.cmd == outer_arguments(spec)
+        let same_rules = is_as_strict(&outer.config.cmd, &outer_arguments(spec, denied))
             && inner.config.cmd == inner_arguments(spec)
             && [&outer, &inner].iter().all(|helper| helper.config.image == image);
         if !running || !same_rules {
@@ -208,19 +200,25 @@ async fn as_wanted(
 }
 
 /// Makes helpers and workload; the id of the workload's container, and the outer helper.
-async fn make(engine: &Engine, spec: &DeploySpec, image: &str, info: &Info) -> Result<(String, Container)> {
+async fn make(
+    engine: &Engine,
+    spec: &DeploySpec,
+    image: &str,
+    denied: &BTreeSet<Ipv4Addr>,
+    info: &Info,
+) -> Result<(String, Container)> {
     let mut again = NETWORK_RETRIES;
     let outer = loop {
         let network = deploy::shared_network(engine, spec).await?;
-        let wanted = outer_helper(spec, image, &network, info);
-        match deploy::create_and_start_as(engine, spec, &outer_name(spec), &wanted).await {
+        let wanted = |name: &str| outer_helper(spec, name, image, &network, denied, info);
+        match beside(engine, spec, Role::Outer, wanted).await {
             Ok(id) => break id,
             Err(Attempt::NetworkGone(_)) if again > 0 => again -= 1,
             Err(attempt) => return Err(attempt.into_error(engine, spec)),
         }
     };
-    let inner = inner_helper(spec, image, &outer, info);
-    let inner = deploy::create_and_start_as(engine, spec, &inner_name(spec), &inner)
+    let wanted = |name: &str| inner_helper(spec, name, image, &outer, info);
+    let inner = beside(engine, spec, Role::Inner, wanted)
         .await
         .map_err(|attempt| attempt.into_error(engine, spec))?;
     // Looked at before the workload is made: a failure from here on has no container of its to take back.
@@ -242,10 +240,32 @@ async fn make(engine: &Engine, spec: &DeploySpec, image: &str, info: &Info) -> R
     Ok((id, outer))
 }
 
+/// Makes and starts a helper, under the first of its names that nobody else has.
+async fn beside(
+    engine: &Engine,
+    spec: &DeploySpec,
+    role: Role,
+    wanted: impl Fn(&str) -> Create,
+) -> Result<String, Attempt> {
+    let mut names = role.names(spec).peekable();
+    loop {
+        let Some(name) = names.next() else {
+            return Err(Attempt::Failed(Error::Invalid {
+                what: "name".to_owned(),
+                detail: format!("others have all names for a helper of {}", spec.instance_name),
+            }));
+        };
+        match deploy::create_and_start_as(engine, spec, &name, &wanted(&name)).await {
+            Err(Attempt::Failed(Error::Conflict { .. })) if names.peek().is_some() => {}
+            made => return made,
+        }
+    }
+}
+
 /// Removes what is around the workload of this name.
 async fn clear(engine: &Engine, spec: &DeploySpec) -> Result<()> {
     let clearing = async {
-        for helper in helpers(engine, &spec.instance_name).await? {
+        for helper in helpers::around(engine, &spec.instance_name).await? {
             force_remove(engine, &helper.id).await?;
         }
         // One of ToolHive's.
@@ -278,7 +298,7 @@ fn workload(spec: &DeploySpec, inner: &str, info: &Info) -> Create {
     desired(&spec, "", info)
 }
 
-fn outer_arguments(spec: &DeploySpec) -> Vec<String> {
+fn outer_arguments(spec: &DeploySpec, denied: &BTreeSet<Ipv4Addr>) -> Vec<String> {
     let egress = &spec.egress;
     let mut arguments = vec!["outer".to_owned()];
     if egress.everything {
@@ -288,8 +308,9 @@ fn outer_arguments(spec: &DeploySpec) -> Vec<String> {
         arguments.push("--allow-gateway".to_owned());
     }
     let mut with = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
-    // Docker's default bridge, whose address is the host's.
-    with("--deny", "172.17.0.1".to_owned());
+    for address in denied {
+        with(DENY, address.to_string());
+    }
     for host in &egress.hosts {
         with("--allow-host", host.clone());
     }
@@ -303,6 +324,25 @@ fn outer_arguments(spec: &DeploySpec) -> Vec<String> {
         with("--open-ingress", port.container_port.to_string());
     }
     arguments
+}
+
+/// Whether a helper with the first arguments allows what one with the others does, and denies no address less: networks of
+/// others come and go, and that is no reason to start a workload anew.
+fn is_as_strict(have: &[String], want: &[String]) -> bool {
+    let split = |arguments: &[String]| {
+        let (mut denied, mut rest) = (BTreeSet::new(), Vec::new());
+        let mut arguments = arguments.iter().cloned();
+        while let Some(argument) = arguments.next() {
+            if argument == DENY {
+                denied.extend(arguments.next());
+            } else {
+                rest.push(argument);
+            }
+        }
+        (denied, rest)
+    };
+    let ((have_denied, have), (want_denied, want)) = (split(have), split(want));
+    have == want && have_denied.is_superset(&want_denied)
 }
 
 fn inner_arguments(spec: &DeploySpec) -> Vec<String> {
@@ -356,8 +396,15 @@ fn helper(spec: &DeploySpec, name: &str, image: &str, arguments: Vec<String>, in
     wanted
 }
 
-fn outer_helper(spec: &DeploySpec, image: &str, network: &str, info: &Info) -> Create {
-    let mut wanted = helper(spec, &outer_name(spec), image, outer_arguments(spec), info);
+fn outer_helper(
+    spec: &DeploySpec,
+    name: &str,
+    image: &str,
+    network: &str,
+    denied: &BTreeSet<Ipv4Addr>,
+    info: &Info,
+) -> Create {
+    let mut wanted = helper(spec, name, image, outer_arguments(spec, denied), info);
     network.clone_into(&mut wanted.host_config.network_mode);
     // It goes with the last container that has it.
     wanted.host_config.mounts = vec![Mount {
@@ -371,32 +418,11 @@ fn outer_helper(spec: &DeploySpec, image: &str, network: &str, info: &Info) -> C
     wanted
 }
 
-fn inner_helper(spec: &DeploySpec, image: &str, outer: &str, info: &Info) -> Create {
-    let mut wanted = helper(spec, &inner_name(spec), image, inner_arguments(spec), info);
+fn inner_helper(spec: &DeploySpec, name: &str, image: &str, outer: &str, info: &Info) -> Create {
+    let mut wanted = helper(spec, name, image, inner_arguments(spec), info);
     "none".clone_into(&mut wanted.host_config.network_mode);
     wanted.host_config.volumes_from = vec![outer.to_owned()];
     wanted
-}
-
-/// The helper's image on this engine, loaded if it is missing. Its name is made of its content.
-async fn ensure_image(engine: &Engine) -> Result<String> {
-    let Some(path) = engine.egress_helper() else {
-        return Err(Error::Unsupported {
-            runtime: engine.kind().clone(),
-            what: "network isolation without its helper program".to_owned(),
-        });
-    };
-    let program = helper_program::read(path.to_owned()).await?;
-    let (reference, archive) = helper_program::image(&program)?;
-    let images = EngineImages(engine.clone());
-    if !images.present(&reference).await? {
-        let chunks: Vec<_> = archive
-            .chunks(64 << 10)
-            .map(|chunk| Ok(Bytes::copy_from_slice(chunk)))
-            .collect();
-        images.load(stream::iter(chunks).boxed()).await?;
-    }
-    Ok(reference)
 }
 
 #[cfg(test)]
@@ -407,7 +433,9 @@ mod tests {
     #[test]
     fn rules_and_ports_are_the_helpers_arguments() {
         let mut spec = DeploySpec::new("fetch".parse().unwrap(), "fetch:1");
-        assert_eq!(outer_arguments(&spec).join(" "), "outer --deny 172.17.0.1");
+        let denied = BTreeSet::from([[172, 17, 0, 1].into(), [10, 0, 0, 9].into()]);
+        let shown = |spec: &DeploySpec| outer_arguments(spec, &denied).join(" ");
+        assert_eq!(shown(&spec), "outer --deny 10.0.0.9 --deny 172.17.0.1");
         spec.egress.hosts = vec![".example.com".to_owned()];
         spec.egress.ports = vec![443];
         spec.transport = TransportType::StreamableHttp;
@@ -416,9 +444,34 @@ mod tests {
             host_ip: None,
             host_port: 0,
         });
-        let expected = "outer --deny 172.17.0.1 --allow-host .example.com --allow-port 443 --ingress 8080";
-        assert_eq!(outer_arguments(&spec).join(" "), expected);
+        let expected = "outer --deny 10.0.0.9 --deny 172.17.0.1 --allow-host .example.com --allow-port 443 --ingress 8080";
+        assert_eq!(shown(&spec), expected);
         assert_eq!(inner_arguments(&spec).join(" "), "inner --ingress 8080");
+    }
+
+    #[test]
+    fn a_helper_that_denies_less_or_allows_otherwise_is_another_one() {
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        for (have, want, expected) in [
+            (
+                "outer --deny a --deny b --allow-all",
+                "outer --deny b --allow-all",
+                true,
+            ),
+            (
+                "outer --deny b --allow-all",
+                "outer --deny a --deny b --allow-all",
+                false,
+            ),
+            ("outer --deny a --allow-all", "outer --deny a", false),
+            (
+                "outer --deny a --allow-host x",
+                "outer --deny a --allow-host y",
+                false,
+            ),
+        ] {
+            assert_eq!(is_as_strict(&words(have), &words(want)), expected, "{have}");
+        }
     }
 
     #[test]

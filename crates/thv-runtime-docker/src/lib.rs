@@ -22,8 +22,12 @@
 //! The first of these that is set is the only place that is tried: the configured socket, `TOOLHIVE_PODMAN_SOCKET`,
 //! `TOOLHIVE_DOCKER_SOCKET`, `TOOLHIVE_COLIMA_SOCKET`, `DOCKER_HOST`, the active context of Docker (`DOCKER_CONTEXT`, or what
 //! `docker context use` wrote). Otherwise the usual sockets of Podman, Docker, Docker Desktop, Rancher Desktop, OrbStack
-//! and Colima, in this order; the first that answers is kept. Only `unix://` is spoken: an engine over TCP or SSH is
-//! elsewhere, and with it the ports and folders that a workload is given.
+//! and Colima, in this order; the first that answers is kept.
+//!
+//! `unix://` is spoken, and `tcp://` with TLS: with the certificates in `DOCKER_CERT_PATH`, or those of the context, and never
+//! with whoever answers. Without TLS a TCP port must be one of loopback. An engine on another machine runs servers that speak
+//! stdio; its ports and folders are not those here, so servers that speak HTTP, and mounts, are refused. SSH is not spoken:
+//! forward the socket.
 //!
 //! # What a container looks like
 //!
@@ -32,14 +36,19 @@
 //! process and an end to the log where the engine has them. Deploying never pulls. The API is spoken directly, with
 //! hyper: bodies carry secrets, and a general client logs them.
 
+mod address;
 mod config;
+mod connection;
 mod context;
 mod discovery;
 mod docker_runtime;
 mod helper_program;
 
 mod deploy;
+mod helpers;
+mod host_addresses;
 mod isolation;
+mod last_words;
 mod stop;
 
 mod remove;
@@ -59,6 +68,7 @@ mod error;
 mod http;
 mod lines;
 mod quirks;
+mod tls;
 mod wire;
 
 pub use config::DockerConfig;

@@ -15,6 +15,7 @@ use crate::events::{Feed, of_container};
 use crate::http::Call;
 use crate::lines::LogLines;
 use crate::lookup::{self, container};
+use crate::quirks;
 
 pub(crate) async fn logs(
     engine: &Engine,
@@ -22,6 +23,12 @@ pub(crate) async fn logs(
     opts: LogOptions,
 ) -> Result<BoxStream<'static, Result<LogLine>>> {
     let row = lookup::required(engine, which).await?;
+    // Of a log that goes on nobody knows where the last lines begin.
+    let whole = !opts.follow
+        && engine
+            .known()
+            .is_some_and(|engine| !quirks::has_last_lines(&engine));
+    let keep = opts.tail.filter(|_| whole);
     let mut reader = Reader {
         engine: engine.clone(),
         name: which.name.clone(),
@@ -32,6 +39,7 @@ pub(crate) async fn logs(
         ready: VecDeque::new(),
         last: None,
         events: None,
+        keep,
         done: false,
     };
     reader.open().await.map_err(|e| reader.failed(e))?;
@@ -54,6 +62,8 @@ struct Reader {
     last: Option<Timestamp>,
     /// Following only: the engine ends a log with its container, so a start of it is waited for.
     events: Option<Feed>,
+    /// So many of the last lines are kept until the end, where the engine cannot be asked for them.
+    keep: Option<usize>,
     done: bool,
 }
 
@@ -75,6 +85,7 @@ impl Reader {
             None => self
                 .opts
                 .tail
+                .filter(|_| self.keep.is_none())
                 .map_or("tail=all".to_owned(), |lines| format!("tail={lines}")),
         };
         let (follow, stdout) = (self.opts.follow, !self.opts.without_stdout);
@@ -90,7 +101,11 @@ impl Reader {
 
     async fn next(&mut self) -> Option<Result<LogLine>> {
         loop {
-            if let Some(line) = self.ready.pop_front() {
+            let surplus = self.keep.map_or(0, |keep| self.ready.len().saturating_sub(keep));
+            self.ready.drain(..surplus);
+            if (self.keep.is_none() || self.done)
+                && let Some(line) = self.ready.pop_front()
+            {
                 return Some(Ok(line));
             }
             if self.done {

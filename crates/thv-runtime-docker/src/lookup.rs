@@ -18,11 +18,11 @@ pub(crate) fn container(id: &str, what: &str) -> String {
     format!("/containers/{id}{what}")
 }
 
-/// The path of a list of containers with all of `labels` and, if given, a name.
-fn listing(labels: &[String], name: Option<&str>) -> String {
+/// The path of a list of containers with all of `labels` and, if given, a name and what is behind it, as an expression.
+fn listing(labels: &[String], name: Option<(&str, &str)>) -> String {
     let mut filters = BTreeMap::from([("label", labels.to_vec())]);
-    if let Some(name) = name {
-        filters.insert("name", vec![format!("^/?{}$", name.replace('.', "\\."))]);
+    if let Some((name, behind)) = name {
+        filters.insert("name", vec![format!("^/?{}{behind}$", name.replace('.', "\\."))]);
     }
     let filters = serde_json::json!(filters).to_string();
     format!("/containers/json?all=true&filters={}", quoted(&filters))
@@ -30,9 +30,36 @@ fn listing(labels: &[String], name: Option<&str>) -> String {
 
 /// Everything that carries the label, helpers included. One call.
 pub(crate) async fn all(engine: &Engine) -> Result<Vec<Summary>, EngineError> {
-    engine
-        .get(&listing(&[format!("{}=true", thv_labels::TOOLHIVE)], None))
-        .await
+    rows(
+        engine,
+        &listing(&[format!("{}=true", thv_labels::TOOLHIVE)], None),
+    )
+    .await
+}
+
+/// How often a list is asked for anew of which a container went away meanwhile.
+const LISTS: usize = 5;
+
+async fn rows(engine: &Engine, path: &str) -> Result<Vec<Summary>, EngineError> {
+    for _ in 1..LISTS {
+        match engine.get(path).await {
+            Err(cause) if cause.is_lost_race() => {}
+            listed => return listed,
+        }
+    }
+    engine.get(path).await
+}
+
+/// Whether anything carries the label.
+pub(crate) async fn any(engine: &Engine) -> Result<bool, EngineError> {
+    let path = listing(&[format!("{}=true", thv_labels::TOOLHIVE)], None);
+    Ok(!rows(engine, &format!("{path}&limit=1")).await?.is_empty())
+}
+
+/// What carries the label and has this name with something behind it that the expression means.
+pub(crate) async fn beside(engine: &Engine, name: &str, behind: &str) -> Result<Vec<Summary>, EngineError> {
+    let label = format!("{}=true", thv_labels::TOOLHIVE);
+    rows(engine, &listing(&[label], Some((name, behind)))).await
 }
 
 /// The container of a workload: by its labels, a running one first; else by its exact name.
@@ -42,13 +69,13 @@ pub(crate) async fn of_workload(
 ) -> Result<Option<Summary>, EngineError> {
     let toolhive = format!("{}=true", thv_labels::TOOLHIVE);
     let labels = [toolhive.clone(), format!("{}={name}", thv_labels::BASE_NAME)];
-    let mut rows: Vec<Summary> = engine.get(&listing(&labels, None)).await?;
+    let mut rows = self::rows(engine, &listing(&labels, None)).await?;
     rows.retain(|row| !thv_labels::is_auxiliary(&row.labels));
     let running = rows.iter().position(|row| row.state == "running").unwrap_or(0);
     if running < rows.len() {
         return Ok(Some(rows.swap_remove(running)));
     }
-    let mut rows: Vec<Summary> = engine.get(&listing(&[toolhive], Some(name.as_str()))).await?;
+    let mut rows = self::rows(engine, &listing(&[toolhive], Some((name.as_str(), "")))).await?;
     rows.retain(|row| row.name() == name.as_str() && !thv_labels::is_auxiliary(&row.labels));
     Ok(rows.into_iter().next())
 }

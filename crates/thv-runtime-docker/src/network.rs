@@ -1,6 +1,7 @@
 //! The networks of workloads. Names of networks are not unique in Docker: ids are used.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 
 use crate::container::SHARED_NETWORK;
 use crate::engine::Engine;
@@ -22,6 +23,15 @@ async fn named(engine: &Engine, name: &str) -> Result<Vec<Network>, EngineError>
     // Of several the same one is used each time.
     networks.sort_by(|a, b| a.id.cmp(&b.id));
     Ok(networks)
+}
+
+/// The host's address on each network of the engine.
+pub(crate) async fn gateways(engine: &Engine) -> Result<BTreeSet<Ipv4Addr>, EngineError> {
+    let networks: Vec<Network> = engine.get("/networks").await?;
+    let subnets = networks.iter().flat_map(|network| &network.ipam.config);
+    // Some engines write it with the mask behind.
+    let address = |gateway: &str| gateway.split('/').next()?.parse().ok();
+    Ok(subnets.filter_map(|subnet| address(&subnet.gateway)).collect())
 }
 
 /// The id of the shared network, which is made if it is missing.

@@ -1,6 +1,6 @@
 //! In what engines differ, in one place. Nothing else asks which engine it is.
 
-use crate::wire::{Container, Create, Info, Mount};
+use crate::wire::{Container, Create, Info, Mount, TmpfsOptions};
 use crate::{EngineInfo, Flavour};
 
 /// Whether an engine refuses a second network of the same name. Docker does since API 1.44; before, it looks first
@@ -28,6 +28,61 @@ pub(crate) fn has_init(info: &Info) -> bool {
 pub(crate) fn brings_variable(engine: &EngineInfo, variable: &str) -> bool {
     let name = variable.split('=').next().unwrap_or_default();
     engine.flavour == Flavour::Podman && matches!(name, "PATH" | "TERM" | "HOME" | "HOSTNAME" | "container")
+}
+
+/// What an engine calls itself, the same at each start and however it is reached; `None` where it makes up a new name for
+/// each answer, as Podman does.
+pub(crate) fn own_name<'a>(engine: &EngineInfo, info: &'a Info) -> Option<&'a str> {
+    let named = engine.flavour != Flavour::Podman && !info.id.is_empty();
+    named.then_some(info.id.as_str())
+}
+
+/// Whether a container went away while the engine looked at it, on its own or among others. Docker says 404 or leaves it out
+/// of the list; Podman fails.
+pub(crate) fn is_lost_race(status: u16, message: &str) -> bool {
+    status == 500 && message.to_lowercase().contains("no such container")
+}
+
+/// Whether the last lines of a log can be asked for. Podman leaves out what a program wrote of them before their end, as one
+/// does that writes a line and its end in two pieces.
+pub(crate) fn has_last_lines(engine: &EngineInfo) -> bool {
+    engine.flavour != Flavour::Podman
+}
+
+/// What creates a container on this engine. Podman copies into a tmpfs what is below it, which is what it is to hide:
+/// it is told not to, and hears that only in another place.
+pub(crate) fn as_engine_takes(engine: &EngineInfo, wanted: &Create) -> Create {
+    let mut wanted = wanted.clone();
+    if engine.flavour == Flavour::Podman {
+        let host = &mut wanted.host_config;
+        host.mounts.retain(|mount| {
+            let Some(options) = mount.tmpfs_options.as_ref().filter(|_| mount.kind == "tmpfs") else {
+                return true;
+            };
+            let access = if mount.read_only { "ro" } else { "rw" };
+            let (size, mode) = (options.size_bytes, options.mode);
+            let options = format!("{access},size={size},mode=0{mode:o},notmpcopyup");
+            host.tmpfs.insert(mount.target.clone(), options);
+            false
+        });
+    }
+    wanted
+}
+
+fn tmpfs_of(target: &str, options: &str) -> Mount {
+    let given = |name: &str| options.split(',').find_map(|option| option.strip_prefix(name));
+    Mount {
+        kind: "tmpfs".to_owned(),
+        source: String::new(),
+        target: target.to_owned(),
+        read_only: options.split(',').any(|option| option == "ro"),
+        tmpfs_options: Some(TmpfsOptions {
+            size_bytes: given("size=").and_then(|size| size.parse().ok()).unwrap_or(0),
+            mode: given("mode=")
+                .and_then(|mode| u32::from_str_radix(mode, 8).ok())
+                .unwrap_or(0),
+        }),
+    }
 }
 
 /// What an inspection would say if the engine told it as Docker does. Podman tells some things otherwise, and what it does
@@ -60,12 +115,23 @@ pub(crate) fn as_docker_tells(engine: &EngineInfo, found: &Container, wanted: &C
     if host.mounts.is_empty() {
         let mounts = found.mounts.iter().map(|mount| Mount {
             kind: mount.kind.clone(),
-            source: mount.source.clone(),
+            source: if mount.kind == "volume" {
+                mount.name.clone()
+            } else {
+                mount.source.clone()
+            },
             target: mount.destination.clone(),
             read_only: !mount.writable,
             tmpfs_options: None,
         });
-        host.mounts = mounts.collect();
+        // Those that copy are its own, over /run and the like.
+        let ours = host
+            .tmpfs
+            .iter()
+            .filter(|(_, options)| !options.split(',').any(|o| o == "tmpcopyup"));
+        host.mounts = mounts
+            .chain(ours.map(|(target, options)| tmpfs_of(target, options)))
+            .collect();
     }
     for (port, bindings) in &wanted.host_config.port_bindings {
         let told = host.port_bindings.get_mut(port).into_iter().flatten().flatten();

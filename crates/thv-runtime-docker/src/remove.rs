@@ -10,9 +10,9 @@ use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::http::Call;
 use crate::lookup::{self, container};
-use crate::network;
 use crate::turns::{Turns, to_the_end};
 use crate::wire::Summary;
+use crate::{helpers, network};
 
 /// How often a removal is asked for whose answer is lost, and how long after the last time.
 const AGAIN: [Duration; 3] = [
@@ -46,12 +46,12 @@ async fn gone(engine: &Engine, which: &InstanceRef) -> Result<()> {
         if let Some(row) = &row {
             force_remove(engine, &row.id).await?;
         }
-        for helper in helpers(engine, &name).await? {
+        for helper in helpers::around(engine, &name).await? {
             force_remove(engine, &helper.id).await?;
         }
         network::remove(engine, &format!("toolhive-{name}-internal")).await?;
         // Others on it keep it; whoever deploys at this moment makes it again.
-        if lookup::all(engine).await?.is_empty() {
+        if !lookup::any(engine).await? {
             network::remove(engine, SHARED_NETWORK).await?;
         }
         Ok(())
@@ -59,19 +59,6 @@ async fn gone(engine: &Engine, which: &InstanceRef) -> Result<()> {
     work.await.map_err(|e: EngineError| {
         engine.error(e, format!("remove the container of workload \"{}\"", which.name))
     })
-}
-
-/// The helper containers that ToolHive puts beside an isolated workload.
-pub(crate) async fn helpers(engine: &Engine, name: &str) -> Result<Vec<Summary>, EngineError> {
-    let names = ["egress", "dns", "ingress"].map(|role| format!("{name}-{role}"));
-    let mut rows = lookup::all(engine).await?;
-    rows.retain(|row| {
-        row.labels
-            .get(thv_labels::AUXILIARY_WORKLOAD)
-            .is_some_and(|v| v.eq_ignore_ascii_case("true"))
-            && names.iter().any(|name| name == row.name())
-    });
-    Ok(rows)
 }
 
 /// Removes a container, running or not, with its anonymous volumes. Returns when it is gone.

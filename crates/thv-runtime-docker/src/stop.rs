@@ -7,9 +7,9 @@ use tokio::time::Instant;
 
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::helpers;
 use crate::http::Call;
 use crate::lookup::{self, container};
-use crate::remove::helpers;
 use crate::turns::{Turn, Turns, to_the_end};
 
 pub(crate) async fn stop(
@@ -54,7 +54,7 @@ async fn down(engine: &Engine, turn: &Turn, which: &InstanceRef, opts: StopOptio
         stopped.map_err(failed)?;
     }
     if thv_labels::is_isolated(&row.labels) {
-        for helper in helpers(engine, row.name()).await.map_err(failed)? {
+        for helper in helpers::around(engine, row.name()).await.map_err(failed)? {
             if let Err(cause) = stop_container(engine, &helper.id, opts.grace).await {
                 tracing::warn!(helper = helper.name(), error = %cause, "a helper container was not stopped");
             }

@@ -31,6 +31,8 @@ pub(crate) struct Component {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct Info {
+    #[serde(rename = "ID", deserialize_with = "nullable")]
+    pub(crate) id: String,
     pub(crate) memory_limit: Option<bool>,
     pub(crate) swap_limit: Option<bool>,
     pub(crate) pids_limit: Option<bool>,
@@ -183,6 +185,9 @@ pub(crate) struct HostConfig {
     pub(crate) restart_policy: RestartPolicy,
     #[serde(deserialize_with = "nullable")]
     pub(crate) mounts: Vec<Mount>,
+    /// Paths and options; only where it has to be said so.
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) tmpfs: BTreeMap<String, String>,
     #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub(crate) volumes_from: Vec<String>,
     #[serde(deserialize_with = "nullable")]
@@ -267,6 +272,8 @@ pub(crate) struct NetworkSettings {
 pub(crate) struct MountPoint {
     #[serde(rename = "Type")]
     pub(crate) kind: String,
+    /// Of a volume.
+    pub(crate) name: String,
     pub(crate) source: String,
     pub(crate) destination: String,
     #[serde(rename = "RW")]
@@ -297,6 +304,24 @@ pub(crate) struct Network {
     pub(crate) name: String,
     #[serde(default, deserialize_with = "nullable")]
     pub(crate) labels: BTreeMap<String, String>,
+    #[serde(default, rename = "IPAM", deserialize_with = "nullable")]
+    pub(crate) ipam: Ipam,
+}
+
+/// Which addresses a network has.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct Ipam {
+    #[serde(deserialize_with = "nullable")]
+    pub(crate) config: Vec<Subnet>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct Subnet {
+    /// The host's address, of either kind.
+    #[serde(deserialize_with = "nullable")]
+    pub(crate) gateway: String,
 }
 
 #[derive(Debug, Serialize)]

@@ -189,6 +189,32 @@ async fn each_network_mode_is_what_it_says() {
     }
 }
 
+/// Podman isolates nothing yet: that is said, and refused, never left out in silence.
+#[tokio::test]
+async fn isolation_is_refused_where_the_engine_does_not_have_it() {
+    let Some(engine) = TestEngine::get().await else {
+        return;
+    };
+    if engine.runtime.engine_info().await.unwrap().flavour != Flavour::Podman {
+        eprintln!("skipped: this is about Podman");
+        return;
+    }
+    let program = std::env::current_exe().unwrap();
+    let runtime = DockerRuntime::new(DockerConfig::at(engine.socket()).with_egress_helper(program));
+    let mut spec = engine.spec(&["echo"]);
+    spec.isolate_network = true;
+    // Also by a value that has not asked the engine yet.
+    for _ in 0..2 {
+        let error = runtime.deploy(&spec).await.unwrap_err();
+        assert_eq!(error.code(), "unsupported", "{error:?}");
+        assert!(engine.runtime.inspect(&spec.name).await.unwrap().is_none());
+        runtime.engine_info().await.unwrap();
+    }
+    let can = runtime.capabilities();
+    assert!(!can.network_isolation);
+    assert!(can.isolation_lacks.unwrap().contains("Podman"));
+}
+
 #[tokio::test]
 async fn a_busy_port_is_named_and_nothing_is_left() {
     let Some(engine) = TestEngine::get().await else {
@@ -279,10 +305,6 @@ async fn a_server_sees_and_writes_what_it_is_given_and_nothing_else() {
     let Some(engine) = TestEngine::get().await else {
         return;
     };
-    if engine.runtime.engine_info().await.unwrap().flavour == Flavour::Podman {
-        eprintln!("skipped: Podman keeps a tmpfs of its own at /tmp, /run and elsewhere");
-        return;
-    }
     let folder = tempfile::tempdir_in("/tmp").unwrap();
     std::fs::create_dir(folder.path().join("keys")).unwrap();
     for (path, text) in [("open", "seen"), (".env", "hidden"), ("keys/one", "hidden")] {
@@ -382,6 +404,40 @@ async fn a_long_line_is_one_line_in_the_log() {
             .then_some(())
     })
     .await;
+    engine.remove(&spec.name).await;
+}
+
+#[tokio::test]
+async fn the_last_lines_of_a_log_are_whole() {
+    let Some(engine) = TestEngine::get().await else {
+        return;
+    };
+    // It writes each line and its end in two pieces, which an engine sees as one or as two.
+    let spec = engine.spec(&["pieces", "20"]);
+    engine.runtime.deploy(&spec).await.unwrap();
+    let which = InstanceRef::named(spec.name.clone());
+    let lines = async |tail| {
+        let opts = LogOptions {
+            tail,
+            ..LogOptions::default()
+        };
+        let logs = engine.runtime.logs(&which, opts).await.unwrap();
+        let lines: Vec<_> = logs.map(|line| line.unwrap().line).collect().await;
+        lines
+            .iter()
+            .map(|line| String::from_utf8_lossy(line).into_owned())
+            .collect::<Vec<_>>()
+    };
+    let all = until("the end of the log", async || {
+        let all = lines(None).await;
+        (all.last()? == "thv-contract ready").then_some(all)
+    })
+    .await;
+    assert_eq!(all.len(), 21, "{all:?}");
+    for tail in [0, 1, 5, 21, 100] {
+        let skipped = all.len().saturating_sub(tail);
+        assert_eq!(lines(Some(tail)).await, all[skipped..], "of {tail}");
+    }
     engine.remove(&spec.name).await;
 }
 

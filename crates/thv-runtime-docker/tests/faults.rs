@@ -211,6 +211,41 @@ async fn a_limit_that_the_engine_discards_undoes_the_deployment() {
 }
 
 #[tokio::test]
+async fn a_container_that_goes_away_while_an_engine_lists_it_is_nobodys_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("engine.sock");
+    let gone = || {
+        Do::Answer(
+            500,
+            json!({"message": "container 24be does not exist in database: no such container"}),
+        )
+    };
+    let lists = std::sync::atomic::AtomicUsize::new(0);
+    let _engine = Meddler::open(&socket, Path::new(NOBODY), move |_, call| match call {
+        "GET /version" => version(),
+        call if call.starts_with("GET /containers/json") => match lists.fetch_add(1, Ordering::Relaxed) % 2 {
+            0 => gone(),
+            _ => Do::Answer(
+                200,
+                json!([{"Id": "24be", "Names": ["/fetch"], "Labels": {
+                    "toolhive": "true", "toolhive-basename": "fetch",
+                }}]),
+            ),
+        },
+        _ => gone(),
+    });
+    let runtime = patient(&socket);
+    assert_eq!(runtime.list().await.unwrap().len(), 1);
+    assert!(
+        runtime
+            .inspect(&"fetch".parse().unwrap())
+            .await
+            .unwrap()
+            .is_none()
+    );
+}
+
+#[tokio::test]
 async fn a_missing_image_is_told_apart_from_a_missing_network_whatever_its_name() {
     let Some(engine) = TestEngine::get().await else {
         return;
@@ -221,7 +256,17 @@ async fn a_missing_image_is_told_apart_from_a_missing_network_whatever_its_name(
     assert_eq!(error.code(), "image_not_found", "{error:?}");
 }
 
-/// A runtime behind a socket that cuts the call of that number; `true` from `was_cut` once it did.
+/// When the connection of a call is cut: before the engine heard it, before its answer, in the middle of that.
+#[derive(Debug, Clone, Copy)]
+enum When {
+    Before,
+    After,
+    Within,
+}
+
+const EVER: [When; 3] = [When::Before, When::After, When::Within];
+
+/// A runtime behind a socket that cuts the call of that number; [`what`](Self::what) once it did.
 struct Cut {
     _folder: tempfile::TempDir,
     socket: Meddler,
@@ -230,13 +275,14 @@ struct Cut {
 }
 
 impl Cut {
-    fn new(engine: &TestEngine, number: usize, heard: bool) -> Self {
+    fn new(engine: &TestEngine, number: usize, when: When) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("engine.sock");
-        let socket = Meddler::open(&path, engine.socket(), move |at, _| match heard {
+        let socket = Meddler::open(&path, engine.socket(), move |at, _| match when {
             _ if at != number => Do::Forward,
-            true => Do::CutAfter,
-            false => Do::CutBefore,
+            When::Before => Do::CutBefore,
+            When::After => Do::CutAfter,
+            When::Within => Do::CutWithin,
         });
         Self {
             _folder: folder,
@@ -260,19 +306,20 @@ async fn a_deployment_that_is_cut_anywhere_leaves_nothing() {
     let Some(engine) = TestEngine::get().await else {
         return;
     };
-    for heard in [false, true] {
+    for when in EVER {
         for number in 0..CALLS {
-            let cut = Cut::new(&engine, number, heard);
+            let cut = Cut::new(&engine, number, when);
             let spec = engine.spec(&["echo"]);
             let deployed = soon("the deployment", cut.runtime.deploy(&spec)).await;
             let Some(what) = cut.what() else {
                 deployed.unwrap();
                 engine.remove(&spec.name).await;
+                assert!(number > 4, "it made only {number} calls");
                 break;
             };
             if deployed.is_err() {
                 let left = engine.runtime.inspect(&spec.name).await.unwrap();
-                assert!(left.is_none(), "{what} (heard: {heard}) left {left:?}");
+                assert!(left.is_none(), "{what} ({when:?}) left {left:?}");
                 cut.runtime.deploy(&spec).await.unwrap();
             }
             engine.remove(&spec.name).await;
@@ -288,10 +335,10 @@ async fn a_start_that_is_cut_anywhere_leaves_the_container_stopped() {
     let mut spec = engine.spec(&["echo"]);
     let which = InstanceRef::named(spec.name.clone());
     spec.expect = Expect::Instance(engine.runtime.deploy(&spec).await.unwrap().instance.id);
-    for heard in [false, true] {
+    for when in EVER {
         for number in 0..CALLS {
             engine.runtime.stop(&which, SHORT).await.unwrap();
-            let cut = Cut::new(&engine, number, heard);
+            let cut = Cut::new(&engine, number, when);
             let deployed = soon("the deployment", cut.runtime.deploy(&spec)).await;
             let Some(what) = cut.what() else {
                 assert_eq!(deployed.unwrap().outcome, DeployOutcome::Started);
@@ -299,7 +346,7 @@ async fn a_start_that_is_cut_anywhere_leaves_the_container_stopped() {
             };
             if deployed.is_err() {
                 let left = engine.runtime.inspect(&spec.name).await.unwrap().unwrap();
-                assert_eq!(left.state, InstanceState::Stopped, "{what} (heard: {heard})");
+                assert_eq!(left.state, InstanceState::Stopped, "{what} ({when:?})");
                 cut.runtime.deploy(&spec).await.unwrap();
             }
         }
@@ -312,19 +359,19 @@ async fn a_stop_or_removal_that_is_cut_anywhere_is_done_by_the_next() {
     let Some(engine) = TestEngine::get().await else {
         return;
     };
-    for heard in [false, true] {
+    for when in EVER {
         for number in 0..CALLS {
             let spec = engine.spec(&["echo"]);
             let which = InstanceRef::named(spec.name.clone());
             engine.runtime.deploy(&spec).await.unwrap();
-            let cut = Cut::new(&engine, number, heard);
+            let cut = Cut::new(&engine, number, when);
             let _either = soon("the stop", cut.runtime.stop(&which, SHORT)).await;
             let stop_was_cut = cut.what().is_some();
             engine.runtime.stop(&which, SHORT).await.unwrap();
             let stopped = engine.runtime.inspect(&spec.name).await.unwrap().unwrap();
             assert_eq!(stopped.state, InstanceState::Stopped, "{:?}", cut.what());
 
-            let cut = Cut::new(&engine, number, heard);
+            let cut = Cut::new(&engine, number, when);
             let _either = soon("the removal", cut.runtime.remove(&which)).await;
             let remove_was_cut = cut.what().is_some();
             engine.runtime.remove(&which).await.unwrap();

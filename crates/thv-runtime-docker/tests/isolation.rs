@@ -5,173 +5,14 @@
 mod support;
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
-use futures_util::StreamExt;
-use serde_json::Value;
-use support::meddler::{Do, Meddler};
-use support::raw::api;
-use support::{TestEngine, soon, until};
+use serde_json::{Value, json};
+use support::isolating::{Inside, Isolating, http_port, outside};
+use support::raw::{api, start_container};
+use support::until;
 use thv_core::TransportType;
-use thv_runtime::{
-    DeployOutcome, DeploySpec, Endpoint, EventFilter, EventKind, Expect, InstanceRef, InstanceState,
-    NetworkMode, PortBinding, Runtime, Stdio, StopOptions,
-};
-use thv_runtime_docker::{DockerConfig, DockerRuntime, Flavour};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-
-const SHORT: StopOptions = StopOptions {
-    grace: Duration::from_secs(2),
-};
-
-/// An engine with the helper, compiled as it is for images.
-struct Isolating {
-    engine: TestEngine,
-    runtime: DockerRuntime,
-    helper: std::path::PathBuf,
-}
-
-impl Isolating {
-    async fn get() -> Option<Self> {
-        static HELPER: tokio::sync::OnceCell<std::path::PathBuf> = tokio::sync::OnceCell::const_new();
-        let engine = TestEngine::get().await?;
-        if engine.runtime.engine_info().await.unwrap().flavour == Flavour::Podman {
-            return None;
-        }
-        let helper = HELPER.get_or_init(async || compile()).await.clone();
-        let config = DockerConfig::at(engine.socket()).with_egress_helper(&helper);
-        Some(Self {
-            runtime: DockerRuntime::new(config),
-            engine,
-            helper,
-        })
-    }
-
-    fn spec(&self, command: &[&str]) -> DeploySpec {
-        let mut spec = self.engine.spec(command);
-        spec.isolate_network = true;
-        spec
-    }
-
-    /// Names of containers that begin with this one.
-    async fn containers(&self, name: &str) -> Vec<String> {
-        let (_, answer) = api(
-            self.engine.socket(),
-            "GET",
-            "/v1.41/containers/json?all=true",
-            &Value::Null,
-        )
-        .await;
-        let rows: Vec<Value> = serde_json::from_str(&answer).unwrap();
-        let names = rows.iter().map(|row| {
-            row["Names"][0]
-                .as_str()
-                .unwrap()
-                .trim_start_matches('/')
-                .to_owned()
-        });
-        names.filter(|found| found.starts_with(name)).collect()
-    }
-
-    /// The volumes of a container that may not be there.
-    async fn volumes(&self, container: &str) -> Vec<String> {
-        let path = format!("/v1.41/containers/{container}/json");
-        let (_, answer) = api(self.engine.socket(), "GET", &path, &Value::Null).await;
-        let found: Value = serde_json::from_str(&answer).unwrap();
-        let mounts = found["Mounts"].as_array().into_iter().flatten();
-        mounts
-            .filter_map(|mount| Some(mount["Name"].as_str()?.to_owned()))
-            .collect()
-    }
-
-    /// Removes a workload, and sees that nothing of it stays.
-    async fn remove(&self, spec: &DeploySpec) {
-        let volumes = self.volumes(&format!("{}-egress", spec.name)).await;
-        let which = InstanceRef::named(spec.name.clone());
-        self.runtime.remove(&which).await.unwrap();
-        let left = self.containers(spec.name.as_str()).await;
-        assert!(left.is_empty(), "left: {left:?}");
-        for volume in volumes {
-            let path = format!("/v1.41/volumes/{volume}");
-            let (status, _) = api(self.engine.socket(), "GET", &path, &Value::Null).await;
-            assert_eq!(status, 404, "the volume {volume} is left");
-        }
-    }
-}
-
-fn compile() -> std::path::PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    // Tests of several processes may do this at once.
-    let binary = folder.join(format!("thv-egress-{}", std::process::id()));
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../helpers/egress/src/main.rs");
-    let status = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
-        .args([
-            "--edition=2024",
-            "-Copt-level=1",
-            "-Ctarget-feature=+crt-static",
-            "-Cstrip=symbols",
-        ])
-        .args(["--crate-name", "thv_egress", "-o"])
-        .arg(&binary)
-        .arg(source)
-        .status()
-        .expect("rustc runs");
-    assert!(status.success(), "the helper does not compile");
-    binary
-}
-
-/// The workload from the inside.
-struct Inside(Stdio);
-
-impl Inside {
-    async fn of(on: &Isolating, spec: &DeploySpec) -> Self {
-        let which = InstanceRef::named(spec.name.clone());
-        Self(on.runtime.attach(&which).await.unwrap())
-    }
-
-    async fn tries(&mut self, line: &str) -> String {
-        self.0
-            .stdin
-            .write_all(format!("{line}\n").as_bytes())
-            .await
-            .unwrap();
-        let mut answer = Vec::new();
-        let reading = async {
-            while answer.last() != Some(&b'\n') {
-                answer.push(self.0.stdout.read_u8().await.unwrap());
-            }
-        };
-        soon("the answer", reading).await;
-        String::from_utf8(answer).unwrap().trim_end().to_owned()
-    }
-}
-
-/// A container on the shared network, which isolated workloads reach through the proxy or not at all.
-async fn outside(on: &Isolating) -> (DeploySpec, String) {
-    let mut spec = on.engine.spec(&["serve", "from outside"]);
-    spec.transport = TransportType::StreamableHttp;
-    spec.target = Some(http_port());
-    on.runtime.deploy(&spec).await.unwrap();
-    let path = format!("/v1.41/containers/{}/json", spec.name);
-    let (_, answer) = api(on.engine.socket(), "GET", &path, &Value::Null).await;
-    let found: Value = serde_json::from_str(&answer).unwrap();
-    let address = found["NetworkSettings"]["Networks"]["toolhive-external"]["IPAddress"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    assert!(!address.is_empty(), "{found}");
-    (spec, address)
-}
-
-fn http_port() -> PortBinding {
-    PortBinding {
-        container_port: 8080,
-        host_ip: Some([127, 0, 0, 1].into()),
-        host_port: 0,
-    }
-}
+use thv_runtime::Runtime;
 
 #[tokio::test]
 async fn what_is_allowed_is_reached_through_the_proxy_and_nothing_else_by_any_way() {
@@ -343,14 +184,28 @@ async fn everything_is_all_but_the_engines_host() {
         (answer == "ok 200 from outside").then_some(())
     })
     .await;
-    for target in [
-        "172.17.0.1:80",
-        "host.docker.internal:80",
-        "127.0.0.1:3128",
-        "169.254.169.254:80",
-    ] {
-        let answer = inside.tries(&format!("proxy CONNECT {target}")).await;
+    // By whatever address, and however that is written: where it is read as one at all, it is refused.
+    let mut host = host_addresses(&on).await;
+    host.extend(
+        [
+            "172.17.0.1",
+            "host.docker.internal",
+            "127.0.0.1",
+            "127.1.2.3",
+            "0.0.0.0",
+            "169.254.169.254",
+        ]
+        .map(str::to_owned),
+    );
+    for target in host {
+        let answer = inside.tries(&format!("proxy CONNECT {target}:80")).await;
         assert!(answer.starts_with("ok 403 "), "{target}: {answer}");
+        let answer = inside.tries(&format!("proxy GET http://{target}:80/")).await;
+        assert!(answer.starts_with("ok 403 "), "{target}: {answer}");
+    }
+    for target in ["127.1:80", "[::1]:80", "[::ffff:127.0.0.1]:80"] {
+        let answer = inside.tries(&format!("proxy CONNECT {target}")).await;
+        assert!(!answer.starts_with("ok 200 "), "{target}: {answer}");
     }
     // Its port is for the engine's host alone.
     let target = format!("{}-egress:8080", other.name);
@@ -363,160 +218,46 @@ async fn everything_is_all_but_the_engines_host() {
 }
 
 #[tokio::test]
-async fn an_isolated_http_server_is_reached_by_its_port_and_lives_its_whole_life() {
+async fn a_name_that_is_allowed_leads_nowhere_else() {
     let Some(on) = Isolating::get().await else { return };
-    let mut spec = on.spec(&["serve", "hello"]);
-    spec.transport = TransportType::StreamableHttp;
-    spec.target = Some(http_port());
-    let first = on.runtime.deploy(&spec).await.unwrap();
-    assert!(first.instance.network_isolated);
-    let Endpoint::Http(at) = first.endpoint else {
-        panic!("{:?}", first.endpoint)
-    };
-    answers(at, "hello").await;
-    assert_eq!(on.containers(spec.name.as_str()).await.len(), 3);
-    let listed = on.runtime.list().await.unwrap();
-    assert_eq!(
-        listed
-            .iter()
-            .filter(|it| it.instance_name.starts_with(spec.name.as_str()))
-            .count(),
-        1
-    );
+    let (server, address) = outside(&on).await;
+    // Whoever keeps the name has it lead to another workload.
+    let body = json!({
+        "Image": on.engine.image, "Cmd": ["serve", "of another workload"],
+        "HostConfig": { "NetworkMode": "toolhive-external" },
+        "NetworkingConfig": { "EndpointsConfig": { "toolhive-external": { "Aliases": [REBOUND] } } },
+    });
+    let other = start_container(on.engine.socket(), &format!("{}-other", server.name), &body).await;
 
-    spec.expect = Expect::Instance(first.instance.id.clone());
-    let again = on.runtime.deploy(&spec).await.unwrap();
-    assert_eq!(
-        (again.outcome, again.endpoint),
-        (DeployOutcome::AlreadyRunning, Endpoint::Http(at))
-    );
-
-    // Other rules are other helpers, and another container.
-    spec.egress.hosts = vec!["a.example".to_owned()];
-    let other = on.runtime.deploy(&spec).await.unwrap();
-    assert_eq!(other.outcome, DeployOutcome::Replaced);
-    spec.expect = Expect::Instance(other.instance.id);
-
-    let which = InstanceRef::named(spec.name.clone());
-    on.runtime.stop(&which, SHORT).await.unwrap();
-    // The engine's list lags behind its answers.
-    until("the end of the helpers", async || {
-        let running = "/v1.41/containers/json";
-        let (_, rows) = api(on.engine.socket(), "GET", running, &Value::Null).await;
-        (!rows.contains(spec.name.as_str())).then_some(())
-    })
-    .await;
-    let back = on.runtime.deploy(&spec).await.unwrap();
-    let Endpoint::Http(at) = back.endpoint else {
-        panic!("{:?}", back.endpoint)
-    };
-    answers(at, "hello").await;
-
-    // A helper that died is noticed, and made anew with the next deployment.
-    let mut events = on
-        .runtime
-        .events(EventFilter::of(spec.name.clone()))
-        .await
-        .unwrap();
-    assert_eq!(events.next().await.unwrap().unwrap().kind, EventKind::Synced);
-    let well = on.runtime.inspect(&spec.name).await.unwrap().unwrap();
-    assert_eq!(well.impaired, None);
-    let kill = format!("/v1.41/containers/{}-egress/kill", spec.name);
-    assert_eq!(api(on.engine.socket(), "POST", &kill, &Value::Null).await.0, 204);
-    let told = soon("word of it", events.next()).await.unwrap().unwrap();
-    assert_eq!(
-        (told.workload.as_str(), told.kind),
-        (spec.name.as_str(), EventKind::Impaired)
-    );
-    let cut_off = on.runtime.inspect(&spec.name).await.unwrap().unwrap();
-    assert!(cut_off.impaired.is_some(), "{cut_off:?}");
-    spec.expect = Expect::Instance(back.instance.id);
-    let healed = on.runtime.deploy(&spec).await.unwrap();
-    assert_eq!(healed.outcome, DeployOutcome::Replaced);
-    let Endpoint::Http(at) = healed.endpoint else {
-        panic!("{:?}", healed.endpoint)
-    };
-    answers(at, "hello").await;
-    on.remove(&spec).await;
-}
-
-/// The server needs a moment to listen, and the helpers one to find it.
-async fn answers(at: SocketAddr, text: &str) {
-    until("an answer", async || {
-        let mut stream = tokio::net::TcpStream::connect(at).await.ok()?;
-        stream
-            .write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-            .await
-            .ok()?;
-        let mut lines = BufReader::new(stream).lines();
-        let mut last = String::new();
-        while let Ok(Some(line)) = lines.next_line().await {
-            last = line;
-        }
-        (last == text).then_some(())
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn what_cannot_be_isolated_is_refused() {
-    let Some(on) = Isolating::get().await else { return };
-    let changes: [fn(&mut DeploySpec); 2] = [
-        |spec| spec.privileged = true,
-        |spec| spec.network = NetworkMode::Host,
+    let mut spec = on.spec(&["probe"]);
+    spec.egress.hosts = vec![
+        format!("*.{}", &REBOUND[1 + REBOUND.find('.').unwrap()..]),
+        server.name.to_string(),
     ];
-    for change in changes {
-        let mut spec = on.spec(&["echo"]);
-        change(&mut spec);
-        let error = on.runtime.deploy(&spec).await.unwrap_err();
-        assert_eq!(error.code(), "unsupported", "{error:?}");
-        assert!(on.containers(spec.name.as_str()).await.is_empty());
+    on.runtime.deploy(&spec).await.unwrap();
+    let mut inside = Inside::of(&on, &spec).await;
+    until("the helpers", async || {
+        let answer = inside.tries(&format!("proxy CONNECT {}:8080", server.name)).await;
+        (answer == "ok 200 from outside").then_some(())
+    })
+    .await;
+    for target in [
+        REBOUND.to_owned(),
+        REBOUND.to_uppercase(),
+        format!("{REBOUND}."),
+        address,
+    ] {
+        let answer = inside.tries(&format!("proxy CONNECT {target}:8080")).await;
+        assert!(answer.starts_with("ok 403 "), "{target}: {answer}");
     }
-    let error = on.engine.runtime.deploy(&on.spec(&["echo"])).await.unwrap_err();
-    assert_eq!(error.code(), "unsupported", "without the helper: {error:?}");
-}
-
-impl Isolating {
-    /// Deploys through a socket that cuts the call of this number, before or after the engine heard it. The calls that were
-    /// made, and whether the deployment succeeded.
-    async fn deploy_cut(&self, spec: &DeploySpec, cut: Option<(usize, bool)>) -> (Vec<String>, bool) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("engine.sock");
-        let socket = Meddler::open(&path, self.engine.socket(), move |at, _| match cut {
-            Some((number, true)) if number == at => Do::CutAfter,
-            Some((number, false)) if number == at => Do::CutBefore,
-            _ => Do::Forward,
-        });
-        let config = DockerConfig::at(&path).with_egress_helper(&self.helper);
-        let deployed = soon("the deployment", DockerRuntime::new(config).deploy(spec)).await;
-        (socket.calls(), deployed.is_ok())
-    }
-}
-
-#[tokio::test]
-async fn an_isolated_deployment_that_is_cut_anywhere_leaves_nothing_that_the_next_does_not_heal() {
-    let Some(on) = Isolating::get().await else { return };
-    let spec = on.spec(&["echo"]);
-    let (calls, deployed) = on.deploy_cut(&spec, None).await;
-    assert!(deployed, "{calls:?}");
+    drop(inside);
     on.remove(&spec).await;
-    // Each call that changes something once it is heard, the first of them before that, and some that look.
-    let first = calls.iter().position(|call| !call.starts_with("GET "));
-    let changed = (0..calls.len()).filter(|&number| !calls[number].starts_with("GET "));
-    let looked = (0..calls.len()).filter(|&number| calls[number].starts_with("GET ") && number % 6 == 0);
-    let before = first.into_iter().chain(looked).map(|number| (number, false));
-    let cuts: Vec<_> = changed.map(|number| (number, true)).chain(before).collect();
-    assert!(cuts.len() > 8, "{calls:?}");
-    for (number, heard) in cuts {
-        let spec = on.spec(&["echo"]);
-        let what = format!("{} (heard: {heard})", calls[number]);
-        let (_, deployed) = on.deploy_cut(&spec, Some((number, heard))).await;
-        if !deployed {
-            let left = on.containers(spec.name.as_str()).await;
-            assert!(left.is_empty(), "{what} left {left:?}");
-            let healed = on.runtime.deploy(&spec).await.unwrap();
-            assert_eq!(healed.instance.state, InstanceState::Running, "{what}");
-        }
-        on.remove(&spec).await;
-    }
+    let path = format!("/v1.41/containers/{other}?force=true");
+    assert_eq!(
+        api(on.engine.socket(), "DELETE", &path, &Value::Null).await.0,
+        204
+    );
+    on.engine.remove(&server.name).await;
 }
+
+const REBOUND: &str = "evil.allowed.example";

@@ -1,6 +1,10 @@
 //! Pulls that are whole, and pulls that break in the middle.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and says why it is skipped"
+)]
 
 mod support;
 
@@ -12,10 +16,10 @@ use futures_util::StreamExt;
 use serde_json::{Value, json};
 use support::meddler::{Do, Meddler, version};
 use support::raw::api;
-use support::registry::Registry;
+use support::registry::{Registry, Trouble};
 use support::{TestEngine, soon};
 use thv_runtime::{Error, PullProgress, Result, Runtime};
-use thv_runtime_docker::{DockerConfig, DockerRuntime};
+use thv_runtime_docker::{DockerConfig, DockerRuntime, Flavour};
 use tokio::time::timeout;
 
 async fn pulled(runtime: &DockerRuntime, reference: &str) -> (Vec<PullProgress>, Result<()>) {
@@ -35,6 +39,16 @@ async fn pulled(runtime: &DockerRuntime, reference: &str) -> (Vec<PullProgress>,
         }
     }
     (steps, Ok(()))
+}
+
+/// An engine that needs no TLS with a registry on loopback. Podman does, unless its own files name the registry.
+async fn pulling_from_loopback() -> Option<TestEngine> {
+    let engine = TestEngine::get().await?;
+    if engine.runtime.engine_info().await.unwrap().flavour == Flavour::Podman {
+        eprintln!("skipped: Podman asks a registry on loopback for TLS");
+        return None;
+    }
+    Some(engine)
 }
 
 #[tokio::test]
@@ -61,10 +75,10 @@ async fn a_pull_whose_answer_breaks_off_is_a_failure_that_may_be_tried_again() {
 
 #[tokio::test]
 async fn a_pull_shows_its_progress_and_goes_on_after_the_registry_broke_off() {
-    let Some(engine) = TestEngine::get().await else {
+    let Some(engine) = pulling_from_loopback().await else {
         return;
     };
-    let registry = Registry::start(1).await;
+    let registry = Registry::start(Trouble::Breaks(1)).await;
     let pull = pulled(&engine.runtime, &registry.reference);
     let (steps, end) = timeout(Duration::from_mins(2), pull).await.unwrap();
     end.unwrap();
@@ -92,4 +106,100 @@ async fn a_pull_shows_its_progress_and_goes_on_after_the_registry_broke_off() {
     assert!(images.present(&reference).await.unwrap());
     let path = format!("/v1.41/images/{reference}");
     assert_eq!(api(engine.socket(), "DELETE", &path, &Value::Null).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_pull_that_is_cut_in_the_middle_leaves_the_old_image_under_its_tag() {
+    let Some(engine) = pulling_from_loopback().await else {
+        return;
+    };
+    let registry = Registry::start(Trouble::Breaks(0)).await;
+    let reference = registry.reference.as_str();
+    let images = engine.runtime.images().unwrap();
+    let there = async || {
+        images
+            .resolve_local(reference)
+            .await
+            .unwrap()
+            .map(|image| image.id)
+    };
+    let (_, end) = timeout(Duration::from_mins(2), pulled(&engine.runtime, reference))
+        .await
+        .unwrap();
+    end.unwrap();
+    let old = there().await;
+    assert!(old.is_some());
+
+    // The next version stops in the middle, and then the connection to the engine breaks.
+    registry.offer("2", Trouble::Stalls);
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("engine.sock");
+    let front = Meddler::open(&socket, engine.socket(), |_, _| Do::Forward);
+    let through = DockerRuntime::new(DockerConfig::at(&socket));
+    let asked = registry.asked.load(Ordering::Relaxed);
+    let mut pull = through.images().unwrap().pull(reference, None).await.unwrap();
+    soon("the middle", async {
+        while registry.asked.load(Ordering::Relaxed) == asked {
+            pull.next().await.unwrap().unwrap();
+        }
+    })
+    .await;
+    drop(front);
+    let broken = soon("the end", async {
+        loop {
+            match pull.next().await.unwrap() {
+                Ok(_) => {}
+                Err(error) => return error,
+            }
+        }
+    })
+    .await;
+    assert!(broken.is_retryable(), "{broken:?}");
+    assert_eq!(there().await, old);
+
+    // Another attempt brings it.
+    registry.offer("2", Trouble::Breaks(0));
+    let (_, end) = timeout(Duration::from_mins(2), pulled(&engine.runtime, reference))
+        .await
+        .unwrap();
+    end.unwrap();
+    let new = there().await;
+    assert!(new.is_some() && new != old);
+    for image in [reference, old.as_deref().unwrap()] {
+        let path = format!("/v1.41/images/{image}");
+        assert_eq!(
+            api(engine.socket(), "DELETE", &path, &Value::Null).await.0,
+            200,
+            "{image}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_platform_that_is_wanted_is_what_the_engine_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("engine.sock");
+    let engine = Meddler::open(&socket, Path::new("/nowhere"), |_, call| match call {
+        "GET /version" => version(),
+        call if call.starts_with("POST /images/create") => Do::Send(
+            "HTTP/1.1 200 OK\r\n\r\n{\"errorDetail\":{\"message\":\"no matching manifest\"},\
+             \"error\":\"no matching manifest for it in it\"}\n",
+        ),
+        _ => Do::Answer(404, json!({"message": "No such image"})),
+    });
+    let runtime = DockerRuntime::new(DockerConfig::at(&socket));
+    let images = runtime.images().unwrap();
+    for platform in [None, Some("linux/arm64/v8")] {
+        let mut pull = images.pull("example.test/fetch:1", platform).await.unwrap();
+        let error = soon("the end", pull.next()).await.unwrap().unwrap_err();
+        // An image that is not made for it is not there, and no other one is taken for it.
+        assert!(matches!(error, Error::ImageNotFound { .. }), "{error:?}");
+    }
+    let asked: Vec<_> = engine
+        .calls()
+        .into_iter()
+        .filter(|call| call.starts_with("POST"))
+        .collect();
+    assert!(!asked[0].contains("platform"), "{asked:?}");
+    assert!(asked[1].ends_with("&platform=linux%2Farm64%2Fv8"), "{asked:?}");
 }

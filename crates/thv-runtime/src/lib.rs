@@ -36,7 +36,7 @@ mod memory_runtime;
 mod runtime;
 mod runtimes;
 
-pub use about::About;
+pub use about::{About, EngineIdentity};
 pub use appearance::appearance;
 pub use capabilities::Capabilities;
 pub use deploy::{

@@ -22,8 +22,9 @@ pub use images::MemoryImages;
 pub use server::MemoryServer;
 
 use crate::{
-    Capabilities, DeploySpec, Deployment, Endpoint, Error, EventFilter, EventKind, Images, Instance,
-    InstanceRef, LogLine, LogOptions, Result, Runtime, RuntimeEvent, RuntimeKind, Stdio, StopOptions,
+    Capabilities, DeploySpec, Deployment, Endpoint, EngineIdentity, Error, EventFilter, EventKind, Images,
+    Instance, InstanceRef, LogLine, LogOptions, Result, Runtime, RuntimeEvent, RuntimeKind, Stdio,
+    StopOptions,
 };
 use server::Script;
 use state::Shared;
@@ -63,6 +64,7 @@ use state::Shared;
 #[derive(Clone)]
 pub struct MemoryRuntime {
     kind: RuntimeKind,
+    identity: EngineIdentity,
     capabilities: Capabilities,
     script: Script,
     images: Arc<MemoryImages>,
@@ -88,6 +90,7 @@ impl MemoryRuntime {
     pub fn new() -> Self {
         Self {
             kind: RuntimeKind::new("memory"),
+            identity: EngineIdentity::default(),
             capabilities: Capabilities {
                 attach: true,
                 http: true,
@@ -117,6 +120,17 @@ impl MemoryRuntime {
     #[must_use]
     pub fn with_kind(mut self, kind: impl Into<String>) -> Self {
         self.kind = RuntimeKind::new(kind);
+        self
+    }
+
+    /// Is one engine of several: what it calls itself.
+    #[must_use]
+    pub fn with_identity(mut self, id: impl Into<String>) -> Self {
+        let id = id.into();
+        self.identity = EngineIdentity {
+            place: format!("the place of {id}"),
+            id,
+        };
         self
     }
 
@@ -240,6 +254,10 @@ impl Runtime for MemoryRuntime {
 
     async fn ping(&self) -> Result<()> {
         self.enter(Call::Ping).await
+    }
+
+    async fn identity(&self) -> Result<EngineIdentity> {
+        Ok(self.identity.clone())
     }
 
     async fn deploy(&self, spec: &DeploySpec) -> Result<Deployment> {

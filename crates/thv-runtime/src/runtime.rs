@@ -11,8 +11,8 @@ use thv_core::WorkloadName;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
-    About, Capabilities, DeploySpec, Deployment, EventFilter, Images, Instance, InstanceRef, LogLine,
-    LogOptions, Result, RuntimeEvent,
+    About, Capabilities, DeploySpec, Deployment, EngineIdentity, EventFilter, Images, Instance, InstanceRef,
+    LogLine, LogOptions, Result, RuntimeEvent,
 };
 
 /// The kind of a runtime: an open string, so that embedders bring their own (`docker`, `podman`, `local`, …).
@@ -111,6 +111,11 @@ pub trait Runtime: fmt::Debug + Send + Sync + 'static {
     async fn about(&self) -> Result<About> {
         self.ping().await?;
         Ok(About::default())
+    }
+
+    /// Which engine this is, so that records can name it. Asked once as long as it stays in reach.
+    async fn identity(&self) -> Result<EngineIdentity> {
+        Ok(EngineIdentity::default())
     }
 
     /// Waits for a sign that an engine which did not answer may answer by now, such as its socket appearing; where there

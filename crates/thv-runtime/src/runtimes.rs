@@ -12,12 +12,27 @@ use crate::{Error, Instance, Result, Runtime, RuntimeKind};
 /// How long one runtime may keep a list waiting.
 const LIST_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// The priority of a runtime for which none is said, as that of a container engine.
+const USUAL_PRIORITY: u32 = 100;
+
 /// The runtimes of an application, by kind. A workload's record names the one that it belongs to.
+///
+/// For what no record names one is the default, whoever brought it: the one that [`with_default`](Self::with_default) names,
+/// else that with the lowest number as its priority, and among equals the first one added. Whether it answers does not
+/// matter: another one would hold other workloads.
 #[derive(Debug, Clone)]
 pub struct Runtimes {
-    by_kind: BTreeMap<RuntimeKind, Arc<dyn Runtime>>,
+    by_kind: BTreeMap<RuntimeKind, Entry>,
     default: Option<RuntimeKind>,
     list_timeout: Duration,
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    runtime: Arc<dyn Runtime>,
+    priority: u32,
+    /// How many were there before it.
+    place: usize,
 }
 
 impl Default for Runtimes {
@@ -45,12 +60,26 @@ impl Runtimes {
         Self::default()
     }
 
-    /// Adds a runtime; one of the same kind is replaced. The first one added is the default.
+    /// Adds a runtime with priority 100; one of the same kind is replaced.
     #[must_use]
-    pub fn with(mut self, runtime: Arc<dyn Runtime>) -> Self {
+    pub fn with(self, runtime: Arc<dyn Runtime>) -> Self {
+        self.with_priority(runtime, USUAL_PRIORITY)
+    }
+
+    /// Adds a runtime; one of the same kind is replaced. A lower number goes first.
+    #[must_use]
+    pub fn with_priority(mut self, runtime: Arc<dyn Runtime>, priority: u32) -> Self {
         let kind = runtime.kind().clone();
-        self.default.get_or_insert_with(|| kind.clone());
-        self.by_kind.insert(kind, runtime);
+        let place = self
+            .by_kind
+            .get(&kind)
+            .map_or(self.by_kind.len(), |entry| entry.place);
+        let entry = Entry {
+            runtime,
+            priority,
+            place,
+        };
+        self.by_kind.insert(kind, entry);
         self
     }
 
@@ -72,7 +101,7 @@ impl Runtimes {
     pub fn get(&self, kind: &RuntimeKind) -> Result<Arc<dyn Runtime>> {
         self.by_kind
             .get(kind)
-            .cloned()
+            .map(|entry| entry.runtime.clone())
             .ok_or_else(|| Error::UnknownRuntime {
                 runtime: kind.clone(),
                 detail: self.choices(),
@@ -81,7 +110,22 @@ impl Runtimes {
 
     /// The default runtime's kind, if there is one.
     pub fn default_kind(&self) -> Option<&RuntimeKind> {
-        self.default.as_ref()
+        let first = || {
+            self.by_kind
+                .iter()
+                .min_by_key(|(_, entry)| (entry.priority, entry.place))
+        };
+        self.default.as_ref().or_else(|| first().map(|(kind, _)| kind))
+    }
+
+    /// The priority of that kind; lower goes first.
+    pub fn priority(&self, kind: &RuntimeKind) -> Option<u32> {
+        self.by_kind.get(kind).map(|entry| entry.priority)
+    }
+
+    /// Whether the default was named, rather than found by priority.
+    pub fn default_is_named(&self) -> bool {
+        self.default.is_some()
     }
 
     /// All kinds, in order.
@@ -92,7 +136,8 @@ impl Runtimes {
     /// Lists all runtimes at once. One that is down or does not answer in time is its own answer, not a failure of the
     /// list.
     pub async fn list(&self) -> Vec<Listing> {
-        join_all(self.by_kind.values().map(|runtime| async move {
+        join_all(self.by_kind.values().map(|entry| async move {
+            let runtime = &entry.runtime;
             let listed = timeout(self.list_timeout, runtime.list()).await;
             let instances = listed.unwrap_or_else(|_| {
                 Err(Error::Unavailable {
@@ -115,5 +160,29 @@ impl Runtimes {
         }
         let kinds: Vec<_> = self.by_kind.keys().map(RuntimeKind::as_str).collect();
         format!("there are {}", kinds.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MemoryRuntime;
+
+    #[test]
+    fn the_default_is_the_named_one_else_the_lowest_priority_else_the_first() {
+        let of = |kind: &str| Arc::new(MemoryRuntime::new().with_kind(kind)) as Arc<dyn Runtime>;
+        let default = |runtimes: &Runtimes| runtimes.default_kind().map(ToString::to_string);
+        assert_eq!(default(&Runtimes::new()), None);
+        let two = Runtimes::new().with(of("z")).with(of("a"));
+        assert_eq!(default(&two).as_deref(), Some("z"));
+        let three = two.with_priority(of("mine"), 50);
+        assert_eq!(default(&three).as_deref(), Some("mine"));
+        assert!(!three.default_is_named() && three.priority(&"mine".into()) == Some(50));
+        let named = three.clone().with_default("a".into());
+        assert_eq!(default(&named).as_deref(), Some("a"));
+        assert!(named.default_is_named());
+        // One of the same kind takes its place.
+        let moved = three.with_priority(of("mine"), 150);
+        assert_eq!(default(&moved).as_deref(), Some("z"));
     }
 }

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use thv_core::{RunConfig, WorkloadStatus};
+use thv_core::{Provenance, RunConfig, WorkloadStatus};
 use thv_process::ProcessIdentity;
 use thv_runtime::{InstanceId, RuntimeKind};
 
@@ -81,6 +81,12 @@ pub struct Companion {
     /// What the image was when the configuration was saved: what each start deploys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolved: Option<ResolvedImage>,
+    /// What was found out about who made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provenance: Option<Provenance>,
+    /// The runtime that keeps the image of what an update replaced from clean-ups; none: nothing is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_kept_on: Option<RuntimeKind>,
     /// Whether the instance's network is isolated in effect.
     #[serde(default)]
     pub isolated: bool,
@@ -121,6 +127,8 @@ impl Companion {
             runtime: None,
             instance: None,
             resolved: None,
+            provenance: None,
+            image_kept_on: None,
             isolated: false,
             thv: None,
             secret_revisions: BTreeMap::new(),
@@ -136,6 +144,7 @@ impl Companion {
             launcher: self.launcher.clone(),
             runtime: self.runtime.clone(),
             resolved: self.resolved.clone(),
+            provenance: self.provenance.clone(),
             thv: self.thv.clone(),
         }
     }
@@ -156,6 +165,7 @@ impl Companion {
         self.launcher = described.launcher;
         self.runtime = described.runtime;
         self.resolved = described.resolved;
+        self.provenance = described.provenance;
         self.thv = described.thv;
         self.ready = None;
         self.instance = None;
@@ -293,6 +303,9 @@ pub struct Described {
     /// What its image is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolved: Option<ResolvedImage>,
+    /// What was found out about who made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provenance: Option<Provenance>,
     /// A copy of our keys of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thv: Option<Value>,
@@ -328,14 +341,21 @@ pub struct Previous {
 pub struct RuntimeRecord {
     /// Its kind.
     pub kind: RuntimeKind,
-    /// Which one of that kind, where there are several.
+    /// Where the one of that kind was that has the instance, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
+    /// Which one it is, where there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine_id: Option<String>,
 }
 
 impl From<RuntimeKind> for RuntimeRecord {
     fn from(kind: RuntimeKind) -> Self {
-        Self { kind, endpoint: None }
+        Self {
+            kind,
+            endpoint: None,
+            engine_id: None,
+        }
     }
 }
 

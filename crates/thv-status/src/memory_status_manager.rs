@@ -40,11 +40,23 @@ impl std::fmt::Debug for Shared {
 #[derive(Default)]
 struct State {
     stored: BTreeMap<WorkloadName, Stored>,
+    /// What a read makes of what is stored, as long as that is not changed.
+    known: BTreeMap<WorkloadName, Snapshot>,
     held: BTreeSet<(WorkloadName, Lock)>,
     full: bool,
 }
 
 impl State {
+    fn set(&mut self, name: &WorkloadName, stored: Stored) {
+        self.known.remove(name);
+        self.stored.insert(name.clone(), stored);
+    }
+
+    fn forget(&mut self, name: &WorkloadName) {
+        self.known.remove(name);
+        self.stored.remove(name);
+    }
+
     fn check_space(&self, name: &WorkloadName) -> Result<()> {
         if self.full {
             return Err(Error::io(
@@ -108,15 +120,27 @@ impl MemoryStatusManager {
         Self::default()
     }
 
+    /// With these times in what it writes, in place of the machine's.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
     /// Writes a status file past the record, as another program would; `None` removes it.
     pub fn write_status_file(&self, name: &WorkloadName, bytes: Option<Vec<u8>>) {
-        self.shared.state().stored.entry(name.clone()).or_default().status = bytes;
+        {
+            let mut state = self.shared.state();
+            let stored = state.stored.get(name).cloned().unwrap_or_default();
+            let status = bytes;
+            state.set(name, Stored { status, ..stored });
+        }
         self.shared.changed(name);
     }
 
     /// Forgets everything of a workload past all locks, as somebody does who deletes the files by hand.
     pub fn forget(&self, name: &WorkloadName) {
-        self.shared.state().stored.remove(name);
+        self.shared.state().forget(name);
         self.shared.changed(name);
     }
 
@@ -148,40 +172,53 @@ impl MemoryStatusManager {
         tokio::time::timeout(timeout, trying).await.ok()
     }
 
-    fn snapshot(state: &State, name: &WorkloadName) -> Snapshot {
+    fn snapshot(state: &mut State, name: &WorkloadName) -> Snapshot {
+        let owned = state.held.contains(&(name.clone(), Lock::Owner));
+        let owner = if owned {
+            OwnerState::Alive
+        } else {
+            OwnerState::Dead
+        };
+        if let Some(known) = state.known.get(name) {
+            return Snapshot {
+                owner,
+                ..known.clone()
+            };
+        }
         let stored = state.stored.get(name).cloned().unwrap_or_default();
         let read = stored.read();
-        let owned = state.held.contains(&(name.clone(), Lock::Owner));
-        Snapshot {
+        let snapshot = Snapshot {
             raw_name: name.to_string(),
             name: Some(name.clone()),
             status: read.status,
             damage: read.damage,
             companion: stored.companion,
             reading: read.reading,
-            owner: if owned {
-                OwnerState::Alive
-            } else {
-                OwnerState::Dead
-            },
+            owner,
             pid_file: None,
-        }
+        };
+        state.known.insert(name.clone(), snapshot.clone());
+        snapshot
     }
 }
 
 #[async_trait]
 impl StatusManager for MemoryStatusManager {
     async fn read(&self, name: &WorkloadName) -> Result<Snapshot> {
-        Ok(Self::snapshot(&self.shared.state(), name))
+        Ok(Self::snapshot(&mut self.shared.state(), name))
     }
 
     async fn list(&self) -> Result<Vec<Snapshot>> {
-        let state = self.shared.state();
+        let mut state = self.shared.state();
         let known = state
             .stored
             .iter()
             .filter(|(_, s)| s.companion.is_some() || s.status.is_some());
-        Ok(known.map(|(name, _)| Self::snapshot(&state, name)).collect())
+        let names: Vec<_> = known.map(|(name, _)| name.clone()).collect();
+        Ok(names
+            .iter()
+            .map(|name| Self::snapshot(&mut state, name))
+            .collect())
     }
 
     async fn lock_op(&self, name: &WorkloadName, operation: Operation, timeout: Duration) -> Result<OpGuard> {
@@ -223,8 +260,8 @@ impl StatusManager for MemoryStatusManager {
             let (companion, status) =
                 stored.apply(name, authority, change, GoTime::from(&self.clock.now()))?;
             let status = status.or(stored.status);
-            state.stored.insert(
-                name.clone(),
+            state.set(
+                name,
                 Stored {
                     companion: Some(companion.clone()),
                     status,
@@ -240,18 +277,19 @@ impl StatusManager for MemoryStatusManager {
     async fn create(&self, name: &WorkloadName, _op: &OpGuard, mut companion: Companion) -> Result<()> {
         let mut state = self.shared.state();
         state.check_space(name)?;
-        let stored = state.stored.entry(name.clone()).or_default();
+        let stored = state.stored.get(name).cloned().unwrap_or_default();
         if stored.companion.is_some() {
             return Err(Error::Exists { name: name.clone() });
         }
         companion.revision = 1;
-        stored.companion = Some(companion);
+        let companion = Some(companion);
+        state.set(name, Stored { companion, ..stored });
         Ok(())
     }
 
     async fn remove(&self, name: &WorkloadName, op: OpGuard) -> Result<()> {
         let _owner = self.acquire_owner(name).await?;
-        self.shared.state().stored.remove(name);
+        self.shared.state().forget(name);
         drop(op);
         self.shared.changed(name);
         Ok(())

@@ -58,4 +58,4 @@ pub use thv_status as status;
 pub use thv_upgrade as upgrade;
 #[cfg(feature = "image")]
 pub use wiring::image_gate;
-pub use wiring::{config_in, manager_from_env, manager_in};
+pub use wiring::{config_in, manager_from_env, manager_in, manager_with};

@@ -37,12 +37,21 @@ pub fn manager_from_env(env: Env) -> Result<ManagerBuilder> {
 /// # Errors
 /// As [`manager_from_env`].
 pub fn manager_in(dirs: Dirs, env: Env) -> Result<ManagerBuilder> {
+    manager_with(Runtimes::new(), dirs, env)
+}
+
+/// The same with runtimes of the application's own besides the usual ones: container engines have priority 100, the local
+/// runtime 200, and `TOOLHIVE_RUNTIME` may name any of them. One of the same kind as a usual one takes its place.
+///
+/// # Errors
+/// As [`manager_from_env`].
+pub fn manager_with(own: Runtimes, dirs: Dirs, env: Env) -> Result<ManagerBuilder> {
     let processes = thv_process::system()?;
     let builder = thv_manager::Manager::builder();
     #[cfg(feature = "image")]
     let builder = builder.image_gate(image_gate(&env, None));
     Ok(builder
-        .runtimes(runtimes(&dirs, &env, &processes)?)
+        .runtimes(runtimes(own, &dirs, &env, &processes)?)
         .state(Arc::new(LocalStateStore::new(&dirs)))
         .status(Arc::new(FileStatusManager::new(&dirs)))
         .processes(processes)
@@ -73,22 +82,35 @@ pub fn image_gate(env: &Env, ca_certificates: Option<Vec<u8>>) -> Arc<dyn thv_im
     Arc::new(Gate::new(client, Arc::new(verifier)))
 }
 
+/// The local runtime's: after container engines.
+#[cfg(feature = "local")]
+const LOCAL_PRIORITY: u32 = 200;
+
 /// A container engine, else the local runtime, unless the environment says which is the default.
-fn runtimes(dirs: &Dirs, env: &Env, processes: &Arc<dyn Processes>) -> Result<Runtimes> {
-    let mut runtimes = Runtimes::new();
+fn runtimes(own: Runtimes, dirs: &Dirs, env: &Env, processes: &Arc<dyn Processes>) -> Result<Runtimes> {
+    let runtimes = own;
     #[cfg(feature = "docker")]
-    {
+    let runtimes = {
         use thv_runtime_docker::{DockerConfig, DockerRuntime};
         let mut config = DockerConfig::discover(env.clone(), dirs.clone());
         config.egress_helper = egress_helper(env);
-        runtimes = runtimes.with(Arc::new(DockerRuntime::new(config)));
-    }
+        if runtimes.get(&config.kind).is_ok() {
+            runtimes
+        } else {
+            runtimes.with(Arc::new(DockerRuntime::new(config)))
+        }
+    };
     #[cfg(feature = "local")]
-    {
+    let runtimes = {
         use thv_runtime_local::{LocalConfig, LocalRuntime};
         let config = LocalConfig::new(dirs.clone(), env.clone(), processes.clone());
-        runtimes = runtimes.with(Arc::new(LocalRuntime::new(config)));
-    }
+        let local = LocalRuntime::new(config);
+        if runtimes.get(thv_runtime::Runtime::kind(&local)).is_ok() {
+            runtimes
+        } else {
+            runtimes.with_priority(Arc::new(local), LOCAL_PRIORITY)
+        }
+    };
     let _ = (dirs, processes);
     let named = env
         .get(RUNTIME_VARIABLE)
@@ -134,4 +156,40 @@ fn egress_helper(env: &Env) -> Option<std::path::PathBuf> {
     }
     let beside = std::env::current_exe().ok()?.with_file_name("thv-egress");
     beside.is_file().then_some(beside)
+}
+
+#[cfg(all(test, feature = "docker", feature = "local"))]
+mod tests {
+    use thv_runtime::MemoryRuntime;
+
+    use super::*;
+
+    #[test]
+    fn an_applications_own_runtime_is_chosen_by_the_same_rule() {
+        let folder = tempfile::tempdir().unwrap();
+        let default = |priority: Option<u32>, named: &str| {
+            let own = priority.map_or_else(Runtimes::new, |priority| {
+                let mine = MemoryRuntime::new().with_kind("mine");
+                Runtimes::new().with_priority(Arc::new(mine), priority)
+            });
+            let env = Env::from_vars([(RUNTIME_VARIABLE, named)]);
+            let builder = manager_with(own, Dirs::under(folder.path()), env)?;
+            let manager = builder.launcher_id("com.example.app").build()?;
+            Ok::<_, Error>(manager.runtimes().default_kind().unwrap().to_string())
+        };
+        for (priority, named, chosen) in [
+            (None, "", "docker"),
+            (None, " local ", "local"),
+            (Some(50), "", "mine"),
+            (Some(150), "", "docker"),
+            (Some(150), "mine", "mine"),
+            (Some(50), "docker", "docker"),
+        ] {
+            assert_eq!(default(priority, named).unwrap(), chosen, "{priority:?} {named}");
+        }
+        let error = default(None, "mine").unwrap_err().to_string();
+        for part in [RUNTIME_VARIABLE, "mine", "docker", "local"] {
+            assert!(error.contains(part), "{error}");
+        }
+    }
 }

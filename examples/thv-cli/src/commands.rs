@@ -180,6 +180,7 @@ fn manager_with(launcher: Arc<dyn Launcher>, given: Given) -> Result<Manager, Fa
     let env = Env::from_vars(std::env::vars_os());
     let mut builder = thv::manager_from_env(env.clone())?
         .launcher_id("thv")
+        .pull_watcher(Arc::new(crate::output::progress::Pulls::default()))
         .launcher(launcher);
     if let Some(password) = given.password {
         let dirs = Dirs::from_env(&env).map_err(|error| Failure::new(error.to_string()))?;

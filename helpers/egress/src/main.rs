@@ -12,15 +12,16 @@
 //! by itself: a static program has no other way.
 
 mod options;
+mod place;
 mod proxy;
 mod relay;
+mod request;
 mod resolver;
 mod rules;
 mod streams;
 
 use std::io;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use options::{Options, Side};
 
@@ -34,16 +35,16 @@ fn main() -> ExitCode {
 }
 
 fn serve(options: Options) -> io::Result<()> {
-    let gateway = rules::default_gateway();
+    let place = place::Place::look();
     for port in options.ingress {
         match options.side {
             Side::Inner => relay::ingress_inside(port.number)?,
-            Side::Outer => relay::ingress_outside(port, gateway)?,
+            Side::Outer => relay::ingress_outside(port, place.gateway)?,
         }
     }
     match options.side {
         Side::Inner => relay::egress_inside(),
-        Side::Outer => proxy::serve(&Arc::new(options.rules), gateway),
+        Side::Outer => proxy::serve(options.rules, place),
     }
 }
 

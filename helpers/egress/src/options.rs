@@ -62,10 +62,7 @@ impl Options {
     fn take(&mut self, name: &str, value: &str) -> Option<()> {
         match name {
             "--deny" => self.rules.denied.push(value.parse().ok()?),
-            "--allow-host" => self
-                .rules
-                .hosts
-                .push(value.trim_end_matches('.').to_ascii_lowercase()),
+            "--allow-host" => self.rules.hosts.push(allowed_host(value)?),
             "--allow-port" => self.rules.ports.push(value.parse().ok()?),
             "--ingress" | "--open-ingress" => self.ingress.push(Ingress {
                 number: value.parse().ok()?,
@@ -75,6 +72,16 @@ impl Options {
         }
         Some(())
     }
+}
+
+/// A name as it is compared; `*.` before a domain means the same as a dot. A star elsewhere would match nothing.
+fn allowed_host(text: &str) -> Option<String> {
+    let host = text.trim_end_matches('.').to_ascii_lowercase();
+    let host = match host.strip_prefix("*.") {
+        Some(domain) => format!(".{domain}"),
+        None => host,
+    };
+    (!host.is_empty() && !host.contains('*')).then_some(host)
 }
 
 #[cfg(test)]
@@ -90,8 +97,13 @@ mod tests {
         let options = parsed("outer --allow-host .A.example --allow-port 443 --ingress 8080").unwrap();
         assert_eq!(options.rules.hosts, [".a.example"]);
         assert_eq!(options.ingress[0].number, 8080);
+        let options = parsed("outer --allow-host *.B.example.").unwrap();
+        assert_eq!(options.rules.hosts, [".b.example"]);
         for bad in [
             "",
+            "outer --allow-host *",
+            "outer --allow-host a.*.example",
+            "outer --allow-host .",
             "other",
             "outer --allow-host",
             "outer --allow-hosts x",

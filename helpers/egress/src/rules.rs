@@ -2,6 +2,8 @@
 
 use std::net::Ipv4Addr;
 
+use crate::place::Place;
+
 /// Names by which engines call the host that they run on.
 const GATEWAY_NAMES: [&str; 2] = ["host.docker.internal", "gateway.docker.internal"];
 
@@ -41,31 +43,35 @@ impl Rules {
             && (self.ports.is_empty() || self.ports.contains(&port))
     }
 
-    /// Whether this address may be connected to, whatever name led to it.
-    pub(crate) fn allow_address(&self, address: Ipv4Addr, gateway: Option<Ipv4Addr>) -> bool {
-        let nowhere = address.is_loopback()
-            || address.is_unspecified()
-            || address.is_link_local()
-            || address.is_multicast()
-            || address.is_broadcast();
-        let host = gateway == Some(address) || self.denied.contains(&address);
-        !nowhere && (self.gateway || !host)
+    /// Whether this address may be connected to, which this host led to.
+    pub(crate) fn allow_address(&self, host: &str, address: Ipv4Addr, place: &Place) -> bool {
+        if is_nowhere(address) {
+            return false;
+        }
+        if place.gateway == Some(address) || self.denied.contains(&address) {
+            return self.gateway;
+        }
+        // Whoever keeps a name that is allowed may have it lead to another workload. One that is meant is named as it is on
+        // this network, or by its address.
+        let is_own_name = !host.trim_end_matches('.').contains('.') || host.parse() == Ok(address);
+        self.everything || self.hosts.is_empty() || is_own_name || !place.is_neighbour(address)
     }
 }
 
-/// The address of the engine's host on the network that leads out.
-pub(crate) fn default_gateway() -> Option<Ipv4Addr> {
-    gateway_in(&std::fs::read_to_string("/proc/net/route").ok()?)
-}
-
-fn gateway_in(table: &str) -> Option<Ipv4Addr> {
-    table.lines().skip(1).find_map(|line| {
-        let mut fields = line.split_whitespace().skip(1);
-        let (to, gateway) = (fields.next()?, fields.next()?);
-        // In the byte order of the machine.
-        let address = u32::from_str_radix(gateway, 16).ok()?.to_ne_bytes();
-        (to == "00000000").then(|| Ipv4Addr::from(address))
-    })
+/// Whether nothing that a profile may mean is there: this machine itself, its links, groups, and where clouds tell a
+/// machine its credentials.
+fn is_nowhere(address: Ipv4Addr) -> bool {
+    const CREDENTIALS: [Ipv4Addr; 3] = [
+        Ipv4Addr::new(100, 100, 100, 200),
+        Ipv4Addr::new(168, 63, 129, 16),
+        Ipv4Addr::new(192, 0, 0, 192),
+    ];
+    let [first, ..] = address.octets();
+    first == 0
+        || first >= 224
+        || address.is_loopback()
+        || address.is_link_local()
+        || CREDENTIALS.contains(&address)
 }
 
 #[cfg(test)]
@@ -101,37 +107,75 @@ mod tests {
         }
     }
 
+    fn place() -> Place {
+        Place {
+            gateway: Some([172, 18, 0, 1].into()),
+            neighbours: vec![([172, 18, 0, 0].into(), [255, 255, 0, 0].into())],
+        }
+    }
+
     #[test]
     fn the_host_is_out_of_reach_unless_it_is_allowed() {
         let mut all = Rules {
             everything: true,
-            denied: vec![Ipv4Addr::new(172, 17, 0, 1)],
+            denied: vec![[172, 17, 0, 1].into(), [192, 0, 2, 9].into()],
             ..Rules::default()
         };
-        let gateway = Some(Ipv4Addr::new(172, 18, 0, 1));
+        let nowhere = [
+            [127, 0, 0, 1],
+            [127, 9, 9, 9],
+            [0, 0, 0, 0],
+            [0, 0, 0, 1],
+            [169, 254, 169, 254],
+            [169, 254, 170, 2],
+            [100, 100, 100, 200],
+            [224, 0, 0, 1],
+            [240, 0, 0, 1],
+            [255, 255, 255, 255],
+        ];
         for (address, expected) in [
             ([172, 17, 0, 1], false),
+            ([192, 0, 2, 9], false),
             ([172, 18, 0, 1], false),
-            ([127, 0, 0, 1], false),
-            ([169, 254, 169, 254], false),
+            ([172, 18, 0, 7], true),
             ([203, 0, 113, 1], true),
         ] {
-            assert_eq!(
-                all.allow_address(address.into(), gateway),
-                expected,
-                "{address:?}"
-            );
+            let allowed = all.allow_address("a.example", address.into(), &place());
+            assert_eq!(allowed, expected, "{address:?}");
         }
-        assert!(!all.allow("host.docker.internal", 80));
+        for name in [
+            "host.docker.internal",
+            "HOST.docker.internal.",
+            "gateway.docker.internal",
+        ] {
+            assert!(!all.allow(name, 80), "{name}");
+        }
         all.gateway = true;
         assert!(all.allow("host.docker.internal", 80));
-        assert!(all.allow_address([172, 17, 0, 1].into(), gateway));
+        for address in [[172, 17, 0, 1], [192, 0, 2, 9], [172, 18, 0, 1]] {
+            assert!(all.allow_address("host.docker.internal", address.into(), &place()));
+        }
+        for address in nowhere {
+            let allowed = all.allow_address("a.example", address.into(), &place());
+            assert!(!allowed, "{address:?}");
+        }
     }
 
     #[test]
-    fn the_gateway_is_read_from_the_table_of_routes() {
-        let table = "Iface\tDestination\tGateway\neth1\t0012C6C6\t00000000\neth0\t00000000\t010012AC\n";
-        let expected = Ipv4Addr::from(0x0100_12AC_u32.to_ne_bytes());
-        assert_eq!(gateway_in(table), Some(expected));
+    fn a_name_that_is_allowed_leads_to_no_neighbour() {
+        let neighbour = Ipv4Addr::new(172, 18, 0, 7);
+        let some = rules(&[".example.com", "other", "172.18.0.7"], &[]);
+        for (host, expected) in [
+            ("evil.example.com", false),
+            ("evil.example.com.", false),
+            ("other", true),
+            ("other.", true),
+            ("172.18.0.7", true),
+        ] {
+            assert!(some.allow(host, 80), "{host}");
+            assert_eq!(some.allow_address(host, neighbour, &place()), expected, "{host}");
+        }
+        assert!(some.allow_address("a.example.com", [203, 0, 113, 7].into(), &place()));
+        assert!(rules(&[], &[80]).allow_address("a.example", neighbour, &place()));
     }
 }

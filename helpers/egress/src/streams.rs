@@ -24,7 +24,8 @@ impl Turn {
         if !taken {
             OPEN.fetch_sub(1, Ordering::AcqRel);
         }
-        taken.then_some(Self(()))
+        // Not `then_some`: a turn that was made and not taken would give one back.
+        taken.then(|| Self(()))
     }
 }
 
@@ -111,5 +112,19 @@ where
                 break to.end(Shutdown::Both);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_an_end_to_how_many_are_served_at_once() {
+        let held: Vec<_> = std::iter::from_fn(Turn::take).take(MOST + 1).collect();
+        assert_eq!(held.len(), MOST);
+        assert!(Turn::take().is_none());
+        drop(held);
+        assert!(Turn::take().is_some());
     }
 }

@@ -237,13 +237,24 @@ pub(super) fn string_literal(text: &str) -> String {
 }
 
 fn write_html_escaped<W: ?Sized + io::Write>(writer: &mut W, text: &str) -> io::Result<()> {
-    let mut rest = text;
-    while let Some(at) = rest.find(['<', '>', '&', '\u{2028}', '\u{2029}']) {
-        let (plain, tail) = rest.split_at(at);
-        writer.write_all(plain.as_bytes())?;
-        let Some(special) = tail.chars().next() else { break };
-        write!(writer, "\\u{:04x}", u32::from(special))?;
-        rest = &tail[special.len_utf8()..];
+    let bytes = text.as_bytes();
+    let (mut from, mut at) = (0, 0);
+    while let Some(first) = bytes.get(at) {
+        let (escape, length): (&[u8], usize) = match first {
+            b'<' => (b"\\u003c", 1),
+            b'>' => (b"\\u003e", 1),
+            b'&' => (b"\\u0026", 1),
+            0xe2 if bytes[at..].starts_with("\u{2028}".as_bytes()) => (b"\\u2028", 3),
+            0xe2 if bytes[at..].starts_with("\u{2029}".as_bytes()) => (b"\\u2029", 3),
+            _ => {
+                at += 1;
+                continue;
+            }
+        };
+        writer.write_all(&bytes[from..at])?;
+        writer.write_all(escape)?;
+        at += length;
+        from = at;
     }
-    writer.write_all(rest.as_bytes())
+    writer.write_all(&bytes[from..])
 }

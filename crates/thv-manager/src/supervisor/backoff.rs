@@ -10,7 +10,7 @@ const MAX_DELAY: Duration = Duration::from_secs(60);
 const STABLE: Duration = Duration::from_secs(30);
 
 /// Five seconds doubling to sixty, ten attempts, and at once after a run that was stable.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Backoff {
     attempt: u32,
     delay: Duration,

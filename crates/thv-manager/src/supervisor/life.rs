@@ -128,7 +128,8 @@ impl Supervisor {
         let isolated = deployment.instance.network_isolated;
         thv_process::crash_point!(ProxyDeployed);
         // From here on an error has an instance to take along.
-        let standing = match self.write_instance(id.clone(), isolated, revisions).await {
+        let engine = runtime.identity().await.unwrap_or_default();
+        let standing = match self.write_instance(id.clone(), engine, isolated, revisions).await {
             Ok(true) => self.standing().await,
             Ok(false) => Ok(Standing::Lost),
             Err(error) => Err(error),
@@ -217,7 +218,10 @@ impl Supervisor {
                     how = backend.closed() => tokio::time::timeout(LAST_WORD, &mut ended).await.unwrap_or(how),
                 }
             } => how,
-            lost = self.look_after(backend, hash) => match lost {
+            lost = async {
+                Box::pin(self.release_kept_image()).await;
+                self.look_after(backend, hash).await
+            } => match lost {
                 Ok(()) => return Ok(LifeEnd::ClaimLost),
                 Err(error) => return Ok(over(&error, left, true)),
             },
@@ -324,7 +328,15 @@ impl Supervisor {
             }
         }
         let image = match resolved {
-            Some(resolved) => Some(image::to_deploy(runtime.images(), resolved, &config.image).await?),
+            Some(resolved) => Some(
+                image::to_deploy(
+                    runtime.images(),
+                    self.parts.images.as_deref(),
+                    resolved,
+                    &config.image,
+                )
+                .await?,
+            ),
             None => None,
         };
         let hidden = crate::request::hidden_paths(&self.parts, config).await?;

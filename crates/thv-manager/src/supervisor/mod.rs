@@ -8,6 +8,7 @@ mod health;
 mod kept_log;
 mod last_lines;
 mod life;
+mod outage;
 mod ownership;
 mod remote;
 mod secrets;
@@ -28,6 +29,7 @@ use crate::{Error, Result};
 use backoff::{Backoff, MAX_ATTEMPTS};
 use door::Door;
 use life::LifeEnd;
+use outage::Pause;
 use ownership::Standing;
 
 /// How a supervisor is told to end.
@@ -142,7 +144,8 @@ impl Supervisor {
         self.finish(end).await
     }
 
-    /// Life after life, with back-off between them, until one ends for good.
+    /// Life after life, with back-off between them, until one ends for good. An outage of the engine is waited for and no
+    /// attempt.
     async fn lives(&self, config: &RunConfig, door: &Door) -> Result<LivesEnd> {
         let mut backoff = Backoff::new();
         loop {
@@ -159,6 +162,7 @@ impl Supervisor {
                     served,
                 } => (reason, last_lines, instance, may_retry, served),
             };
+            let before = backoff.clone();
             let wait = match self.after_life(&reason, may_retry, &mut backoff, served).await {
                 Ok(Next::Wait(wait)) => wait,
                 Ok(Next::Stop) => return Ok(LivesEnd::Told { instance }),
@@ -179,8 +183,11 @@ impl Supervisor {
                 }
             };
             tokio::select! {
-                () = tokio::time::sleep(wait) => {}
+                biased;
                 () = self.signal.stop.cancelled() => return Ok(LivesEnd::Told { instance }),
+                pause = self.pause(wait) => if pause == Pause::EngineWasAway {
+                    backoff = before;
+                },
             }
         }
     }

@@ -1,7 +1,8 @@
 //! A process with a fault right before, or right after, its n-th effect. One that dies does nothing from then on.
 
+use std::fmt::Display;
 use std::future::Future;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,6 +17,7 @@ use thv_state::{DocumentKind, DocumentName, Keep, StateStore, Visit};
 use thv_status::{
     Authority, Change, Changes, ClaimId, Companion, OpGuard, Operation, OwnerGuard, Snapshot, StatusManager,
 };
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{APP, World};
@@ -31,11 +33,36 @@ pub(crate) enum Fault {
     Delay(Duration),
 }
 
+/// What processes did, in its order, if anybody asked for it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Trace(Option<Arc<Mutex<Vec<String>>>>, OnceLock<Instant>);
+
+impl Trace {
+    pub(crate) fn kept() -> Self {
+        Self(Some(Arc::default()), OnceLock::new())
+    }
+
+    pub(crate) fn tell(&self, line: impl FnOnce() -> String) {
+        if let Some(lines) = &self.0 {
+            let began = self.1.get_or_init(Instant::now);
+            let line = format!("{:?} {}", began.elapsed(), line());
+            lines.lock().unwrap().push(line);
+        }
+    }
+
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let lines = self.0.as_ref();
+        lines.map_or_else(Vec::new, |lines| lines.lock().unwrap().clone())
+    }
+}
+
 /// The life of a process, in points before and after its effects.
 #[derive(Debug, Clone)]
 pub(crate) struct Life {
     next: Arc<Mutex<Option<(usize, Fault)>>>,
     died: CancellationToken,
+    /// The process's number, and where it is told what it does.
+    told: (u32, Trace),
 }
 
 impl Life {
@@ -49,7 +76,19 @@ impl Life {
         Self {
             next: Arc::new(Mutex::new(fault)),
             died: CancellationToken::new(),
+            told: (0, Trace::default()),
         }
+    }
+
+    /// The same, of a process with a number whose effects are told.
+    pub(crate) fn telling(mut self, process: u32, trace: Trace) -> Self {
+        self.told = (process, trace);
+        self
+    }
+
+    /// The process is killed by somebody else.
+    pub(crate) fn end(&self) {
+        self.died.cancel();
     }
 
     /// From here on, this fault after so many points, in place of what was to come.
@@ -60,8 +99,9 @@ impl Life {
     /// Works until it is done or the process dies.
     pub(crate) async fn until_killed(&self, work: impl Future<Output = ()>) {
         tokio::select! {
-            () = work => {}
+            biased;
             () = self.died.cancelled() => {}
+            () = work => {}
         }
     }
 
@@ -113,18 +153,33 @@ impl Life {
         }
     }
 
-    /// Whether what is done here fails.
-    async fn point(&self) -> bool {
-        let due = {
-            let mut next = self.next.lock().unwrap();
-            match next.as_mut() {
-                Some((left, _)) if *left > 0 => {
-                    *left -= 1;
-                    None
-                }
-                _ => next.take().map(|(_, fault)| fault),
+    /// The fault that is due at this point.
+    fn due(&self) -> Option<Fault> {
+        let mut next = self.next.lock().unwrap();
+        match next.as_mut() {
+            Some((left, _)) if *left > 0 => {
+                *left -= 1;
+                None
             }
-        };
+            _ => next.take().map(|(_, fault)| fault),
+        }
+    }
+
+    /// A point of what does not wait: whether it fails. It cannot be late: the next effect that can is. In a process that
+    /// is killed here it fails, and nothing that the process does later has an effect.
+    pub(crate) fn point_at_once(&self) -> bool {
+        match self.due() {
+            Some(Fault::Crash) => self.died.cancel(),
+            Some(Fault::Fail) => return true,
+            Some(delay) => self.arm(Some((0, delay))),
+            None => {}
+        }
+        self.is_over()
+    }
+
+    /// Whether what is done here fails.
+    pub(crate) async fn point(&self) -> bool {
+        let due = self.due();
         match due {
             Some(Fault::Crash) => self.died.cancel(),
             Some(Fault::Delay(time)) => tokio::time::sleep(time).await,
@@ -134,15 +189,27 @@ impl Life {
         due == Some(Fault::Fail)
     }
 
-    async fn effect<T, E: Refusal>(&self, effect: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    async fn effect<T, E: Refusal>(
+        &self,
+        what: &'static str,
+        of: &(dyn Display + Sync),
+        effect: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        self.tell(|| format!("{what} {of}"));
         if self.point().await {
             return Err(E::refusal());
         }
         let done = effect.await;
+        self.tell(|| format!("{what} {of}: {}", if done.is_ok() { "done" } else { "refused" }));
         if self.point().await {
             return Err(E::refusal());
         }
         done
+    }
+
+    pub(crate) fn tell(&self, what: impl FnOnce() -> String) {
+        let (process, trace) = &self.told;
+        trace.tell(|| format!("process {process}: {}", what()));
     }
 
     async fn read<T>(&self, read: impl Future<Output = T>) -> T {
@@ -209,12 +276,14 @@ impl StatusManager for Mortal<dyn StatusManager> {
         timeout: Duration,
     ) -> thv_status::Result<OpGuard> {
         self.life
-            .effect(self.inner.lock_op(name, operation, timeout))
+            .effect("lock_op", name, self.inner.lock_op(name, operation, timeout))
             .await
     }
 
     async fn acquire_owner(&self, name: &WorkloadName) -> thv_status::Result<OwnerGuard> {
-        self.life.effect(self.inner.acquire_owner(name)).await
+        self.life
+            .effect("acquire_owner", name, self.inner.acquire_owner(name))
+            .await
     }
 
     async fn owner_free(&self, name: &WorkloadName, timeout: Duration) -> thv_status::Result<bool> {
@@ -227,7 +296,9 @@ impl StatusManager for Mortal<dyn StatusManager> {
         authority: Authority<'_>,
         change: Change,
     ) -> thv_status::Result<Companion> {
-        self.life.effect(self.inner.update(name, authority, change)).await
+        self.life
+            .effect("update", name, self.inner.update(name, authority, change))
+            .await
     }
 
     async fn create(
@@ -236,11 +307,15 @@ impl StatusManager for Mortal<dyn StatusManager> {
         op: &OpGuard,
         companion: Companion,
     ) -> thv_status::Result<()> {
-        self.life.effect(self.inner.create(name, op, companion)).await
+        self.life
+            .effect("create", name, self.inner.create(name, op, companion))
+            .await
     }
 
     async fn remove(&self, name: &WorkloadName, op: OpGuard) -> thv_status::Result<()> {
-        self.life.effect(self.inner.remove(name, op)).await
+        self.life
+            .effect("remove", name, self.inner.remove(name, op))
+            .await
     }
 
     async fn claim_is_current(&self, name: &WorkloadName, claim: &ClaimId) -> thv_status::Result<bool> {
@@ -252,11 +327,15 @@ impl StatusManager for Mortal<dyn StatusManager> {
     }
 
     async fn write_pid_file(&self, name: &WorkloadName, pid: u32) -> thv_status::Result<()> {
-        self.life.effect(self.inner.write_pid_file(name, pid)).await
+        self.life
+            .effect("write_pid_file", name, self.inner.write_pid_file(name, pid))
+            .await
     }
 
     async fn remove_pid_files(&self, name: &WorkloadName) -> thv_status::Result<()> {
-        self.life.effect(self.inner.remove_pid_files(name)).await
+        self.life
+            .effect("remove_pid_files", name, self.inner.remove_pid_files(name))
+            .await
     }
 
     async fn watch(&self) -> thv_status::Result<Changes> {
@@ -282,7 +361,7 @@ impl StateStore for Mortal<dyn StateStore> {
         keep: Keep,
     ) -> thv_state::Result<()> {
         self.life
-            .effect(self.inner.replace(kind, name, bytes, keep))
+            .effect("replace", name, self.inner.replace(kind, name, bytes, keep))
             .await
     }
 
@@ -293,11 +372,15 @@ impl StateStore for Mortal<dyn StateStore> {
         bytes: Vec<u8>,
         keep: Keep,
     ) -> thv_state::Result<()> {
-        self.life.effect(self.inner.create(kind, name, bytes, keep)).await
+        self.life
+            .effect("create config", name, self.inner.create(kind, name, bytes, keep))
+            .await
     }
 
     async fn delete(&self, kind: DocumentKind, name: &DocumentName, keep: Keep) -> thv_state::Result<()> {
-        self.life.effect(self.inner.delete(kind, name, keep)).await
+        self.life
+            .effect("delete config", name, self.inner.delete(kind, name, keep))
+            .await
     }
 
     async fn list(&self, kind: DocumentKind) -> thv_state::Result<Vec<DocumentName>> {
@@ -328,19 +411,27 @@ impl Runtime for Mortal<dyn Runtime> {
     }
 
     async fn deploy(&self, spec: &DeploySpec) -> thv_runtime::Result<Deployment> {
-        self.life.effect(self.inner.deploy(spec)).await
+        self.life
+            .effect("deploy", &spec.name, self.inner.deploy(spec))
+            .await
     }
 
     async fn stop(&self, which: &InstanceRef, opts: StopOptions) -> thv_runtime::Result<()> {
-        self.life.effect(self.inner.stop(which, opts)).await
+        self.life
+            .effect("stop instance", &which.name, self.inner.stop(which, opts))
+            .await
     }
 
     async fn remove(&self, which: &InstanceRef) -> thv_runtime::Result<()> {
-        self.life.effect(self.inner.remove(which)).await
+        self.life
+            .effect("remove instance", &which.name, self.inner.remove(which))
+            .await
     }
 
     async fn attach(&self, which: &InstanceRef) -> thv_runtime::Result<Stdio> {
-        self.life.effect(self.inner.attach(which)).await
+        self.life
+            .effect("attach instance", &which.name, self.inner.attach(which))
+            .await
     }
 
     async fn inspect(&self, name: &WorkloadName) -> thv_runtime::Result<Option<Instance>> {

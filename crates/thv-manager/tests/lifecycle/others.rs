@@ -1,9 +1,9 @@
 //! Other programs on the same files: ToolHive above all.
 
 use thv_core::WorkloadStatus;
-use thv_manager::{Error, ListOptions, ReconcileAction, StopOptions};
+use thv_manager::{Error, ListOptions, ReconcileAction, ShutdownMode, StopOptions};
 use thv_process::MemoryProcess;
-use thv_runtime::Call;
+use thv_runtime::{Call, MemoryRuntime, Runtime};
 use thv_state::StateStoreExt;
 use thv_status::Desired;
 
@@ -314,4 +314,72 @@ async fn what_toolhive_starts_is_left_to_it() {
         assert_can_bind(world.config(&name("echo")).await.unwrap().port);
         assert_eq!(world.processes.signals(), []);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_engine_has_is_shown_as_there_and_nothing_changes() {
+    let world = World::on(
+        MemoryRuntime::new()
+            .with_server(mcp_server)
+            .with_identity("first"),
+    );
+    let manager = world.manager();
+    run(&manager, "echo").await;
+    manager.shutdown(ShutdownMode::Leave).await.unwrap();
+    let before = world.companion(&name("echo")).await;
+    assert_eq!(
+        before.runtime.as_ref().unwrap().engine_id.as_deref(),
+        Some("first")
+    );
+
+    // The same kind, and another engine.
+    let second = MemoryRuntime::new()
+        .with_server(mcp_server)
+        .with_identity("second");
+    let runtimes = thv_runtime::Runtimes::new().with(std::sync::Arc::new(second.clone()));
+    let other = world.builder(APP).runtimes(runtimes).build().unwrap();
+    let all = ListOptions {
+        all: true,
+        ..ListOptions::default()
+    };
+    let listed = other.list(all.clone()).await.unwrap().workloads;
+    let context = &listed[0].status_context;
+    for part in [
+        "belongs to the engine at the place of first",
+        "the place of second",
+    ] {
+        assert!(context.contains(part), "{context}");
+    }
+    for error in [
+        other
+            .stop(&name("echo"), StopOptions::default())
+            .await
+            .unwrap_err(),
+        other
+            .delete(&name("echo"), StopOptions::default())
+            .await
+            .unwrap_err(),
+        other.start(&name("echo"), start_until_ready()).await.unwrap_err(),
+    ] {
+        assert!(matches!(error, Error::BelongsElsewhere { .. }), "{error:?}");
+        assert!(error.to_string().contains("the place of first"), "{error}");
+    }
+    assert_eq!(world.companion(&name("echo")).await, before);
+    assert!(world.instance(&name("echo")).await.is_some(), "it is left alone");
+    assert!(second.inspect(&name("echo")).await.unwrap().is_none());
+
+    // Whoever wants it here says so, and it is here from then on.
+    let mut options = start_until_ready();
+    options.take_over = true;
+    other.start(&name("echo"), options).await.unwrap();
+    let record = world.companion(&name("echo")).await.runtime.unwrap();
+    assert_eq!(record.engine_id.as_deref(), Some("second"));
+    let listed = other.list(all.clone()).await.unwrap().workloads;
+    assert_eq!(
+        listed[0].status,
+        WorkloadStatus::Running,
+        "{}",
+        listed[0].status_context
+    );
+    other.delete(&name("echo"), StopOptions::default()).await.unwrap();
 }

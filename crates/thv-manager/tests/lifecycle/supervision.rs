@@ -88,6 +88,46 @@ async fn a_restart_waits_for_an_engine_that_restarts() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_engine_that_is_away_for_hours_is_waited_for_and_costs_no_attempt() {
+    let world = World::new();
+    let manager = world.manager();
+    run(&manager, "echo").await;
+    world.runtime.set_down(true);
+    world.runtime.vanish(&name("echo"));
+    tokio::time::sleep(Duration::from_secs(4 * 3600)).await;
+    let (status, context) = world.status_of(&name("echo")).await;
+    assert_eq!(status, WorkloadStatus::Starting, "{context}");
+    world.runtime.set_down(false);
+    world.until(&name("echo"), WorkloadStatus::Running).await;
+    assert!(world.runs(&name("echo")).await);
+    // Told to stop in an outage, it stops waiting.
+    world.runtime.set_down(true);
+    world.runtime.vanish(&name("echo"));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let _the_engine_is_away = manager.stop(&name("echo"), StopOptions::default()).await;
+    world.until_unowned(&name("echo")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn any_number_of_engine_restarts_in_a_row_is_survived() {
+    let world = World::new();
+    let manager = world.manager();
+    run(&manager, "echo").await;
+    for restart in 0..20 {
+        // Its servers end first, then it is away.
+        assert!(world.runtime.exit(&name("echo"), 137), "restart {restart}");
+        world.until(&name("echo"), WorkloadStatus::Starting).await;
+        world.runtime.set_down(true);
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        world.runtime.set_down(false);
+        let began = tokio::time::Instant::now();
+        world.until(&name("echo"), WorkloadStatus::Running).await;
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(30), "restart {restart}: {took:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_deployment_whose_answer_is_lost_leaves_no_instance() {
     let world = World::new();
     world.runtime.lose_answer(

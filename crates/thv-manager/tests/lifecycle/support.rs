@@ -24,6 +24,7 @@ pub(crate) struct World {
     pub(crate) state: Arc<MemoryStateStore>,
     pub(crate) status: MemoryStatusManager,
     pub(crate) processes: MemoryProcesses,
+    clock: Arc<dyn Clock>,
     folder: TempDir,
 }
 
@@ -34,11 +35,17 @@ impl World {
     }
 
     pub(crate) fn on(runtime: MemoryRuntime) -> Self {
+        Self::at(runtime, Arc::new(SystemClock))
+    }
+
+    /// A machine with this clock.
+    pub(crate) fn at(runtime: MemoryRuntime, clock: Arc<dyn Clock>) -> Self {
         Self {
             runtime,
             state: Arc::new(MemoryStateStore::new()),
-            status: MemoryStatusManager::new(),
+            status: MemoryStatusManager::new().with_clock(clock.clone()),
             processes: MemoryProcesses::new(),
+            clock,
             folder: tempfile::tempdir().unwrap(),
         }
     }
@@ -179,7 +186,7 @@ impl World {
 
     /// The same, at a time after its process began.
     pub(crate) fn toolhive_writes_now(&self, name: &WorkloadName, status: WorkloadStatus, pid: i64) {
-        self.toolhive_wrote(name, status, pid, GoTime::from(&SystemClock.now()));
+        self.toolhive_wrote(name, status, pid, GoTime::from(&self.clock.now()));
     }
 
     fn toolhive_wrote(&self, name: &WorkloadName, status: WorkloadStatus, pid: i64, now: GoTime) {

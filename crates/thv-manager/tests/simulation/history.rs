@@ -47,14 +47,23 @@ pub(crate) struct Step {
     pub(crate) name: &'static str,
     /// At which point of its process from here on, and what.
     pub(crate) fault: Option<(usize, Fault)>,
+    /// The same of the proxy's process, where it launches one.
+    pub(crate) proxy_fault: Option<(usize, Fault)>,
+}
+
+/// What one program does; when it is killed, it is begun anew with its next step.
+#[derive(Debug, Clone)]
+pub(crate) struct Program {
+    /// Whether each verb is a command that launches proxies as processes; otherwise it is an application that has them.
+    pub(crate) apart: bool,
+    pub(crate) steps: Vec<Step>,
 }
 
 #[derive(Debug, Clone)]
 pub(crate) struct History {
     pub(crate) seed: u64,
-    /// Each is a program; when it is killed, it is begun anew with its next step.
-    pub(crate) programs: Vec<Vec<Step>>,
-    /// Whether all of them are killed before the machine is looked at.
+    pub(crate) programs: Vec<Program>,
+    /// Whether all of them, and all servers, are killed before the machine is looked at.
     pub(crate) reboot: bool,
 }
 
@@ -76,17 +85,21 @@ impl Chance {
 
     fn step(&mut self) -> Step {
         let afters = [0, 0, 0, 1, 20, 300, 4_000, 20_000];
-        let fault = (self.below(2) == 0).then(|| {
-            let point = usize::try_from(self.below(40)).unwrap();
-            let delay = Duration::from_millis(self.of(&[5, 500, 40_000]));
-            (point, self.of(&[Fault::Crash, Fault::Fail, Fault::Delay(delay)]))
-        });
         Step {
             after: Duration::from_millis(self.of(&afters)),
             verb: self.of(&VERBS),
             name: self.of(&[NAMES[0], NAMES[0], NAMES[0], NAMES[1]]),
-            fault,
+            fault: self.fault(40),
+            proxy_fault: self.fault(20),
         }
+    }
+
+    fn fault(&mut self, points: u64) -> Option<(usize, Fault)> {
+        (self.below(2) == 0).then(|| {
+            let point = usize::try_from(self.below(points)).unwrap();
+            let delay = Duration::from_millis(self.of(&[5, 500, 40_000]));
+            (point, self.of(&[Fault::Crash, Fault::Fail, Fault::Delay(delay)]))
+        })
     }
 }
 
@@ -94,9 +107,9 @@ impl History {
     pub(crate) fn of(seed: u64) -> Self {
         let mut chance = Chance(seed);
         let programs = (0..3)
-            .map(|_| {
-                let steps = 1 + chance.below(4);
-                (0..steps).map(|_| chance.step()).collect()
+            .map(|_| Program {
+                apart: chance.below(2) == 0,
+                steps: (0..=chance.below(4)).map(|_| chance.step()).collect(),
             })
             .collect();
         Self {
@@ -124,22 +137,35 @@ impl History {
 
     fn lesser(&self) -> Vec<Self> {
         let mut all = Vec::new();
-        for (program, steps) in self.programs.iter().enumerate() {
+        let mut without = |change: &dyn Fn(&mut Self)| {
+            let mut less = self.clone();
+            change(&mut less);
+            all.push(less);
+        };
+        for (program, Program { apart, steps }) in self.programs.iter().enumerate() {
+            if steps.is_empty() {
+                without(&|less| {
+                    less.programs.remove(program);
+                });
+                continue;
+            }
             for (at, step) in steps.iter().enumerate() {
-                let mut less = self.clone();
-                less.programs[program].remove(at);
-                all.push(less);
+                without(&|less| {
+                    less.programs[program].steps.remove(at);
+                });
                 if step.fault.is_some() {
-                    let mut less = self.clone();
-                    less.programs[program][at].fault = None;
-                    all.push(less);
+                    without(&|less| less.programs[program].steps[at].fault = None);
                 }
+                if step.proxy_fault.is_some() {
+                    without(&|less| less.programs[program].steps[at].proxy_fault = None);
+                }
+            }
+            if *apart {
+                without(&|less| less.programs[program].apart = false);
             }
         }
         if self.reboot {
-            let mut less = self.clone();
-            less.reboot = false;
-            all.push(less);
+            without(&|less| less.reboot = false);
         }
         all
     }

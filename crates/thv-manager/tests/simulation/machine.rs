@@ -1,99 +1,36 @@
 //! A machine on which a history happens, and what must hold at its end.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use thv_core::WorkloadStatus;
+use thv_core::{Clock, WorkloadStatus};
 use thv_manager::{
-    Manager, MemoryFiles, Ports, ReconcileAction, StartOptions, StopOptions, UpdateOptions, WaitFor,
+    Launcher, Manager, MemoryFiles, ReconcileAction, StartOptions, StopOptions, UpdateOptions, WaitFor,
 };
+use thv_process::{MemoryProcesses, ProcessIdentity, Processes};
 use thv_runtime::MemoryRuntime;
 use thv_status::{Desired, OwnerState};
 
 use crate::asked::{Asked, Is};
-use crate::history::{History, NAMES, Step, Verb};
-use crate::mortal::Life;
+use crate::history::{History, NAMES, Program, Step, Verb};
+use crate::launcher::Apart;
+use crate::mortal::{Fault, Life, Trace};
+use crate::processes::AllProcesses;
 use crate::support::{World, mcp_server, name, replacing, request, start_until_ready, until_ready};
+use crate::surroundings::{OwnPorts, Servers, VirtualClock};
 
-/// Ports of an address that nobody else on the machine has, so that histories side by side do not meet. None is offered
-/// twice: as ports are chosen by chance, nobody gets the one of a workload that is down for a moment.
-#[derive(Debug, Clone)]
-struct OwnPorts(Ipv4Addr, Arc<AtomicU16>);
-
-impl OwnPorts {
-    fn new() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let [_, _, c, d] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
-        let [_, _, _, b] = std::process::id().to_be_bytes();
-        Self(Ipv4Addr::new(127, b | 1, c, d), Arc::new(AtomicU16::new(11_000)))
-    }
-}
-
-impl Ports for OwnPorts {
-    fn never_waits(&self) -> bool {
-        true
-    }
-
-    fn bind(&self, address: SocketAddr) -> io::Result<TcpListener> {
-        TcpListener::bind((self.0, address.port()))
-    }
-
-    fn candidates(&self) -> Box<dyn Iterator<Item = u16> + '_> {
-        Box::new((0..100).map(|_| self.1.fetch_add(1, Ordering::Relaxed)))
-    }
-
-    fn resolve(&self, _: &str) -> io::Result<Vec<IpAddr>> {
-        Ok(vec![self.0.into()])
-    }
-}
-
-/// What the servers saw: how many of a workload run now, and of which there were two at a time.
-#[derive(Debug, Clone, Default)]
-struct Servers(Arc<Mutex<Seen>>);
-
-#[derive(Debug, Default)]
-struct Seen {
-    now: BTreeMap<String, usize>,
-    twice: BTreeSet<String>,
-}
-
-impl Servers {
-    fn begin(&self, workload: String) -> Runs {
-        let mut seen = self.0.lock().unwrap();
-        let now = seen.now.entry(workload.clone()).or_default();
-        *now += 1;
-        if *now > 1 {
-            seen.twice.insert(workload.clone());
-        }
-        Runs(self.clone(), workload)
-    }
-
-    fn twice(&self) -> BTreeSet<String> {
-        self.0.lock().unwrap().twice.clone()
-    }
-}
-
-/// A server, until it ends or is killed.
-struct Runs(Servers, String);
-
-impl Drop for Runs {
-    fn drop(&mut self) {
-        if let Some(now) = self.0.0.lock().unwrap().now.get_mut(&self.1) {
-            *now -= 1;
-        }
-    }
-}
-
-struct Machine {
+pub(crate) struct Machine {
     world: World,
+    clock: Arc<dyn Clock>,
     ports: OwnPorts,
+    pub(crate) processes: AllProcesses,
+    table: MemoryProcesses,
+    begun: AtomicU32,
     servers: Servers,
     asked: Asked,
+    trace: Trace,
 }
 
 /// A process of a program: whenever it is killed, all that is in it ends.
@@ -103,19 +40,22 @@ struct Process {
 }
 
 impl Process {
-    fn begin(machine: &Machine) -> Self {
-        let life = Life::with(None);
-        let builder = life.builder(&machine.world);
-        let files = Arc::new(MemoryFiles::default());
-        let builder = builder.ports(Arc::new(machine.ports.clone())).files(files);
-        let manager = builder.build().unwrap();
+    fn begin(machine: &Arc<Machine>, apart: bool, proxy_fault: Option<(usize, Fault)>) -> Self {
+        let life = machine.life(None);
+        let identity = machine.processes.application(&life);
+        let pid = identity.pid;
+        let launcher: Option<Arc<dyn Launcher>> = if apart {
+            Some(Arc::new(Apart::new(machine, &life, proxy_fault)))
+        } else {
+            None
+        };
+        let manager = machine.manager(&life, identity, launcher);
         let manager = Arc::new(Mutex::new(Some(manager)));
-        let (dying, kept) = (life.clone(), Arc::downgrade(&manager));
+        let (dying, kept, processes) = (life.clone(), manager.clone(), machine.processes.clone());
         tokio::spawn(async move {
             dying.until_killed(std::future::pending()).await;
-            if let Some(kept) = kept.upgrade() {
-                drop(kept.lock().unwrap().take());
-            }
+            drop(kept.lock().unwrap().take());
+            processes.exit(pid);
         });
         Self { life, manager }
     }
@@ -127,20 +67,25 @@ impl Process {
 
 /// Lets `history` happen; what is wrong then.
 pub(crate) fn happens(history: &History) -> Result<(), String> {
+    happens_told(history, Trace::default())
+}
+
+/// The same, with what the processes do told to `trace`.
+pub(crate) fn happens_told(history: &History, trace: Trace) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .start_paused(true)
         .build()
         .unwrap();
     let told = catch_unwind(AssertUnwindSafe(|| {
-        runtime.block_on(async { Machine::new().happens(history).await })
+        runtime.block_on(async { Arc::new(Machine::new(trace)).happens(history).await })
     }));
     runtime.shutdown_background();
     told.unwrap_or_else(|_| Err("something panicked".into()))
 }
 
 impl Machine {
-    fn new() -> Self {
+    fn new(trace: Trace) -> Self {
         let servers = Servers::default();
         let counted = servers.clone();
         let runtime = MemoryRuntime::new().with_server(move |server| {
@@ -150,44 +95,87 @@ impl Machine {
                 mcp_server(server).await
             }
         });
+        let clock: Arc<dyn Clock> = Arc::new(VirtualClock::new());
+        let world = World::at(runtime, clock.clone());
         Self {
-            world: World::on(runtime),
+            processes: AllProcesses::new(world.processes.clone()),
+            table: world.processes.clone(),
+            world,
+            clock,
             ports: OwnPorts::new(),
+            begun: AtomicU32::new(0),
             servers,
             asked: Asked::default(),
+            trace,
         }
     }
 
-    async fn happens(self, history: &History) -> Result<(), String> {
-        let programs = history.programs.iter().map(|steps| self.program(steps));
+    /// The life of a process that begins now.
+    pub(crate) fn life(&self, fault: Option<(usize, Fault)>) -> Life {
+        let number = self.begun.fetch_add(1, Ordering::Relaxed);
+        Life::with(fault).telling(number, self.trace.clone())
+    }
+
+    pub(crate) fn identity_of(&self, pid: u32) -> ProcessIdentity {
+        self.table.facts(pid).unwrap().unwrap().identity
+    }
+
+    /// The manager of a process; without a launcher it is an application.
+    pub(crate) fn manager(
+        &self,
+        life: &Life,
+        identity: ProcessIdentity,
+        launcher: Option<Arc<dyn Launcher>>,
+    ) -> Manager {
+        let mut builder = life
+            .builder(&self.world)
+            .processes(Arc::new(self.processes.seen_by(identity, life)))
+            .ports(Arc::new(self.ports.clone()))
+            .files(Arc::new(MemoryFiles::default()))
+            .clock(self.clock.clone());
+        if let Some(launcher) = launcher {
+            builder = builder.launcher(launcher);
+        }
+        builder.build().unwrap()
+    }
+
+    async fn happens(self: Arc<Self>, history: &History) -> Result<(), String> {
+        let programs = history.programs.iter().map(|program| self.program(program));
         let all = futures_util::future::join_all(programs);
-        let Ok(mut alive) = tokio::time::timeout(Duration::from_secs(3_600), all).await else {
+        let Ok(alive) = tokio::time::timeout(Duration::from_secs(3_600), all).await else {
             return Err("a verb has no end".into());
         };
-        for process in alive.iter().flatten() {
-            process.life.arm(None);
-        }
+        self.processes.disarm_all();
         if history.reboot {
-            alive.clear();
+            self.processes.end_all();
+            for workload in NAMES {
+                self.world.runtime.exit(&name(workload), 137);
+            }
         }
         // Back-offs end, and what was asked for is noticed.
         tokio::time::sleep(Duration::from_secs(300)).await;
-        self.is_sound().await
+        let sound = self.is_sound().await;
+        drop(alive);
+        sound
     }
 
     /// Steps of one program; its last process.
-    async fn program(&self, steps: &[Step]) -> Option<Process> {
+    async fn program(self: &Arc<Self>, program: &Program) -> Option<Process> {
         let mut process: Option<Process> = None;
-        for step in steps {
+        for step in &program.steps {
             tokio::time::sleep(step.after).await;
             let going_on = process.take().filter(|process| !process.life.is_over());
-            let current = going_on.unwrap_or_else(|| Process::begin(self));
+            let current = going_on.unwrap_or_else(|| Process::begin(self, program.apart, step.proxy_fault));
             current.life.arm(step.fault);
             if let Some(manager) = current.manager() {
                 current
                     .life
                     .until_killed(Box::pin(self.verb(&manager, step)))
                     .await;
+            }
+            if program.apart {
+                // A command ends with its verb; its proxies live on.
+                current.life.end();
             }
             process = Some(current);
         }
@@ -224,7 +212,8 @@ impl Machine {
                 if self.world.snapshot(&workload).await.status.is_some() {
                     // Whoever works on it right now may not have seen that.
                     drop(asked(Is::Stopped));
-                    self.world.toolhive_writes(&workload, WorkloadStatus::Stopped, 0);
+                    self.world
+                        .toolhive_writes_now(&workload, WorkloadStatus::Stopped, 0);
                 }
             }
             Verb::ToolHiveRemoves => {
@@ -240,13 +229,17 @@ impl Machine {
         }
     }
 
-    async fn is_sound(&self) -> Result<(), String> {
+    async fn is_sound(self: &Arc<Self>) -> Result<(), String> {
         let twice = self.servers.twice();
         if !twice.is_empty() {
             return Err(format!("two servers at a time: {twice:?}"));
         }
-        let builder = self.world.builder(crate::support::APP);
-        let manager = builder.ports(Arc::new(self.ports.clone())).build().unwrap();
+        let wronged = self.processes.wronged();
+        if !wronged.is_empty() {
+            return Err(format!("applications were signalled: {wronged:?}"));
+        }
+        let checker = Process::begin(self, false, None);
+        let manager = checker.manager().unwrap();
         self.reconciles(&manager).await?;
         for workload in NAMES {
             self.is_as_recorded(workload).await?;

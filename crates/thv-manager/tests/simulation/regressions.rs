@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::history::{History, NAMES, Step, Verb};
+use crate::history::{History, NAMES, Program, Step, Verb};
 use crate::machine;
 use crate::mortal::Fault;
 
@@ -12,14 +12,19 @@ fn step(after: u64, verb: Verb, fault: Option<(usize, Fault)>) -> Step {
         verb,
         name: NAMES[0],
         fault,
+        proxy_fault: None,
     }
+}
+
+fn application(steps: Vec<Step>) -> Program {
+    Program { apart: false, steps }
 }
 
 #[track_caller]
 fn assert_sound(programs: impl Into<Vec<Vec<Step>>>) {
     let history = History {
         seed: 0,
-        programs: programs.into(),
+        programs: programs.into().into_iter().map(application).collect(),
         reboot: false,
     };
     assert_eq!(machine::happens(&history), Ok(()));

@@ -23,6 +23,8 @@ pub(crate) enum Do {
     CutBefore,
     /// The engine does it and answers; the connection ends before anybody hears the answer.
     CutAfter,
+    /// The engine does it and answers; the connection ends in the middle of its answer.
+    CutWithin,
 }
 
 /// Such a socket, until it is dropped.
@@ -122,19 +124,50 @@ async fn serve(mut client: UnixStream, engine: &Path, request: Vec<u8>, what: Do
             let _ = client.write_all(text.as_bytes()).await;
         }
         Do::CutBefore => {}
-        Do::CutAfter => {
-            let mut server = UnixStream::connect(engine).await.unwrap();
-            server.write_all(&request).await.unwrap();
-            let mut answer = Vec::new();
-            let mut buffer = [0; 4096];
-            while !answer.windows(4).any(|end| end == b"\r\n\r\n") {
-                match server.read(&mut buffer).await {
-                    Ok(read @ 1..) => answer.extend_from_slice(&buffer[..read]),
-                    _ => break,
-                }
-            }
+        Do::CutAfter => drop(ask(engine, &request).await),
+        Do::CutWithin => {
+            let answer = ask(engine, &request).await;
+            // The middle of the body; of the head where there is none.
+            let head = head_of(&answer).unwrap_or(answer.len());
+            let end = match answer.len() - head {
+                0 => head / 2,
+                body => head + body / 2,
+            };
+            let _ = client.write_all(&answer[..end]).await;
         }
     }
+}
+
+/// The engine's answer: its head, and what there is of a body that does not go on for ever.
+async fn ask(engine: &Path, request: &[u8]) -> Vec<u8> {
+    let mut server = UnixStream::connect(engine).await.unwrap();
+    server.write_all(request).await.unwrap();
+    let mut answer = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        if let Some(head) = head_of(&answer) {
+            let words = String::from_utf8_lossy(&answer[..head]).to_lowercase();
+            let has_body = words.contains("transfer-encoding:")
+                || words
+                    .lines()
+                    .any(|line| line.starts_with("content-length:") && !line.ends_with(" 0"));
+            if answer.len() > head || !has_body {
+                return answer;
+            }
+        }
+        match server.read(&mut buffer).await {
+            Ok(read @ 1..) => answer.extend_from_slice(&buffer[..read]),
+            _ => return answer,
+        }
+    }
+}
+
+/// Where the head of an answer ends.
+fn head_of(answer: &[u8]) -> Option<usize> {
+    answer
+        .windows(4)
+        .position(|end| end == b"\r\n\r\n")
+        .map(|at| at + 4)
 }
 
 /// The call and the bytes of the whole request.

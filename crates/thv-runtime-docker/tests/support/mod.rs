@@ -7,9 +7,11 @@
     reason = "each test target uses its part; set-up that fails may panic"
 )]
 
+pub(crate) mod isolating;
 pub(crate) mod meddler;
 pub(crate) mod raw;
 pub(crate) mod registry;
+pub(crate) mod tls_front;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -201,7 +203,7 @@ fn tar<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8], u32)>) -> Vec<u8>
     archive.into_inner().unwrap()
 }
 
-fn sha256(bytes: &[u8]) -> String {
+pub(crate) fn sha256(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     Sha256::digest(bytes).iter().fold(String::new(), |mut hex, byte| {
         write!(hex, "{byte:02x}").unwrap();

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::{sha256, tar, unique_name};
@@ -15,27 +16,37 @@ use super::{sha256, tar, unique_name};
 pub(crate) struct Registry {
     /// `127.0.0.1:port/name:1`.
     pub(crate) reference: String,
-    /// How often the layer was asked for.
+    /// How often a layer was asked for.
     pub(crate) asked: Arc<AtomicUsize>,
+    name: String,
+    content: watch::Sender<Arc<Content>>,
     serving: JoinHandle<()>,
 }
 
+#[derive(Debug)]
 struct Content {
     manifest: Vec<u8>,
     config: Vec<u8>,
     layer: Vec<u8>,
     layer_digest: String,
-    /// So often the layer breaks off in the middle.
-    breaks: usize,
+    trouble: Trouble,
     asked: Arc<AtomicUsize>,
 }
 
-impl Registry {
-    pub(crate) async fn start(breaks: usize) -> Self {
-        let name = unique_name();
+/// What becomes of a layer on its way.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Trouble {
+    /// So often it breaks off in the middle.
+    Breaks(usize),
+    /// It stops in the middle, until there is another version.
+    Stalls,
+}
+
+impl Content {
+    fn new(seed: &str, trouble: Trouble, asked: Arc<AtomicUsize>) -> Self {
         // Nobody has this layer yet, and it does not fit into one read.
         let mut words = 0_u64;
-        let noise: Vec<u8> = sha256(name.as_str().as_bytes())
+        let noise: Vec<u8> = sha256(seed.as_bytes())
             .bytes()
             .cycle()
             .take(8 << 20)
@@ -67,30 +78,48 @@ impl Registry {
         })
         .to_string()
         .into_bytes();
-        let asked = Arc::new(AtomicUsize::new(0));
-        let content = Arc::new(Content {
+        Self {
             manifest,
             config,
             layer,
             layer_digest,
-            breaks,
-            asked: Arc::clone(&asked),
-        });
+            trouble,
+            asked,
+        }
+    }
+}
+
+impl Registry {
+    pub(crate) async fn start(trouble: Trouble) -> Self {
+        let name = unique_name().to_string();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let first = Content::new(&name, trouble, Arc::clone(&asked));
+        let (content, current) = watch::channel(Arc::new(first));
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let serving = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             loop {
                 let (client, _) = listener.accept().await.unwrap();
-                let content = Arc::clone(&content);
-                connections.spawn(async move { content.answer(client).await });
+                let mut changes = current.clone();
+                let content = Arc::clone(&changes.borrow_and_update());
+                connections.spawn(async move { content.answer(client, changes).await });
             }
         });
         Self {
             reference: format!("{address}/{name}:1"),
             asked,
+            name,
+            content,
             serving,
         }
+    }
+
+    /// The reference means another version from now on.
+    pub(crate) fn offer(&self, version: &str, trouble: Trouble) {
+        let seed = format!("{}{version}", self.name);
+        let next = Content::new(&seed, trouble, Arc::clone(&self.asked));
+        self.content.send_replace(Arc::new(next));
     }
 }
 
@@ -104,7 +133,7 @@ const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 
 impl Content {
     /// One request of a connection, which ends then.
-    async fn answer(&self, mut client: TcpStream) -> Option<()> {
+    async fn answer(&self, mut client: TcpStream, mut changes: watch::Receiver<Arc<Self>>) -> Option<()> {
         let mut request = Vec::new();
         let mut buffer = [0; 4096];
         while !request.windows(4).any(|end| end == b"\r\n\r\n") {
@@ -131,7 +160,15 @@ impl Content {
                 .ok()?;
             return None;
         };
-        let broken = is_layer && method == "GET" && self.asked.fetch_add(1, Ordering::Relaxed) < self.breaks;
+        let times = if is_layer && method == "GET" {
+            self.asked.fetch_add(1, Ordering::Relaxed)
+        } else {
+            usize::MAX
+        };
+        let broken = match self.trouble {
+            Trouble::Breaks(breaks) => times < breaks,
+            Trouble::Stalls => times < usize::MAX,
+        };
         let head = format!(
             "HTTP/1.1 200 OK\r\nContent-Type: {MANIFEST}\r\nDocker-Content-Digest: {}\r\nContent-Length: {}\r\n\
              Docker-Distribution-Api-Version: registry/2.0\r\nConnection: close\r\n\r\n",
@@ -146,6 +183,9 @@ impl Content {
         if method != "HEAD" {
             let sent = if broken { body.len() / 2 } else { body.len() };
             client.write_all(&body[..sent]).await.ok()?;
+            if broken && matches!(self.trouble, Trouble::Stalls) {
+                changes.changed().await.ok()?;
+            }
         }
         Some(())
     }

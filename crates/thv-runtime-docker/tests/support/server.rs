@@ -2,7 +2,8 @@
 //!
 //! `server echo [--ignore-term]`, `server about`, `server exit TEXT CODE`, `server http`, `server eat` (which eats
 //! memory without end once it has read one byte), `server look PATH...` (says what it finds there, and whether it can write),
-//! `server serve TEXT` (HTTP on 8080), `server probe` (tries the network as the lines on its standard input say).
+//! `server pieces COUNT` (so many lines, each in two pieces), `server serve TEXT` (HTTP on 8080), `server probe` (tries the
+//! network as the lines on its standard input say).
 
 use std::io::{Read, Write};
 
@@ -36,6 +37,15 @@ fn main() {
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
         let line = status.lines().find(|line| line.starts_with("NoNewPrivs:")).unwrap();
         eprintln!("process {} {line}", std::process::id());
+    }
+    if mode == "pieces" {
+        for number in 0..args[1].parse().unwrap() {
+            let text: String = format!("line {number}");
+            for piece in [text.as_str(), "\n"] {
+                std::io::stderr().write_all(piece.as_bytes()).unwrap();
+                std::thread::sleep(std::time::Duration::from_millis(3));
+            }
+        }
     }
     if mode == "look" {
         for path in &args[1..] {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use thv::core::Json;
-use thv::runtime::{About, Capabilities, RuntimeKind};
+use thv::runtime::{About, Capabilities, RuntimeKind, Runtimes};
 
 use super::{Done, Failure, manager};
 use crate::cli::{Format, RuntimeCommand};
@@ -61,6 +61,8 @@ async fn check(timeout: u64, runtime: Option<&str>, format: Format) -> Done {
 struct Row {
     kind: RuntimeKind,
     is_default: bool,
+    /// Why it is the default; empty if it is not.
+    because: String,
     about: Result<About, String>,
     can: Capabilities,
 }
@@ -79,6 +81,11 @@ async fn list(timeout: Duration, format: Format) -> Done {
         Ok::<_, thv::manager::Error>(Row {
             kind: kind.clone(),
             is_default: default == Some(kind),
+            because: if default == Some(kind) {
+                because(runtimes, kind)
+            } else {
+                String::new()
+            },
             about,
             can: runtime.capabilities(),
         })
@@ -101,6 +108,7 @@ impl Row {
         let object = json::Object::default()
             .with("runtime", self.kind.as_str())
             .with("default", self.is_default)
+            .with_text("default_because", &self.because)
             .with("responsive", self.about.is_ok());
         let object = match &self.about {
             Ok(about) => described(object, about),
@@ -113,6 +121,15 @@ impl Row {
                 self.can.isolation_lacks.as_deref().unwrap_or_default(),
             )
     }
+}
+
+/// Why this is the one that is used when nothing else is said.
+fn because(runtimes: &Runtimes, kind: &RuntimeKind) -> String {
+    if runtimes.default_is_named() {
+        return "TOOLHIVE_RUNTIME names it".to_owned();
+    }
+    let priority = runtimes.priority(kind).unwrap_or_default();
+    format!("no other one goes before its priority {priority}")
 }
 
 fn described(object: json::Object, about: &About) -> json::Object {
@@ -144,6 +161,9 @@ fn table(rows: &[Row]) -> String {
         ]);
     }
     let mut text = layout(&cells, output::has_colours());
+    for row in rows.iter().filter(|row| row.is_default) {
+        let _ = writeln!(text, "{} is the default: {}", row.kind, row.because);
+    }
     for row in rows {
         if let Err(why) = &row.about {
             let _ = writeln!(text, "{} is away: {why}", row.kind);

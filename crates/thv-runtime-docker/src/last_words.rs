@@ -1,0 +1,33 @@
+//! What a server said before it ended.
+
+use bytes::Bytes;
+use futures_util::TryStreamExt;
+use thv_runtime::{DeploySpec, InstanceId, InstanceRef, LogOptions};
+
+use crate::engine::Engine;
+use crate::logs;
+
+/// How many lines of a server that failed at once are shown.
+const LINES: usize = 20;
+
+/// The last lines of the log; none if it cannot be read, since another failure is the one to tell.
+pub(crate) async fn of(engine: &Engine, spec: &DeploySpec, id: &str) -> Vec<String> {
+    let which = InstanceRef::exact(spec.name.clone(), InstanceId::new(id));
+    let opts = LogOptions {
+        tail: Some(LINES),
+        follow: false,
+        ..LogOptions::default()
+    };
+    let lines = async {
+        logs::logs(engine, &which, opts)
+            .await?
+            .map_ok(|line| line.line)
+            .try_collect()
+            .await
+    };
+    let lines: Vec<Bytes> = lines.await.unwrap_or_default();
+    lines
+        .iter()
+        .map(|line| String::from_utf8_lossy(line).into_owned())
+        .collect()
+}

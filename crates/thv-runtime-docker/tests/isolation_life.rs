@@ -1,0 +1,285 @@
+//! An isolated workload and its helpers live and end together, whatever happens to them, and as many as one likes.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use serde_json::{Value, json};
+use support::isolating::{Isolating, http_port};
+use support::meddler::{Do, Meddler};
+use support::raw::{api, start_container};
+use support::{soon, until};
+use thv_core::TransportType;
+use thv_runtime::{
+    DeployOutcome, DeploySpec, Endpoint, EventFilter, EventKind, Expect, InstanceRef, InstanceState,
+    NetworkMode, Runtime, StopOptions,
+};
+use thv_runtime_docker::{DockerConfig, DockerRuntime};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+
+const SHORT: StopOptions = StopOptions {
+    grace: Duration::from_secs(2),
+};
+
+#[tokio::test]
+async fn an_isolated_http_server_is_reached_by_its_port_and_lives_its_whole_life() {
+    let Some(on) = Isolating::get().await else { return };
+    let mut spec = on.spec(&["serve", "hello"]);
+    spec.transport = TransportType::StreamableHttp;
+    spec.target = Some(http_port());
+    let first = on.runtime.deploy(&spec).await.unwrap();
+    assert!(first.instance.network_isolated);
+    let Endpoint::Http(at) = first.endpoint else {
+        panic!("{:?}", first.endpoint)
+    };
+    answers(at, "hello").await;
+    assert_eq!(on.containers(spec.name.as_str()).await.len(), 3);
+    let listed = on.runtime.list().await.unwrap();
+    assert_eq!(
+        listed
+            .iter()
+            .filter(|it| it.instance_name.starts_with(spec.name.as_str()))
+            .count(),
+        1
+    );
+
+    spec.expect = Expect::Instance(first.instance.id.clone());
+    let again = on.runtime.deploy(&spec).await.unwrap();
+    assert_eq!(
+        (again.outcome, again.endpoint),
+        (DeployOutcome::AlreadyRunning, Endpoint::Http(at))
+    );
+
+    // Other rules are other helpers, and another container.
+    spec.egress.hosts = vec!["a.example".to_owned()];
+    let other = on.runtime.deploy(&spec).await.unwrap();
+    assert_eq!(other.outcome, DeployOutcome::Replaced);
+    spec.expect = Expect::Instance(other.instance.id);
+
+    let which = InstanceRef::named(spec.name.clone());
+    on.runtime.stop(&which, SHORT).await.unwrap();
+    // The engine's list lags behind its answers.
+    until("the end of the helpers", async || {
+        let running = "/v1.41/containers/json";
+        let (_, rows) = api(on.engine.socket(), "GET", running, &Value::Null).await;
+        (!rows.contains(spec.name.as_str())).then_some(())
+    })
+    .await;
+    let back = on.runtime.deploy(&spec).await.unwrap();
+    let Endpoint::Http(at) = back.endpoint else {
+        panic!("{:?}", back.endpoint)
+    };
+    answers(at, "hello").await;
+
+    // A helper that died is noticed, and made anew with the next deployment.
+    let mut events = on
+        .runtime
+        .events(EventFilter::of(spec.name.clone()))
+        .await
+        .unwrap();
+    assert_eq!(events.next().await.unwrap().unwrap().kind, EventKind::Synced);
+    let well = on.runtime.inspect(&spec.name).await.unwrap().unwrap();
+    assert_eq!(well.impaired, None);
+    let kill = format!("/v1.41/containers/{}-egress/kill", spec.name);
+    assert_eq!(api(on.engine.socket(), "POST", &kill, &Value::Null).await.0, 204);
+    let told = soon("word of it", events.next()).await.unwrap().unwrap();
+    assert_eq!(
+        (told.workload.as_str(), told.kind),
+        (spec.name.as_str(), EventKind::Impaired)
+    );
+    let cut_off = on.runtime.inspect(&spec.name).await.unwrap().unwrap();
+    assert!(cut_off.impaired.is_some(), "{cut_off:?}");
+    spec.expect = Expect::Instance(back.instance.id);
+    let healed = on.runtime.deploy(&spec).await.unwrap();
+    assert_eq!(healed.outcome, DeployOutcome::Replaced);
+    let Endpoint::Http(at) = healed.endpoint else {
+        panic!("{:?}", healed.endpoint)
+    };
+    answers(at, "hello").await;
+    on.remove(&spec).await;
+}
+
+/// The server needs a moment to listen, and the helpers one to find it.
+async fn answers(at: SocketAddr, text: &str) {
+    until("an answer", async || {
+        let mut stream = tokio::net::TcpStream::connect(at).await.ok()?;
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            .await
+            .ok()?;
+        let mut lines = BufReader::new(stream).lines();
+        let mut last = String::new();
+        while let Ok(Some(line)) = lines.next_line().await {
+            last = line;
+        }
+        (last == text).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_isolated_is_refused() {
+    let Some(on) = Isolating::get().await else { return };
+    let changes: [fn(&mut DeploySpec); 2] = [
+        |spec| spec.privileged = true,
+        |spec| spec.network = NetworkMode::Host,
+    ];
+    for change in changes {
+        let mut spec = on.spec(&["echo"]);
+        change(&mut spec);
+        let error = on.runtime.deploy(&spec).await.unwrap_err();
+        assert_eq!(error.code(), "unsupported", "{error:?}");
+        assert!(on.containers(spec.name.as_str()).await.is_empty());
+    }
+    let error = on.engine.runtime.deploy(&on.spec(&["echo"])).await.unwrap_err();
+    assert_eq!(error.code(), "unsupported", "without the helper: {error:?}");
+}
+
+impl Isolating {
+    /// Deploys through a socket that cuts the call of this number, before or after the engine heard it. The calls that were
+    /// made, and whether the deployment succeeded.
+    async fn deploy_cut(&self, spec: &DeploySpec, cut: Option<(usize, bool)>) -> (Vec<String>, bool) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("engine.sock");
+        let socket = Meddler::open(&path, self.engine.socket(), move |at, _| match cut {
+            Some((number, true)) if number == at => Do::CutAfter,
+            Some((number, false)) if number == at => Do::CutBefore,
+            _ => Do::Forward,
+        });
+        let config = DockerConfig::at(&path).with_egress_helper(&self.helper);
+        let deployed = soon("the deployment", DockerRuntime::new(config).deploy(spec)).await;
+        (socket.calls(), deployed.is_ok())
+    }
+}
+
+#[tokio::test]
+async fn an_isolated_deployment_that_is_cut_anywhere_leaves_nothing_that_the_next_does_not_heal() {
+    let Some(on) = Isolating::get().await else { return };
+    let spec = on.spec(&["echo"]);
+    let (calls, deployed) = on.deploy_cut(&spec, None).await;
+    assert!(deployed, "{calls:?}");
+    on.remove(&spec).await;
+    // Each call that changes something once it is heard, the first of them before that, and some that look.
+    let first = calls.iter().position(|call| !call.starts_with("GET "));
+    let changed = (0..calls.len()).filter(|&number| !calls[number].starts_with("GET "));
+    let looked = (0..calls.len()).filter(|&number| calls[number].starts_with("GET ") && number % 6 == 0);
+    let before = first.into_iter().chain(looked).map(|number| (number, false));
+    let cuts: Vec<_> = changed.map(|number| (number, true)).chain(before).collect();
+    assert!(cuts.len() > 8, "{calls:?}");
+    for (number, heard) in cuts {
+        let spec = on.spec(&["echo"]);
+        let what = format!("{} (heard: {heard})", calls[number]);
+        let (_, deployed) = on.deploy_cut(&spec, Some((number, heard))).await;
+        if !deployed {
+            let left = on.containers(spec.name.as_str()).await;
+            assert!(left.is_empty(), "{what} left {left:?}");
+            let healed = on.runtime.deploy(&spec).await.unwrap();
+            assert_eq!(healed.instance.state, InstanceState::Running, "{what}");
+        }
+        on.remove(&spec).await;
+    }
+}
+
+#[tokio::test]
+async fn the_names_of_helpers_that_strangers_have_are_stepped_over() {
+    let Some(on) = Isolating::get().await else { return };
+    let mut spec = on.spec(&["serve", "hello"]);
+    spec.transport = TransportType::StreamableHttp;
+    spec.target = Some(http_port());
+    let name = spec.name.clone();
+    let mut strangers = Vec::new();
+    for role in ["egress", "ingress"] {
+        let body = json!({ "Image": on.engine.image, "Cmd": ["http"] });
+        let stranger = format!("{name}-{role}");
+        strangers.push(start_container(on.engine.socket(), &stranger, &body).await);
+    }
+    let first = on.runtime.deploy(&spec).await.unwrap();
+    let Endpoint::Http(at) = first.endpoint else {
+        panic!("{:?}", first.endpoint)
+    };
+    answers(at, "hello").await;
+    assert_eq!(on.containers(name.as_str()).await.len(), 5);
+    let seen = on.runtime.inspect(&name).await.unwrap().unwrap();
+    assert_eq!(seen.impaired, None);
+    spec.expect = Expect::Instance(first.instance.id);
+    let again = on.runtime.deploy(&spec).await.unwrap();
+    assert_eq!(again.outcome, DeployOutcome::AlreadyRunning);
+    let which = InstanceRef::named(name.clone());
+    on.runtime.stop(&which, SHORT).await.unwrap();
+    on.runtime.remove(&which).await.unwrap();
+    let left = on.containers(name.as_str()).await;
+    assert_eq!(left.len(), 2, "the strangers stay: {left:?}");
+    for id in strangers {
+        let path = format!("/v1.41/containers/{id}?force=true");
+        assert_eq!(
+            api(on.engine.socket(), "DELETE", &path, &Value::Null).await.0,
+            204
+        );
+    }
+}
+
+/// `THV_TEST_ISOLATED` says how many; more than about 30 are more than an engine has pools of addresses.
+#[tokio::test]
+async fn many_isolated_workloads_need_no_network_each_and_are_listed_in_one_call() {
+    let Some(on) = Isolating::get().await else { return };
+    let count = std::env::var("THV_TEST_ISOLATED").map_or(4, |count| count.parse().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("engine.sock");
+    let socket = Meddler::open(&path, on.engine.socket(), |_, _| Do::Forward);
+    let runtime = DockerRuntime::new(DockerConfig::at(&path).with_egress_helper(&on.helper));
+    let specs: Vec<_> = (0..count).map(|_| on.spec(&["echo"])).collect();
+    let began = std::time::Instant::now();
+    let deployed: Vec<_> = futures_util::stream::iter(&specs)
+        .map(|spec| runtime.deploy(spec))
+        .buffer_unordered(8)
+        .collect()
+        .await;
+    let failed: Vec<_> = deployed.iter().filter_map(|one| one.as_ref().err()).collect();
+    let up = began.elapsed();
+    let made = socket
+        .calls()
+        .into_iter()
+        .filter(|call| call.starts_with("POST /networks"));
+    assert!(made.count() <= 1, "at most the network that all share");
+
+    let before = socket.calls().len();
+    let began = std::time::Instant::now();
+    let listed = runtime.list().await.unwrap();
+    let list = began.elapsed();
+    assert_eq!(
+        socket.calls().len(),
+        before + 1,
+        "{:?}",
+        &socket.calls()[before..]
+    );
+    let running = |spec: &&DeploySpec| {
+        let mut all = listed.iter();
+        all.any(|it| it.instance_name == spec.instance_name && it.state == InstanceState::Running)
+    };
+    let running = specs.iter().filter(running).count();
+
+    let began = std::time::Instant::now();
+    let removed: Vec<_> = futures_util::stream::iter(&specs)
+        .map(|spec| async { runtime.remove(&InstanceRef::named(spec.name.clone())).await })
+        .buffer_unordered(8)
+        .collect()
+        .await;
+    eprintln!(
+        "{count} isolated: up {up:.1?}, listed {list:.1?}, gone {:.1?}",
+        began.elapsed()
+    );
+    let stay: Vec<_> = removed.iter().filter_map(|one| one.as_ref().err()).collect();
+    assert!(failed.is_empty() && stay.is_empty(), "{failed:?} {stay:?}");
+    assert_eq!(running, count, "all at once");
+    for spec in &specs {
+        assert!(
+            on.containers(spec.name.as_str()).await.is_empty(),
+            "{}",
+            spec.name
+        );
+    }
+}

@@ -1,0 +1,80 @@
+//! Drill: the engine restarts again and again; the workload is there afterwards, and nobody hangs meanwhile.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use thv::core::WorkloadStatus;
+use thv_tests::{Client, Machine, PrivateEngine, eventually, post};
+
+/// What "at once" is at most on a busy machine.
+const AT_ONCE: Duration = Duration::from_secs(20);
+
+/// How long a workload may take to come back. Its engine answers by then.
+const BACK: Duration = Duration::from_secs(90);
+
+/// How often the engine restarts: `THV_TEST_ENGINE_RESTARTS`, by default twice.
+fn restarts() -> u32 {
+    let given = std::env::var("THV_TEST_ENGINE_RESTARTS").ok();
+    given.map_or(2, |number| number.parse().expect("a number"))
+}
+
+/// A call as a client without a session makes it, and its answer; no answer takes long.
+async fn asked(port: u16) -> Value {
+    let hello = json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+        "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": { "name": "test", "version": "1" } } });
+    let began = Instant::now();
+    let answer = post(port, &[], hello.to_string()).await;
+    assert!(
+        began.elapsed() < AT_ONCE,
+        "it took {:?}: {answer:?}",
+        began.elapsed()
+    );
+    answer.json()
+}
+
+#[tokio::test]
+async fn a_workload_outlives_restarts_of_its_engine() {
+    let Some(engine) = PrivateEngine::start().await else {
+        return;
+    };
+    let machine = Machine::with_docker(engine.docker());
+    let name = machine.name("restarts");
+    let run = [
+        "run",
+        engine.docker().image(),
+        "--name",
+        &name,
+        "--transport",
+        "stdio",
+    ];
+    let alone = ["--isolate-network=false", "--wait=1m"];
+    machine.thv(run.iter().chain(&alone)).await.ok();
+    let workload = machine.workload(&name).await;
+
+    for restart in 1..=restarts() {
+        let client = Client::connect(&workload.url).await;
+        assert_eq!(client.call("echo", json!({ "text": "hello" })).await, "hello");
+        // A call that is under way when the engine goes.
+        let under_way = tokio::spawn(async move { client.try_call("slow", json!({ "ms": 600_000 })).await });
+        engine.stop().await;
+        let ended = tokio::time::timeout(AT_ONCE, under_way).await;
+        let ended = ended.unwrap_or_else(|_| panic!("restart {restart}: a call hangs"));
+        assert!(ended.expect("no panic").is_err());
+        let answer = asked(workload.port).await;
+        assert!(
+            answer["error"]["message"].is_string(),
+            "restart {restart}: {answer}"
+        );
+        engine.start_again().await;
+        eventually(BACK, "the server answers again", async || {
+            asked(workload.port).await["result"].is_object().then_some(())
+        })
+        .await;
+    }
+    let seen = machine.workload(&name).await;
+    assert_eq!((seen.status, seen.port), (WorkloadStatus::Running, workload.port));
+    let client = Client::connect(&workload.url).await;
+    assert_eq!(client.call("echo", json!({ "text": "again" })).await, "again");
+    client.close().await;
+    machine.thv(["rm", &name]).await.ok();
+}

@@ -8,7 +8,7 @@ use thv_status::{Authority, ClaimId, Desired, Draft, OpGuard, Operation, OwnerSt
 
 use crate::owner::{ProxyEnd, end_proxy, remove_instance};
 use crate::parts::{Parts, Saved, keep};
-use crate::{Error, Result, StopOptions, toolhive};
+use crate::{Error, Result, StopOptions, kept_image, toolhive};
 
 /// What a settled journal leaves.
 #[derive(Debug, PartialEq, Eq)]
@@ -78,6 +78,9 @@ async fn settle_with(parts: &Parts, name: &WorkloadName, op: &OpGuard, owner: Ow
         let snapshot = parts.status.read(name).await?;
         if snapshot.owner == OwnerState::Dead {
             bring_back(parts, name, op, &snapshot).await?;
+        } else if kept_image::is_left(&snapshot) {
+            // What runs keeps its image by itself.
+            kept_image::release(parts, name, op).await?;
         }
     }
     Ok(settled)
@@ -252,6 +255,7 @@ async fn finish_removal(
         other => other?,
     }
     thv_process::crash_point!(JournalInstanceRemoved);
+    kept_image::let_go(parts, name, snapshot).await;
     parts.state.delete_run_config_under(name, keep(op)).await?;
     thv_process::crash_point!(JournalConfigDeleted);
     Ok(())
@@ -269,6 +273,7 @@ async fn remove_recorded(parts: &Parts, name: &WorkloadName, snapshot: &Snapshot
 fn went_on(draft: &mut Draft) {
     draft.companion.pending = None;
     draft.companion.resolved = None;
+    draft.companion.provenance = None;
 }
 
 fn clear(draft: &mut Draft) {

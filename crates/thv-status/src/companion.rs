@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use thv_core::{RunConfig, WorkloadStatus};
+use thv_core::{Provenance, RunConfig, WorkloadStatus};
 use thv_process::ProcessIdentity;
 use thv_runtime::{InstanceId, RuntimeKind};
 
@@ -85,6 +85,12 @@ pub struct Companion {
     /// What the image was when the configuration was saved: what each start deploys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolved: Option<ResolvedImage>,
+    /// What was found out about who made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provenance: Option<Provenance>,
+    /// The runtime that keeps the image of what an update replaced from clean-ups; none: nothing is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_kept_on: Option<RuntimeKind>,
     /// Whether the instance's network is isolated in effect.
     #[serde(default)]
     pub isolated: bool,
@@ -126,6 +132,8 @@ impl Companion {
             runtime: None,
             instance: None,
             resolved: None,
+            provenance: None,
+            image_kept_on: None,
             isolated: false,
             thv: None,
             secret_revisions: BTreeMap::new(),
@@ -141,6 +149,7 @@ impl Companion {
             launcher: self.launcher.clone(),
             runtime: self.runtime.clone(),
             resolved: self.resolved.clone(),
+            provenance: self.provenance.clone(),
             thv: self.thv.clone(),
         }
     }
@@ -161,6 +170,7 @@ impl Companion {
         self.launcher = described.launcher;
         self.runtime = described.runtime;
         self.resolved = described.resolved;
+        self.provenance = described.provenance;
         self.thv = described.thv;
         self.ready = None;
         self.instance = None;
@@ -298,6 +308,9 @@ pub struct Described {
     /// What its image is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolved: Option<ResolvedImage>,
+    /// What was found out about who made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provenance: Option<Provenance>,
     /// A copy of our keys of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thv: Option<Value>,

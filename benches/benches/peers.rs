@@ -1,16 +1,22 @@
 //! The proxies that people use, beside ours and the bare reference, in one run: each before the same echo server, asked
-//! by the same clients. Every answer is checked; one that is wrong ends the contestant's turn and is said.
+//! by the same clients, each in a process of its own. Every answer is checked; a contestant that gives a wrong one, or
+//! none, is out of that load, and it is said why.
 //!
-//! `cargo bench -p thv-benches --bench peers`. A peer that is not installed is left out. Three programs are called
-//! `mcp-proxy`, so each is named by a variable:
+//! ```text
+//! cargo bench -p thv-benches --bench peers                # all: about four minutes
+//! cargo bench -p thv-benches --bench peers -- stdio       # one of the parts: stdio, reverse
+//! cargo bench -p thv-benches --bench peers -- quick       # whether each one works: short turns, small loads
+//! ```
 //!
-//! | variable | program |
-//! |---|---|
-//! | `PEER_CRATE_MCP_PROXY` | `mcp-proxy` of the crate of that name |
-//! | `PEER_NPM_MCP_PROXY` | `mcp-proxy` of npm |
-//! | `PEER_PYPI_MCP_PROXY` | `mcp-proxy` of PyPI |
-//! | `PEER_SUPERGATEWAY` | `supergateway` of npm; else the one in `PATH` |
-//! | `PEER_HAPROXY` | `haproxy`; else the one in `PATH` |
+//! A peer that is not installed is left out. Three programs are called `mcp-proxy`, so each is named by a variable:
+//!
+//! | variable | program | how it is installed |
+//! |---|---|---|
+//! | `PEER_CRATE_MCP_PROXY` | `mcp-proxy` of the crate of that name | `cargo install mcp-proxy --root DIR` |
+//! | `PEER_NPM_MCP_PROXY` | `mcp-proxy` of npm | `npm install mcp-proxy` |
+//! | `PEER_PYPI_MCP_PROXY` | `mcp-proxy` of PyPI | `pip install mcp-proxy` |
+//! | `PEER_SUPERGATEWAY` | `supergateway` of npm; else the one in `PATH` | `npm install supergateway` |
+//! | `PEER_HAPROXY` | `haproxy`; else the one in `PATH` or `/usr/sbin` | `apt-get install haproxy` |
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 #![expect(
@@ -19,35 +25,22 @@
     reason = "a benchmark that cannot go on has no figures"
 )]
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper::service::service_fn;
-use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
-use memchr::memmem;
-use thv_benches::{bare, programs};
-use thv_proxy::{
-    BackendIo, BridgeConfig, ProxyService, ReverseProxy, ReverseProxyConfig, ServeOptions, StdioBridge, serve,
-};
-use tokio::net::{TcpListener, TcpStream};
+use thv_benches::session::Session;
+use thv_benches::{contestants, programs};
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
-use tokio_util::sync::CancellationToken;
 
-/// How long each takes its turn, and how many there are; the middle one counts.
-const RUN: Duration = Duration::from_secs(1);
+/// How often each takes its turn, one after the other; the middle one counts.
 const ROUNDS: usize = 3;
 /// How long a peer may take to begin.
 const BEGIN: Duration = Duration::from_secs(30);
 /// A call that takes longer has failed: somebody waits for somebody who waits.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(10);
 /// What is compared; an argument leaves one of them.
 const PARTS: [&str; 2] = ["stdio", "reverse"];
 /// Sessions and bytes of each call.
@@ -62,6 +55,7 @@ const LOADS: [(usize, usize); 9] = [
     (256, 100),
     (1000, 100),
 ];
+const QUICK: [(usize, usize); 2] = [(8, 100), (8, 10_000)];
 
 /// One who takes part.
 struct Peer {
@@ -71,65 +65,106 @@ struct Peer {
     /// What it calls the tool.
     tool: &'static str,
     sessions: bool,
-    child: Option<Child>,
-    /// The server of a contestant within this program.
-    _server: Option<Child>,
+    child: Child,
+    /// A child of its own for each session: so many that the machine would be measured are not asked for.
+    child_each: bool,
+}
+
+/// How long a turn is, and which loads there are.
+struct Plan {
+    run: Duration,
+    loads: &'static [(usize, usize)],
 }
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
-    let wanted =
-        |part: &str| std::env::args().all(|argument| !PARTS.contains(&&*argument) || argument == part);
+    if contestants::serve_if_asked().await {
+        return;
+    }
+    let given = |name: &str| std::env::args().any(|argument| argument == name);
+    let wanted = |part: &str| given(part) || !PARTS.iter().any(|part| given(part));
+    let plan = if given("quick") {
+        Plan {
+            run: Duration::from_millis(200),
+            loads: &QUICK,
+        }
+    } else {
+        Plan {
+            run: Duration::from_millis(600),
+            loads: &LOADS,
+        }
+    };
     let folder = tempfile::tempdir().expect("a folder");
     if wanted("stdio") {
         println!("stdio server behind HTTP");
         let echo = programs::release("echo-server", "echo-server");
-        let mut peers = vec![reference(&echo).await, bridge(&echo).await];
-        peers.extend(programs_there(&echo, folder.path()).await);
-        compare(&peers).await;
+        let echo = echo.to_str().expect("a plain path");
+        let mut peers = vec![
+            ours("bare reference", "reference", echo, false).await,
+            ours("thv-proxy", "bridge", echo, true).await,
+        ];
+        peers.extend(programs_there(echo, folder.path()).await);
+        compare(&peers, &plan).await;
     }
-    if !wanted("reverse") {
-        return;
+    if wanted("reverse") {
+        println!("HTTP server behind a reverse proxy");
+        let direct = ours("no proxy", "http", "", false).await;
+        let server = direct.address;
+        let mut peers = vec![
+            direct,
+            ours("thv-proxy", "reverse", &server.to_string(), false).await,
+        ];
+        peers.extend(haproxy(server, folder.path()).await);
+        compare(&peers, &plan).await;
     }
-    println!("HTTP server behind a reverse proxy");
-    let server = http_server().await;
-    let mut peers = vec![
-        in_process("no proxy", server, "/mcp", false),
-        reverse_proxy(server).await,
-    ];
-    peers.extend(haproxy(server, folder.path()).await);
-    compare(&peers).await;
 }
 
-async fn compare(peers: &[Peer]) {
+/// What one turn of one contestant showed.
+struct Turn {
+    /// How long the calls took, sorted.
+    times: Vec<Duration>,
+    /// Processor time of the contestant.
+    cpu: Duration,
+}
+
+async fn compare(peers: &[Peer], plan: &Plan) {
     println!(
-        "{:>20} {:>9} {:>9} {:>12} {:>12} {:>12} {:>9}",
-        "", "sessions", "bytes", "calls/s", "middle", "p99", "MiB"
+        "{:>20} {:>9} {:>9} {:>10} {:>10} {:>10} {:>9} {:>8}",
+        "", "sessions", "bytes", "calls/s", "middle", "p99", "µs/call", "MiB"
     );
-    for (sessions, bytes) in LOADS {
-        for peer in peers {
-            let mut rounds = Vec::new();
-            for _ in 0..ROUNDS {
-                match load(peer, sessions, bytes).await {
-                    Ok(round) => rounds.push(round),
-                    Err(reason) => {
-                        println!("{:>20} {sessions:>9} {bytes:>9} failed: {reason}", peer.name);
-                        break;
-                    }
+    for &(sessions, bytes) in plan.loads {
+        let mut turns: Vec<Result<Vec<Turn>, String>> = peers.iter().map(|_| Ok(Vec::new())).collect();
+        for _ in 0..ROUNDS {
+            for (peer, turns) in peers.iter().zip(&mut turns) {
+                if peer.child_each && sessions > 64 {
+                    *turns = Err("it starts a server for each session: left out".into());
+                }
+                let Ok(done) = turns else { continue };
+                match load(peer, sessions, bytes, plan.run).await {
+                    Ok(turn) => done.push(turn),
+                    Err(reason) => *turns = Err(format!("failed: {reason}")),
                 }
             }
-            if rounds.len() < ROUNDS {
-                continue;
-            }
-            rounds.sort_by_key(Vec::len);
-            let times = &rounds[ROUNDS / 2];
-            let rate = f64::from(u32::try_from(times.len()).unwrap()) / RUN.as_secs_f64();
+        }
+        for (peer, turns) in peers.iter().zip(turns) {
+            let mut turns = match turns {
+                Ok(turns) => turns,
+                Err(reason) => {
+                    println!("{:>20} {sessions:>9} {bytes:>9} {reason}", peer.name);
+                    continue;
+                }
+            };
+            turns.sort_by_key(|turn| turn.times.len());
+            let Turn { times, cpu } = &turns[ROUNDS / 2];
+            let calls = u32::try_from(times.len()).unwrap();
+            let rate = f64::from(calls) / plan.run.as_secs_f64();
             let at = |part: usize| times.get(times.len() * part / 100).copied().unwrap_or_default();
             println!(
-                "{:>20} {sessions:>9} {bytes:>9} {rate:>12.0} {:>12.2?} {:>12.2?} {:>9}",
+                "{:>20} {sessions:>9} {bytes:>9} {rate:>10.0} {:>10.2?} {:>10.2?} {:>9.1} {:>8}",
                 peer.name,
                 at(50),
                 at(99),
+                cpu.as_secs_f64() * 1e6 / f64::from(calls.max(1)),
                 peer.resident()
             );
         }
@@ -137,28 +172,46 @@ async fn compare(peers: &[Peer]) {
 }
 
 impl Peer {
-    /// What its process holds; nothing for those that are in this one.
+    fn proc_file(&self, name: &str) -> Option<String> {
+        std::fs::read_to_string(format!("/proc/{}/{name}", self.child.id()?)).ok()
+    }
+
+    /// What its process holds, in MiB.
     fn resident(&self) -> String {
-        let pid = self.child.as_ref().and_then(Child::id);
-        let status = pid.and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/status")).ok());
-        let line = status
-            .as_deref()
-            .and_then(|text| text.lines().find_map(|line| line.strip_prefix("VmRSS:")));
+        let status = self.proc_file("status").unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kibibytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u32>().ok());
         kibibytes.map_or_else(String::new, |kib| format!("{:.1}", f64::from(kib) / 1024.0))
     }
+
+    /// The processor time that its process has had, in steps of 10 ms.
+    fn cpu(&self) -> Duration {
+        let stat = self.proc_file("stat").unwrap_or_default();
+        let behind = stat.rsplit_once(')').map_or("", |(_, behind)| behind);
+        let numbers = behind.split_whitespace().skip(11).take(2);
+        let ticks: u64 = numbers.filter_map(|number| number.parse::<u64>().ok()).sum();
+        Duration::from_millis(10 * ticks)
+    }
 }
 
-/// All calls of one turn, sorted by how long they took.
-async fn load(peer: &Peer, sessions: usize, bytes: usize) -> Result<Vec<Duration>, String> {
+async fn load(peer: &Peer, sessions: usize, bytes: usize, run: Duration) -> Result<Turn, String> {
     let mut clients = tokio::task::JoinSet::new();
+    let (opened, all_open) = (
+        std::sync::Arc::new(tokio::sync::Barrier::new(sessions + 1)),
+        tokio_util::sync::CancellationToken::new(),
+    );
     for number in 0..sessions {
         let (address, path, tool, opens) = (peer.address, peer.path, peer.tool, peer.sessions);
+        let (opened, failed) = (std::sync::Arc::clone(&opened), all_open.clone());
         clients.spawn(async move {
-            let mut client = Session::open(address, path, opens).await?;
+            // All begin at one time, and nobody waits for one who cannot.
+            let _failed = failed.drop_guard();
+            let opening = tokio::time::timeout(BEGIN, Session::open(address, path, opens)).await;
+            let mut client = opening.map_err(|_| format!("no session in {BEGIN:?}"))??;
             let payload = format!("{number}-{}", "x".repeat(bytes.saturating_sub(20)));
+            opened.wait().await;
             let (mut times, begin) = (Vec::new(), Instant::now());
-            while begin.elapsed() < RUN {
+            while begin.elapsed() < run {
                 let asked = Instant::now();
                 let calling = client.call(number, tool, &payload);
                 let called = tokio::time::timeout(PATIENCE, calling).await;
@@ -168,169 +221,42 @@ async fn load(peer: &Peer, sessions: usize, bytes: usize) -> Result<Vec<Duration
             Ok::<_, String>(times)
         });
     }
+    tokio::select! {
+        _ = opened.wait() => {}
+        () = all_open.cancelled() => {}
+    }
+    let before = peer.cpu();
     let mut all = Vec::new();
     while let Some(outcome) = clients.join_next().await {
         all.extend(outcome.map_err(|error| error.to_string())??);
     }
     all.sort_unstable();
-    Ok(all)
+    Ok(Turn {
+        times: all,
+        cpu: peer.cpu().saturating_sub(before),
+    })
 }
 
-/// One connection, with a session where there are some.
-struct Session {
-    sender: http1::SendRequest<Full<Bytes>>,
-    address: SocketAddr,
-    path: &'static str,
-    id: Option<http::HeaderValue>,
-}
-
-impl Session {
-    async fn open(address: SocketAddr, path: &'static str, opens: bool) -> Result<Self, String> {
-        let stream = TcpStream::connect(address)
-            .await
-            .map_err(|error| error.to_string())?;
-        stream.set_nodelay(true).map_err(|error| error.to_string())?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| error.to_string())?;
-        tokio::spawn(connection);
-        let mut session = Self {
-            sender,
-            address,
-            path,
-            id: None,
-        };
-        if opens {
-            let hello = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"bench","version":"1"}}}"#;
-            let response = session.post(hello.into()).await?;
-            session.id = response.headers().get("mcp-session-id").cloned();
-            read(response, b"result").await?;
-            let initialized = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
-            let response = session.post(initialized.into()).await?;
-            let _ = response.into_body().collect().await;
-        }
-        Ok(session)
-    }
-
-    async fn call(&mut self, number: usize, tool: &str, payload: &str) -> Result<(), String> {
-        let message = format!(
-            r#"{{"jsonrpc":"2.0","id":{number},"method":"tools/call","params":{{"name":"{tool}","arguments":{{"text":"{payload}"}}}}}}"#
-        );
-        let response = self.post(message).await?;
-        let answer = read(response, b"\"result\"").await?;
-        let id = [format!("\"id\":{number}"), format!("\"id\": {number}")];
-        let right = memmem::find(&answer, payload.as_bytes()).is_some()
-            && id.iter().any(|id| memmem::find(&answer, id.as_bytes()).is_some());
-        right.then_some(()).ok_or_else(|| {
-            let shown = String::from_utf8_lossy(&answer[..answer.len().min(300)]).into_owned();
-            format!("a wrong answer: {shown}")
-        })
-    }
-
-    async fn post(&mut self, message: String) -> Result<Response<Incoming>, String> {
-        let mut request = Request::post(self.path)
-            .header("host", self.address.to_string())
-            .header("content-type", "application/json")
-            .header("accept", "application/json, text/event-stream")
-            .body(Full::from(message))
-            .unwrap();
-        if let Some(id) = &self.id {
-            request.headers_mut().insert("mcp-session-id", id.clone());
-        }
-        self.sender.ready().await.map_err(|error| error.to_string())?;
-        let response = self
-            .sender
-            .send_request(request)
-            .await
-            .map_err(|error| error.to_string())?;
-        if response.status().is_success() {
-            Ok(response)
-        } else {
-            let status = response.status();
-            let body = response
-                .into_body()
-                .collect()
-                .await
-                .map(http_body_util::Collected::to_bytes)
-                .unwrap_or_default();
-            Err(format!(
-                "status {status}: {}",
-                String::from_utf8_lossy(&body[..body.len().min(200)])
-            ))
-        }
-    }
-}
-
-/// The whole body, which has to hold this.
-async fn read(response: Response<Incoming>, expected: &[u8]) -> Result<Bytes, String> {
-    let body = response
-        .into_body()
-        .collect()
-        .await
-        .map_err(|error| error.to_string())?
-        .to_bytes();
-    if memmem::find(&body, expected).is_some() {
-        return Ok(body);
-    }
-    Err(format!(
-        "no answer: {}",
-        String::from_utf8_lossy(&body[..body.len().min(200)])
-    ))
-}
-
-fn in_process(name: &'static str, address: SocketAddr, path: &'static str, sessions: bool) -> Peer {
-    Peer {
-        name,
-        address,
-        path,
-        tool: "echo",
-        sessions,
-        child: None,
-        _server: None,
-    }
-}
-
-/// The echo server as a child of this program.
-fn child(echo: &Path) -> Child {
-    Command::new(echo)
-        .stdin(Stdio::piped())
+/// A contestant of this workspace: this program once more.
+async fn ours(name: &'static str, kind: &str, behind: &str, sessions: bool) -> Peer {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args([contestants::SERVE, kind, behind])
+        .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
         .kill_on_drop(true)
         .spawn()
-        .expect("the echo server starts")
-}
-
-async fn reference(echo: &Path) -> Peer {
-    let mut child = child(echo);
-    let (reader, writer) = (child.stdout.take().unwrap(), child.stdin.take().unwrap());
-    let address = bare::start(reader, writer).await;
+        .expect("this program starts once more");
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let address = lines.next_line().await.unwrap().expect("an address");
     Peer {
-        _server: Some(child),
-        ..in_process("bare reference", address, "/mcp", false)
+        name,
+        address: address.parse().unwrap(),
+        path: "/mcp",
+        tool: "echo",
+        sessions,
+        child,
+        child_each: false,
     }
-}
-
-async fn bridge(echo: &Path) -> Peer {
-    let mut child = child(echo);
-    let (reader, writer) = (child.stdout.take().unwrap(), child.stdin.take().unwrap());
-    let bridge = StdioBridge::new(BackendIo::new(reader, writer), BridgeConfig::default()).unwrap();
-    Peer {
-        _server: Some(child),
-        ..in_process("thv-proxy", listen(bridge.into_service()).await, "/mcp", true)
-    }
-}
-
-async fn listen(service: ProxyService) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(serve(
-        listener,
-        service,
-        ServeOptions::default(),
-        CancellationToken::new(),
-    ));
-    address
 }
 
 /// A program that is installed: named by a variable, or in `PATH` where its name is its own.
@@ -338,8 +264,9 @@ fn installed(variable: &str, in_path: Option<&str>) -> Option<PathBuf> {
     if let Some(named) = std::env::var_os(variable) {
         return Some(named.into());
     }
-    let path = std::env::var_os("PATH")?;
+    let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
+        .chain([PathBuf::from("/usr/sbin")])
         .map(|folder| folder.join(in_path.unwrap_or_default()))
         .find(|program| in_path.is_some() && program.is_file())
 }
@@ -350,8 +277,7 @@ fn free_port() -> u16 {
 }
 
 /// The proxies that are installed, each before an echo server of its own.
-async fn programs_there(echo: &Path, folder: &Path) -> Vec<Peer> {
-    let echo = echo.to_str().expect("a plain path");
+async fn programs_there(echo: &str, folder: &Path) -> Vec<Peer> {
     let mut peers = Vec::new();
     for (name, variable, in_path) in [
         ("mcp-proxy (crate)", "PEER_CRATE_MCP_PROXY", None),
@@ -366,7 +292,7 @@ async fn programs_there(echo: &Path, folder: &Path) -> Vec<Peer> {
         let port = free_port();
         let text = port.to_string();
         let mut command = Command::new(program);
-        let (mut path, mut tool) = ("/mcp", "echo");
+        let (mut path, mut tool, mut child_each) = ("/mcp", "echo", false);
         match name {
             "mcp-proxy (crate)" => {
                 let config = folder.join("proxy.toml");
@@ -378,24 +304,28 @@ async fn programs_there(echo: &Path, folder: &Path) -> Vec<Peer> {
                 (path, tool) = ("/", "bench/echo");
             }
             "mcp-proxy (npm)" => {
-                command.args(["--port", &text, "--server", "stream", "--", echo]);
+                command.args([
+                    "--port",
+                    &text,
+                    "--host",
+                    "127.0.0.1",
+                    "--server",
+                    "stream",
+                    "--",
+                    echo,
+                ]);
             }
             "mcp-proxy (PyPI)" => {
                 command.args(["--port", &text, "--host", "127.0.0.1", "--", echo]);
-                path = "/mcp/";
             }
             _ => {
-                let form = [
-                    "--outputTransport",
-                    "streamableHttp",
-                    "--stateful",
-                    "--streamableHttpPath",
-                    "/mcp",
-                ];
-                command.args(["--stdio", echo, "--port", &text]).args(form);
+                command.args(["--stdio", echo, "--port", &text, "--logLevel", "none"]);
+                command.args(["--outputTransport", "streamableHttp", "--stateful"]);
+                child_each = true;
             }
         }
-        peers.extend(begun(name, command, port, path, tool, true).await);
+        let begun = begun(name, command, port, path, tool, true).await;
+        peers.extend(begun.map(|peer| Peer { child_each, ..peer }));
     }
     peers
 }
@@ -433,9 +363,13 @@ async fn begun(
         match tokio::time::timeout(Duration::from_secs(5), trying).await {
             Ok(Ok(())) => {
                 return Some(Peer {
+                    name,
+                    address,
+                    path,
                     tool,
-                    child: Some(child),
-                    ..in_process(name, address, path, sessions)
+                    sessions,
+                    child,
+                    child_each: false,
                 });
             }
             Ok(Err(error)) => last = error,
@@ -445,56 +379,6 @@ async fn begun(
     }
     println!("{name} does not answer ({last}): left out");
     None
-}
-
-/// An HTTP server that answers each call with its text, as the echo server would, and knows no sessions.
-async fn http_server() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            stream.set_nodelay(true).unwrap();
-            let serving = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), service_fn(echo_text));
-            tokio::spawn(serving);
-        }
-    });
-    address
-}
-
-async fn echo_text(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-    let body = request
-        .into_body()
-        .collect()
-        .await
-        .map(http_body_util::Collected::to_bytes)
-        .unwrap_or_default();
-    let id = bare::id_text(&body).map_or(&b"null"[..], |(start, end)| &body[start..end]);
-    let marker = br#""text":"#;
-    let text = memmem::find(&body, marker).map_or(&b"\"\""[..], |at| {
-        let text = &body[at + marker.len()..];
-        &text[..text.len().saturating_sub(3)]
-    });
-    let head = br#"{"jsonrpc":"2.0","id":"#.as_slice();
-    let answer = [
-        head,
-        id,
-        br#","result":{"content":[{"type":"text","text":"#,
-        text,
-        b"}]}}",
-    ]
-    .concat();
-    let mut response = Response::new(Full::from(answer));
-    response
-        .headers_mut()
-        .insert("content-type", http::HeaderValue::from_static("application/json"));
-    Ok(response)
-}
-
-async fn reverse_proxy(server: SocketAddr) -> Peer {
-    let target = format!("http://{server}").parse().unwrap();
-    let proxy = ReverseProxy::new(target, ReverseProxyConfig::default()).unwrap();
-    in_process("thv-proxy", listen(proxy.into_service()).await, "/mcp", false)
 }
 
 async fn haproxy(server: SocketAddr, folder: &Path) -> Option<Peer> {

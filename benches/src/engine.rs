@@ -56,6 +56,17 @@ impl Engine {
         format!("{repository}:{tag}")
     }
 
+    /// Pulls the manifest with this digest.
+    ///
+    /// # Panics
+    /// When the engine does not.
+    pub async fn pull(&self, repository: &str, digest: &str) {
+        let path = format!("/images/create?fromImage={repository}&tag={digest}");
+        let told = self.call(Method::POST, &path, "", Vec::new()).await;
+        let told = String::from_utf8_lossy(&told);
+        assert!(!told.contains("errorDetail"), "{told}");
+    }
+
     /// Removes an image.
     ///
     /// # Panics

@@ -1,8 +1,10 @@
 //! What benchmarks share; each bench target is one comparison.
 
 pub mod bare;
+pub mod contestants;
 pub mod engine;
 pub mod programs;
+pub mod session;
 
 use std::time::Duration;
 

@@ -68,7 +68,8 @@ pub async fn docker() -> Option<Docker> {
 }
 
 impl Docker {
-    fn without_image(socket: PathBuf) -> Self {
+    /// The engine at this socket, without an image.
+    pub(crate) fn without_image(socket: PathBuf) -> Self {
         let passing = Arc::new(Passing {
             socket: socket.clone(),
             images: Mutex::default(),

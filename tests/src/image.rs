@@ -25,15 +25,25 @@ impl Image {
     pub(crate) fn with_layer_of_its_own(version: &str) -> Self {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let besides = format!("{version} {} {now:?}", std::process::id());
-        Self::made(version, &[], Some(besides.as_bytes()))
+        Self::made(version, &[], Some(besides.as_bytes()), json!({}))
+    }
+
+    /// The same with a file of this many bytes beside the server.
+    pub(crate) fn of_size(version: &str, size: usize) -> Self {
+        Self::made(version, &[], Some(&vec![b' '; size]), json!({}))
+    }
+
+    /// The same, started with these arguments, and with these labels.
+    pub(crate) fn labelled(version: &str, args: &[&str], labels: Value) -> Self {
+        Self::made(version, args, None, labels)
     }
 
     /// The same, started with these arguments.
     pub(crate) fn with_args(version: &str, args: &[&str]) -> Self {
-        Self::made(version, args, None)
+        Self::made(version, args, None, json!({}))
     }
 
-    fn made(version: &str, args: &[&str], besides: Option<&[u8]>) -> Self {
+    fn made(version: &str, args: &[&str], besides: Option<&[u8]>, labels: Value) -> Self {
         let binary = static_echo().expect("asked for before");
         let program = std::fs::read(binary).expect("the static echo server can be read");
         let besides = besides.map(|content| ("besides", content, 0o644));
@@ -43,12 +53,15 @@ impl Image {
                 .chain(besides),
         );
         let entrypoint: Vec<_> = ["/echo-server"].iter().chain(args).collect();
-        let config = json!({
+        let mut config = json!({
             "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
             "os": "linux",
             "config": { "Entrypoint": entrypoint, "Env": [format!("ECHO_VERSION={version}")] },
             "rootfs": { "type": "layers", "diff_ids": [digest(&layer)] },
         });
+        if labels.as_object().is_some_and(|labels| !labels.is_empty()) {
+            config["config"]["Labels"] = labels;
+        }
         let config = config.to_string().into_bytes();
         Self { config, layer }
     }

@@ -1,6 +1,7 @@
 //! An image registry on loopback that can be filled, and that can be made to misbehave.
 
 use std::collections::BTreeMap;
+use std::os::fd::AsFd as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,8 +11,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
+use sigstore_verify::types::SignatureBytes;
+
 use crate::image::{Image, digest};
 use crate::signing::{Attached, INDEX, MANIFEST, Signature};
+
+/// What the token service gives to who may read.
+const TOKEN: &str = "a-token-of-the-test";
 
 /// What goes wrong with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +34,8 @@ pub enum Trouble {
     Half,
     /// Half of the answer, and then the end of the connection.
     Cut,
+    /// Half of the answer, and then nothing until it recovers and hangs up.
+    Stall,
     /// As many other bytes.
     OtherBytes,
 }
@@ -39,7 +47,7 @@ pub struct ImageStore {
     state: Arc<Mutex<State>>,
     /// How many requests there were.
     count: watch::Sender<usize>,
-    serving: JoinHandle<()>,
+    serving: Vec<JoinHandle<()>>,
 }
 
 #[derive(Debug, Default)]
@@ -53,6 +61,10 @@ struct State {
     /// What has to be asked for, and then which tag names which digest.
     moves: Vec<(String, String, String)>,
     requests: Vec<String>,
+    /// The `Authorization` headers of the same requests.
+    seen: Vec<String>,
+    /// Who may read, as an `Authorization` header, and where a token is to be had.
+    reader: Option<(String, String)>,
     recovered: watch::Sender<()>,
 }
 
@@ -74,8 +86,29 @@ impl ImageStore {
             port,
             state,
             count,
-            serving,
+            serving: vec![serving],
         }
+    }
+
+    /// The same registry on the same port of loopback in the network namespace of the process `pid` too.
+    ///
+    /// # Panics
+    /// When that namespace cannot be entered, or the port is taken there.
+    pub fn also_in_network_of(&mut self, pid: u32) {
+        let port = self.port;
+        // A thread of its own, which never comes back from there.
+        let listening = std::thread::spawn(move || {
+            let namespace = std::fs::File::open(format!("/proc/{pid}/ns/net")).expect("a namespace");
+            let kind = Some(rustix::thread::LinkNameSpaceType::Network);
+            rustix::thread::move_into_link_name_space(namespace.as_fd(), kind).expect("it is root's");
+            let listener = std::net::TcpListener::bind(("127.0.0.1", port)).expect("a free port");
+            listener.set_nonblocking(true).expect("a socket");
+            listener
+        });
+        let listener = listening.join().expect("it listens");
+        let listener = TcpListener::from_std(listener).expect("a socket");
+        let serving = serve(listener, self.state.clone(), self.count.clone());
+        self.serving.push(tokio::spawn(serving));
     }
 
     /// A repository of it.
@@ -111,6 +144,23 @@ impl ImageStore {
     pub fn put_echo_of_its_own(&self, tag: &str, version: &str) -> (String, String) {
         let image = Image::with_layer_of_its_own(version);
         (self.lock().put_image(tag, &image), digest(&image.layer))
+    }
+
+    /// The same with labels.
+    ///
+    /// # Panics
+    /// As [`put_echo`](Self::put_echo).
+    pub fn put_echo_labelled(&self, tag: &str, version: &str, args: &[&str], labels: Value) -> String {
+        self.lock()
+            .put_image(tag, &Image::labelled(version, args, labels))
+    }
+
+    /// The same with so many bytes beside the server.
+    ///
+    /// # Panics
+    /// As [`put_echo`](Self::put_echo).
+    pub fn put_echo_of_size(&self, tag: &str, version: &str, size: usize) -> String {
+        self.lock().put_image(tag, &Image::of_size(version, size))
     }
 
     /// Lets `tag` name an image for `platform` (`linux/amd64`) with nothing in it; its digest.
@@ -198,9 +248,22 @@ impl ImageStore {
         state.recovered.send_replace(());
     }
 
+    /// From now on only this user reads, with a token from the token service at `realm`; none: this registry's own.
+    pub fn is_read_by(&self, user: &str, password: &str, realm: Option<&str>) {
+        let pair = SignatureBytes::from_bytes(format!("{user}:{password}").as_bytes()).to_base64();
+        let own = format!("http://127.0.0.1:{}/token", self.port);
+        let realm = realm.map_or(own, str::to_owned);
+        self.lock().reader = Some((format!("Basic {pair}"), realm));
+    }
+
     /// What was asked so far: method and path.
     pub fn requests(&self) -> Vec<String> {
         self.lock().requests.clone()
+    }
+
+    /// The `Authorization` headers that were shown so far, empty where there was none.
+    pub fn was_shown(&self) -> Vec<String> {
+        self.lock().seen.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -210,7 +273,9 @@ impl ImageStore {
 
 impl Drop for ImageStore {
     fn drop(&mut self) {
-        self.serving.abort();
+        for serving in &self.serving {
+            serving.abort();
+        }
     }
 }
 
@@ -235,6 +300,16 @@ impl State {
                 .insert(target.to_owned(), (kind.to_owned(), content.clone()));
         }
         digest
+    }
+
+    /// What has to be answered to who comes without what is wanted.
+    fn challenge(&self, path: &str, authorization: &str) -> Option<String> {
+        let (reader, realm) = self.reader.as_ref()?;
+        if path.starts_with("/token") {
+            return (authorization != reader).then(|| r#"Basic realm="test""#.to_owned());
+        }
+        let is_known = authorization == format!("Bearer {TOKEN}");
+        (!is_known).then(|| format!(r#"Bearer realm="{realm}",service="test""#))
     }
 
     fn moves_for(&mut self, path: &str) {
@@ -292,19 +367,34 @@ async fn one(stream: TcpStream, state: &Mutex<State>, count: &watch::Sender<usiz
     let mut stream = BufReader::new(stream);
     let mut first = String::new();
     stream.read_line(&mut first).await?;
-    let mut line = String::new();
+    let (mut line, mut authorization) = (String::new(), String::new());
     while stream.read_line(&mut line).await? > 2 {
+        if let Some((name, value)) = line.split_once(':')
+            && name.eq_ignore_ascii_case("authorization")
+        {
+            value.trim().clone_into(&mut authorization);
+        }
         line.clear();
     }
     let mut words = first.split(' ');
     let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let (found, trouble, mut recovered) = {
+    let (found, trouble, mut recovered, challenge) = {
         let mut state = lock(state);
         state.requests.push(format!("{method} {path}"));
+        state.seen.push(authorization.clone());
         state.moves_for(path);
         let trouble = state.troubles.iter().find(|(part, _)| path.contains(part));
         let trouble = trouble.map(|(_, trouble)| *trouble);
-        (state.find(path), trouble, state.recovered.subscribe())
+        let challenge = state.challenge(path, &authorization);
+        let found = if path.starts_with("/token") {
+            Some((
+                "application/json".to_owned(),
+                json!({ "token": TOKEN }).to_string().into_bytes(),
+            ))
+        } else {
+            state.find(path)
+        };
+        (found, trouble, state.recovered.subscribe(), challenge)
     };
     count.send_modify(|count| *count += 1);
     let error = || ("application/json".to_owned(), br#"{"errors":[]}"#.to_vec());
@@ -312,6 +402,11 @@ async fn one(stream: TcpStream, state: &Mutex<State>, count: &watch::Sender<usiz
         Some(found) => (200, found),
         None => (404, error()),
     };
+    let mut more = String::new();
+    if let Some(challenge) = challenge {
+        (status, body) = (401, error().1);
+        more = format!("www-authenticate: {challenge}\r\n");
+    }
     let (mut shown, mut cut) = (digest(&body), usize::MAX);
     match trouble {
         Some(Trouble::Hang) => {
@@ -324,12 +419,12 @@ async fn one(stream: TcpStream, state: &Mutex<State>, count: &watch::Sender<usiz
         Some(Trouble::Large(size)) => body.resize(size, b' '),
         Some(Trouble::Half) => body.truncate(body.len() / 2),
         Some(Trouble::OtherBytes) => body.fill(b' '),
-        Some(Trouble::Cut) => cut = body.len() / 2,
+        Some(Trouble::Cut | Trouble::Stall) => cut = body.len() / 2,
         None => {}
     }
     let head = format!(
         "HTTP/1.1 {status} -\r\nconnection: close\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\
-         docker-distribution-api-version: registry/2.0\r\ndocker-content-digest: {shown}\r\n\r\n",
+         docker-distribution-api-version: registry/2.0\r\ndocker-content-digest: {shown}\r\n{more}\r\n",
         body.len(),
     );
     stream.write_all(head.as_bytes()).await?;
@@ -337,5 +432,9 @@ async fn one(stream: TcpStream, state: &Mutex<State>, count: &watch::Sender<usiz
         stream.write_all(&body[..cut.min(body.len())]).await?;
     }
     stream.flush().await?;
+    if trouble == Some(Trouble::Stall) {
+        // It fails only when the registry is gone.
+        let _ = recovered.changed().await;
+    }
     stream.shutdown().await
 }

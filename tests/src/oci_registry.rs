@@ -1,19 +1,21 @@
 //! An image registry that nobody here wrote, on loopback.
 
+use std::path::PathBuf;
+
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, ChildStderr};
 
 use crate::image::{Image, digest};
 use crate::requirements::docker_registry;
-use crate::signing::{Attached, INDEX, MANIFEST, Signature};
+use crate::signing::{Attached, INDEX, MANIFEST, Signature, tls};
 use crate::{Machine, Response, request};
 
 /// Debian's `docker-registry`; it ends with its machine at the latest.
 #[derive(Debug)]
 pub struct OciRegistry {
     port: u16,
-    _program: Child,
+    programs: Vec<Child>,
 }
 
 /// One on a free port, with nothing in it. `None`: skip.
@@ -21,27 +23,34 @@ pub struct OciRegistry {
 /// # Panics
 /// When it does not start, or there is none and `THV_REQUIRE` names `registry`.
 pub async fn oci_registry(machine: &Machine) -> Option<OciRegistry> {
-    let program = docker_registry()?;
+    docker_registry()?;
     let folder = machine.folder().join("registry");
     std::fs::create_dir(&folder).expect("a folder in a temporary folder");
-    let config = folder.join("config.yml");
+    let (port, program) = serve(machine, "plain", "").await;
+    Some(OciRegistry {
+        port,
+        programs: vec![program],
+    })
+}
+
+/// The program over the machine's one store of images, with more to say about how it serves.
+async fn serve(machine: &Machine, name: &str, more: &str) -> (u16, Child) {
+    let folder = machine.folder().join("registry");
+    let config = folder.join(format!("{name}.yml"));
     // It chooses its port itself, so that nobody can take it in between, and its log says which.
     let text = format!(
-        "version: 0.1\nlog: {{level: info}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\nhttp: {{addr: \"127.0.0.1:0\"}}\n",
+        "version: 0.1\nlog: {{level: info}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\nhttp:\n  addr: \"127.0.0.1:0\"\n{more}",
         folder.join("data").display()
     );
     std::fs::write(&config, text).expect("a file");
-    let mut command = machine.program(program);
+    let mut command = machine.program(docker_registry().expect("asked for before"));
     command
         .arg("serve")
         .arg(&config)
         .stdout(std::process::Stdio::null());
     let mut program = command.spawn().expect("the registry starts");
     let log = program.stderr.take().expect("it is piped");
-    Some(OciRegistry {
-        port: listening(log).await,
-        _program: program,
-    })
+    (listening(log).await, program)
 }
 
 /// The port that the log tells. What it says besides is read, and thrown away.
@@ -70,6 +79,27 @@ impl OciRegistry {
     /// A repository of it.
     pub fn repository(&self, path: &str) -> String {
         format!("127.0.0.1:{}/{path}", self.port)
+    }
+
+    /// The same images on another port, with TLS: a repository there, and the certificate of the authority behind it.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn also_with_tls(&mut self, machine: &Machine, path: &str) -> (String, PathBuf) {
+        let folder = machine.folder().join("registry");
+        let files = ["authority.pem", "certificate.pem", "key.pem"].map(|name| folder.join(name));
+        for (file, content) in files.iter().zip(tls()) {
+            std::fs::write(file, content).expect("a file");
+        }
+        let [authority, certificate, key] = files;
+        let more = format!(
+            "  tls:\n    certificate: {}\n    key: {}\n",
+            certificate.display(),
+            key.display()
+        );
+        let (port, program) = serve(machine, "tls", &more).await;
+        self.programs.push(program);
+        (format!("127.0.0.1:{port}/{path}"), authority)
     }
 
     /// Pushes the echo server whose tool `version` answers `version`; its digest.

@@ -1,8 +1,9 @@
 //! Upgrades to signed images: each form of signature, and attacks that have to fail while the old version serves.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use thv_tests::{
-    Authority, Client, Docker, Form, ImageStore, Machine, Offers, Signature, Trouble, Workflow, docker,
+    Authority, Client, Docker, Form, ImageStore, Machine, Offers, Output, PrivateEngine, Signature, Trouble,
+    Workflow, docker,
 };
 
 const POLICIES: [&str; 2] = ["warn", "enabled"];
@@ -13,6 +14,8 @@ struct World {
     machine: Machine,
     store: ImageStore,
     authority: Authority,
+    /// One that was trusted until its certificate ran out.
+    expired: Authority,
     offers: Offers,
     name: String,
 }
@@ -21,18 +24,24 @@ impl World {
     /// Version 1.0.0 runs, verified. `None`: skip.
     async fn new(stem: &str) -> Option<Self> {
         let docker = docker().await?;
+        Some(Self::on(stem, docker, ImageStore::start().await).await)
+    }
+
+    /// The same on this engine, which reaches this registry.
+    async fn on(stem: &str, docker: Docker, store: ImageStore) -> Self {
         let mut machine = Machine::with_docker(&docker);
-        let authority = Authority::new();
+        let (authority, expired) = (Authority::new(), Authority::expired());
         let root = machine.folder().join("trusted_root.json");
-        std::fs::write(&root, authority.trusted_root()).expect("a file");
+        std::fs::write(&root, authority.trusted_root_with(&expired)).expect("a file");
         machine.set("THV_TRUSTED_ROOT", root);
         let world = Self {
             name: machine.name(stem),
-            store: ImageStore::start().await,
+            store,
             offers: Offers::new(&machine, "stdio").signed_by(&Workflow::default()),
             docker,
             machine,
             authority,
+            expired,
         };
         let digest = world.put("1.0.0");
         world.sign(Form::BundleV3, &digest);
@@ -40,7 +49,7 @@ impl World {
         let run = ["run", "echo", "--name", &world.name, "--wait=1m"];
         let verified = ["--image-verification", "enabled"];
         world.machine.thv(run.iter().chain(&verified)).await.ok();
-        Some(world)
+        world
     }
 
     /// An image that goes with the test; its digest.
@@ -67,10 +76,27 @@ impl World {
         self.offers.offer(&self.machine, &image).await;
     }
 
-    async fn apply(&self, policy: &str) -> thv_tests::Output {
+    async fn apply(&self, policy: &str) -> Output {
+        self.apply_within(policy, None).await
+    }
+
+    /// With so many seconds for what a registry takes; none: as many as usual.
+    async fn apply_within(&self, policy: &str, seconds: Option<u32>) -> Output {
         let apply = ["upgrade", "apply", &self.name, "--yes", "--format", "json"];
         let policy = ["--image-verification", policy];
-        self.machine.thv(apply.iter().chain(&policy)).await
+        let mut command = self.machine.command(apply.iter().chain(&policy));
+        if let Some(seconds) = seconds {
+            for variable in ["THV_REGISTRY_TIMEOUT", "THV_PULL_TIMEOUT"] {
+                command.env(variable, seconds.to_string());
+            }
+        }
+        self.machine.finish(command).await
+    }
+
+    /// What is known of the image that runs.
+    async fn image(&self) -> Value {
+        let status = ["status", &self.name, "--format", "json"];
+        self.machine.thv(status).await.ok().json()["thv"]["image"].clone()
     }
 
     async fn version(&self) -> String {
@@ -107,8 +133,29 @@ async fn a_version_signed_in_any_form_takes_the_place_of_the_one_before() {
         world.offer(&version).await;
         let applied = world.apply("enabled").await.ok();
         assert_eq!(applied.json()["applied"], true, "{form:?}: {applied}");
+        assert_eq!(applied.json()["digest"], digest, "{form:?}: {applied}");
         assert_eq!(world.version().await, version, "{form:?}");
+        let image = world.image().await;
+        assert_eq!(image["digest"], digest, "{form:?}: {image}");
+        let provenance = &image["provenance"];
+        assert_eq!(provenance["verdict"], "verified", "{form:?}: {image}");
+        assert_eq!(provenance["signer"]["repository"], "https://github.com/acme/echo");
     }
+    let told = world.machine.thv(["status", &world.name]).await.ok();
+    let signed = "signed by https://github.com/acme/echo/.github/workflows/release.yml";
+    assert!(told.stdout.contains(signed), "{told}");
+    // Under `warn` nobody needs to have signed it, and that is said.
+    let digest = world.put("2.0.0");
+    world.offer("2.0.0").await;
+    world.apply("warn").await.ok().says(["it is not signed"]);
+    let image = world.image().await;
+    assert_eq!(image["digest"], digest, "{image}");
+    assert_eq!(image["provenance"]["verdict"], "unsigned", "{image}");
+    let listed = world.machine.thv(["list", "--format", "json"]).await.ok().json();
+    let ours = listed
+        .as_array()
+        .and_then(|all| all.iter().find(|it| it["name"] == world.name));
+    assert_eq!(ours.expect("it runs")["thv"]["image"], image);
     world.remove().await;
 }
 
@@ -142,7 +189,27 @@ fn with_layer(world: &World, tag: &str, trouble: Trouble) {
 }
 
 /// What has to fail, with its code.
-const ATTACKS: [(&str, &str, Attack); 12] = [
+const ATTACKS: [(&str, &str, Attack); 15] = [
+    (
+        "an authority whose certificate ran out",
+        "image_denied",
+        |world, tag| {
+            let digest = world.put(tag);
+            let signature = world.expired.sign(Form::BundleV3, &digest, &Workflow::default());
+            world.store.attach(&signature);
+        },
+    ),
+    (
+        "a manifest that never comes",
+        "registry_timed_out",
+        |world, tag| {
+            with_signature(world, tag, Form::BundleV3, |_| {});
+            world.store.trouble(&format!("/manifests/{tag}"), Trouble::Hang);
+        },
+    ),
+    ("a layer that stops in the middle", "unavailable", |world, tag| {
+        with_layer(world, tag, Trouble::Stall);
+    }),
     (
         "the signature of another image, by cosign",
         "image_denied",
@@ -242,7 +309,9 @@ async fn an_attack_fails_while_the_old_version_serves() {
         attack(&world, &tag);
         world.offer(&tag).await;
         for policy in POLICIES {
-            let failed = world.apply(policy).await;
+            // What never comes is waited for, and not for long.
+            let seconds = (what.contains("never") || what.contains("stops")).then_some(3);
+            let failed = world.apply_within(policy, seconds).await;
             assert_eq!(failed.code, Some(1), "{what}, {policy}: {failed}");
             assert_eq!(failed.json()["error"]["code"], code, "{what}, {policy}: {failed}");
             assert_eq!(
@@ -294,6 +363,40 @@ async fn a_tag_that_moves_is_what_it_was_when_it_was_verified_or_nothing() {
     world.apply("enabled").await.ok();
     let tag = format!("{}:1.2.0", world.repository());
     assert_ne!(world.store.digest_of("1.2.0"), Some(digest), "{tag} has moved");
+    assert_eq!(world.version().await, "1.2.0");
+    world.remove().await;
+}
+
+#[tokio::test]
+async fn a_version_for_which_the_disk_is_too_small_leaves_the_old_one_as_it_is() {
+    let Some(private) = PrivateEngine::with_disk_of(32).await else {
+        return;
+    };
+    let mut store = ImageStore::start().await;
+    store.also_in_network_of(private.pid());
+    let world = World::on("full", private.docker().clone(), store).await;
+    let before = world.config();
+    let instance = world.docker.instance(&world.name).await.expect("a container");
+    let client = Client::connect(&world.machine.workload(&world.name).await.url).await;
+    let digest = world.passing(world.store.put_echo_of_size("1.1.0", "1.1.0", 48 << 20));
+    world.sign(Form::BundleV3, &digest);
+    world.offer("1.1.0").await;
+    for policy in POLICIES {
+        let failed = world.apply(policy).await;
+        assert_eq!(failed.code, Some(1), "{policy}: {failed}");
+        let failed = failed.says(["no space left on device"]);
+        assert_eq!(failed.json()["error"]["code"], "failed", "{policy}: {failed}");
+        assert_eq!(client.call("version", json!({})).await, "1.0.0", "{policy}");
+    }
+    client.close().await;
+    assert_eq!(world.config(), before);
+    let now = world.docker.instance(&world.name).await.expect("a container");
+    assert_eq!(now.id, instance.id, "it is the container that it was");
+    // One for which there is room takes its place.
+    let digest = world.put("1.2.0");
+    world.sign(Form::BundleV3, &digest);
+    world.offer("1.2.0").await;
+    world.apply("enabled").await.ok();
     assert_eq!(world.version().await, "1.2.0");
     world.remove().await;
 }

@@ -8,7 +8,9 @@ use thv::image::{ClientConfig, Gate, Policy, ProvenanceVerifier, RegistryClient,
 use thv::manager::{
     Error, ImageTerms, Manager, RunOptions, RunOutcome, RunRequest, StartOptions, StopOptions, WaitFor,
 };
-use thv_tests::{Authority, Client, Docker, Form, ImageStore, Machine, WAIT, Workflow, docker, eventually};
+use thv_tests::{
+    Authority, Client, Docker, Form, ImageStore, Machine, Offers, WAIT, Workflow, docker, eventually,
+};
 
 const READY: WaitFor = WaitFor::Ready(std::time::Duration::from_mins(1));
 
@@ -60,6 +62,57 @@ async fn an_image_stays_what_it_was_when_its_tag_moves() {
         client.try_call("version", json!({})).await.ok()
     });
     assert_eq!(again.await, "old", "after its server ended");
+    machine.thv(["rm", &name]).await.ok();
+    docker.assert_gone(&name).await;
+}
+
+#[tokio::test]
+async fn latest_stays_what_it_was_until_it_is_run_again() {
+    let Some(docker) = docker().await else { return };
+    let store = ImageStore::start().await;
+    let repository = store.repository("image/latest");
+    passes(&docker, &repository, &store.put_echo("latest", "old"));
+    let machine = Machine::with_docker(&docker);
+    let name = machine.name("latest");
+    Offers::new(&machine, "stdio")
+        .offer(&machine, &format!("{repository}:latest"))
+        .await;
+    let run = ["run", "echo", "--name", &name, "--wait=1m"];
+    machine.thv(run).await.ok();
+    let url = machine.workload(&name).await.url;
+    assert_eq!(version(&url).await, "old");
+
+    passes(&docker, &repository, &store.put_echo("latest", "new"));
+    machine.thv(["stop", &name]).await.ok();
+    machine.thv(["start", &name, "--wait=1m"]).await.ok();
+    assert_eq!(
+        version(&url).await,
+        "old",
+        "what was resolved once is what starts"
+    );
+    machine.thv(["restart", &name, "--wait=1m"]).await.ok();
+    assert_eq!(version(&url).await, "old", "and what restarts");
+
+    // There is no order between the two.
+    let reason = "image uses the \"latest\" tag, which defers to the registry and cannot be ordered";
+    let checked = machine
+        .thv(["upgrade", "check", &name, "--format", "json"])
+        .await
+        .ok();
+    assert_eq!(checked.json()[0]["status"], "unknown", "{checked}");
+    assert_eq!(checked.json()[0]["reason"], reason, "{checked}");
+    let told = machine.thv(["upgrade", "apply", &name, "--yes"]).await.ok();
+    assert_eq!(
+        told.stdout,
+        format!("{name}: {reason}; no upgrade can be applied.\n")
+    );
+    assert_eq!(version(&url).await, "old");
+
+    // Whoever runs it again wants what it is now.
+    let replace = ["--replace"];
+    machine.thv(run.iter().chain(&replace)).await.ok();
+    let url = machine.workload(&name).await.url;
+    assert_eq!(version(&url).await, "new");
     machine.thv(["rm", &name]).await.ok();
     docker.assert_gone(&name).await;
 }

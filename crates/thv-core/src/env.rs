@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
+use std::time::Duration;
 
 /// A snapshot of environment variables.
 ///
@@ -35,6 +36,14 @@ impl Env {
     /// The value of `name`, if it is set and not empty.
     pub fn non_empty(&self, name: &str) -> Option<&str> {
         self.get(name).filter(|value| !value.is_empty())
+    }
+
+    /// The value of `name` as a time in whole seconds, if it is one: at least a second and at most a day.
+    pub fn seconds(&self, name: &str) -> Option<Duration> {
+        let seconds = self.get(name)?.trim().parse().ok()?;
+        (1..=86_400)
+            .contains(&seconds)
+            .then(|| Duration::from_secs(seconds))
     }
 
     /// All variables in the order of their names.

@@ -30,6 +30,8 @@ mod secret_reference;
 pub mod enforcement;
 
 mod group;
+mod image_record;
+mod registry_credentials;
 mod token_source;
 mod workload;
 
@@ -45,6 +47,7 @@ pub use dirs::{Dirs, DirsError};
 pub use env::Env;
 pub use gojson::{Json, JsonString};
 pub use group::{GroupName, InvalidGroupName};
+pub use image_record::{ImageRecord, ImageSigner, Provenance, ProvenanceVerdict};
 pub use mount::{InvalidMount, Mount, MountSource};
 pub use name::{InvalidName, WorkloadName};
 pub use naming::{
@@ -56,6 +59,7 @@ pub use permission_profile::{
 };
 pub use publish::{InvalidPublish, PublishSpec};
 pub use record::{ExtraKeys, FieldError, WithoutCredentials};
+pub use registry_credentials::RegistryCredentials;
 pub use run_config::{
     AuditConfig, AwsStsConfig, DEFAULT_CALLBACK_PORT, EnvVarSpec, HeaderForwardConfig, HeaderSpec,
     IgnoreConfig, IsolationIntent, LimitsSection, MAX_DOCUMENT_SIZE, MiddlewareConfig, Normalization,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::gojson::GoTime;
-use crate::{ProxyMode, TransportType, WorkloadStatus};
+use crate::{ImageRecord, ProxyMode, TransportType, WorkloadStatus};
 
 /// A workload as listings show it, in the order of ToolHive's JSON. Times that are not known are Go's zero time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +72,9 @@ pub struct WorkloadDetails {
     /// The application that runs its proxy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub launcher: Option<String>,
+    /// Its image, where it was settled which one that is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageRecord>,
     /// The secrets that have another value by now, or none, than its server was started with.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub old_secrets: Vec<String>,
@@ -176,6 +179,7 @@ mod tests {
                 old_secrets: vec!["token".into()],
                 secrets_may_be_old: true,
                 launcher: None,
+                image: None,
             },
             ..Workload::new("fetch", WorkloadStatus::AuthRetrying)
         };

@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use thv_core::RegistryCredentials;
 
 use crate::{Digest, Error, ExpectedIdentity, Policy, Reference, Resolve, Result, Verdict, Verify};
 
@@ -25,6 +26,12 @@ pub trait ImageGate: Debug + Send + Sync + 'static {
         expected: Option<&ExpectedIdentity>,
         policy: Policy,
     ) -> Result<Admitted>;
+
+    /// As [`Resolve::credentials`].
+    async fn credentials(&self, reference: &Reference) -> Option<RegistryCredentials> {
+        let _ = reference;
+        None
+    }
 }
 
 /// An image that may run.
@@ -114,5 +121,9 @@ impl ImageGate for Gate {
             None => Verdict::Undeclared,
         };
         Admitted::decide(reference, digest, verdict, policy)
+    }
+
+    async fn credentials(&self, reference: &Reference) -> Option<RegistryCredentials> {
+        self.resolver.credentials(reference).await
     }
 }

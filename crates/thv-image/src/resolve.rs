@@ -4,6 +4,8 @@ use std::fmt::Debug;
 
 use async_trait::async_trait;
 
+use thv_core::RegistryCredentials;
+
 use crate::{Digest, Reference, Result};
 
 /// Asks a registry what a reference names.
@@ -19,4 +21,11 @@ pub trait Resolve: Debug + Send + Sync + 'static {
     /// # Errors
     /// `NotFound`, `WrongPlatform`, `Unauthorized`, `Unavailable`, `TimedOut`, `BadAnswer`.
     async fn resolve(&self, reference: &Reference) -> Result<Digest>;
+
+    /// What the registry of `reference` has to be shown by whoever pulls it; none where it gives the image to everybody, or is
+    /// not to be trusted with what is known. By default none.
+    async fn credentials(&self, reference: &Reference) -> Option<RegistryCredentials> {
+        let _ = reference;
+        None
+    }
 }

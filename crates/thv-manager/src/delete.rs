@@ -9,7 +9,7 @@ use thv_status::{ClaimId, Desired, OpGuard, Operation};
 use crate::owner::remove_instance;
 use crate::parts::keep;
 use crate::stop::begin;
-use crate::{Error, Manager, Result, StopOptions};
+use crate::{Error, Manager, Result, StopOptions, kept_image};
 
 impl Manager {
     /// Deletes `name` and everything of it. What does not exist is deleted already.
@@ -59,6 +59,7 @@ impl Manager {
         let snapshot = parts.status.read(name).await?;
         remove_instance(parts, name, &snapshot, config, options.force).await?;
         thv_process::crash_point!(RemoveInstanceRemoved);
+        kept_image::let_go(parts, name, &snapshot).await;
         parts.state.delete_run_config_under(name, keep(&op)).await?;
         thv_process::crash_point!(RemoveConfigDeleted);
         self.remove_logs(name);

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use futures_util::StreamExt;
-use thv_image::{Admitted, Digest, ImageGate, Policy, Reference};
+use thv_core::gojson::GoTime;
+use thv_core::{ImageRecord, ImageSigner, Provenance, ProvenanceVerdict};
+use thv_image::{Admitted, Digest, ImageGate, Policy, Reference, Verdict};
 use thv_runtime::{Images, Instance, LocalImage};
-use thv_status::ResolvedImage;
+use thv_status::{Companion, ResolvedImage};
 
 use crate::pulls::Tally;
 use crate::{Error, ImageTerms, PullState, PullWatcher, Result};
@@ -14,14 +16,18 @@ use crate::{Error, ImageTerms, PullState, PullWatcher, Result};
 #[derive(Debug)]
 pub(crate) struct Obtained {
     pub(crate) image: ResolvedImage,
+    /// What was found out about who made it; none where nobody looked.
+    pub(crate) verdict: Option<Verdict>,
     /// What the user should know about it.
     pub(crate) warning: Option<String>,
 }
 
-/// Images, and who is told of pulls.
+/// Images, and who has to do with pulls.
 struct Watched<'a> {
     images: &'a dyn Images,
     watcher: Option<&'a dyn PullWatcher>,
+    /// Who knows whom the user is to registries.
+    gate: Option<&'a dyn ImageGate>,
 }
 
 /// Makes sure that the engine has what `reference` means under `terms`, and says what it is.
@@ -36,7 +42,11 @@ pub(crate) async fn obtain(
     terms: &ImageTerms,
     watcher: Option<&dyn PullWatcher>,
 ) -> Result<Obtained> {
-    let images = &Watched { images, watcher };
+    let images = &Watched {
+        images,
+        watcher,
+        gate,
+    };
     if let Some(admitted) = &terms.admitted {
         return pinned(images, reference, admitted).await;
     }
@@ -47,7 +57,7 @@ pub(crate) async fn obtain(
                 detail: "nobody here can verify images".into(),
             });
         }
-        return unverified(images, reference, None).await;
+        return unverified(images, reference, NotVerified::default()).await;
     };
     let expected = terms
         .expected
@@ -60,6 +70,7 @@ pub(crate) async fn obtain(
     {
         return Ok(Obtained {
             image: ResolvedImage::Local(local.id.clone()),
+            verdict: (terms.policy != Policy::Disabled).then_some(Verdict::Undeclared),
             warning: not_verified(reference, terms.policy, "provenance server information not set"),
         });
     }
@@ -68,18 +79,19 @@ pub(crate) async fn obtain(
         Ok(parsed) => parsed,
         Err(error) if must_ask && local.is_none() => return Err(error.into()),
         Err(error) => {
-            return match not_verified(reference, terms.policy, &error.to_string()) {
-                None if terms.policy == Policy::Enabled => Err(error.into()),
-                warning => unverified(images, reference, warning).await,
-            };
+            if terms.policy == Policy::Enabled {
+                return Err(error.into());
+            }
+            let why = NotVerified::because(reference, terms.policy, &error.to_string());
+            return unverified(images, reference, why).await;
         }
     };
     match gate.admit(&parsed, expected, terms.policy).await {
         Ok(admitted) => pinned(images, reference, &admitted).await,
         // The engine may know a way to the registry, or have the image, where we do not.
         Err(error) if may_be_unverified(&error, terms.policy) => {
-            let warning = not_verified(reference, terms.policy, &error.to_string());
-            unverified(images, reference, warning).await
+            let why = NotVerified::because(reference, terms.policy, &error.to_string());
+            unverified(images, reference, why).await
         }
         Err(error) => Err(error.into()),
     }
@@ -110,18 +122,35 @@ fn not_verified(reference: &str, policy: Policy, reason: &str) -> Option<String>
     (policy == Policy::Warn).then(|| format!("image {reference} is not verified: {reason}"))
 }
 
-/// What the engine takes `reference` for.
-async fn unverified(images: &Watched<'_>, reference: &str, warning: Option<String>) -> Result<Obtained> {
-    if let Some(image) = images.images.resolve_local(reference).await? {
-        return Ok(Obtained {
-            image: ResolvedImage::Local(image.id),
-            warning,
-        });
+/// Why an image runs that nobody verified.
+#[derive(Default)]
+struct NotVerified {
+    verdict: Option<Verdict>,
+    warning: Option<String>,
+}
+
+impl NotVerified {
+    fn because(reference: &str, policy: Policy, detail: &str) -> Self {
+        let unreachable = || Verdict::Unreachable {
+            detail: detail.to_owned(),
+        };
+        Self {
+            verdict: (policy != Policy::Disabled).then(unreachable),
+            warning: not_verified(reference, policy, detail),
+        }
     }
-    let image = pull(images, reference).await?;
+}
+
+/// What the engine takes `reference` for.
+async fn unverified(images: &Watched<'_>, reference: &str, why: NotVerified) -> Result<Obtained> {
+    let image = match images.images.resolve_local(reference).await? {
+        Some(image) => ResolvedImage::Local(image.id),
+        None => pulled(pull(images, reference).await?, reference),
+    };
     Ok(Obtained {
-        image: pulled(image, reference),
-        warning,
+        image,
+        verdict: why.verdict,
+        warning: why.warning,
     })
 }
 
@@ -133,6 +162,7 @@ async fn pinned(images: &Watched<'_>, reference: &str, admitted: &Admitted) -> R
     }
     Ok(Obtained {
         image: ResolvedImage::Manifest(admitted.digest.to_string()),
+        verdict: admitted.verdict.clone(),
         warning: admitted.warning.clone(),
     })
 }
@@ -141,8 +171,13 @@ fn at(reference: &str, digest: &Digest) -> String {
     format!("{}@{digest}", repository(reference))
 }
 
-async fn pull(images: &Watched<'_>, reference: &str) -> Result<LocalImage> {
-    let Watched { images, watcher } = images;
+/// Pulls, as whom the user is to the registry where that asks.
+async fn pull(from: &Watched<'_>, reference: &str) -> Result<LocalImage> {
+    let Watched {
+        images,
+        watcher,
+        gate,
+    } = from;
     let tell = |state: &PullState| {
         if let Some(watcher) = watcher {
             watcher.pulling(reference, state);
@@ -150,7 +185,14 @@ async fn pull(images: &Watched<'_>, reference: &str) -> Result<LocalImage> {
     };
     let mut tally = Tally::default();
     tell(&PullState::default());
-    let mut progress = images.pull(reference, None).await?;
+    let credentials = match (gate, reference.parse::<Reference>()) {
+        (Some(gate), Ok(parsed)) => gate.credentials(&parsed).await,
+        _ => None,
+    };
+    let mut progress = match &credentials {
+        Some(credentials) => images.pull_as(reference, None, credentials).await?,
+        None => images.pull(reference, None).await?,
+    };
     while let Some(step) = progress.next().await {
         let step = step?;
         tell(&tally.take(&step));
@@ -184,10 +226,59 @@ fn pulled(image: LocalImage, reference: &str) -> ResolvedImage {
     }
 }
 
+/// What is recorded of `verdict`, which was found at `now`.
+pub(crate) fn provenance(verdict: Verdict, now: GoTime) -> Provenance {
+    let (verdict, detail, signer) = match verdict {
+        Verdict::Verified(signer) => {
+            let signer = ImageSigner {
+                identity: signer.identity,
+                repository: signer.repository,
+                repository_ref: signer.repository_ref,
+                runner_environment: signer.runner_environment,
+                issuer: signer.issuer,
+            };
+            (ProvenanceVerdict::Verified, String::new(), Some(signer))
+        }
+        Verdict::Absent => (ProvenanceVerdict::Unsigned, String::new(), None),
+        Verdict::Undeclared => (ProvenanceVerdict::Undeclared, String::new(), None),
+        Verdict::Unreachable { detail } => (ProvenanceVerdict::Unreachable, detail, None),
+        _ => (ProvenanceVerdict::Unknown, String::new(), None),
+    };
+    Provenance {
+        verdict,
+        checked_at: now,
+        detail,
+        signer,
+    }
+}
+
+/// What is shown of a workload's image.
+pub(crate) fn record(companion: &Companion) -> Option<ImageRecord> {
+    let mut record = ImageRecord {
+        provenance: companion.provenance.clone(),
+        ..ImageRecord::default()
+    };
+    match companion.resolved.as_ref()? {
+        ResolvedImage::Manifest(digest) => record.digest.clone_from(digest),
+        ResolvedImage::Local(id) => record.id.clone_from(id),
+    }
+    Some(record)
+}
+
+/// What a runtime knows the image of `config` by, which is `resolved` where that was settled.
+pub(crate) fn known_as(resolved: Option<&ResolvedImage>, reference: &str) -> String {
+    match resolved {
+        Some(ResolvedImage::Manifest(digest)) => format!("{}@{digest}", repository(reference)),
+        Some(ResolvedImage::Local(id)) => id.clone(),
+        None => reference.to_owned(),
+    }
+}
+
 /// What is deployed for `reference`: what it was when it was saved. An image that was built here is named by its tag as long
 /// as that is still the one, so that the engine's own lists say what runs.
 pub(crate) async fn to_deploy(
     images: Option<Arc<dyn Images>>,
+    gate: Option<&dyn ImageGate>,
     resolved: &ResolvedImage,
     reference: &str,
 ) -> Result<String> {
@@ -201,6 +292,7 @@ pub(crate) async fn to_deploy(
                 let unwatched = Watched {
                     images: &*images,
                     watcher: None,
+                    gate,
                 };
                 pull(&unwatched, &by_digest).await?;
             }

@@ -8,7 +8,7 @@ use thv_status::{Authority, ClaimId, Desired, Draft, OpGuard, Operation, OwnerSt
 
 use crate::owner::{ProxyEnd, end_proxy, remove_instance};
 use crate::parts::{Parts, Saved, keep};
-use crate::{Error, Result, StopOptions, toolhive};
+use crate::{Error, Result, StopOptions, kept_image, toolhive};
 
 /// What a settled journal leaves.
 #[derive(Debug, PartialEq, Eq)]
@@ -58,8 +58,17 @@ enum Owner {
 }
 
 async fn settle_with(parts: &Parts, name: &WorkloadName, op: &OpGuard, owner: Owner) -> Result<Settled> {
-    let snapshot = parts.status.read(name).await?;
+    let mut snapshot = parts.status.read(name).await?;
     let saved = parts.saved(name).await?;
+    if snapshot
+        .companion
+        .as_ref()
+        .is_some_and(|companion| companion.gives_way)
+    {
+        // Whoever was told to give way does; what is left then is found below.
+        goes_on(parts, name, &snapshot, &saved, owner).await?;
+        snapshot = parts.status.read(name).await?;
+    }
     if toolhive::runs(parts, name, &snapshot, saved.config())? {
         write(parts, name, op, Draft::leave_to_toolhive).await?;
         return Ok(Settled::Clear);
@@ -69,6 +78,9 @@ async fn settle_with(parts: &Parts, name: &WorkloadName, op: &OpGuard, owner: Ow
         let snapshot = parts.status.read(name).await?;
         if snapshot.owner == OwnerState::Dead {
             bring_back(parts, name, op, &snapshot).await?;
+        } else if kept_image::is_left(&snapshot) {
+            // What runs keeps its image by itself.
+            kept_image::release(parts, name, op).await?;
         }
     }
     Ok(settled)
@@ -82,7 +94,13 @@ async fn settle_entry(
     saved: &Saved,
     owner: Owner,
 ) -> Result<Settled> {
-    let Some(pending) = snapshot.companion.as_ref().and_then(|c| c.pending.as_ref()) else {
+    let Some(companion) = &snapshot.companion else {
+        return Ok(Settled::Clear);
+    };
+    let Some(pending) = &companion.pending else {
+        if companion.gives_way {
+            write(parts, name, op, clear).await?;
+        }
         return Ok(Settled::Clear);
     };
     tracing::warn!(workload = %name, operation = ?pending.operation, "finishing an interrupted operation");
@@ -237,6 +255,7 @@ async fn finish_removal(
         other => other?,
     }
     thv_process::crash_point!(JournalInstanceRemoved);
+    kept_image::let_go(parts, name, snapshot).await;
     parts.state.delete_run_config_under(name, keep(op)).await?;
     thv_process::crash_point!(JournalConfigDeleted);
     Ok(())
@@ -254,6 +273,7 @@ async fn remove_recorded(parts: &Parts, name: &WorkloadName, snapshot: &Snapshot
 fn went_on(draft: &mut Draft) {
     draft.companion.pending = None;
     draft.companion.resolved = None;
+    draft.companion.provenance = None;
 }
 
 fn clear(draft: &mut Draft) {

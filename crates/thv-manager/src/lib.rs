@@ -67,6 +67,7 @@ mod error;
 mod identity;
 mod image;
 mod journal;
+mod kept_image;
 mod owner;
 mod parts;
 mod ports;

@@ -12,7 +12,7 @@ use thv_status::{Desired, InstanceView, Observation, OwnerState, ProxyState, Sna
 
 use crate::parts::Parts;
 use crate::stop::was_removed;
-use crate::{Error, ListOptions, ListOutcome, Manager, Result, engine, secrets, toolhive};
+use crate::{Error, ListOptions, ListOutcome, Manager, Result, engine, image, secrets, toolhive};
 
 impl Manager {
     /// Lists workloads in the order of their names: those of all runtimes, remote ones, and what only files know of.
@@ -425,6 +425,7 @@ impl View {
         workload.thv.launcher = companion
             .map(|companion| companion.launcher.clone())
             .filter(|launcher| !launcher.is_empty());
+        workload.thv.image = companion.and_then(image::record);
         Self {
             labels,
             should_run: snapshot.is_some_and(|snapshot| snapshot.desired() == Desired::Running),

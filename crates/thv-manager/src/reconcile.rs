@@ -8,7 +8,9 @@ use thv_status::{Desired, Operation, OwnerState, Reading, Snapshot};
 
 use crate::parts::COMMAND_LINE;
 use crate::stop::was_removed;
-use crate::{Error, Manager, Result, StartOptions, StopOptions, engine, journal, owner, toolhive};
+use crate::{
+    Error, Manager, Result, StartOptions, StopOptions, engine, journal, kept_image, owner, toolhive,
+};
 
 /// What `reconcile` did about one workload.
 #[derive(Debug)]
@@ -68,6 +70,7 @@ impl Manager {
     ) -> Result<Option<ReconcileAction>> {
         let unfinished = snapshot.companion.as_ref().is_some_and(|companion| {
             companion.pending.is_some()
+                || companion.gives_way
                 || (companion.previous.is_some() && snapshot.owner == OwnerState::Dead)
         });
         if unfinished {
@@ -83,6 +86,11 @@ impl Manager {
         if self.is_abandoned(&snapshot)? {
             Box::pin(self.serve_previous(name)).await?;
             return Ok(Some(ReconcileAction::Started));
+        }
+        // Of what is to be started the image is needed until it serves, which releases it.
+        let at_rest = snapshot.owner == OwnerState::Alive || snapshot.desired() == Desired::Stopped;
+        if at_rest && kept_image::is_left(&snapshot) {
+            self.release_image(name).await?;
         }
         let config = self.parts.find_config(name).await?;
         if toolhive::runs(&self.parts, name, &snapshot, config.as_ref())? {
@@ -169,6 +177,16 @@ impl Manager {
     async fn reconcile_stop(&self, name: &WorkloadName) -> Result<Option<ReconcileAction>> {
         Box::pin(self.stop(name, StopOptions::default())).await?;
         Ok(Some(ReconcileAction::Stopped))
+    }
+
+    async fn release_image(&self, name: &WorkloadName) -> Result<()> {
+        let status = &self.parts.status;
+        match status.lock_op(name, Operation::Start, Duration::ZERO).await {
+            Ok(op) => kept_image::release(&self.parts, name, &op).await,
+            // Somebody works on it right now.
+            Err(error) if error.is_retryable() => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn finish(&self, name: &WorkloadName) -> Result<journal::Settled> {

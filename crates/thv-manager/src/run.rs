@@ -3,7 +3,8 @@
 use std::net::TcpListener;
 use std::sync::Arc;
 
-use thv_core::{RunConfig, SecretReference, WorkloadName, WorkloadStatus};
+use thv_core::gojson::GoTime;
+use thv_core::{Provenance, RunConfig, SecretReference, WorkloadName, WorkloadStatus};
 use thv_image::Policy;
 use thv_runtime::{Runtime, RuntimeKind};
 use thv_state::{DocumentKind, StateStoreExt};
@@ -19,7 +20,7 @@ use crate::request::{self, RuntimeChoice};
 use crate::stop::{OP_WAIT, milliseconds};
 use crate::{
     Error, ImageTerms, Manager, Result, RollbackPolicy, RunOptions, RunOutcome, RunRequest, StopOptions,
-    deploy_spec, journal, ports, toolhive,
+    deploy_spec, image, journal, kept_image, ports, toolhive,
 };
 
 /// The group that always exists.
@@ -31,6 +32,8 @@ pub(crate) struct Prepared {
     pub(crate) config: RunConfig,
     pub(crate) runtime: Option<Arc<dyn Runtime>>,
     pub(crate) resolved: Option<ResolvedImage>,
+    /// What was found out about who made the image.
+    pub(crate) provenance: Option<Provenance>,
     /// None: the port is held by the workload that is replaced.
     pub(crate) listener: Option<TcpListener>,
     pub(crate) notices: Vec<String>,
@@ -150,13 +153,15 @@ impl Manager {
         self.check_group(&config.group).await?;
         self.check_secrets(&name, &config).await?;
         self.check_free(&name, replace).await?;
+        let mut provenance = None;
         let resolved = match runtime.as_ref().and_then(|runtime| runtime.images()) {
             Some(images) => {
                 let gate = parts.images.as_deref();
                 let obtained =
-                    crate::image::obtain(&*images, gate, &config.image, terms, parts.pulls.as_deref())
-                        .await?;
+                    image::obtain(&*images, gate, &config.image, terms, parts.pulls.as_deref()).await?;
                 notices.extend(obtained.warning);
+                let now = GoTime::from(&parts.clock.now());
+                provenance = obtained.verdict.map(|verdict| image::provenance(verdict, now));
                 Some(obtained.image)
             }
             None if terms.admitted.is_some() || terms.policy == Policy::Enabled => {
@@ -186,6 +191,7 @@ impl Manager {
             config,
             runtime,
             resolved,
+            provenance,
             listener,
             notices,
             replaces,
@@ -294,19 +300,18 @@ impl Manager {
     pub(crate) async fn save(&self, prepared: Prepared) -> Result<Launch> {
         let parts = &self.parts;
         let name = prepared.name.clone();
-        let desired_before = parts.status.read(&name).await?.desired();
         self.check_expected(&prepared).await?;
         let replace = prepared.replaces != Replaces::Nothing;
         let operation = prepared.replaces.operation();
         let stop = StopOptions::default();
-        let (mut op, asked) = if replace {
+        let mut op = if replace {
             match self.check_stop(&name, stop).await {
                 Ok(()) | Err(Error::NotFound { .. }) => {}
                 Err(error) => return Err(error),
             }
             self.lock_to_replace(&name, operation, stop).await?
         } else {
-            (parts.status.lock_op(&name, operation, OP_WAIT).await?, false)
+            parts.status.lock_op(&name, operation, OP_WAIT).await?
         };
         if journal::settle(parts, &name, &op).await? == journal::Settled::Removed {
             parts.status.remove(&name, op).await?;
@@ -320,8 +325,7 @@ impl Manager {
             && there.damage.is_none()
             && matches!(parts.saved(&name).await?, Saved::Nothing);
         if !is_new {
-            let desired = if asked { desired_before } else { there.desired() };
-            return match self.save_over(prepared, desired, &op).await {
+            return match Box::pin(self.save_over(prepared, there.desired(), &op)).await {
                 Ok(what) => Ok(self.in_a_group(what, &op).await.under(op)),
                 Err(error) => {
                     // As if it had been cut off there; should this fail too, the next verb does it.
@@ -384,16 +388,28 @@ impl Manager {
         if prepared.replaces == Replaces::Updated(RollbackPolicy::OnFailure) {
             pending.previous = self.previous(name).await?.map(Box::new);
         }
+        let there = parts.status.read(name).await?;
+        let keeper = match &pending.previous {
+            Some(_) => kept_image::keeper(parts, name, &there, old.config()).await,
+            None => None,
+        };
+        let kept_on = keeper.as_ref().map(|runtime| runtime.kind().clone());
         pending.replaces = old.config().map(journal::config_hash);
         pending.desired_before = Some(desired_before);
         pending.next = Some(self.described(&prepared));
         let begun = Box::new(move |draft: &mut Draft| {
             draft.companion.pending = Some(pending);
+            if kept_on.is_some() {
+                draft.companion.image_kept_on = kept_on;
+            }
             draft.companion.desired = Desired::Stopped;
             draft.companion.stop_grace_ms = milliseconds(stop.grace);
         });
         parts.status.update(name, Authority::Verb(op), begun).await?;
         thv_process::crash_point!(ReplaceBegun);
+        if let (Some(keeper), Some(old)) = (keeper, old.config()) {
+            kept_image::keep(&*keeper, name, &there, old).await;
+        }
         self.end(name, op, old.config(), stop).await?;
         thv_process::crash_point!(ReplaceEnded);
         let snapshot = parts.status.read(name).await?;
@@ -459,6 +475,7 @@ impl Manager {
             launcher: self.parts.launcher_id.clone(),
             runtime: kind.map(Into::into),
             resolved: prepared.resolved.clone(),
+            provenance: prepared.provenance.clone(),
             ..Described::default()
         };
         described.with_thv_section(&prepared.config)

@@ -105,8 +105,10 @@ impl Manager {
         let config = self.startable(name).await?;
         self.check_start(name, &snapshot, &config, start).await?;
         self.check_stop(name, stop).await?;
-        let (op, _) = self.lock_to_replace(name, Operation::Restart, stop).await?;
+        let op = self.lock_to_replace(name, Operation::Restart, stop).await?;
         let op = self.settled(name, op).await?;
+        // Another verb may have brought another one while this one waited.
+        let config = self.startable(name).await?;
         begin(&self.parts, name, &op, Operation::Restart, Some(&config), stop).await?;
         thv_process::crash_point!(RestartBegun);
         Box::pin(self.end(name, &op, Some(&config), stop)).await?;

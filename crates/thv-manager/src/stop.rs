@@ -81,27 +81,27 @@ impl Manager {
 
     /// The lock of a verb that puts something that runs in the place of what runs. A start under way is asked to give up.
     /// Where there is none, nothing says that the workload should stop before the journal says why: a verb that is cut
-    /// off until then has changed nothing. Tells whether one was asked.
+    /// off until then has changed nothing.
     pub(crate) async fn lock_to_replace(
         &self,
         name: &WorkloadName,
         operation: Operation,
         options: StopOptions,
-    ) -> Result<(OpGuard, bool)> {
+    ) -> Result<OpGuard> {
         let status = &self.parts.status;
         match status.lock_op(name, operation, Duration::ZERO).await {
             Err(thv_status::Error::Conflict { .. }) => {
-                self.request_stop(name, options.grace).await?;
-                Ok((status.lock_op(name, operation, OP_WAIT).await?, true))
+                self.request(name, options.grace, Asks::ToGiveWay).await?;
+                Ok(status.lock_op(name, operation, OP_WAIT).await?)
             }
-            other => Ok((other?, false)),
+            other => Ok(other?),
         }
     }
 
     /// Asks that `name` be stopped, after everything that could refuse it.
     pub(crate) async fn ask_to_stop(&self, name: &WorkloadName, options: StopOptions) -> Result<()> {
         self.check_stop(name, options).await?;
-        self.request_stop(name, options.grace).await
+        self.request(name, options.grace, Asks::ToStop).await
     }
 
     /// Everything that could refuse that `name` be stopped.
@@ -134,10 +134,12 @@ impl Manager {
     }
 
     /// Says at once that the workload should not run, so that a start under way gives up, and wakes its owner.
-    async fn request_stop(&self, name: &WorkloadName, grace: Duration) -> Result<()> {
+    async fn request(&self, name: &WorkloadName, grace: Duration, asks: Asks) -> Result<()> {
         let parts = &self.parts;
         let grace = milliseconds(grace);
         let request = Box::new(move |draft: &mut Draft| {
+            let runs = draft.companion.desired == Desired::Running || draft.companion.gives_way;
+            draft.companion.gives_way = asks == Asks::ToGiveWay && runs;
             draft.companion.desired = Desired::Stopped;
             draft.companion.stop_grace_ms = grace;
         });
@@ -242,6 +244,14 @@ impl Manager {
                 .status
                 .is_some_and(|file| file.status == WorkloadStatus::Stopped))
     }
+}
+
+/// What for a workload is asked to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asks {
+    ToStop,
+    /// To the verb that asks, which starts it anew.
+    ToGiveWay,
 }
 
 /// As a record has it.

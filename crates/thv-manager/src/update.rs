@@ -110,6 +110,7 @@ impl Manager {
         let snapshot = self.known(name).await?;
         let cut_off = snapshot.companion.as_ref().is_some_and(|companion| {
             companion.pending.is_some()
+                || companion.gives_way
                 || (companion.previous.is_some() && snapshot.owner == OwnerState::Dead)
         });
         if cut_off {

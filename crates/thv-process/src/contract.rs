@@ -68,6 +68,7 @@ fn asks_about_itself(fixture: &dyn Fixture) {
         "the asking process is this user's"
     );
     assert!(ok(processes.open(&current)).is_some(), "who lives can be opened");
+    assert!(ok(processes.is_alive(&current)), "who asks lives");
 }
 
 async fn a_handle_stays_with_its_process(fixture: &dyn Fixture) {
@@ -98,8 +99,8 @@ async fn a_handle_stays_with_its_process(fixture: &dyn Fixture) {
     );
     assert!(!ok(opened.signal(Signal::Term)), "who is gone gets no signal");
     assert!(
-        ok(processes.open(&identity)).is_none(),
-        "who is gone cannot be opened"
+        ok(processes.open(&identity)).is_none() && !ok(processes.is_alive(&identity)),
+        "who is gone cannot be opened, and does not live"
     );
     assert!(
         ok(processes.facts(identity.pid)).is_none_or(|facts| facts.identity != identity),
@@ -115,20 +116,16 @@ async fn another_process_of_the_same_pid_is_not_it(fixture: &dyn Fixture) {
         start_time: it.start_time - 1,
         ..it.clone()
     };
-    assert!(
-        ok(processes.open(&earlier)).is_none(),
-        "another start time is another process"
-    );
+    let is_nobody = |identity| ok(processes.open(identity)).is_none() && !ok(processes.is_alive(identity));
+    assert!(ok(processes.is_alive(&it)), "a started process lives");
+    assert!(is_nobody(&earlier), "another start time is another process");
     let boot = ProcessIdentity {
         boot_id: "another boot".into(),
         ..it.clone()
     };
-    assert!(
-        ok(processes.open(&boot)).is_none(),
-        "another boot is another process"
-    );
+    assert!(is_nobody(&boot), "another boot is another process");
     let nobody = ProcessIdentity { pid: 0, ..it };
-    assert!(ok(processes.open(&nobody)).is_none(), "pid 0 is nobody");
+    assert!(is_nobody(&nobody), "pid 0 is nobody");
     end(&*child).await;
 }
 

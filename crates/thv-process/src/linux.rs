@@ -82,6 +82,14 @@ impl Processes for LinuxProcesses {
         self.table.facts(pid)
     }
 
+    fn is_alive(&self, identity: &ProcessIdentity) -> Result<bool> {
+        if identity.boot_id != self.table.boot_id() {
+            return Ok(false);
+        }
+        let stat = proc_table::stat(identity.pid)?;
+        Ok(stat.is_some_and(|stat| stat.is_alive() && stat.start_time == identity.start_time))
+    }
+
     fn open(&self, identity: &ProcessIdentity) -> Result<Option<Box<dyn ProcessHandle>>> {
         if identity.boot_id != self.table.boot_id() {
             return Ok(None);

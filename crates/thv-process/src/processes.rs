@@ -26,6 +26,14 @@ pub trait Processes: Debug + Send + Sync + 'static {
     /// a zombie.
     fn facts(&self, pid: u32) -> Result<Option<ProcessFacts>>;
 
+    /// Whether exactly this process runs: it is there, is no zombie, and its pid is not another's by now.
+    ///
+    /// The cheapest question about a process, for those who ask it of hundreds.
+    fn is_alive(&self, identity: &ProcessIdentity) -> Result<bool> {
+        let facts = self.facts(identity.pid)?;
+        Ok(facts.is_some_and(|facts| facts.identity == *identity && facts.is_alive()))
+    }
+
     /// A handle on exactly this process; `None` when it is gone, is a zombie, or its pid is another's by now.
     ///
     /// The reference is taken before the identity is checked, so there is no moment in between at which the pid

@@ -262,6 +262,12 @@ impl Registry for ApiRegistry {
         &self.source
     }
 
+    async fn kept(&self) -> Option<Arc<Catalogue>> {
+        let (disk, accept) = (self.disk.clone(), self.accept);
+        let read = tokio::task::spawn_blocking(move || disk.read(accept)).await;
+        read.ok().flatten().map(|(catalogue, _)| Arc::new(catalogue))
+    }
+
     async fn catalogue(&self) -> Result<Arc<Catalogue>> {
         // Whoever asks meanwhile waits for the one answer.
         let mut state = self.state.lock().await;

@@ -27,6 +27,15 @@ pub trait Registry: Debug + Send + Sync + 'static {
     /// [`Unavailable`](crate::Error::Unavailable) and what else [`Error`](crate::Error) says of a whole registry.
     async fn catalogue(&self) -> Result<Arc<Catalogue>>;
 
+    /// What can be told without asking anybody elsewhere, old answers included; for what must not wait, as a completion
+    /// of names. Nothing is written.
+    async fn kept(&self) -> Option<Arc<Catalogue>> {
+        match self.source() {
+            Source::Embedded | Source::File(_) | Source::Memory => self.catalogue().await.ok(),
+            Source::Url(_) | Source::Api(_) => None,
+        }
+    }
+
     /// The entry of that name, full or short.
     ///
     /// # Errors

@@ -6,6 +6,8 @@ use std::time::Duration;
 use thv_core::{Dirs, Env};
 use thv_runtime::RuntimeKind;
 
+const PULL_SILENCE: Duration = Duration::from_mins(10);
+
 /// How a [`DockerRuntime`](crate::DockerRuntime) finds its engine and speaks to it.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -26,6 +28,9 @@ pub struct DockerConfig {
     /// How long the engine may take to answer a call, to the end of its answer; for a stop, beyond its grace. 60 s by
     /// default. Streams (logs that are followed, events, pulls) have no end.
     pub call_timeout: Duration,
+    /// How long a pull may tell nothing: a far registry, or one large layer being unpacked. 10 minutes by default, or as many
+    /// seconds as `THV_PULL_TIMEOUT` says.
+    pub pull_silence: Duration,
 }
 
 impl DockerConfig {
@@ -34,6 +39,7 @@ impl DockerConfig {
         Self {
             kind: RuntimeKind::new("docker"),
             socket: None,
+            pull_silence: env.seconds("THV_PULL_TIMEOUT").unwrap_or(PULL_SILENCE),
             env,
             dirs: Some(dirs),
             egress_helper: None,
@@ -52,6 +58,7 @@ impl DockerConfig {
             egress_helper: None,
             connect_timeout: Duration::from_secs(5),
             call_timeout: Duration::from_mins(1),
+            pull_silence: PULL_SILENCE,
         }
     }
 

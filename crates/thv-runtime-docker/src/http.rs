@@ -43,6 +43,8 @@ pub(crate) struct Call {
     path: String,
     body: Body,
     content_type: Option<&'static str>,
+    /// Who we are to a registry, as the engine wants to have it.
+    registry_auth: Option<HeaderValue>,
     upgrade: bool,
 }
 
@@ -53,6 +55,7 @@ impl Call {
             path: path.into(),
             body: empty(),
             content_type: None,
+            registry_auth: None,
             upgrade: false,
         }
     }
@@ -82,6 +85,11 @@ impl Call {
         self
     }
 
+    pub(crate) fn registry_auth(mut self, auth: Option<HeaderValue>) -> Self {
+        self.registry_auth = auth;
+        self
+    }
+
     pub(crate) fn upgrade(mut self) -> Self {
         self.upgrade = true;
         self
@@ -98,6 +106,9 @@ impl Call {
             );
         if let Some(kind) = self.content_type {
             request = request.header(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        }
+        if let Some(auth) = self.registry_auth {
+            request = request.header("x-registry-auth", auth);
         }
         if self.upgrade {
             request = request

@@ -1,11 +1,16 @@
 //! The images of the engine.
 
 use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
+use http::HeaderValue;
+use serde_json::json;
 use std::sync::Mutex;
 use std::time::Duration;
+use thv_core::RegistryCredentials;
 use thv_runtime::{Error, Images, LocalImage, PullProgress, Result};
 
 use crate::engine::Engine;
@@ -14,8 +19,8 @@ use crate::http::{Call, quoted, streamed};
 use crate::lines::JsonLines;
 use crate::wire::{Image, Progress};
 
-/// How long a pull may tell nothing: a far registry, or one large layer being unpacked.
-const PULL_SILENCE: Duration = Duration::from_mins(10);
+/// What is kept has a tag here: clean-ups take images without one.
+const KEPT: &str = "localhost/toolhive-kept";
 
 /// Loading reads the whole archive before the engine answers.
 const LOAD_TIME: Duration = Duration::from_mins(30);
@@ -48,37 +53,37 @@ impl Images for EngineImages {
         reference: &str,
         platform: Option<&str>,
     ) -> Result<BoxStream<'static, Result<PullProgress>>> {
+        self.pull_with(reference, platform, None).await
+    }
+
+    async fn pull_as(
+        &self,
+        reference: &str,
+        platform: Option<&str>,
+        credentials: &RegistryCredentials,
+    ) -> Result<BoxStream<'static, Result<PullProgress>>> {
+        let auth = registry_auth(reference, credentials);
+        self.pull_with(reference, platform, auth).await
+    }
+
+    async fn keep(&self, reference: &str, name: &str) -> Result<()> {
         check(reference)?;
-        let (name, tag) = name_and_tag(reference);
-        let platform = platform
-            .map(|p| format!("&platform={}", quoted(p)))
-            .unwrap_or_default();
-        let path = format!(
-            "/images/create?fromImage={}&tag={}{platform}",
-            quoted(name),
-            quoted(tag)
-        );
-        // The engine answers after its first word with the registry, however far that is.
-        let answer = self
-            .0
-            .call_within(PULL_SILENCE, || Ok(Call::post(path.as_str())))
-            .await;
-        let body = answer
-            .map_err(|e| pull_failed(&self.0, reference, e))?
-            .stream(Some(PULL_SILENCE));
-        let pull = Pull {
-            engine: self.0.clone(),
-            reference: reference.to_owned(),
-            steps: progress(body),
-        };
-        Ok(stream::unfold(Some(pull), |pull| async move {
-            let mut pull = pull?;
-            match pull.step().await? {
-                Ok(step) => Some((Ok(step), Some(pull))),
-                Err(error) => Some((Err(error), None)),
-            }
-        })
-        .boxed())
+        let path = format!("/images/{reference}/tag?repo={KEPT}&tag={}", quoted(name));
+        let kept = self.0.post(&path).await;
+        kept.map_err(|e| self.0.error(e, format!("keep image {reference}")))
+    }
+
+    async fn release(&self, name: &str) -> Result<()> {
+        let kept = format!("{KEPT}:{name}");
+        check(&kept)?;
+        // By force, since a container may use it; that one is left alone.
+        let path = format!("/images/{kept}?force=true&noprune=true");
+        match self.0.call(|| Ok(Call::delete(path.as_str()))).await {
+            Err(cause) if cause.is_not_found() => Ok(()),
+            other => other
+                .map(drop)
+                .map_err(|e| self.0.error(e, format!("release image {kept}"))),
+        }
     }
 
     async fn load(&self, archive: BoxStream<'static, std::io::Result<Bytes>>) -> Result<Vec<String>> {
@@ -114,6 +119,70 @@ impl Images for EngineImages {
         }
         Ok(loaded)
     }
+}
+
+impl EngineImages {
+    async fn pull_with(
+        &self,
+        reference: &str,
+        platform: Option<&str>,
+        auth: Option<HeaderValue>,
+    ) -> Result<BoxStream<'static, Result<PullProgress>>> {
+        check(reference)?;
+        let (name, tag) = name_and_tag(reference);
+        let platform = platform
+            .map(|p| format!("&platform={}", quoted(p)))
+            .unwrap_or_default();
+        let path = format!(
+            "/images/create?fromImage={}&tag={}{platform}",
+            quoted(name),
+            quoted(tag)
+        );
+        // The engine answers after its first word with the registry, however far that is.
+        let silence = self.0.config().pull_silence;
+        let answer = self
+            .0
+            .call_within(silence, || {
+                Ok(Call::post(path.as_str()).registry_auth(auth.clone()))
+            })
+            .await;
+        let body = answer
+            .map_err(|e| pull_failed(&self.0, reference, e))?
+            .stream(Some(silence));
+        let pull = Pull {
+            engine: self.0.clone(),
+            reference: reference.to_owned(),
+            steps: progress(body),
+        };
+        Ok(stream::unfold(Some(pull), |pull| async move {
+            let mut pull = pull?;
+            match pull.step().await? {
+                Ok(step) => Some((Ok(step), Some(pull))),
+                Err(error) => Some((Err(error), None)),
+            }
+        })
+        .boxed())
+    }
+}
+
+/// Credentials as the engine wants to have them, for the registry of `reference` alone.
+fn registry_auth(reference: &str, credentials: &RegistryCredentials) -> Option<HeaderValue> {
+    let first = reference.split('/').next().unwrap_or_default();
+    let is_host = reference.contains('/') && (first.contains(['.', ':']) || first == "localhost");
+    let server = if is_host {
+        first
+    } else {
+        "https://index.docker.io/v1/"
+    };
+    let said = match credentials {
+        RegistryCredentials::Password { user, password } => {
+            json!({ "username": user, "password": password, "serveraddress": server })
+        }
+        RegistryCredentials::Identity(token) => json!({ "identitytoken": token, "serveraddress": server }),
+    };
+    let mut value = HeaderValue::from_str(&URL_SAFE.encode(said.to_string())).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 /// A pull under way.

@@ -24,6 +24,9 @@ const VERSION: u32 = 1;
 const DAMAGED: &str = "damaged";
 /// A record is some kilobytes; what is far larger is not one.
 const MAX_RECORD: u64 = 4 << 20;
+/// A list is read by this many threads at most, each of which reads at least this many records.
+const THREADS: usize = 4;
+const SHARE: usize = 64;
 
 /// An instance. No values of its environment: they are secrets.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -152,29 +155,64 @@ impl Records {
 
     /// All records, by name. One that cannot be read, or is of a newer version, is left out and said in the log.
     pub(crate) fn all(&self) -> Result<Vec<(WorkloadName, Found)>> {
+        self.each(|name, found| Some((name, found)))
+    }
+
+    /// What `look` makes of each record, by name, on as many threads as there are processors.
+    pub(crate) fn each<T: Send>(
+        &self,
+        look: impl Fn(WorkloadName, Found) -> Option<T> + Sync,
+    ) -> Result<Vec<T>> {
+        let names = self.names()?;
+        let threads = std::thread::available_parallelism()
+            .map_or(1, usize::from)
+            .min(THREADS);
+        let share = names.len().div_ceil(threads).max(SHARE);
+        let some = |names: &[WorkloadName]| -> Vec<T> {
+            names.iter().filter_map(|name| self.seen(name, &look)).collect()
+        };
+        std::thread::scope(|scope| {
+            let mut chunks = names.chunks(share);
+            // The first share is this thread's own.
+            let own = chunks.next().unwrap_or_default();
+            let others: Vec<_> = chunks.map(|names| scope.spawn(move || some(names))).collect();
+            let mut all = some(own);
+            for other in others {
+                all.extend(
+                    other
+                        .join()
+                        .map_err(|_| failed("list instances", "a reader panicked"))?,
+                );
+            }
+            Ok(all)
+        })
+    }
+
+    fn seen<T>(&self, name: &WorkloadName, look: &impl Fn(WorkloadName, Found) -> Option<T>) -> Option<T> {
+        match self.read(name) {
+            Ok(found) => look(name.clone(), found),
+            Err(error) => {
+                tracing::warn!(workload = %name, %error, "unreadable instance record");
+                None
+            }
+        }
+    }
+
+    /// The names that there are records of, in order.
+    fn names(&self) -> Result<Vec<WorkloadName>> {
         let entries = match fs::read_dir(&self.0) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(file("list", &self.0, error)),
         };
-        let mut records = Vec::new();
+        let mut names = Vec::new();
         for entry in entries {
-            let path = entry.map_err(|e| file("list", &self.0, e))?.path();
-            if path.extension().is_none_or(|end| end != "json") {
-                continue;
-            }
-            let name = path
-                .file_stem()
-                .and_then(|stem| stem.to_str())
-                .map(WorkloadName::new);
-            let Some(Ok(name)) = name else { continue };
-            match read(&path) {
-                Ok(found) => records.push((name, found)),
-                Err(error) => tracing::warn!(path = %path.display(), %error, "unreadable instance record"),
-            }
+            let entry = entry.map_err(|e| file("list", &self.0, e))?.file_name();
+            let name = entry.to_str().and_then(|entry| entry.strip_suffix(".json"));
+            names.extend(name.and_then(|name| WorkloadName::new(name).ok()));
         }
-        records.sort_by(|(a, _), (b, _)| a.cmp(b));
-        Ok(records)
+        names.sort_unstable();
+        Ok(names)
     }
 }
 
@@ -256,19 +294,49 @@ fn read(path: &Path) -> Result<Found> {
         .take(MAX_RECORD)
         .read_to_end(&mut text)
         .map_err(|e| file("read", path, e))?;
-    // The version first: the rest of a newer one may have another form.
     #[derive(Deserialize)]
     struct Versioned {
         version: u32,
     }
-    if let Ok(Versioned { version }) = serde_json::from_slice(&text)
-        && version > VERSION
-    {
+    let record = serde_json::from_slice::<Box<Record>>(&text);
+    // The rest of a newer one may have another form, so that it is no record to us.
+    let version = match &record {
+        Ok(record) => Some(record.version),
+        Err(_) => serde_json::from_slice(&text)
+            .ok()
+            .map(|Versioned { version }| version),
+    };
+    if let Some(version) = version.filter(|version| *version > VERSION) {
         let newer = format!("it has version {version}, this program knows {VERSION}");
         return Err(failed(&format!("understand {}", path.display()), newer));
     }
-    Ok(match serde_json::from_slice(&text) {
-        Ok(record) => Found::Record(Box::new(record)),
+    Ok(match record {
+        Ok(record) => Found::Record(record),
         Err(error) => Found::Damaged(format!("{} is damaged: {error}", path.display())),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_records_are_read_in_the_order_of_their_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let records = Records::new(folder.path().to_owned());
+        let names: Vec<_> = (0..3 * SHARE)
+            .map(|number| format!("server-{number:04}"))
+            .collect();
+        for name in names.iter().rev() {
+            fs::write(records.path(name), "{").unwrap();
+        }
+        for other in ["server-0000.lock", ".record-half", "-odd.json"] {
+            fs::write(folder.path().join(other), "").unwrap();
+        }
+        let all = records.all().unwrap();
+        assert!(all.iter().map(|(name, _)| name.as_str()).eq(&names));
+        assert!(all.iter().all(|(_, found)| matches!(found, Found::Damaged(_))));
+        let none = |_, _| None::<()>;
+        assert!(records.each(none).unwrap().is_empty());
+    }
 }

@@ -260,8 +260,7 @@ impl LocalRuntime {
             Some(process) => self
                 .config
                 .processes
-                .facts(process.pid)
-                .map(|facts| facts.is_some_and(|facts| facts.identity == *process && facts.is_alive()))
+                .is_alive(process)
                 .map_err(|e| failed("look at a process", e)),
             None => tree::lives(&*self.config.processes, &record.roots()),
         };
@@ -489,12 +488,10 @@ impl Runtime for LocalRuntime {
     }
 
     async fn list(&self) -> Result<Vec<Instance>> {
-        Ok(self
-            .records
-            .all()?
-            .into_iter()
-            .filter_map(|(name, found)| self.seen(name, found))
-            .collect())
+        let this = self.clone();
+        let list = move || this.records.each(|name, found| this.seen(name, found));
+        let listed = tokio::task::spawn_blocking(list).await;
+        listed.map_err(|e| failed("list instances", e))?
     }
 
     async fn logs(

@@ -4,6 +4,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
+use thv_core::RegistryCredentials;
 
 use crate::Result;
 
@@ -23,6 +24,30 @@ pub trait Images: fmt::Debug + Send + Sync + 'static {
         reference: &str,
         platform: Option<&str>,
     ) -> Result<BoxStream<'static, Result<PullProgress>>>;
+
+    /// As [`pull`](Self::pull), and shows the registry these credentials if it asks for some. By default they are not used.
+    async fn pull_as(
+        &self,
+        reference: &str,
+        platform: Option<&str>,
+        credentials: &RegistryCredentials,
+    ) -> Result<BoxStream<'static, Result<PullProgress>>> {
+        let _ = credentials;
+        self.pull(reference, platform).await
+    }
+
+    /// Keeps what `reference` is under `name` (letters, digits, `.`, `_`, `-`): clean-ups of unused images leave it alone
+    /// until it is released. Nothing to do where nothing is ever cleaned up.
+    async fn keep(&self, reference: &str, name: &str) -> Result<()> {
+        let _ = (reference, name);
+        Ok(())
+    }
+
+    /// Releases what is kept under `name`; nothing kept is Ok. The image stays as long as it has another name or is used.
+    async fn release(&self, name: &str) -> Result<()> {
+        let _ = name;
+        Ok(())
+    }
 
     /// Loads images from a tar archive (`docker save` form); returns their references.
     async fn load(&self, archive: BoxStream<'static, std::io::Result<bytes::Bytes>>) -> Result<Vec<String>>;

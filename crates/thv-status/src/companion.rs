@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use thv_core::{RunConfig, WorkloadStatus};
+use thv_core::{Provenance, RunConfig, WorkloadStatus};
 use thv_process::ProcessIdentity;
 use thv_runtime::{InstanceId, RuntimeKind};
 
@@ -63,6 +63,10 @@ pub struct Companion {
     /// How long the server may take to end before it is killed, in milliseconds, as the last `stop` said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_grace_ms: Option<u64>,
+    /// Whether it is `desired = stopped` only so that a start under way gives up for a verb that starts it anew: should
+    /// that one never come, it should run as before. The next change by a verb takes it in and clears it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gives_way: bool,
     /// The hash of the run configuration that was ready once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready: Option<String>,
@@ -81,6 +85,12 @@ pub struct Companion {
     /// What the image was when the configuration was saved: what each start deploys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolved: Option<ResolvedImage>,
+    /// What was found out about who made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provenance: Option<Provenance>,
+    /// The runtime that keeps the image of what an update replaced from clean-ups; none: nothing is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_kept_on: Option<RuntimeKind>,
     /// Whether the instance's network is isolated in effect.
     #[serde(default)]
     pub isolated: bool,
@@ -115,12 +125,15 @@ impl Companion {
             launcher: launcher.to_owned(),
             desired: Desired::Running,
             stop_grace_ms: None,
+            gives_way: false,
             ready: None,
             pending: None,
             previous: None,
             runtime: None,
             instance: None,
             resolved: None,
+            provenance: None,
+            image_kept_on: None,
             isolated: false,
             thv: None,
             secret_revisions: BTreeMap::new(),
@@ -136,6 +149,7 @@ impl Companion {
             launcher: self.launcher.clone(),
             runtime: self.runtime.clone(),
             resolved: self.resolved.clone(),
+            provenance: self.provenance.clone(),
             thv: self.thv.clone(),
         }
     }
@@ -156,6 +170,7 @@ impl Companion {
         self.launcher = described.launcher;
         self.runtime = described.runtime;
         self.resolved = described.resolved;
+        self.provenance = described.provenance;
         self.thv = described.thv;
         self.ready = None;
         self.instance = None;
@@ -293,6 +308,9 @@ pub struct Described {
     /// What its image is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolved: Option<ResolvedImage>,
+    /// What was found out about who made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provenance: Option<Provenance>,
     /// A copy of our keys of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thv: Option<Value>,

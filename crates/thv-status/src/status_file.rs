@@ -47,8 +47,10 @@ impl StatusFile {
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return Err(StatusFileError("it is empty".into()));
         }
-        if serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok() {
-            return Self::read(bytes);
+        match Self::read(bytes) {
+            // What is no JSON may be repaired; JSON that is no status file stays none.
+            Err(_) if serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_err() => {}
+            read => return read,
         }
         let text = String::from_utf8_lossy(bytes);
         let repaired = [balanced(&text), Some(cleaned(&text))];

@@ -136,7 +136,11 @@ impl Stored {
         now: GoTime,
     ) -> Result<(Companion, Option<Vec<u8>>)> {
         let read = self.read();
-        let companion = self.authorised(name, authority, &read)?;
+        let mut companion = self.authorised(name, authority, &read)?;
+        if matches!(authority, Authority::Verb(_)) && std::mem::take(&mut companion.gives_way) {
+            // Nobody else is at work: what it gave way to never came, or is this very verb, which says what it wants.
+            companion.desired = Desired::Running;
+        }
         let desired = read.reading.desired(companion.desired);
         let mut status = read
             .status
@@ -158,6 +162,7 @@ impl Stored {
             change(&mut draft);
             companion.desired = draft.companion.desired;
             companion.stop_grace_ms = draft.companion.stop_grace_ms;
+            companion.gives_way = draft.companion.gives_way;
             companion.revision += 1;
             return Ok((companion, None));
         }
@@ -299,6 +304,36 @@ mod tests {
             (Desired::Stopped, None, 2)
         );
         assert_eq!(status, None);
+    }
+
+    #[test]
+    fn what_gave_way_runs_again_unless_the_next_verb_says_otherwise() {
+        let mut stored = Stored::default();
+        verb(&mut stored, |draft| draft.companion.desired = Desired::Running);
+        let change: Change = Box::new(|draft| {
+            draft.companion.desired = Desired::Stopped;
+            draft.companion.gives_way = true;
+        });
+        let (companion, _) = stored
+            .apply(&name(), Authority::StopRequest, change, now(2))
+            .unwrap();
+        assert_eq!(companion.desired, Desired::Stopped);
+        stored.companion = Some(companion);
+        let asked = stored.clone();
+        let is = |stored: &Stored| stored.companion.clone().map(|c| (c.desired, c.gives_way));
+        verb(&mut stored, |_| {});
+        assert_eq!(is(&stored), Some((Desired::Running, false)));
+        let mut stored = asked.clone();
+        verb(&mut stored, |draft| draft.companion.desired = Desired::Stopped);
+        assert_eq!(is(&stored), Some((Desired::Stopped, false)));
+        let mut stored = asked;
+        stored.status = Some(StatusFile::new(WorkloadStatus::Stopped, now(3)).to_bytes());
+        verb(&mut stored, |_| {});
+        assert_eq!(
+            is(&stored),
+            Some((Desired::Stopped, false)),
+            "somebody else stopped it"
+        );
     }
 
     #[test]

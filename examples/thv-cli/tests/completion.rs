@@ -111,6 +111,23 @@ fn names_of_workloads_and_groups_are_offered_and_nothing_is_written() {
 }
 
 #[test]
+fn names_of_the_registry_are_offered_and_nobody_is_asked() {
+    let home = Home::new();
+    assert_eq!(home.offered(&["run", "fetc"]), ["fetch"]);
+    assert_eq!(
+        home.offered(&["registry", "info", "io.github.stacklok/fetc"]),
+        ["io.github.stacklok/fetch"]
+    );
+    // One elsewhere, where nobody answers and nothing was kept.
+    let config = home.path().join(".config/toolhive/config.yaml");
+    std::fs::create_dir_all(config.parent().expect("a folder")).expect("a folder");
+    std::fs::write(&config, "registry_url: https://192.0.2.1/registry.json\n").expect("a file");
+    let before = home.files();
+    assert_eq!(home.offered(&["run", "fetc"]), [""; 0]);
+    assert_eq!(home.files(), before);
+}
+
+#[test]
 fn nothing_is_offered_that_is_refused() {
     let flags = Home::new().offered(&["run", "--"]);
     assert!(flags.iter().any(|flag| flag == "--launch-timeout"), "{flags:?}");

@@ -84,6 +84,20 @@ impl Authority {
         }
     }
 
+    /// The trusted root of this authority and of `other`, as JSON.
+    ///
+    /// # Panics
+    /// Never: they are JSON.
+    pub fn trusted_root_with(&self, other: &Self) -> String {
+        let read = |root: String| -> serde_json::Value { serde_json::from_str(&root).expect("JSON") };
+        let (mut root, other) = (read(self.trusted_root()), read(other.trusted_root()));
+        for part in ["tlogs", "ctlogs", "certificateAuthorities"] {
+            let more = other[part].as_array().expect("a list").clone();
+            root[part].as_array_mut().expect("a list").extend(more);
+        }
+        root.to_string()
+    }
+
     /// The trusted root of this authority, as JSON.
     pub fn trusted_root(&self) -> String {
         let certificates: Vec<_> = self

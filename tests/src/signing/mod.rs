@@ -6,8 +6,10 @@ mod authority;
 mod certificate;
 mod log;
 mod signature;
+mod tls;
 
 pub(crate) use attached::Attached;
 pub(crate) use attached::{INDEX, MANIFEST};
 pub use authority::Authority;
 pub use signature::{Form, Signature, Workflow};
+pub(crate) use tls::tls;

@@ -26,10 +26,12 @@ pub struct ClientConfig {
 const INSECURE: &str = "THV_INSECURE_REGISTRIES";
 /// Which registries may be shown the global credentials, separated by commas.
 const GLOBAL_FOR: &str = "THV_REGISTRY_CREDENTIALS_FOR";
+/// How long a registry may take, in seconds.
+const TIMEOUT_VARIABLE: &str = "THV_REGISTRY_TIMEOUT";
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 impl ClientConfig {
-    /// What `env` says; this machine's architecture; ten seconds.
+    /// What `env` says; this machine's architecture; ten seconds, or as many as `THV_REGISTRY_TIMEOUT` says.
     pub fn from_env(env: Env) -> Self {
         let list = |name: &str| -> Vec<String> {
             env.get(name)
@@ -44,7 +46,7 @@ impl ClientConfig {
             global_credentials_for: list(GLOBAL_FOR),
             ca_certificates: None,
             platform: host_platform(),
-            timeout: TIMEOUT,
+            timeout: env.seconds(TIMEOUT_VARIABLE).unwrap_or(TIMEOUT),
             env,
         }
     }

@@ -1,13 +1,12 @@
 //! Credentials of registries: the environment's, and those of Docker's configuration and its helpers.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use serde::Deserialize;
 use sigstore_verify::types::SignatureBytes;
-use thv_core::Env;
+use thv_core::{Env, RegistryCredentials as Credentials};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 
@@ -19,23 +18,6 @@ const MAX_CONFIG: u64 = 1 << 20;
 const MAX_ANSWER: u64 = 64 << 10;
 /// A helper may have to unlock a key ring, but not wait for somebody for ever.
 const HELPER_TIME: Duration = Duration::from_secs(8);
-
-/// Who we are to a registry. `Debug` does not show it.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) enum Credentials {
-    Password {
-        user: String,
-        password: String,
-    },
-    /// A token that is exchanged for others.
-    Identity(String),
-}
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Credentials")
-    }
-}
 
 #[derive(Default, Deserialize)]
 struct DockerConfig {

@@ -1,7 +1,9 @@
 //! Registries, asked for what tags name.
 
 use async_trait::async_trait;
+use thv_core::RegistryCredentials;
 
+use crate::client::credentials;
 use crate::client::manifest::{self, ACCEPT, Platform};
 use crate::client::transport::Transport;
 use crate::client::{ClientConfig, Descriptor, Fault, Index, Manifest};
@@ -137,5 +139,21 @@ impl Resolve for RegistryClient {
             .await
             .unwrap_or(Err(Fault::TimedOut(limit)))
             .map_err(|fault| fault.of(reference))
+    }
+
+    async fn credentials(&self, reference: &Reference) -> Option<RegistryCredentials> {
+        if self.transport.with_credentials(reference).is_none() {
+            // Whoever does not ask for credentials is shown none.
+            let target = match (reference.digest(), reference.tag()) {
+                (Some(digest), _) => digest.to_string(),
+                (None, tag) => tag.unwrap_or("latest").to_owned(),
+            };
+            let asked = self.manifest(reference, &target);
+            let _ = tokio::time::timeout(self.config.timeout, asked).await;
+        }
+        if self.transport.with_credentials(reference) != Some(true) {
+            return None;
+        }
+        credentials::find(&self.config, reference.registry()).await
     }
 }

@@ -1,11 +1,12 @@
 //! From a challenge to an `Authorization` header.
 
 use serde::Deserialize;
+use thv_core::RegistryCredentials as Credentials;
 use url::Url;
 use url::form_urlencoded;
 
 use crate::client::challenge::{Challenge, is_loopback, is_own_realm};
-use crate::client::credentials::{self, Credentials};
+use crate::client::credentials;
 use crate::client::transport::{Transport, bounded};
 use crate::client::{ClientConfig, Fault};
 
@@ -23,7 +24,11 @@ struct Answer {
 
 /// An `Authorization` header. Not for `Debug`.
 #[derive(Clone)]
-pub(crate) struct Authorization(pub(crate) String);
+pub(crate) struct Authorization {
+    pub(crate) header: String,
+    /// Whether the registry, or its token service, was shown credentials for it.
+    pub(crate) with_credentials: bool,
+}
 
 impl std::fmt::Debug for Authorization {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -48,7 +53,10 @@ pub(crate) async fn authorize(
             let Some(Credentials::Password { user, password }) = known else {
                 return Err(refuse("it wants credentials, and none are known"));
             };
-            return Ok(Authorization(basic(&user, &password)));
+            return Ok(Authorization {
+                header: basic(&user, &password),
+                with_credentials: true,
+            });
         }
         Challenge::Bearer { realm, service } => (realm, service),
     };
@@ -113,7 +121,10 @@ pub(crate) async fn authorize(
     if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(Fault::Bad("its token service gives no token".into()));
     }
-    Ok(Authorization(format!("Bearer {token}")))
+    Ok(Authorization {
+        header: format!("Bearer {token}"),
+        with_credentials: known.is_some(),
+    })
 }
 
 fn basic(user: &str, password: &str) -> String {

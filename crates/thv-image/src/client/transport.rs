@@ -91,9 +91,16 @@ impl Transport {
         {
             // This is how servers with TLS answer a client without.
             let secure = crate::client::transport::base("https", registry)?;
-            if let Ok(answer) = self.get_at(&secure, image, path, accept, limit).await {
-                lock(&self.secure).push(registry.to_owned());
-                return answer.checked();
+            match self.get_at(&secure, image, path, accept, limit).await {
+                Ok(answer) => {
+                    lock(&self.secure).push(registry.to_owned());
+                    return answer.checked();
+                }
+                Err(Fault::Unavailable(detail)) if detail.contains("certificate") => {
+                    return Err(Fault::Bad(format!("it cannot be trusted: {detail}")));
+                }
+                // It speaks without, and does not like the question.
+                Err(_) => {}
             }
         }
         answer?.checked()
@@ -166,7 +173,7 @@ impl Transport {
     ) -> Result<Response, Fault> {
         let mut request = self.client_for(&url)?.get(url).header("accept", accept);
         if let Some(token) = token {
-            request = request.header("authorization", &token.0);
+            request = request.header("authorization", &token.header);
         }
         self.send(request).await
     }
@@ -186,6 +193,12 @@ impl Transport {
             return Err(Fault::Bad("it redirects to where it may not".into()));
         }
         self.get_once(target, accept, None).await
+    }
+
+    /// Whether `image` is read with credentials; `None`: it was not asked for yet.
+    pub(crate) fn with_credentials(&self, image: &Reference) -> Option<bool> {
+        let tokens = lock(&self.tokens);
+        tokens.get(&image.name()).map(|token| token.with_credentials)
     }
 
     fn may_be_plain(&self, registry: &str) -> bool {

@@ -198,6 +198,59 @@ mod tests {
         }
     }
 
+    /// See the README beside it.
+    const RELEASED: &str = include_str!("../../tests/data/github-communique-0.1.9.bundle.json");
+    const RELEASED_FILE: &str = "b958c6046bab52febf958c94974e1ffcc450bff78c28d7233e179bfd73828912";
+
+    async fn released(bundle: &str, root: &str) -> Result<Signer, String> {
+        let trust = TrustRoots::embedded().get(root).await.expect("a root");
+        let bundle = Bundle::from_json(bundle).map_err(|error| error.to_string())?;
+        let digest: crate::Digest = format!("sha256:{RELEASED_FILE}").parse().expect("a digest");
+        let digest = sigstore_verify::types::Sha256Hash::new(*digest.as_bytes());
+        check(&trust, &bundle, || Artifact::from(digest))
+    }
+
+    #[tokio::test]
+    async fn a_time_that_an_authority_stamped_holds_where_the_root_has_no_log() {
+        let signer = released(RELEASED, "tuf-repo.github.com").await.expect("it holds");
+        assert_eq!(signer.identity, "https://dotcom.releases.github.com");
+        let refused = released(RELEASED, "")
+            .await
+            .expect_err("the public root wants a log");
+        assert!(!refused.is_empty());
+
+        let value: Value = serde_json::from_str(RELEASED).expect("JSON");
+        let stamps = "/verificationMaterial/timestampVerificationData/rfc3161Timestamps";
+        let stamp = value
+            .pointer(stamps)
+            .and_then(|all| all[0]["signedTimestamp"].as_str());
+        let der = SignatureBytes::from_base64(stamp.expect("a timestamp"))
+            .expect("base64")
+            .into_bytes();
+        let with = |der: &[u8]| {
+            let stamp = SignatureBytes::from_bytes(der).to_base64();
+            serde_json::json!([{ "signedTimestamp": stamp }])
+        };
+        // A second of its time, in its text form, is another one; then cut off, then no timestamp at all.
+        let mut later = der.clone();
+        let year = later.windows(3).position(|part| part == b"202").expect("a year");
+        later[year + 3] ^= 1;
+        for (what, stamp) in [
+            ("another time", with(&later)),
+            ("half of it", with(&der[..der.len() / 2])),
+            ("none", serde_json::json!([])),
+            (
+                "too many",
+                Value::Array(vec![with(&der)[0].clone(); MAX_ENTRIES + 1]),
+            ),
+        ] {
+            let mut forged = value.clone();
+            *forged.pointer_mut(stamps).expect("timestamps") = stamp;
+            let refused = released(&forged.to_string(), "tuf-repo.github.com").await;
+            assert!(!refused.expect_err(what).is_empty(), "{what}: it says why");
+        }
+    }
+
     #[test]
     fn a_workflow_is_named_within_its_own_repository_only() {
         let repository = "https://github.com/a/b";

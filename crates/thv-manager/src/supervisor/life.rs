@@ -218,7 +218,10 @@ impl Supervisor {
                     how = backend.closed() => tokio::time::timeout(LAST_WORD, &mut ended).await.unwrap_or(how),
                 }
             } => how,
-            lost = self.look_after(backend, hash) => match lost {
+            lost = async {
+                Box::pin(self.release_kept_image()).await;
+                self.look_after(backend, hash).await
+            } => match lost {
                 Ok(()) => return Ok(LifeEnd::ClaimLost),
                 Err(error) => return Ok(over(&error, left, true)),
             },
@@ -325,7 +328,15 @@ impl Supervisor {
             }
         }
         let image = match resolved {
-            Some(resolved) => Some(image::to_deploy(runtime.images(), resolved, &config.image).await?),
+            Some(resolved) => Some(
+                image::to_deploy(
+                    runtime.images(),
+                    self.parts.images.as_deref(),
+                    resolved,
+                    &config.image,
+                )
+                .await?,
+            ),
             None => None,
         };
         let hidden = crate::request::hidden_paths(&self.parts, config).await?;

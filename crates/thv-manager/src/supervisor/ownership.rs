@@ -8,7 +8,7 @@ use thv_runtime::{DeployOutcome, Deployment, EngineIdentity, InstanceId, Instanc
 use thv_status::{Authority, Companion, Desired, Draft, Owner, OwnerKind, Snapshot};
 
 use super::Supervisor;
-use crate::{Result, toolhive};
+use crate::{Result, kept_image, toolhive};
 
 /// How long records are tried again that cannot be read or written, before a server is given up for them.
 const RECORD_PATIENCE: Duration = Duration::from_secs(10);
@@ -85,6 +85,27 @@ impl Supervisor {
             draft.set_status(WorkloadStatus::Running, "");
         })
         .await
+    }
+
+    /// Releases the image that an update kept, now that it serves.
+    pub(super) async fn release_kept_image(&self) {
+        let released = async {
+            let snapshot = self.snapshot().await?;
+            if kept_image::is_left(&snapshot) && kept_image::let_go(&self.parts, &self.name, &snapshot).await
+            {
+                let done = self.write(|draft| {
+                    // Another update may have begun, which keeps what serves now.
+                    if draft.companion.pending.is_none() {
+                        draft.companion.image_kept_on = None;
+                    }
+                });
+                done.await?;
+            }
+            Ok::<_, crate::Error>(())
+        };
+        if let Err(error) = released.await {
+            tracing::warn!(%error, "an old version's image may still be kept");
+        }
     }
 
     pub(super) async fn write_instance(

@@ -48,7 +48,11 @@ impl Supervisor {
                     self.launch.send_replace(LaunchState::Ready);
                     was_ready = true;
                     said.clear();
-                    match self.healthy(&backend, &health).await {
+                    let healthy = async {
+                        Box::pin(self.release_kept_image()).await;
+                        self.healthy(&backend, &health).await
+                    };
+                    match healthy.await {
                         None => return Ok(self.told(door, &backend, None).await),
                         Some(error) => error,
                     }

@@ -115,6 +115,30 @@ async fn an_update_that_fails_stands_unless_the_old_one_is_wanted_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_old_image_is_kept_as_long_as_it_may_be_needed() {
+    for (args, is_new) in [("--new", true), ("--mute", false)] {
+        let world = world();
+        let manager = world.manager();
+        run(&manager, "echo").await;
+        let config = with_args(&world, &[args]).await;
+        let done = manager.update(config, back()).await;
+        assert_eq!(done.is_ok(), is_new, "{args}");
+        let images = world.runtime.memory_images();
+        assert_eq!(images.times_kept(), 1, "{args}");
+        assert!(eventually(|| async { images.kept().is_empty() }).await, "{args}");
+        let kept = || async { world.companion(&name("echo")).await.image_kept_on.is_some() };
+        assert!(eventually(|| async { !kept().await }).await, "{args}");
+    }
+    // Nobody goes back without being told to.
+    let world = world();
+    let manager = world.manager();
+    run(&manager, "echo").await;
+    let config = with_args(&world, &["--new"]).await;
+    manager.update(config, UpdateOptions::default()).await.unwrap();
+    assert_eq!(world.runtime.memory_images().times_kept(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn both_reasons_are_told_when_the_old_one_does_not_serve_either() {
     let starts = Arc::new(AtomicUsize::new(0));
     let world = World::on(MemoryRuntime::new().with_server(move |server| {
@@ -169,6 +193,10 @@ async fn killed_at_any_step(fault: &'static str, options: UpdateOptions, may_be_
         );
         let outcome = manager.start(&name("echo"), start_until_ready()).await;
         assert!(outcome.unwrap().ready, "step {step}");
+        let kept = || async { world.companion(&name("echo")).await.image_kept_on.is_some() };
+        assert!(eventually(|| async { !kept().await }).await, "step {step}");
+        let images = world.runtime.memory_images();
+        assert!(images.kept().is_empty(), "step {step}: {:?}", images.kept());
         manager
             .delete(&name("echo"), StopOptions::default())
             .await

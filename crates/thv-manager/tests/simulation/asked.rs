@@ -80,8 +80,8 @@ impl Drop for Verb {
         of.under_way -= 1;
         let Some(to) = self.to else { return };
         let alone = self.alone && of.begun == self.begun;
-        // A start under way was asked to give up, for something that never came; a removal asks for a stop first.
-        if !self.succeeded && (!alone || to == Is::Absent) {
+        // A removal asks for a stop first.
+        if !self.succeeded && to == Is::Absent {
             of.may_be.insert(Is::Stopped);
         }
         if self.succeeded && alone {

@@ -63,3 +63,24 @@ fn an_instance_that_nobody_recorded_is_stopped() {
         ],
     ]);
 }
+
+/// A replacement came by while a restart had its server down, failed, and was taken back to what was desired at that
+/// moment. What gives way is to run again.
+#[test]
+fn what_is_taken_back_in_a_restart_runs() {
+    assert_sound([
+        vec![step(0, Verb::Run, None)],
+        vec![step(20, Verb::Restart, None)],
+        vec![step(20, Verb::Replace, Some((14, Fault::Fail)))],
+    ]);
+}
+
+/// A restart that had waited for an update was killed: its journal entry was for the configuration before, so that it was
+/// dropped, and the workload stayed stopped.
+#[test]
+fn a_restart_after_an_update_is_for_the_new_configuration() {
+    assert_sound([
+        vec![step(0, Verb::Replace, None), step(0, Verb::Update, None)],
+        vec![step(0, Verb::Restart, Some((10, Fault::Crash)))],
+    ]);
+}

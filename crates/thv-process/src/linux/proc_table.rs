@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use jiff::{SignedDuration, Timestamp};
 use procfs::net::TcpState;
 use procfs::process::{FDTarget, Process};
-use procfs::{Current, ProcError, Uptime};
+use procfs::{Current, FromRead, ProcError, Uptime};
 
 use super::keeper::KEEPER;
 use crate::processes::PortHolder;
@@ -17,6 +17,8 @@ use crate::{ProcessError, ProcessFacts, ProcessIdentity, Result, Snapshot, Snaps
 
 /// Command lines and environments are the processes' own text; the kernel's limit for both together is 6 MiB.
 const MAX_TEXT: u64 = 8 << 20;
+/// More than the numbers of `/proc/<pid>/stat` can take.
+const MAX_STAT: usize = 4096;
 
 /// The process table of the kernel.
 #[derive(Debug, Clone)]
@@ -166,12 +168,17 @@ impl ProcTable {
     }
 }
 
-/// The facts that never need permission; `None` when there is no such process.
+/// The facts that never need permission; `None` when there is no such process. One file, read by one call.
 pub(super) fn stat(pid: u32) -> Result<Option<Stat>> {
-    match process(pid)? {
-        Some(process) => stat_of(&process),
-        None => Ok(None),
+    if i32::try_from(pid).is_err() {
+        return Ok(None);
     }
+    let text = || {
+        let mut text = [0; MAX_STAT];
+        let length = std::fs::File::open(format!("/proc/{pid}/stat"))?.read(&mut text)?;
+        procfs::process::Stat::from_read(&text[..length])
+    };
+    Ok(some(text(), || format!("look at process {pid}"))?.map(Stat::from))
 }
 
 fn process(pid: u32) -> Result<Option<Process>> {
@@ -189,14 +196,20 @@ fn all() -> Result<impl Iterator<Item = Process>> {
 
 fn stat_of(process: &Process) -> Result<Option<Stat>> {
     let stat = some(process.stat(), || format!("look at process {}", process.pid()))?;
-    Ok(stat.map(|stat| Stat {
-        pid: stat.pid.cast_unsigned(),
-        parent: stat.ppid.cast_unsigned(),
-        session: stat.session.cast_unsigned(),
-        start_time: stat.starttime,
-        keeper: stat.comm.as_bytes() == KEEPER.to_bytes(),
-        zombie: matches!(stat.state, 'Z' | 'X' | 'x'),
-    }))
+    Ok(stat.map(Stat::from))
+}
+
+impl From<procfs::process::Stat> for Stat {
+    fn from(stat: procfs::process::Stat) -> Self {
+        Self {
+            pid: stat.pid.cast_unsigned(),
+            parent: stat.ppid.cast_unsigned(),
+            session: stat.session.cast_unsigned(),
+            start_time: stat.starttime,
+            keeper: stat.comm.as_bytes() == KEEPER.to_bytes(),
+            zombie: matches!(stat.state, 'Z' | 'X' | 'x'),
+        }
+    }
 }
 
 /// Who opened a socket comes before the children that have it too, be it only between their fork and exec. Process ids

@@ -1,6 +1,6 @@
 //! Images in memory.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -19,6 +19,9 @@ struct Known {
     /// `None`: every image is there.
     local: Option<BTreeSet<String>>,
     remote: BTreeSet<String>,
+    /// What is kept, by the name under which it is.
+    kept: BTreeMap<String, String>,
+    times_kept: usize,
 }
 
 impl MemoryImages {
@@ -34,6 +37,16 @@ impl MemoryImages {
     /// These can be pulled.
     pub fn offer(&self, references: impl IntoIterator<Item = String>) {
         self.lock().remote.extend(references);
+    }
+
+    /// What is kept now: name and reference.
+    pub fn kept(&self) -> BTreeMap<String, String> {
+        self.lock().kept.clone()
+    }
+
+    /// How often something was kept.
+    pub fn times_kept(&self) -> usize {
+        self.lock().times_kept
     }
 
     pub(super) fn has(&self, reference: &str) -> bool {
@@ -87,6 +100,25 @@ impl Images for MemoryImages {
             total: None,
         };
         Ok(stream::iter([Ok(done)]).boxed())
+    }
+
+    async fn keep(&self, reference: &str, name: &str) -> Result<()> {
+        if !self.has(reference) {
+            return Err(Error::ImageNotFound {
+                image: reference.to_owned(),
+                runtime: RuntimeKind::new("memory"),
+                detail: "it cannot be kept".to_owned(),
+            });
+        }
+        let mut known = self.lock();
+        known.kept.insert(name.to_owned(), reference.to_owned());
+        known.times_kept += 1;
+        Ok(())
+    }
+
+    async fn release(&self, name: &str) -> Result<()> {
+        self.lock().kept.remove(name);
+        Ok(())
     }
 
     async fn load(

@@ -3,9 +3,10 @@
 use std::process::ExitCode;
 
 use jiff::Timestamp;
-use thv::core::{Json, ProxyMode, TransportType, WorkloadName, WorkloadStatus};
+use thv::core::{Json, ProvenanceVerdict, ProxyMode, TransportType, WorkloadName, WorkloadStatus};
 use thv::manager::WorkloadDetails;
 
+use super::registry::visible;
 use super::{Done, list, manager};
 use crate::cli::{Format, StatusArgs};
 use crate::output::table::{Cell, layout};
@@ -52,6 +53,8 @@ fn text(details: &WorkloadDetails, uptime: &str, colours: bool) -> String {
             details.runtime.as_ref().map_or("", |kind| kind.as_str()).into(),
         ),
         ("Network:", network(details).into()),
+        ("Image:", image(details).into()),
+        ("Provenance:", provenance(details).into()),
         (
             "Launched by:",
             details.launcher.clone().unwrap_or_default().into(),
@@ -83,6 +86,44 @@ fn network(details: &WorkloadDetails) -> &'static str {
     }
 }
 
+/// Which image each start deploys.
+fn image(details: &WorkloadDetails) -> String {
+    let Some(image) = &details.workload.thv.image else {
+        return String::new();
+    };
+    match (image.digest.as_str(), image.id.as_str()) {
+        ("", "") => String::new(),
+        ("", id) => format!("{id} (built here)"),
+        (digest, _) => digest.to_owned(),
+    }
+}
+
+/// Who made it, as far as that was found out. What a certificate says is shown without what a terminal would obey.
+fn provenance(details: &WorkloadDetails) -> String {
+    let image = details.workload.thv.image.as_ref();
+    let Some(provenance) = image.and_then(|image| image.provenance.as_ref()) else {
+        return String::new();
+    };
+    let at = times::short(&provenance.checked_at);
+    let said = match (provenance.verdict, &provenance.signer) {
+        (ProvenanceVerdict::Verified, Some(signer)) => {
+            let of = if signer.identity.starts_with('/') {
+                signer.repository.as_str()
+            } else {
+                ""
+            };
+            format!("verified {at}, signed by {of}{}", signer.identity)
+        }
+        (ProvenanceVerdict::Verified, None) => format!("verified {at}"),
+        (ProvenanceVerdict::Unsigned, _) => format!("not verified {at}: it is not signed"),
+        (ProvenanceVerdict::Undeclared, _) => {
+            format!("not verified {at}: nobody says who should have signed it")
+        }
+        (_, _) => format!("not verified {at}: {}", provenance.detail),
+    };
+    visible(&said)
+}
+
 /// ToolHive's keys in its order, then ours.
 fn object(details: &WorkloadDetails, uptime: &str) -> Json {
     let workload = &details.workload;
@@ -97,6 +138,10 @@ fn object(details: &WorkloadDetails, uptime: &str) -> Json {
         .with_text("launcher", details.launcher.as_deref().unwrap_or_default())
         .with("proxy_pid", i64::from(details.proxy_pid.unwrap_or(0)))
         .with("proxy_log", details.proxy_log.display().to_string());
+    if let Some(image) = &workload.thv.image {
+        let text = thv::core::gojson::to_string(image).unwrap_or_default();
+        thv = thv.with("image", Json::parse(text.as_bytes()).unwrap_or_default());
+    }
     if !secrets.old_secrets.is_empty() {
         let names = secrets.old_secrets.iter().map(|name| Json::from(name.as_str()));
         thv = thv.with("old_secrets", names.collect::<Json>());

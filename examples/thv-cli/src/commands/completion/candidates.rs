@@ -7,6 +7,8 @@ use clap::{Arg, Command};
 use clap_complete::{ArgValueCandidates, CompletionCandidate};
 use thv::core::{Dirs, Env, WorkloadName};
 
+use crate::commands::registry::registry;
+
 /// Nobody looks through more, and a folder that others fill must not take long.
 const MOST: usize = 10_000;
 
@@ -37,6 +39,9 @@ const GROUPS: [(&[&str], &str); 8] = [
     (&["group", "move"], "to"),
 ];
 
+/// Arguments that are names of servers in the registry.
+const SERVERS: [(&[&str], &str); 2] = [(&["run"], "server"), (&["registry", "info"], "server")];
+
 /// The command, with what can be said for its arguments.
 pub(super) fn add(mut command: Command) -> Command {
     for (path, arg) in WORKLOADS {
@@ -47,7 +52,13 @@ pub(super) fn add(mut command: Command) -> Command {
     for (path, arg) in GROUPS {
         command = on(command, path, arg, |arg| arg.add(ArgValueCandidates::new(groups)));
     }
-    command
+    for (path, arg) in SERVERS {
+        command = on(command, path, arg, |arg| {
+            arg.add(ArgValueCandidates::new(servers))
+        });
+    }
+    // An argument that is changed goes behind the others, and positional ones are counted.
+    on(command, &["run"], "args", |arg| arg)
 }
 
 fn on(command: Command, path: &[&str], arg: &str, change: fn(Arg) -> Arg) -> Command {
@@ -71,6 +82,23 @@ fn groups() -> Vec<CompletionCandidate> {
     let hidden = |name: &String| name.starts_with("__");
     let names = documents(&dirs.groups()).filter(|name| !hidden(name));
     candidates(names.chain(["default".to_owned()]))
+}
+
+/// Full names, and last parts that mean one server. A registry elsewhere is not asked: what it said last is offered.
+fn servers() -> Vec<CompletionCandidate> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let (Ok(runtime), Ok(registry)) = (runtime, registry()) else {
+        return Vec::new();
+    };
+    let Some(catalogue) = runtime.block_on(registry.kept()) else {
+        return Vec::new();
+    };
+    let names = catalogue.entries().take(MOST).flat_map(|entry| {
+        let name = entry.name();
+        let last = name.rsplit_once('/').map(|(_, last)| last);
+        [Some(name), last.filter(|last| catalogue.get(last).is_ok())]
+    });
+    candidates(names.flatten().map(str::to_owned))
 }
 
 fn dirs() -> Option<Dirs> {

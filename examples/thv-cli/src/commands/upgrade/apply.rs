@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use thv::core::{Env, Json, RunConfig, WorkloadName};
+use thv::image::Digest;
 use thv::manager::{Manager, RollbackPolicy};
 use thv::registry::Registry;
 use thv::upgrade::{Additions, Applied, Applier, ApplyOptions, CheckResult, Checker, Error};
@@ -77,6 +78,8 @@ struct Upgraded {
     check: CheckResult,
     /// Whether a newer version was put in its place.
     applied: bool,
+    /// The manifest that runs now, where one was put there.
+    digest: Option<Digest>,
     error: Option<Error>,
 }
 
@@ -92,10 +95,13 @@ struct Upgrade<'a> {
 
 impl Upgrade<'_> {
     async fn run(&self) -> Done {
-        if !self.args.dry_run {
-            self.settle().await?;
-        }
-        let configs = self.configs().await?;
+        let configs = match &self.args.name {
+            Some(name) => match self.config(&WorkloadName::new(name.as_str())?).await {
+                Ok(config) => vec![config],
+                Err(error) => return self.no_workload(&error),
+            },
+            None => self.all_configs().await?,
+        };
         let checks = Checker::new(self.registry.clone());
         let checks = progress::during("asking the registry", checks.check_all(&configs)).await;
         let mut done = Vec::new();
@@ -115,31 +121,44 @@ impl Upgrade<'_> {
         self.finish(&done)
     }
 
-    async fn configs(&self) -> Result<Vec<RunConfig>, Failure> {
-        match &self.args.name {
-            Some(name) => Ok(vec![
-                self.manager.export(&WorkloadName::new(name.as_str())?).await?,
-            ]),
-            None => configs(&self.manager).await,
+    /// The workload's configuration. An update that was cut off may have left the new one, which is no reason to call it up
+    /// to date.
+    async fn config(&self, name: &WorkloadName) -> Result<RunConfig, thv::manager::Error> {
+        if !self.args.dry_run {
+            self.manager.settle(name).await?;
         }
+        self.manager.export(name).await
     }
 
-    /// An update that was cut off may have left the new configuration, which is no reason to call it up to date.
-    async fn settle(&self) -> Result<(), Failure> {
-        for config in self.configs().await? {
-            let name = config.workload_name().map_err(thv::manager::Error::from)?;
-            match self.manager.settle(&name).await {
-                Err(error) if self.args.all => note(&format!("Warning: {name}: {}", error::report(&error))),
-                other => other?,
+    async fn all_configs(&self) -> Result<Vec<RunConfig>, Failure> {
+        if !self.args.dry_run {
+            for config in configs(&self.manager).await? {
+                let name = config.workload_name().map_err(thv::manager::Error::from)?;
+                if let Err(error) = self.manager.settle(&name).await {
+                    note(&format!("Warning: {name}: {}", error::report(&error)));
+                }
             }
         }
-        Ok(())
+        configs(&self.manager).await
+    }
+
+    /// There is nothing that could be upgraded.
+    fn no_workload(&self, error: &thv::manager::Error) -> Done {
+        if self.args.format == Format::Json {
+            let said = json::Object::default()
+                .with("applied", false)
+                .with("error", error::object(error));
+            json::print(&said.into())?;
+        }
+        note(&format!("Error: {}", visible(&error::report(error))));
+        Ok(ExitCode::FAILURE)
     }
 
     async fn one(&self, name: &WorkloadName, check: CheckResult) -> Result<Upgraded, Failure> {
         let nothing = |check| Upgraded {
             check,
             applied: false,
+            digest: None,
             error: None,
         };
         let text = self.args.format == Format::Text;
@@ -171,6 +190,7 @@ impl Upgrade<'_> {
             Err(error) => Ok(Upgraded {
                 check,
                 applied: false,
+                digest: None,
                 error: Some(error),
             }),
         }
@@ -192,6 +212,7 @@ impl Upgrade<'_> {
         Ok(Upgraded {
             check: applied.check,
             applied: done,
+            digest: applied.digest,
             error: None,
         })
     }
@@ -252,6 +273,9 @@ fn object(done: &Upgraded) -> Json {
     let mut object = json::Object::default()
         .with("applied", done.applied)
         .with("result", report::json(&done.check));
+    if let Some(digest) = &done.digest {
+        object = object.with("digest", digest.to_string());
+    }
     if let Some(error) = &done.error {
         let said = json::Object::default()
             .with("code", error.code())

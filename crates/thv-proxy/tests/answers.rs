@@ -251,7 +251,15 @@ async fn progress_and_notifications_reach_those_they_are_for() {
         .collect();
     assert_eq!(events.len(), 2, "{}", answer.text);
     assert!(events[0].contains(r#""progressToken":"mine""#) && events[0].contains(r#""progress":1"#));
-    assert!(events[1].starts_with("event: message\ndata: {") && events[1].contains(r#""id":9"#));
+    // Each begins with the place where its client can come back.
+    let number = |event: &str, which: &str| {
+        let (id, message) = event.split_once('\n').unwrap();
+        assert!(id.starts_with("id: c") && id.ends_with(which), "{event}");
+        assert!(message.starts_with("event: message\ndata: {"), "{event}");
+    };
+    number(events[0], "-1");
+    number(events[1], "-2");
+    assert!(events[1].contains(r#""id":9"#));
     let mut seen = String::new();
     read_until(&mut stream, &mut seen, "tools/list_changed").await;
     assert!(!seen.contains("done"));

@@ -1,6 +1,6 @@
 //! The state that all clients of one server share, and the way of a message to it.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -53,6 +53,8 @@ pub(crate) struct Core {
     pub(super) tasks: TaskTracker,
     pub(super) ended: watch::Sender<Option<BridgeEnd>>,
     pub(super) counters: Counters,
+    /// Calls that go on without their clients.
+    pub(super) away: AtomicUsize,
 }
 
 /// What was thrown away.
@@ -124,6 +126,7 @@ impl Core {
             tasks: TaskTracker::new(),
             ended: watch::Sender::new(None),
             counters: Counters::default(),
+            away: AtomicUsize::new(0),
             config,
         }
     }
@@ -300,6 +303,11 @@ pub(super) struct InFlight {
 }
 
 impl InFlight {
+    /// Its number, which no other call has.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
     /// The server's line. Cancel-safe.
     pub(super) async fn reply(&mut self) -> Result<ServerLine, CallError> {
         let outcome = tokio::time::timeout_at(self.deadline, &mut self.answer).await;

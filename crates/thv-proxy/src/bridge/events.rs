@@ -36,8 +36,13 @@ impl Event {
         Self::from(Bytes::from(joined))
     }
 
+    /// An event that says nothing but its id: from here on its client can come back.
+    pub(super) fn priming(id: impl std::fmt::Display) -> Self {
+        Self::from(Bytes::from(format!("id: {id}\ndata: \n\n")))
+    }
+
     /// The event with an id before it.
-    pub(super) fn with_id(mut self, id: u64) -> Self {
+    pub(super) fn with_id(mut self, id: impl std::fmt::Display) -> Self {
         self.0.push_front(Bytes::from(format!("id: {id}\n")));
         self
     }
@@ -57,6 +62,10 @@ impl Event {
             return Body::full(self.next_piece().unwrap_or_default());
         }
         Body::stream(stream::iter(self.0.into_iter().map(Ok::<_, BodyError>)))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -124,6 +133,11 @@ impl Events {
     pub(super) async fn reserve(self) -> Option<Place> {
         let place = self.sender.clone().reserve_owned().await.ok()?;
         Some(Place { place, events: self })
+    }
+
+    /// Whether both go to the same client's connection.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        self.sender.same_channel(&other.sender)
     }
 
     pub(super) fn is_closed(&self) -> bool {

@@ -5,6 +5,7 @@
 //! [`calls`].
 
 mod backend;
+mod call_stream;
 mod calls;
 mod config;
 mod core;
@@ -76,6 +77,8 @@ pub struct BridgeStats {
     pub sessions: usize,
     /// Calls that wait for the server now.
     pub in_flight: usize,
+    /// Calls among them whose clients have lost the connection and may come back: 64 at most.
+    pub away: usize,
     /// Answers to nobody's call: unknown, late, repeated, or to an earlier proxy.
     pub unknown_answers: u64,
     /// Lines of the server that were no JSON-RPC message or too long.
@@ -173,6 +176,7 @@ impl StdioBridge {
         BridgeStats {
             sessions: self.core.sessions.len(),
             in_flight: self.core.calls.len(),
+            away: self.core.away.load(Ordering::Relaxed),
             unknown_answers: counters.unknown_answers.load(Ordering::Relaxed),
             unusable_lines: counters.unusable_lines.load(Ordering::Relaxed),
             dropped_messages: counters.dropped_messages.load(Ordering::Relaxed),

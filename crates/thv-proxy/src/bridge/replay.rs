@@ -1,4 +1,4 @@
-//! Events of a session's stream that its client may ask for again, or has not been sent yet.
+//! Events of a stream that its client may ask for again, or has not been sent yet.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -6,19 +6,21 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::events::Event;
 
-/// What is kept for one session: so many events, of so many bytes together.
-const EVENTS: usize = 64;
+/// What is kept for one stream: so many events, of so many bytes together.
+pub(super) const EVENTS: usize = 64;
 const BYTES: usize = 64 * 1024;
-/// What is kept for all sessions. Beyond it new events are sent and not kept.
+/// What is kept for all streams. Beyond it new events are sent and not kept.
 const ALL_BYTES: usize = 32 << 20;
 
 /// Bytes that are kept, over all sessions; clones share it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Kept(Arc<AtomicUsize>);
 
-/// The events of one session, numbered from one.
+/// The events of one stream, numbered from one.
 #[derive(Debug)]
 pub(super) struct Replay {
+    /// What the ids of its events begin with.
+    name: String,
     kept: VecDeque<(u64, Event)>,
     bytes: usize,
     last: u64,
@@ -28,8 +30,15 @@ pub(super) struct Replay {
 }
 
 impl Replay {
+    /// The events of a session's own stream: their ids are numbers.
     pub(super) fn new(all: Kept) -> Self {
+        Self::named(String::new(), all)
+    }
+
+    /// The events of a stream whose ids begin with `name`.
+    pub(super) fn named(name: String, all: Kept) -> Self {
         Self {
+            name,
             kept: VecDeque::new(),
             bytes: 0,
             last: 0,
@@ -41,7 +50,7 @@ impl Replay {
     /// Numbers an event and keeps it. What it is on the wire, with its id.
     pub(super) fn keep(&mut self, event: &Event) -> Event {
         self.last += 1;
-        let event = event.clone().with_id(self.last);
+        let event = event.clone().with_id(format_args!("{}{}", self.name, self.last));
         let len = event.len();
         if len <= BYTES && self.all.0.load(Ordering::Relaxed) + len <= ALL_BYTES {
             while self.kept.len() >= EVENTS || self.bytes + len > BYTES {
@@ -52,6 +61,11 @@ impl Replay {
             self.kept.push_back((self.last, event.clone()));
         }
         event
+    }
+
+    /// The number of the last event.
+    pub(super) fn last(&self) -> u64 {
+        self.last
     }
 
     fn forget(&mut self) {
@@ -68,9 +82,14 @@ impl Replay {
 
     /// The events behind the one that a client has seen last; without one, those that no stream was handed.
     pub(super) fn behind(&self, seen: Option<u64>) -> Vec<Event> {
-        let from = seen.unwrap_or(self.sent);
-        let behind = self.kept.iter().filter(|(number, _)| *number > from);
-        behind.map(|(_, event)| event.clone()).collect()
+        let behind = self.numbered_behind(seen.unwrap_or(self.sent));
+        behind.map(|(_, event)| event).collect()
+    }
+
+    /// The events behind this one, with their numbers.
+    pub(super) fn numbered_behind(&self, seen: u64) -> impl Iterator<Item = (u64, Event)> {
+        let behind = self.kept.iter().filter(move |(number, _)| *number > seen);
+        behind.map(|(number, event)| (*number, event.clone()))
     }
 }
 

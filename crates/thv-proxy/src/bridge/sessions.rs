@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::call_stream::CallStreams;
 use super::events::{Event, Events};
 use super::levels::Level;
 use super::replay::{Kept, Replay};
@@ -21,6 +22,8 @@ pub(crate) struct Session {
     /// Milliseconds after the table's start.
     touched: AtomicU64,
     channel: Mutex<Channel>,
+    /// The event streams of its calls.
+    pub(super) call_streams: CallStreams,
     /// Wakes who waits for the stream.
     pub(super) stream_opened: Notify,
     /// What it can be asked for.
@@ -179,6 +182,7 @@ impl Sessions {
                 stream: None,
                 replay: self.replays.then(|| Replay::new(self.kept.clone())),
             }),
+            call_streams: CallStreams::new(self.kept.clone()),
             stream_opened: Notify::new(),
             abilities: AtomicU8::new(0),
             level: AtomicU8::new(0),

@@ -11,6 +11,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use uuid::Uuid;
 
+use super::call_stream::{EventId, Streamed};
 use super::calls::CallError;
 use super::core::{Core, InFlight, progress_token};
 use super::event_stream::{EventStream, KEEP_ALIVE};
@@ -24,6 +25,9 @@ use crate::jsonrpc::Kind;
 
 const SESSION_HEADER: &str = "mcp-session-id";
 const LAST_EVENT_HEADER: &str = "last-event-id";
+const VERSION_HEADER: &str = "mcp-protocol-version";
+/// The first revision with events that say nothing but where a stream is.
+const PRIMING_SINCE: &str = "2025-11-25";
 /// Progress that waits to be read by the client of one call: so many events, of so many bytes.
 const PROGRESS_BUFFER: usize = 16;
 const PROGRESS_BYTES: usize = 256 * 1024;
@@ -126,7 +130,10 @@ async fn post(core: &Arc<Core>, head: Parts, body: Body) -> Response<Body> {
             Ok(pieces) => complete(call.status, pieces, false),
             Err(error) => request::failure(&error, &id),
         },
-        Ok(Begun::Waiting(call)) => stream_answer(core, call, progress, id).await,
+        Ok(Begun::Waiting(call)) => {
+            let owner = caller.map(|session| (session, understands_priming(&head.headers)));
+            stream_answer(core, call, progress, id, owner).await
+        }
         Err(error) => failed(&error, &id, streaming),
     }
 }
@@ -200,13 +207,13 @@ async fn stream_answer(
     mut call: Box<InFlight>,
     progress: Option<Waiting>,
     id: Bytes,
+    owner: Option<(Arc<Session>, bool)>,
 ) -> Response<Body> {
-    let keep_alive = core.config.keep_alive;
     let Some(mut progress) = progress else {
         return match tokio::time::timeout(PROMPT, call.answer()).await {
             Ok(Ok(pieces)) => complete(call.status, pieces, true),
             Ok(Err(error)) => failed(&error, &id, true),
-            Err(_) => begun(AnswerStream::new(call, None, id, keep_alive)),
+            Err(_) => begun(core, owner, call, None, id, Event::default()),
         };
     };
     let first = tokio::select! {
@@ -222,14 +229,43 @@ async fn stream_answer(
         }
         () = tokio::time::sleep(PROMPT) => None,
     };
-    let mut stream = AnswerStream::new(call, Some(progress), id, keep_alive);
-    stream.pieces = first.unwrap_or_default();
-    begun(stream)
+    begun(core, owner, call, Some(progress), id, first.unwrap_or_default())
 }
 
-/// A stream that begins before its answer is there.
-fn begun(stream: AnswerStream) -> Response<Body> {
+/// A stream that begins before its answer is there. A client with a session can come back to it.
+fn begun(
+    core: &Arc<Core>,
+    owner: Option<(Arc<Session>, bool)>,
+    call: Box<InFlight>,
+    progress: Option<Waiting>,
+    id: Bytes,
+    first: Event,
+) -> Response<Body> {
+    let mut streamed = Streamed {
+        call,
+        progress,
+        id,
+        first,
+        primed: false,
+    };
+    if let Some((session, primed)) = owner {
+        streamed.primed = primed;
+        streamed = match streamed.start(core, &session) {
+            Ok(waiting) => {
+                return answer::unbuffered(answer::events(EventStream::new(core, waiting).into_body()));
+            }
+            Err(streamed) => *streamed,
+        };
+    }
+    let stream = AnswerStream::new(streamed, core.config.keep_alive);
     answer::unbuffered(answer::events(stream.into_body()))
+}
+
+/// Whether a client knows that an event without data only gives it a place to come back to.
+fn understands_priming(headers: &HeaderMap) -> bool {
+    headers
+        .get(VERSION_HEADER)
+        .is_some_and(|version| version.as_bytes() >= PRIMING_SINCE.as_bytes())
 }
 
 /// The progress that nobody has read yet, then the answer.
@@ -247,7 +283,7 @@ fn last_events(progress: Option<&mut Waiting>, answer: Result<[Bytes; 3], CallEr
     events
 }
 
-/// The event stream of one call that is under way.
+/// The event stream of one call that is under way, for a client without a session: it ends with its connection.
 struct AnswerStream {
     call: Option<Box<InFlight>>,
     progress: Option<Waiting>,
@@ -258,12 +294,12 @@ struct AnswerStream {
 }
 
 impl AnswerStream {
-    fn new(call: Box<InFlight>, progress: Option<Waiting>, id: Bytes, keep_alive: Duration) -> Self {
+    fn new(streamed: Streamed, keep_alive: Duration) -> Self {
         Self {
-            call: Some(call),
-            progress,
-            pieces: Event::default(),
-            id,
+            call: Some(streamed.call),
+            progress: streamed.progress,
+            pieces: streamed.first,
+            id: streamed.id,
             keep_alive,
         }
     }
@@ -306,8 +342,14 @@ fn get(core: &Arc<Core>, headers: &HeaderMap) -> Response<Body> {
         Named::Known(session) => {
             let (events, waiting) = queue(core.config.stream_buffer, core.config.stream_bytes);
             let seen = headers.get(LAST_EVENT_HEADER);
-            let seen = seen.and_then(|value| value.to_str().ok()?.parse().ok());
-            session.resume_stream(events, seen);
+            let seen = seen.and_then(|value| value.to_str().ok());
+            if let Some(seen) = seen.and_then(EventId::parse) {
+                if !session.call_streams.resume(seen, events) {
+                    return answer::text(StatusCode::BAD_REQUEST, "The event stream is not kept any more");
+                }
+            } else {
+                session.resume_stream(events, seen.and_then(|seen| seen.parse().ok()));
+            }
             answer::unbuffered(answer::events(EventStream::new(core, waiting).into_body()))
         }
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use thv_process::Processes;
@@ -12,7 +13,10 @@ use crate::{Error, Result};
 
 /// Free ports are searched from here, as ToolHive does.
 const FIRST_FREE: u16 = 10_000;
-const RANDOM_TRIES: u32 = 10;
+const RANDOM_TRIES: u32 = 20;
+/// From which ports the kernel takes those of connections that go out, and its default.
+const OUTGOING_PORTS: &str = "/proc/sys/net/ipv4/ip_local_port_range";
+const OUTGOING_DEFAULT: RangeInclusive<u16> = 32_768..=60_999;
 
 /// Parses the address that a proxy binds.
 pub(crate) fn bind_address(host: &str) -> Result<IpAddr> {
@@ -51,19 +55,33 @@ impl Ports for SystemPorts {
         TcpListener::bind(address)
     }
 
-    /// A few random ports, then all of them in order.
+    /// A few random ports, then all of them in order; last those that a connection of anybody's may take while the
+    /// workload is stopped, so that it could not start again on its port.
     fn candidates(&self) -> Box<dyn Iterator<Item = u16> + '_> {
+        let outgoing = outgoing_ports();
+        let all = || FIRST_FREE..=u16::MAX;
         let random = (0..RANDOM_TRIES).filter_map(|_| {
             let bits = getrandom::u32().ok()?;
             let span = u32::from(u16::MAX) - u32::from(FIRST_FREE);
             u16::try_from(u32::from(FIRST_FREE) + bits % span).ok()
         });
-        Box::new(random.chain(FIRST_FREE..=u16::MAX))
+        let (lasting, others) = (outgoing.clone(), outgoing);
+        let first = random.chain(all()).filter(move |port| !lasting.contains(port));
+        Box::new(first.chain(all().filter(move |port| others.contains(port))))
     }
 
     fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
         Ok((host, 0).to_socket_addrs()?.map(|found| found.ip()).collect())
     }
+}
+
+/// The ports of connections that go out.
+fn outgoing_ports() -> RangeInclusive<u16> {
+    let read = std::fs::read_to_string(OUTGOING_PORTS).ok().and_then(|text| {
+        let mut ends = text.split_whitespace().map(str::parse);
+        Some(ends.next()?.ok()?..=ends.next()?.ok()?)
+    });
+    read.unwrap_or(OUTGOING_DEFAULT)
 }
 
 /// Ports as a test says: some are taken, and names have the addresses that they are given. What is free is bound on the
@@ -199,7 +217,8 @@ pub(crate) async fn wait_free(host: &str, port: u16, ports: &dyn Ports, limit: D
     true
 }
 
-fn holder(port: u16, processes: &dyn Processes) -> String {
+/// Who holds a port, in words.
+pub(crate) fn holder(port: u16, processes: &dyn Processes) -> String {
     match processes.port_holder(port) {
         Ok(Some(holder)) => format!("it is held by {holder}"),
         Ok(None) => "it is held by a process that cannot be seen".into(),
@@ -210,6 +229,25 @@ fn holder(port: u16, processes: &dyn Processes) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_port_that_a_connection_may_take_is_chosen_last() {
+        let outgoing = outgoing_ports();
+        let lasting = (FIRST_FREE..=u16::MAX)
+            .filter(|port| !outgoing.contains(port))
+            .count();
+        let candidates: Vec<u16> = SystemPorts.candidates().collect();
+        let first = candidates
+            .iter()
+            .take_while(|port| !outgoing.contains(port))
+            .count();
+        assert!(
+            (lasting..=lasting + RANDOM_TRIES as usize).contains(&first),
+            "{first} of {lasting}"
+        );
+        let each: BTreeSet<_> = candidates.into_iter().collect();
+        assert_eq!(each, (FIRST_FREE..=u16::MAX).collect(), "none is left out");
+    }
 
     #[test]
     fn a_busy_port_names_its_holder() {

@@ -196,7 +196,11 @@ impl Manager {
         {
             return Err(Error::StillRunning {
                 name: name.to_string(),
-                detail: format!("port {} is still taken", config.port),
+                detail: format!(
+                    "port {} is still taken: {}",
+                    config.port,
+                    ports::holder(config.port, &*parts.processes)
+                ),
             });
         }
         Ok(proxy == ProxyEnd::Ended || stopped)

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::future::Future;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,10 +17,10 @@ use thv_state::{DocumentKind, DocumentName, Keep, StateStore, Visit};
 use thv_status::{
     Authority, Change, Changes, ClaimId, Companion, OpGuard, Operation, OwnerGuard, Snapshot, StatusManager,
 };
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{APP, World};
+use crate::witness::{Fence, Trace};
 
 /// What happens at a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,29 +33,6 @@ pub(crate) enum Fault {
     Delay(Duration),
 }
 
-/// What processes did, in its order, if anybody asked for it.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Trace(Option<Arc<Mutex<Vec<String>>>>, OnceLock<Instant>);
-
-impl Trace {
-    pub(crate) fn kept() -> Self {
-        Self(Some(Arc::default()), OnceLock::new())
-    }
-
-    pub(crate) fn tell(&self, line: impl FnOnce() -> String) {
-        if let Some(lines) = &self.0 {
-            let began = self.1.get_or_init(Instant::now);
-            let line = format!("{:?} {}", began.elapsed(), line());
-            lines.lock().unwrap().push(line);
-        }
-    }
-
-    pub(crate) fn lines(&self) -> Vec<String> {
-        let lines = self.0.as_ref();
-        lines.map_or_else(Vec::new, |lines| lines.lock().unwrap().clone())
-    }
-}
-
 /// The life of a process, in points before and after its effects.
 #[derive(Debug, Clone)]
 pub(crate) struct Life {
@@ -63,6 +40,7 @@ pub(crate) struct Life {
     died: CancellationToken,
     /// The process's number, and where it is told what it does.
     told: (u32, Trace),
+    fence: Fence,
 }
 
 impl Life {
@@ -77,6 +55,7 @@ impl Life {
             next: Arc::new(Mutex::new(fault)),
             died: CancellationToken::new(),
             told: (0, Trace::default()),
+            fence: Fence::default(),
         }
     }
 
@@ -131,19 +110,21 @@ impl Life {
 
     pub(crate) fn builder(&self, world: &World) -> ManagerBuilder {
         let runtime: Arc<dyn Runtime> = Arc::new(world.runtime.clone());
+        let mut life = self.clone();
+        life.fence.records = Some(world.status.clone());
         world
             .builder(APP)
             .runtimes(Runtimes::new().with(Arc::new(Mortal {
                 inner: runtime,
-                life: self.clone(),
+                life: life.clone(),
             })))
             .state(Arc::new(Mortal {
                 inner: world.state.clone() as Arc<dyn StateStore>,
-                life: self.clone(),
+                life: life.clone(),
             }))
             .status(Arc::new(Mortal {
                 inner: Arc::new(world.status.clone()) as Arc<dyn StatusManager>,
-                life: self.clone(),
+                life: life.clone(),
             }))
     }
 
@@ -205,6 +186,12 @@ impl Life {
             return Err(E::refusal());
         }
         done
+    }
+
+    /// Something happened that must not.
+    fn wrong(&self, what: String) {
+        let (process, trace) = &self.told;
+        trace.wrong(format!("process {process}: {what}"));
     }
 
     pub(crate) fn tell(&self, what: impl FnOnce() -> String) {
@@ -296,9 +283,18 @@ impl StatusManager for Mortal<dyn StatusManager> {
         authority: Authority<'_>,
         change: Change,
     ) -> thv_status::Result<Companion> {
-        self.life
-            .effect("update", name, self.inner.update(name, authority, change))
-            .await
+        let holder = match &authority {
+            Authority::Supervisor(claim) => Some((*claim).clone()),
+            _ => None,
+        };
+        let update = self.inner.update(name, authority, change);
+        let done = self.life.effect("update", name, update).await;
+        if let (Some(claim), Ok(companion)) = (holder, &done)
+            && !self.life.fence.wrote(name, &claim, companion)
+        {
+            self.life.wrong(format!("a late holder of {name} wrote"));
+        }
+        done
     }
 
     async fn create(
@@ -411,6 +407,10 @@ impl Runtime for Mortal<dyn Runtime> {
     }
 
     async fn deploy(&self, spec: &DeploySpec) -> thv_runtime::Result<Deployment> {
+        if !self.life.is_over() && !self.life.fence.may_deploy(&spec.name).await {
+            self.life
+                .wrong(format!("a late holder of {} deployed", spec.name));
+        }
         self.life
             .effect("deploy", &spec.name, self.inner.deploy(spec))
             .await

@@ -20,6 +20,8 @@ pub(crate) enum Verb {
     ToolHiveRemoves,
     /// The server ends by itself.
     ServerEnds,
+    /// Somebody deletes the lock that a supervisor holds. It does not know, and others see none.
+    LockLost,
 }
 
 const VERBS: [Verb; 13] = [
@@ -119,6 +121,22 @@ impl History {
         }
     }
 
+    /// One in which supervisors lose their locks too. All of them are killed before the machine is looked at: those hold
+    /// ports that nobody can ask them to give back.
+    pub(crate) fn without_locks(seed: u64) -> Self {
+        let mut history = Self::of(seed);
+        let mut chance = Chance(!seed);
+        for program in &mut history.programs {
+            for step in &mut program.steps {
+                if chance.below(4) == 0 {
+                    step.verb = Verb::LockLost;
+                }
+            }
+        }
+        history.reboot = true;
+        history
+    }
+
     /// Leaves out what it fails without, one thing at a time.
     pub(crate) fn shrunk(
         mut self,
@@ -164,7 +182,8 @@ impl History {
                 without(&|less| less.programs[program].apart = false);
             }
         }
-        if self.reboot {
+        let mut steps = self.programs.iter().flat_map(|program| &program.steps);
+        if self.reboot && !steps.any(|step| step.verb == Verb::LockLost) {
             without(&|less| less.reboot = false);
         }
         all

@@ -16,10 +16,11 @@ use thv_status::{Desired, OwnerState};
 use crate::asked::{Asked, Is};
 use crate::history::{History, NAMES, Program, Step, Verb};
 use crate::launcher::Apart;
-use crate::mortal::{Fault, Life, Trace};
+use crate::mortal::{Fault, Life};
 use crate::processes::AllProcesses;
 use crate::support::{World, mcp_server, name, replacing, request, start_until_ready, until_ready};
 use crate::surroundings::{OwnPorts, Servers, VirtualClock};
+use crate::witness::Trace;
 
 pub(crate) struct Machine {
     world: World,
@@ -226,6 +227,7 @@ impl Machine {
             Verb::ServerEnds => {
                 self.world.runtime.exit(&workload, 1);
             }
+            Verb::LockLost => self.world.status.lose_owner(&workload),
         }
     }
 
@@ -233,6 +235,10 @@ impl Machine {
         let twice = self.servers.twice();
         if !twice.is_empty() {
             return Err(format!("two servers at a time: {twice:?}"));
+        }
+        let wrongs = self.trace.wrongs();
+        if !wrongs.is_empty() {
+            return Err(format!("{wrongs:?}"));
         }
         let wronged = self.processes.wronged();
         if !wronged.is_empty() {

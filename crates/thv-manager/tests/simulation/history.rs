@@ -121,20 +121,47 @@ impl History {
         }
     }
 
-    /// One in which supervisors lose their locks too. All of them are killed before the machine is looked at: those hold
-    /// ports that nobody can ask them to give back.
+    /// One in which a supervisor is late, and lost its lock meanwhile to verbs that go on without it. Whoever is left is
+    /// killed before the machine is looked at: it holds a port that nobody can ask it to give back.
     pub(crate) fn without_locks(seed: u64) -> Self {
-        let mut history = Self::of(seed);
         let mut chance = Chance(!seed);
-        for program in &mut history.programs {
-            for step in &mut program.steps {
-                if chance.below(4) == 0 {
-                    step.verb = Verb::LockLost;
-                }
-            }
+        let step = |chance: &mut Chance, afters: &[u64], verb| Step {
+            after: Duration::from_millis(chance.of(afters)),
+            verb,
+            name: NAMES[0],
+            fault: None,
+            proxy_fault: None,
+        };
+        let mut late = step(&mut chance, &[0], Verb::Run);
+        let apart = chance.below(2) == 0;
+        let point = usize::try_from(chance.below(20)).unwrap();
+        let delay = Some((point, Fault::Delay(Duration::from_secs(40))));
+        if apart {
+            late.proxy_fault = delay;
+        } else {
+            late.fault = delay;
         }
-        history.reboot = true;
-        history
+        let afters = [0, 1, 20, 300];
+        let mut others = vec![step(&mut chance, &[1, 20, 300, 4_000], Verb::LockLost)];
+        let verbs: [&[Verb]; 4] = [
+            &[Verb::Replace],
+            &[Verb::Remove],
+            &[Verb::Remove, Verb::Run],
+            &[Verb::Restart, Verb::LockLost, Verb::Replace],
+        ];
+        for verb in chance.of(&verbs) {
+            others.push(step(&mut chance, &afters, *verb));
+        }
+        let program = |apart, steps| Program { apart, steps };
+        Self {
+            seed,
+            programs: vec![
+                program(apart, vec![late]),
+                program(chance.below(2) == 0, others),
+                program(false, vec![chance.step()]),
+            ],
+            reboot: true,
+        }
     }
 
     /// Leaves out what it fails without, one thing at a time.

@@ -132,14 +132,15 @@ impl History {
             fault: None,
             proxy_fault: None,
         };
-        let mut late = step(&mut chance, &[0], Verb::Run);
-        let apart = chance.below(2) == 0;
+        let mut late = vec![step(&mut chance, &[0], Verb::Run)];
+        let apart = chance.below(3) > 0;
         let point = usize::try_from(chance.below(20)).unwrap();
         let delay = Some((point, Fault::Delay(Duration::from_secs(40))));
-        if apart {
-            late.proxy_fault = delay;
-        } else {
-            late.fault = delay;
+        match (chance.below(2), apart) {
+            // In its back-off it hears of nothing.
+            (0, _) => late.push(step(&mut chance, &[0], Verb::ServerEnds)),
+            (_, true) => late[0].proxy_fault = delay,
+            (_, false) => late[0].fault = delay,
         }
         let afters = [0, 1, 20, 300];
         let mut others = vec![step(&mut chance, &[1, 20, 300, 4_000], Verb::LockLost)];
@@ -156,7 +157,7 @@ impl History {
         Self {
             seed,
             programs: vec![
-                program(apart, vec![late]),
+                program(apart, late),
                 program(chance.below(2) == 0, others),
                 program(false, vec![chance.step()]),
             ],

@@ -37,6 +37,8 @@ pub(crate) enum Fault {
 #[derive(Debug, Clone)]
 pub(crate) struct Life {
     next: Arc<Mutex<Option<(usize, Fault)>>>,
+    /// Which of its reads takes long, and how long.
+    slow: Arc<Mutex<Option<(usize, Duration)>>>,
     died: CancellationToken,
     /// The process's number, and where it is told what it does.
     told: (u32, Trace),
@@ -53,6 +55,7 @@ impl Life {
     pub(crate) fn with(fault: Option<(usize, Fault)>) -> Self {
         Self {
             next: Arc::new(Mutex::new(fault)),
+            slow: Arc::default(),
             died: CancellationToken::new(),
             told: (0, Trace::default()),
             fence: Fence::default(),
@@ -73,6 +76,11 @@ impl Life {
     /// From here on, this fault after so many points, in place of what was to come.
     pub(crate) fn arm(&self, fault: Option<(usize, Fault)>) {
         *self.next.lock().unwrap() = fault;
+    }
+
+    /// From here on, the read after so many takes so long.
+    pub(crate) fn slow_down(&self, read: Option<(usize, Duration)>) {
+        *self.slow.lock().unwrap() = read;
     }
 
     /// Works until it is done or the process dies.
@@ -200,6 +208,19 @@ impl Life {
     }
 
     async fn read<T>(&self, read: impl Future<Output = T>) -> T {
+        let slow = {
+            let mut slow = self.slow.lock().unwrap();
+            match slow.as_mut() {
+                Some((left, _)) if *left > 0 => {
+                    *left -= 1;
+                    None
+                }
+                _ => slow.take(),
+            }
+        };
+        if let Some((_, time)) = slow {
+            tokio::time::sleep(time).await;
+        }
         self.alive().await;
         read.await
     }

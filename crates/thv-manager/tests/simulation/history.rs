@@ -51,6 +51,8 @@ pub(crate) struct Step {
     pub(crate) fault: Option<(usize, Fault)>,
     /// The same of the proxy's process, where it launches one.
     pub(crate) proxy_fault: Option<(usize, Fault)>,
+    /// Which read of its supervisor, wherever that lives, takes long.
+    pub(crate) slow_read: Option<(usize, Duration)>,
 }
 
 /// What one program does; when it is killed, it is begun anew with its next step.
@@ -93,6 +95,7 @@ impl Chance {
             name: self.of(&[NAMES[0], NAMES[0], NAMES[0], NAMES[1]]),
             fault: self.fault(40),
             proxy_fault: self.fault(20),
+            slow_read: None,
         }
     }
 
@@ -131,14 +134,17 @@ impl History {
             name: NAMES[0],
             fault: None,
             proxy_fault: None,
+            slow_read: None,
         };
         let mut late = vec![step(&mut chance, &[0], Verb::Run)];
         let apart = chance.below(3) > 0;
         let point = usize::try_from(chance.below(20)).unwrap();
-        let delay = Some((point, Fault::Delay(Duration::from_secs(40))));
-        match (chance.below(2), apart) {
-            // In its back-off it hears of nothing.
+        let long = Duration::from_secs(40);
+        let delay = Some((point, Fault::Delay(long)));
+        match (chance.below(3), apart) {
             (0, _) => late.push(step(&mut chance, &[0], Verb::ServerEnds)),
+            // A verb that launches has as many reads of its own.
+            (1, _) => late[0].slow_read = Some((if apart { point } else { point * 2 }, long)),
             (_, true) => late[0].proxy_fault = delay,
             (_, false) => late[0].fault = delay,
         }
@@ -201,6 +207,9 @@ impl History {
                 });
                 if step.fault.is_some() {
                     without(&|less| less.programs[program].steps[at].fault = None);
+                }
+                if step.slow_read.is_some() {
+                    without(&|less| less.programs[program].steps[at].slow_read = None);
                 }
                 if step.proxy_fault.is_some() {
                     without(&|less| less.programs[program].steps[at].proxy_fault = None);

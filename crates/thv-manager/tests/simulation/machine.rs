@@ -41,15 +41,11 @@ struct Process {
 }
 
 impl Process {
-    fn begin(machine: &Arc<Machine>, apart: bool, proxy_fault: Option<(usize, Fault)>) -> Self {
+    fn begin(machine: &Arc<Machine>, apart: Option<&Step>) -> Self {
         let life = machine.life(None);
         let identity = machine.processes.application(&life);
         let pid = identity.pid;
-        let launcher: Option<Arc<dyn Launcher>> = if apart {
-            Some(Arc::new(Apart::new(machine, &life, proxy_fault)))
-        } else {
-            None
-        };
+        let launcher = apart.map(|step| -> Arc<dyn Launcher> { Arc::new(Apart::new(machine, &life, step)) });
         let manager = machine.manager(&life, identity, launcher);
         let manager = Arc::new(Mutex::new(Some(manager)));
         let (dying, kept, processes) = (life.clone(), manager.clone(), machine.processes.clone());
@@ -166,8 +162,11 @@ impl Machine {
         for step in &program.steps {
             tokio::time::sleep(step.after).await;
             let going_on = process.take().filter(|process| !process.life.is_over());
-            let current = going_on.unwrap_or_else(|| Process::begin(self, program.apart, step.proxy_fault));
+            let current = going_on.unwrap_or_else(|| Process::begin(self, program.apart.then_some(step)));
             current.life.arm(step.fault);
+            if !program.apart {
+                current.life.slow_down(step.slow_read);
+            }
             if let Some(manager) = current.manager() {
                 current
                     .life
@@ -244,7 +243,7 @@ impl Machine {
         if !wronged.is_empty() {
             return Err(format!("applications were signalled: {wronged:?}"));
         }
-        let checker = Process::begin(self, false, None);
+        let checker = Process::begin(self, None);
         let manager = checker.manager().unwrap();
         self.reconciles(&manager).await?;
         for workload in NAMES {

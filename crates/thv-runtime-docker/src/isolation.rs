@@ -183,7 +183,7 @@ async fn as_wanted(
         let running = [found, &outer, &inner]
             .iter()
             .all(|container| container.state.status == "running");
-        let same_rules = is_as_strict(&outer.config.cmd, &outer_arguments(spec, denied))
+        let same_rules = rules(&outer.config.cmd) == rules(&outer_arguments(spec, denied))
             && inner.config.cmd == inner_arguments(spec)
             && [&outer, &inner].iter().all(|helper| helper.config.image == image);
         if !running || !same_rules {
@@ -326,23 +326,19 @@ fn outer_arguments(spec: &DeploySpec, denied: &BTreeSet<Ipv4Addr>) -> Vec<String
     arguments
 }
 
-/// Whether a helper with the first arguments allows what one with the others does, and denies no address less: networks of
-/// others come and go, and that is no reason to start a workload anew.
-fn is_as_strict(have: &[String], want: &[String]) -> bool {
-    let split = |arguments: &[String]| {
-        let (mut denied, mut rest) = (BTreeSet::new(), Vec::new());
-        let mut arguments = arguments.iter().cloned();
-        while let Some(argument) = arguments.next() {
-            if argument == DENY {
-                denied.extend(arguments.next());
-            } else {
-                rest.push(argument);
-            }
+/// The rules among the arguments of an outer helper. The addresses of the host are not: they come and go with the networks of
+/// others, and that is no reason to start a workload anew.
+fn rules(arguments: &[String]) -> Vec<&String> {
+    let mut rules = Vec::new();
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        if argument == DENY {
+            arguments.next();
+        } else {
+            rules.push(argument);
         }
-        (denied, rest)
-    };
-    let ((have_denied, have), (want_denied, want)) = (split(have), split(want));
-    have == want && have_denied.is_superset(&want_denied)
+    }
+    rules
 }
 
 fn inner_arguments(spec: &DeploySpec) -> Vec<String> {
@@ -450,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn a_helper_that_denies_less_or_allows_otherwise_is_another_one() {
+    fn a_helper_with_other_rules_is_another_one_and_other_addresses_of_the_host_are_none() {
         let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
         for (have, want, expected) in [
             (
@@ -461,7 +457,7 @@ mod tests {
             (
                 "outer --deny b --allow-all",
                 "outer --deny a --deny b --allow-all",
-                false,
+                true,
             ),
             ("outer --deny a --allow-all", "outer --deny a", false),
             (
@@ -470,7 +466,7 @@ mod tests {
                 false,
             ),
         ] {
-            assert_eq!(is_as_strict(&words(have), &words(want)), expected, "{have}");
+            assert_eq!(rules(&words(have)) == rules(&words(want)), expected, "{have}");
         }
     }
 

@@ -72,6 +72,14 @@ impl Server {
         let env = Env::from_vars(std::env::vars_os());
         let dirs = Dirs::from_env(&env)?;
         let docker = DockerRuntime::connect(DockerConfig::discover(env, dirs)).await?;
+        let socket = PathBuf::from(docker.engine_info().await?.place);
+        if !socket.is_absolute() {
+            return Err(format!(
+                "the engine is at {}, and this example takes one of this machine",
+                socket.display()
+            )
+            .into());
+        }
         let built = cargo(&["run", "--quiet", "--package", "xtask", "--", "static-echo"]).await?;
         let program = tokio::fs::read(built.trim()).await?;
         let reference = format!("thv-quickstart-echo:{}", std::process::id());
@@ -83,7 +91,7 @@ impl Server {
         images.load(stream::iter(chunks).boxed()).await?;
         Ok(Self {
             reference,
-            engine: Some(docker.engine_info().await?.socket),
+            engine: Some(socket),
         })
     }
 }

@@ -1,6 +1,6 @@
 //! Records and status files in memory, with the same semantics.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -42,7 +42,9 @@ struct State {
     stored: BTreeMap<WorkloadName, Stored>,
     /// What a read makes of what is stored, as long as that is not changed.
     known: BTreeMap<WorkloadName, Snapshot>,
-    held: BTreeSet<(WorkloadName, Lock)>,
+    /// Each lock with the number of its holder, so that who lost one frees nobody else's.
+    held: BTreeMap<(WorkloadName, Lock), u64>,
+    holders: u64,
     full: bool,
 }
 
@@ -80,11 +82,18 @@ struct Held {
     shared: Arc<Shared>,
     name: WorkloadName,
     lock: Lock,
+    holder: u64,
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.shared.state().held.remove(&(self.name.clone(), self.lock));
+        let key = (self.name.clone(), self.lock);
+        {
+            let mut state = self.shared.state();
+            if state.held.get(&key) == Some(&self.holder) {
+                state.held.remove(&key);
+            }
+        }
         self.shared.released.notify_waiters();
     }
 }
@@ -144,17 +153,32 @@ impl MemoryStatusManager {
         self.shared.changed(name);
     }
 
+    /// Frees the lock of a supervisor that does not know, as somebody does who deletes the lock's file by hand.
+    pub fn lose_owner(&self, name: &WorkloadName) {
+        self.shared.state().held.remove(&(name.clone(), Lock::Owner));
+        self.shared.released.notify_waiters();
+    }
+
     /// Lets every write fail, or no more, as on a disk that is full.
     pub fn set_full(&self, full: bool) {
         self.shared.state().full = full;
     }
 
     fn try_lock(&self, name: &WorkloadName, lock: Lock) -> Option<Held> {
-        let free = self.shared.state().held.insert((name.clone(), lock));
-        free.then(|| Held {
+        let mut state = self.shared.state();
+        let key = (name.clone(), lock);
+        if state.held.contains_key(&key) {
+            return None;
+        }
+        state.holders += 1;
+        let holder = state.holders;
+        state.held.insert(key, holder);
+        drop(state);
+        Some(Held {
             shared: Arc::clone(&self.shared),
             name: name.clone(),
             lock,
+            holder,
         })
     }
 
@@ -173,7 +197,7 @@ impl MemoryStatusManager {
     }
 
     fn snapshot(state: &mut State, name: &WorkloadName) -> Snapshot {
-        let owned = state.held.contains(&(name.clone(), Lock::Owner));
+        let owned = state.held.contains_key(&(name.clone(), Lock::Owner));
         let owner = if owned {
             OwnerState::Alive
         } else {
@@ -243,7 +267,7 @@ impl StatusManager for MemoryStatusManager {
 
     async fn owner_free(&self, name: &WorkloadName, timeout: Duration) -> Result<bool> {
         let key = (name.clone(), Lock::Owner);
-        let free = || (!self.shared.state().held.contains(&key)).then_some(());
+        let free = || (!self.shared.state().held.contains_key(&key)).then_some(());
         Ok(self.wait(timeout, free).await.is_some())
     }
 

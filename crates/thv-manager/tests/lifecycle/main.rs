@@ -22,3 +22,5 @@ mod remote;
 mod supervision;
 mod updates;
 mod watching;
+#[allow(dead_code, reason = "the simulation uses all of it")]
+mod witness;

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::future::Future;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,10 +17,10 @@ use thv_state::{DocumentKind, DocumentName, Keep, StateStore, Visit};
 use thv_status::{
     Authority, Change, Changes, ClaimId, Companion, OpGuard, Operation, OwnerGuard, Snapshot, StatusManager,
 };
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{APP, World};
+use crate::witness::{Fence, Trace};
 
 /// What happens at a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,36 +33,16 @@ pub(crate) enum Fault {
     Delay(Duration),
 }
 
-/// What processes did, in its order, if anybody asked for it.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Trace(Option<Arc<Mutex<Vec<String>>>>, OnceLock<Instant>);
-
-impl Trace {
-    pub(crate) fn kept() -> Self {
-        Self(Some(Arc::default()), OnceLock::new())
-    }
-
-    pub(crate) fn tell(&self, line: impl FnOnce() -> String) {
-        if let Some(lines) = &self.0 {
-            let began = self.1.get_or_init(Instant::now);
-            let line = format!("{:?} {}", began.elapsed(), line());
-            lines.lock().unwrap().push(line);
-        }
-    }
-
-    pub(crate) fn lines(&self) -> Vec<String> {
-        let lines = self.0.as_ref();
-        lines.map_or_else(Vec::new, |lines| lines.lock().unwrap().clone())
-    }
-}
-
 /// The life of a process, in points before and after its effects.
 #[derive(Debug, Clone)]
 pub(crate) struct Life {
     next: Arc<Mutex<Option<(usize, Fault)>>>,
+    /// Which of its reads takes long, and how long.
+    slow: Arc<Mutex<Option<(usize, Duration)>>>,
     died: CancellationToken,
     /// The process's number, and where it is told what it does.
     told: (u32, Trace),
+    fence: Fence,
 }
 
 impl Life {
@@ -75,8 +55,10 @@ impl Life {
     pub(crate) fn with(fault: Option<(usize, Fault)>) -> Self {
         Self {
             next: Arc::new(Mutex::new(fault)),
+            slow: Arc::default(),
             died: CancellationToken::new(),
             told: (0, Trace::default()),
+            fence: Fence::default(),
         }
     }
 
@@ -94,6 +76,11 @@ impl Life {
     /// From here on, this fault after so many points, in place of what was to come.
     pub(crate) fn arm(&self, fault: Option<(usize, Fault)>) {
         *self.next.lock().unwrap() = fault;
+    }
+
+    /// From here on, the read after so many takes so long.
+    pub(crate) fn slow_down(&self, read: Option<(usize, Duration)>) {
+        *self.slow.lock().unwrap() = read;
     }
 
     /// Works until it is done or the process dies.
@@ -131,19 +118,21 @@ impl Life {
 
     pub(crate) fn builder(&self, world: &World) -> ManagerBuilder {
         let runtime: Arc<dyn Runtime> = Arc::new(world.runtime.clone());
+        let mut life = self.clone();
+        life.fence.records = Some(world.status.clone());
         world
             .builder(APP)
             .runtimes(Runtimes::new().with(Arc::new(Mortal {
                 inner: runtime,
-                life: self.clone(),
+                life: life.clone(),
             })))
             .state(Arc::new(Mortal {
                 inner: world.state.clone() as Arc<dyn StateStore>,
-                life: self.clone(),
+                life: life.clone(),
             }))
             .status(Arc::new(Mortal {
                 inner: Arc::new(world.status.clone()) as Arc<dyn StatusManager>,
-                life: self.clone(),
+                life: life.clone(),
             }))
     }
 
@@ -207,12 +196,31 @@ impl Life {
         done
     }
 
+    /// Something happened that must not.
+    fn wrong(&self, what: String) {
+        let (process, trace) = &self.told;
+        trace.wrong(format!("process {process}: {what}"));
+    }
+
     pub(crate) fn tell(&self, what: impl FnOnce() -> String) {
         let (process, trace) = &self.told;
         trace.tell(|| format!("process {process}: {}", what()));
     }
 
     async fn read<T>(&self, read: impl Future<Output = T>) -> T {
+        let slow = {
+            let mut slow = self.slow.lock().unwrap();
+            match slow.as_mut() {
+                Some((left, _)) if *left > 0 => {
+                    *left -= 1;
+                    None
+                }
+                _ => slow.take(),
+            }
+        };
+        if let Some((_, time)) = slow {
+            tokio::time::sleep(time).await;
+        }
         self.alive().await;
         read.await
     }
@@ -296,9 +304,18 @@ impl StatusManager for Mortal<dyn StatusManager> {
         authority: Authority<'_>,
         change: Change,
     ) -> thv_status::Result<Companion> {
-        self.life
-            .effect("update", name, self.inner.update(name, authority, change))
-            .await
+        let holder = match &authority {
+            Authority::Supervisor(claim) => Some((*claim).clone()),
+            _ => None,
+        };
+        let update = self.inner.update(name, authority, change);
+        let done = self.life.effect("update", name, update).await;
+        if let (Some(claim), Ok(companion)) = (holder, &done)
+            && !self.life.fence.wrote(name, &claim, companion)
+        {
+            self.life.wrong(format!("a late holder of {name} wrote"));
+        }
+        done
     }
 
     async fn create(
@@ -411,6 +428,10 @@ impl Runtime for Mortal<dyn Runtime> {
     }
 
     async fn deploy(&self, spec: &DeploySpec) -> thv_runtime::Result<Deployment> {
+        if !self.life.is_over() && !self.life.fence.may_deploy(&spec.name).await {
+            self.life
+                .wrong(format!("a late holder of {} deployed", spec.name));
+        }
         self.life
             .effect("deploy", &spec.name, self.inner.deploy(spec))
             .await

@@ -20,6 +20,8 @@ pub(crate) enum Verb {
     ToolHiveRemoves,
     /// The server ends by itself.
     ServerEnds,
+    /// Somebody deletes the lock that a supervisor holds. It does not know, and others see none.
+    LockLost,
 }
 
 const VERBS: [Verb; 13] = [
@@ -49,6 +51,8 @@ pub(crate) struct Step {
     pub(crate) fault: Option<(usize, Fault)>,
     /// The same of the proxy's process, where it launches one.
     pub(crate) proxy_fault: Option<(usize, Fault)>,
+    /// Which read of its supervisor, wherever that lives, takes long.
+    pub(crate) slow_read: Option<(usize, Duration)>,
 }
 
 /// What one program does; when it is killed, it is begun anew with its next step.
@@ -91,6 +95,7 @@ impl Chance {
             name: self.of(&[NAMES[0], NAMES[0], NAMES[0], NAMES[1]]),
             fault: self.fault(40),
             proxy_fault: self.fault(20),
+            slow_read: None,
         }
     }
 
@@ -116,6 +121,53 @@ impl History {
             seed,
             programs,
             reboot: chance.below(2) == 0,
+        }
+    }
+
+    /// One in which a supervisor is late, and lost its lock meanwhile to verbs that go on without it. Whoever is left is
+    /// killed before the machine is looked at: it holds a port that nobody can ask it to give back.
+    pub(crate) fn without_locks(seed: u64) -> Self {
+        let mut chance = Chance(!seed);
+        let step = |chance: &mut Chance, afters: &[u64], verb| Step {
+            after: Duration::from_millis(chance.of(afters)),
+            verb,
+            name: NAMES[0],
+            fault: None,
+            proxy_fault: None,
+            slow_read: None,
+        };
+        let mut late = vec![step(&mut chance, &[0], Verb::Run)];
+        let apart = chance.below(3) > 0;
+        let point = usize::try_from(chance.below(20)).unwrap();
+        let long = Duration::from_secs(40);
+        let delay = Some((point, Fault::Delay(long)));
+        match (chance.below(3), apart) {
+            (0, _) => late.push(step(&mut chance, &[0], Verb::ServerEnds)),
+            // A verb that launches has as many reads of its own.
+            (1, _) => late[0].slow_read = Some((if apart { point } else { point * 2 }, long)),
+            (_, true) => late[0].proxy_fault = delay,
+            (_, false) => late[0].fault = delay,
+        }
+        let afters = [0, 1, 20, 300];
+        let mut others = vec![step(&mut chance, &[1, 20, 300, 4_000], Verb::LockLost)];
+        let verbs: [&[Verb]; 4] = [
+            &[Verb::Replace],
+            &[Verb::Remove],
+            &[Verb::Remove, Verb::Run],
+            &[Verb::Restart, Verb::LockLost, Verb::Replace],
+        ];
+        for verb in chance.of(&verbs) {
+            others.push(step(&mut chance, &afters, *verb));
+        }
+        let program = |apart, steps| Program { apart, steps };
+        Self {
+            seed,
+            programs: vec![
+                program(apart, late),
+                program(chance.below(2) == 0, others),
+                program(false, vec![chance.step()]),
+            ],
+            reboot: true,
         }
     }
 
@@ -156,6 +208,9 @@ impl History {
                 if step.fault.is_some() {
                     without(&|less| less.programs[program].steps[at].fault = None);
                 }
+                if step.slow_read.is_some() {
+                    without(&|less| less.programs[program].steps[at].slow_read = None);
+                }
                 if step.proxy_fault.is_some() {
                     without(&|less| less.programs[program].steps[at].proxy_fault = None);
                 }
@@ -164,7 +219,8 @@ impl History {
                 without(&|less| less.programs[program].apart = false);
             }
         }
-        if self.reboot {
+        let mut steps = self.programs.iter().flat_map(|program| &program.steps);
+        if self.reboot && !steps.any(|step| step.verb == Verb::LockLost) {
             without(&|less| less.reboot = false);
         }
         all

@@ -12,6 +12,7 @@ use thv_status::OwnerKind;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::history::Step;
 use crate::machine::Machine;
 use crate::mortal::{Fault, Life};
 
@@ -23,6 +24,7 @@ pub(crate) struct Apart {
     machine: Arc<Machine>,
     life: Life,
     fault: Mutex<Option<(usize, Fault)>>,
+    slow_read: Option<(usize, Duration)>,
 }
 
 impl fmt::Debug for Apart {
@@ -32,11 +34,12 @@ impl fmt::Debug for Apart {
 }
 
 impl Apart {
-    pub(crate) fn new(machine: &Arc<Machine>, life: &Life, fault: Option<(usize, Fault)>) -> Self {
+    pub(crate) fn new(machine: &Arc<Machine>, life: &Life, step: &Step) -> Self {
         Self {
             machine: machine.clone(),
             life: life.clone(),
-            fault: Mutex::new(fault),
+            fault: Mutex::new(step.proxy_fault),
+            slow_read: step.slow_read,
         }
     }
 }
@@ -57,6 +60,7 @@ impl Launcher for Apart {
         let process = host.processes().spawn_detached(spec)?;
         let fault = self.fault.lock().unwrap().take();
         let child = Child::new(&self.machine, process.identity().pid, fault);
+        child.life.slow_down(self.slow_read);
         // Between birth and hand-over: what has no order ends.
         if self.life.point().await {
             return Err(failed(&name, "its order could not be sent"));

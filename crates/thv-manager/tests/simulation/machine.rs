@@ -16,10 +16,11 @@ use thv_status::{Desired, OwnerState};
 use crate::asked::{Asked, Is};
 use crate::history::{History, NAMES, Program, Step, Verb};
 use crate::launcher::Apart;
-use crate::mortal::{Fault, Life, Trace};
+use crate::mortal::{Fault, Life};
 use crate::processes::AllProcesses;
 use crate::support::{World, mcp_server, name, replacing, request, start_until_ready, until_ready};
 use crate::surroundings::{OwnPorts, Servers, VirtualClock};
+use crate::witness::Trace;
 
 pub(crate) struct Machine {
     world: World,
@@ -40,15 +41,11 @@ struct Process {
 }
 
 impl Process {
-    fn begin(machine: &Arc<Machine>, apart: bool, proxy_fault: Option<(usize, Fault)>) -> Self {
+    fn begin(machine: &Arc<Machine>, apart: Option<&Step>) -> Self {
         let life = machine.life(None);
         let identity = machine.processes.application(&life);
         let pid = identity.pid;
-        let launcher: Option<Arc<dyn Launcher>> = if apart {
-            Some(Arc::new(Apart::new(machine, &life, proxy_fault)))
-        } else {
-            None
-        };
+        let launcher = apart.map(|step| -> Arc<dyn Launcher> { Arc::new(Apart::new(machine, &life, step)) });
         let manager = machine.manager(&life, identity, launcher);
         let manager = Arc::new(Mutex::new(Some(manager)));
         let (dying, kept, processes) = (life.clone(), manager.clone(), machine.processes.clone());
@@ -165,8 +162,11 @@ impl Machine {
         for step in &program.steps {
             tokio::time::sleep(step.after).await;
             let going_on = process.take().filter(|process| !process.life.is_over());
-            let current = going_on.unwrap_or_else(|| Process::begin(self, program.apart, step.proxy_fault));
+            let current = going_on.unwrap_or_else(|| Process::begin(self, program.apart.then_some(step)));
             current.life.arm(step.fault);
+            if !program.apart {
+                current.life.slow_down(step.slow_read);
+            }
             if let Some(manager) = current.manager() {
                 current
                     .life
@@ -226,6 +226,7 @@ impl Machine {
             Verb::ServerEnds => {
                 self.world.runtime.exit(&workload, 1);
             }
+            Verb::LockLost => self.world.status.lose_owner(&workload),
         }
     }
 
@@ -234,11 +235,15 @@ impl Machine {
         if !twice.is_empty() {
             return Err(format!("two servers at a time: {twice:?}"));
         }
+        let wrongs = self.trace.wrongs();
+        if !wrongs.is_empty() {
+            return Err(format!("{wrongs:?}"));
+        }
         let wronged = self.processes.wronged();
         if !wronged.is_empty() {
             return Err(format!("applications were signalled: {wronged:?}"));
         }
-        let checker = Process::begin(self, false, None);
+        let checker = Process::begin(self, None);
         let manager = checker.manager().unwrap();
         self.reconciles(&manager).await?;
         for workload in NAMES {

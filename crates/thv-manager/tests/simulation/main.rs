@@ -13,6 +13,8 @@ mod mortal;
 #[allow(dead_code, reason = "shared with the other suite, which uses all of it")]
 #[path = "../lifecycle/support.rs"]
 mod support;
+#[path = "../lifecycle/witness.rs"]
+mod witness;
 
 mod asked;
 mod history;
@@ -26,7 +28,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use history::History;
-use mortal::Trace;
+use witness::Trace;
 
 /// How many histories a run of all tests takes.
 const HISTORIES: u64 = 10_000;
@@ -39,7 +41,18 @@ fn asked(variable: &str, otherwise: u64) -> u64 {
 fn whatever_happens_reconcile_makes_the_machine_what_is_recorded() {
     let first = asked("THV_SIM_SEED", 1);
     let end = first + asked("THV_SIM_HISTORIES", HISTORIES);
-    let next = AtomicU64::new(first);
+    all_are_sound(first..end, History::of);
+}
+
+/// As somebody deletes the lock of a supervisor that lives: its claim alone keeps it from writing and deploying when
+/// another one has the workload.
+#[test]
+fn a_supervisor_without_its_lock_is_kept_out_by_its_claim() {
+    all_are_sound(1..501, History::without_locks);
+}
+
+fn all_are_sound(seeds: std::ops::Range<u64>, history: fn(u64) -> History) {
+    let next = AtomicU64::new(seeds.start);
     let failed = Mutex::new(None);
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     std::thread::scope(|scope| {
@@ -47,10 +60,10 @@ fn whatever_happens_reconcile_makes_the_machine_what_is_recorded() {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= end || failed.lock().unwrap().is_some() {
+                    if seed >= seeds.end || failed.lock().unwrap().is_some() {
                         return;
                     }
-                    let history = History::of(seed);
+                    let history = history(seed);
                     if let Err(why) = machine::happens(&history) {
                         failed.lock().unwrap().get_or_insert((history, why));
                     }
@@ -72,7 +85,7 @@ fn a_seed_is_the_same_history_each_time() {
         let told = || {
             let trace = Trace::kept();
             let outcome = machine::happens_told(&History::of(seed), trace.clone());
-            (trace.lines(), outcome)
+            (trace.lines(), outcome.is_ok())
         };
         let (first, again) = (told(), told());
         assert!(!first.0.is_empty());

@@ -66,6 +66,7 @@ impl AllProcesses {
     pub(crate) fn disarm_all(&self) {
         for (life, _) in self.lives.lock().unwrap().hear.values() {
             life.arm(None);
+            life.slow_down(None);
         }
     }
 

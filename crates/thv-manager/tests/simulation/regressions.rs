@@ -13,6 +13,7 @@ fn step(after: u64, verb: Verb, fault: Option<(usize, Fault)>) -> Step {
         name: NAMES[0],
         fault,
         proxy_fault: None,
+        slow_read: None,
     }
 }
 

@@ -86,6 +86,26 @@ async fn a_status_file_that_is_gone_means_stopped() {
 }
 
 #[tokio::test]
+async fn a_start_after_toolhive_stopped_only_the_file_is_the_last_word() {
+    let machine = Machine::new();
+    let name = machine.name("half");
+    let port = run_echo(&machine, &name).await.port;
+    for gone in [true, false] {
+        let before = proxy_pid(&machine, &name).await;
+        if gone {
+            fs::remove_file(status_file(&machine, &name)).expect("it was there");
+        } else {
+            toolhive_writes(&machine, &name, "stopped", 0);
+        }
+        assert!(!should_run(&machine, &name).await);
+        starts_where_it_was(&machine, &name, port).await;
+        assert_ne!(proxy_pid(&machine, &name).await, before, "that one was to end");
+    }
+    machine.thv(["rm", &name]).await.ok();
+    machine.assert_nothing_lives(&[port]);
+}
+
+#[tokio::test]
 async fn running_with_a_pid_that_is_not_its_proxy_is_ignored() {
     let machine = Machine::new();
     let name = machine.name("bogus");

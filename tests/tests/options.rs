@@ -411,6 +411,16 @@ async fn a_name_that_is_taken_is_replaced_only_when_that_is_said() {
         .await
         .ok();
     assert_eq!(variable(&machine, &name, "N").await, "2");
+    assert_eq!(machine.workload(&name).await.port, before.port, "clients know it");
+    // Of one that does not run somebody else may have taken it by now.
+    machine.thv(["stop", &name]).await.ok();
+    let taken = std::net::TcpListener::bind(("127.0.0.1", before.port)).expect("it is free");
+    machine
+        .thv(again.iter().chain(&["--replace", "--wait=1m"]))
+        .await
+        .ok()
+        .says([&*before.port.to_string(), "another one"]);
+    drop(taken);
     machine.thv(["rm", &name]).await.ok();
     machine.assert_nothing_lives(&[before.port]);
 }
@@ -421,6 +431,10 @@ async fn a_container_of_another_installation_is_touched_only_by_force() {
     let [ours, theirs] = [(); 2].map(|()| Machine::with_docker(&docker));
     let name = ours.name("foreign");
     run(&theirs, &name, docker.image(), &["--transport", "stdio"]).await;
+    for verb in ["start", "restart"] {
+        let all = ours.thv([verb, "--all"]).await.ok();
+        all.says([&*name, "is left out"]);
+    }
     for verb in ["stop", "rm"] {
         let refused = ours.thv([verb, &name]).await.failed();
         refused.says([&*name, "--force"]);

@@ -1,8 +1,9 @@
 //! The streams of a stdio server.
 //!
 //! Where the engine logs what the server writes, only standard input and output are attached: standard error is in that log.
-//! Where it does not, standard error has a connection of its own, so that no queue is needed between two readers, and both
-//! are there before the server is started, so that nothing of it is lost.
+//! Where it does not, standard error has a connection of its own, so that no queue is needed between two readers. It is there
+//! before the server is started, so that nothing is lost. Standard input must not be: an attachment of it that ends before
+//! the start has Docker close the input of the server that is started then.
 //!
 //! A second attachment is refused among the clones of one value. Other processes are not seen: no engine tells who is
 //! attached, and a mark on this machine would miss other users and machines, or let any user occupy it. Whoever owns the
@@ -47,17 +48,13 @@ pub(crate) struct Attachments(Arc<Mutex<Streams>>);
 struct Streams {
     /// The containers whose streams somebody took.
     taken: BTreeSet<String>,
-    /// Those of containers that this runtime started, until somebody takes them.
-    waiting: BTreeMap<String, Waiting>,
+    /// Standard error of containers that this runtime started, until somebody takes it.
+    waiting: BTreeMap<String, (WorkloadName, Waiting)>,
 }
 
-/// Connections that were there before their container ran.
+/// The standard error of a container, from before it ran.
 #[derive(Debug)]
-pub(crate) struct Waiting {
-    of: Option<WorkloadName>,
-    in_and_out: Upgraded,
-    errors: Upgraded,
-}
+pub(crate) struct Waiting(Upgraded);
 
 /// Taken streams, until it is dropped.
 #[derive(Debug)]
@@ -73,21 +70,20 @@ fn lock(streams: &Mutex<Streams>) -> MutexGuard<'_, Streams> {
 }
 
 impl Attachments {
-    /// Keeps the streams of a container until somebody attaches. Those of an earlier one of the workload are closed.
-    pub(crate) fn keep(&self, name: &WorkloadName, id: &str, mut waiting: Waiting) {
-        waiting.of = Some(name.clone());
+    /// Keeps it until somebody attaches to the container. That of an earlier one of the workload is closed.
+    pub(crate) fn keep(&self, name: &WorkloadName, id: &str, waiting: Waiting) {
         let mut streams = lock(&self.0);
-        streams.waiting.retain(|_, kept| kept.of.as_ref() != Some(name));
-        streams.waiting.insert(id.to_owned(), waiting);
+        streams.waiting.retain(|_, (of, _)| of != name);
+        streams.waiting.insert(id.to_owned(), (name.clone(), waiting));
     }
 
-    /// Closes the streams of a container for which nobody came.
+    /// Closes that of a container for which nobody came.
     pub(crate) fn forget(&self, id: &str) {
         drop(self.waiting(id));
     }
 
     fn waiting(&self, id: &str) -> Option<Waiting> {
-        lock(&self.0).waiting.remove(id)
+        lock(&self.0).waiting.remove(id).map(|(_, waiting)| waiting)
     }
 
     fn take(&self, id: &str) -> Option<Attached> {
@@ -105,20 +101,16 @@ impl Drop for Attached {
     }
 }
 
-/// Connects to the streams of a container that does not run yet.
+/// Connects to the standard error of a container that does not run yet.
 pub(crate) async fn before_start(engine: &Engine, id: &str) -> Result<Waiting, EngineError> {
-    Ok(Waiting {
-        of: None,
-        in_and_out: connect(engine, id, IN_AND_OUT).await?,
-        errors: connect(engine, id, ERRORS).await?,
-    })
+    connect(engine, id, ERRORS).await.map(Waiting)
 }
 
 /// What a container wrote to standard error that ended before anybody attached; `None` where the engine logged it.
 pub(crate) async fn last_words(engine: &Engine, id: &str) -> Option<Vec<u8>> {
     let waiting = engine.attachments().waiting(id)?;
     let mut words = Vec::new();
-    let mut errors = errors(waiting.errors).take(LAST_WORDS);
+    let mut errors = errors(waiting.0).take(LAST_WORDS);
     // What came is told, whatever keeps the rest.
     let _either = tokio::time::timeout(LAST_WORDS_WAIT, errors.read_to_end(&mut words)).await;
     Some(words)
@@ -137,20 +129,45 @@ pub(crate) async fn attach(engine: &Engine, which: &InstanceRef) -> Result<Stdio
         name: which.name.clone(),
         runtime: engine.kind().clone(),
     })?;
-    if let Some(waiting) = attachments.waiting(&id) {
-        return Ok(split(waiting.in_and_out, Some(waiting.errors), attached));
+    let waiting = attachments.waiting(&id);
+    match to_running(engine, which, &id, waiting.is_some()).await {
+        Ok((in_and_out, errors)) => {
+            let errors = waiting.map(|Waiting(errors)| errors).or(errors);
+            Ok(split(in_and_out, errors, attached))
+        }
+        Err(Error::NotRunning { .. }) if let Some(Waiting(said)) = waiting => Ok(Stdio {
+            stdin: Box::new(tokio::io::sink()),
+            stdout: Box::new(tokio::io::empty()),
+            stderr: Some(Box::new(errors(said))),
+        }),
+        Err(error) => {
+            // For who tries again.
+            if let Some(waiting) = waiting {
+                attachments.keep(&which.name, &id, waiting);
+            }
+            Err(error)
+        }
     }
-    let logged = must_run(engine, which, &id).await?;
+}
+
+/// Input and output of a container that runs; with its standard error, where nobody has that.
+async fn to_running(
+    engine: &Engine,
+    which: &InstanceRef,
+    id: &str,
+    has_errors: bool,
+) -> Result<(Upgraded, Option<Upgraded>)> {
+    let logged = must_run(engine, which, id).await?;
     let failed = |e| failed(engine, which, e);
-    let in_and_out = connect(engine, &id, IN_AND_OUT).await.map_err(failed)?;
-    let errors = if logged {
+    let in_and_out = connect(engine, id, IN_AND_OUT).await.map_err(failed)?;
+    let errors = if logged || has_errors {
         None
     } else {
-        Some(connect(engine, &id, ERRORS).await.map_err(failed)?)
+        Some(connect(engine, id, ERRORS).await.map_err(failed)?)
     };
     // The engine attaches to what has ended as well, and says nothing then.
-    must_run(engine, which, &id).await?;
-    Ok(split(in_and_out, errors, attached))
+    must_run(engine, which, id).await?;
+    Ok((in_and_out, errors))
 }
 
 /// Whether the engine logs what it writes, of a container that runs and has a standard input.

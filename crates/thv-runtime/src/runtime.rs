@@ -137,8 +137,8 @@ pub trait Runtime: fmt::Debug + Send + Sync + 'static {
     /// Connects to the streams of a running stdio instance. One attachment at a time: a second one through values of one
     /// runtime that share their state (clones) is `AlreadyAttached`. Engines do not tell who is attached, so processes
     /// that could meet hold a lock of their own, as a supervisor does; the attachment that ends first ends the server.
-    /// Where a deployment of [`DeploySpec::private_output`] was this value's, what the server wrote since then comes too, also
-    /// when it has ended meanwhile.
+    /// Where a deployment with [`DeploySpec::private_output`] was this value's, standard error comes from its first byte on,
+    /// also when the server has ended meanwhile: its other streams have ended then.
     async fn attach(&self, which: &InstanceRef) -> Result<Stdio>;
 
     /// The instance of a workload, or `None`.

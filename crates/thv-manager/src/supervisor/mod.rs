@@ -262,10 +262,9 @@ impl Supervisor {
             let options = self.stop_options().await.unwrap_or_default();
             if let Err(error) = runtime.stop(&which, options).await {
                 tracing::error!(error = %with_causes(&error.into()), "the instance could not be stopped");
-            } else {
-                self.server_log.heard().await;
                 return Ok(End::Stopped);
             }
+            self.server_log.heard().await;
         }
         thv_process::crash_point!(ProxyInstanceStopped);
         let context = match before {

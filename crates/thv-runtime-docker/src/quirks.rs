@@ -43,6 +43,11 @@ pub(crate) fn is_lost_race(status: u16, message: &str) -> bool {
     status == 500 && message.to_lowercase().contains("no such container")
 }
 
+/// Whether a process ended while the engine read about it, which says nothing of its container: Podman fails then.
+pub(crate) fn is_passing(status: u16, message: &str) -> bool {
+    status == 500 && message.to_lowercase().contains("no such process")
+}
+
 /// Whether the last lines of a log can be asked for. Podman leaves out what a program wrote of them before their end, as one
 /// does that writes a line and its end in two pieces.
 pub(crate) fn has_last_lines(engine: &EngineInfo) -> bool {

@@ -221,11 +221,18 @@ async fn a_container_that_goes_away_while_an_engine_lists_it_is_nobodys_failure(
             json!({"message": "container 24be does not exist in database: no such container"}),
         )
     };
+    let ended = || {
+        Do::Answer(
+            500,
+            json!({"message": "read /proc/27853/cgroup: no such process"}),
+        )
+    };
     let lists = std::sync::atomic::AtomicUsize::new(0);
     let _engine = Meddler::open(&socket, Path::new(NOBODY), move |_, call| match call {
         "GET /version" => version(),
-        call if call.starts_with("GET /containers/json") => match lists.fetch_add(1, Ordering::Relaxed) % 2 {
+        call if call.starts_with("GET /containers/json") => match lists.fetch_add(1, Ordering::Relaxed) % 3 {
             0 => gone(),
+            1 => ended(),
             _ => Do::Answer(
                 200,
                 json!([{"Id": "24be", "Names": ["/fetch"], "Labels": {

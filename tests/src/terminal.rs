@@ -1,5 +1,6 @@
 //! A command with a terminal, and somebody who answers.
 
+use std::path::Path;
 use std::process::Stdio;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -26,15 +27,17 @@ pub fn terminal() -> bool {
 }
 
 impl Terminal {
-    /// Starts `thv` with these arguments, none of which has a quote in it.
+    /// Starts `thv` with these arguments, none of which has a quote in it, and with a password for its secrets in a file.
     ///
     /// # Panics
     /// When it does not start.
-    pub fn thv<const N: usize>(machine: &Machine, args: [&str; N]) -> Self {
-        let mut line = format!("exec '{}'", thv().display());
-        for arg in args {
-            line.push_str(&format!(" '{arg}'"));
-        }
+    pub fn thv<const N: usize>(machine: &Machine, password: &Path, args: [&str; N]) -> Self {
+        let args = args.join("' '");
+        let line = format!(
+            "exec '{}' '{args}' --secrets-password-fd 3 3<'{}'",
+            thv().display(),
+            password.display()
+        );
         let mut command = machine.program("script");
         command.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
         command

@@ -19,9 +19,7 @@ impl World {
         for version in versions {
             docker.passes(&images.by_digest("their/echo", version));
         }
-        let mut machine = Machine::with_docker(&docker);
-        machine.set("TOOLHIVE_SECRETS_PROVIDER", "encrypted");
-        machine.set("TOOLHIVE_SECRETS_PASSWORD", "a password of the test");
+        let machine = Machine::with_docker(&docker);
         let name = machine.name(stem);
         let world = Self {
             docker,
@@ -59,13 +57,19 @@ impl World {
             .expect("a file");
     }
 
+    /// At a terminal.
+    fn thv<const N: usize>(&self, args: [&str; N]) -> Terminal {
+        let password = self.machine.folder().join("password");
+        std::fs::write(&password, "of the test").expect("a file");
+        Terminal::thv(&self.machine, &password, args)
+    }
+
     fn run(&self) -> Terminal {
-        let run = ["run", "echo", "--name", &self.name, "--wait=1m"];
-        Terminal::thv(&self.machine, run)
+        self.thv(["run", "echo", "--name", &self.name, "--wait=1m"])
     }
 
     fn upgrade(&self) -> Terminal {
-        Terminal::thv(&self.machine, ["upgrade", "apply", &self.name])
+        self.thv(["upgrade", "apply", &self.name])
     }
 
     async fn has(&self, variable: &str) -> String {
@@ -88,6 +92,9 @@ async fn what_an_entry_and_its_newer_version_need_is_asked_for_at_a_terminal() {
     let Some(world) = World::new("asked").await else {
         return;
     };
+
+    let (code, shown) = world.thv(["secret", "setup", "encrypted"]).ends().await;
+    assert_eq!(code, Some(0), "{shown}");
 
     let mut refused = world.run();
     refused.answer("TOKEN: ", "s3cret").await;

@@ -158,16 +158,26 @@ async fn to_running(
     has_errors: bool,
 ) -> Result<(Upgraded, Option<Upgraded>)> {
     let logged = must_run(engine, which, id).await?;
-    let failed = |e| failed(engine, which, e);
-    let in_and_out = connect(engine, id, IN_AND_OUT).await.map_err(failed)?;
-    let errors = if logged || has_errors {
-        None
-    } else {
-        Some(connect(engine, id, ERRORS).await.map_err(failed)?)
+    let connecting = async {
+        let in_and_out = connect(engine, id, IN_AND_OUT).await?;
+        let errors = if logged || has_errors {
+            None
+        } else {
+            Some(connect(engine, id, ERRORS).await?)
+        };
+        Ok((in_and_out, errors))
+    };
+    let streams = match connecting.await {
+        Ok(streams) => streams,
+        Err(cause) => {
+            // It may have ended meanwhile, for which each engine has its own words.
+            must_run(engine, which, id).await?;
+            return Err(failed(engine, which, cause));
+        }
     };
     // The engine attaches to what has ended as well, and says nothing then.
     must_run(engine, which, id).await?;
-    Ok((in_and_out, errors))
+    Ok(streams)
 }
 
 /// Whether the engine logs what it writes, of a container that runs and has a standard input.

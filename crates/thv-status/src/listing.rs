@@ -37,7 +37,7 @@ impl Files {
 
     fn names(&self) -> Result<Vec<String>> {
         let mut names = Vec::new();
-        for folder in [&self.statuses, &self.lifecycle] {
+        for folder in [self.statuses(), self.lifecycle()] {
             let failed = |error| Error::io("list", folder, error);
             let entries = match std::fs::read_dir(folder) {
                 Ok(entries) => entries,

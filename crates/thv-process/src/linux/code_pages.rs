@@ -62,29 +62,4 @@ mod tests {
         assert_eq!(found, [(0x55ff_d52b_b000, 0x2000)]);
         assert_eq!(code_of("/opt/b", maps).count(), 0);
     }
-
-    /// Of this program's code, in KiB, what is mapped.
-    fn mapped() -> u64 {
-        let program = std::fs::read_link("/proc/self/exe").unwrap();
-        let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
-        let mut ours = false;
-        let mut sum = 0;
-        for line in smaps.lines() {
-            if let Some(size) = line.strip_prefix("Rss:") {
-                let size: u64 = size.trim().trim_end_matches(" kB").parse().unwrap();
-                sum += if ours { size } else { 0 };
-            } else if line.split(' ').next().is_some_and(|first| first.contains('-')) {
-                ours = line.contains(" r-xp ") && line.ends_with(program.to_str().unwrap());
-            }
-        }
-        sum
-    }
-
-    #[test]
-    fn what_the_start_executed_is_not_mapped_any_more() {
-        let before = mapped();
-        give_back().unwrap();
-        let after = mapped();
-        assert!(after < before, "{before} KiB before, {after} KiB after");
-    }
 }

@@ -212,6 +212,17 @@ async fn an_authority_whose_certificate_ran_out_vouches_for_nothing() {
             .assert_denied(&format!("{form:?}"), "was not valid when it was signed")
             .await;
     }
+    // Not beside another one that is valid either.
+    let expired = Authority::expired();
+    let root = expired.trusted_root_with(&Authority::new());
+    let roots = TrustRoots::from_json("both", &root).expect("a root");
+    let digest = Digest::of(b"a manifest");
+    for form in [Form::BundleV3, Form::Attestation] {
+        let signature = expired.sign(form, &digest.to_string(), &Workflow::default());
+        let expected = Workflow::default().expected();
+        let denied = roots.verify_bundle(&signature.content, &digest, &expected).await;
+        assert_eq!(denied.expect_err("expired").code(), "image_denied", "{form:?}");
+    }
 }
 
 #[tokio::test]
@@ -333,6 +344,26 @@ async fn what_is_not_what_its_digest_says_is_not_looked_at() {
             .assert_denied(&format!("{form:?}"), "a signature is listed and not there")
             .await;
     }
+}
+
+#[tokio::test]
+async fn what_names_nobody_is_no_declaration_and_a_root_that_was_chosen_has_to_be_there() {
+    let world = World::new().await;
+    world.sign(Form::BundleV3, |_| {});
+    let nobody = ExpectedIdentity::default();
+    let admitted = world.admit_as(&nobody, Policy::Warn).await.expect("a warning");
+    assert_eq!(admitted.verdict, Some(Verdict::Undeclared), "{admitted:?}");
+    let refused = world.admit_as(&nobody, Policy::Enabled).await;
+    assert_eq!(refused.expect_err("nobody").code(), "image_not_verified");
+
+    let mut config = ClientConfig::from_env(Env::default());
+    PLATFORM.clone_into(&mut config.platform);
+    let client = Arc::new(RegistryClient::new(config));
+    let verifier = ProvenanceVerifier::new(client.clone(), TrustRoots::from_file("/nowhere/root.json"));
+    let gate = Gate::new(client, Arc::new(verifier));
+    let expected = Workflow::default().expected();
+    let error = gate.admit(&world.image, Some(&expected), Policy::Warn).await;
+    assert_eq!(error.expect_err("no root").code(), "trust_root");
 }
 
 /// Long enough for a busy machine; what hangs is waited for to its end.

@@ -208,6 +208,7 @@ impl Supervisor {
         let ready = Instant::now();
         self.launch.send_replace(LaunchState::Ready);
         tracing::info!("the workload is ready");
+        self.rest();
         let how = tokio::select! {
             biased;
             () = self.signal.stop.cancelled() => return Ok(self.told(door, backend, left).await),

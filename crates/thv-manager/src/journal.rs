@@ -181,9 +181,12 @@ fn whose(pending: &Pending, saved: &Saved) -> Whose {
         return Whose::Its;
     };
     let there = Some(config_hash(config));
-    if there == pending.config_hash {
+    let replaced = pending.replaces.is_some() && there == pending.replaces;
+    // A replacement may bring the same once more: until its record says that it came, the old one stands.
+    let came = pending.next.is_none();
+    if there == pending.config_hash && (came || !replaced) {
         Whose::Its
-    } else if pending.replaces.is_some() && there == pending.replaces {
+    } else if replaced {
         Whose::Replaced
     } else {
         Whose::SomebodyElses
@@ -348,6 +351,11 @@ mod tests {
         pending.replaces = hash(&b);
         assert_eq!(whose(&pending, &b), Whose::Replaced);
         assert_eq!(whose(&pending, &c), Whose::SomebodyElses);
+        // The same once more.
+        pending.replaces = hash(&a);
+        assert_eq!(whose(&pending, &a), Whose::Its, "it came");
+        pending.next = Some(thv_status::Described::default());
+        assert_eq!(whose(&pending, &a), Whose::Replaced, "it has not come");
         let without = Pending::new(Operation::Remove, 1, "now");
         assert_eq!(whose(&without, &a), Whose::SomebodyElses);
     }

@@ -411,6 +411,16 @@ async fn a_name_that_is_taken_is_replaced_only_when_that_is_said() {
         .await
         .ok();
     assert_eq!(variable(&machine, &name, "N").await, "2");
+    assert_eq!(machine.workload(&name).await.port, before.port, "clients know it");
+    // Of one that does not run somebody else may have taken it by now.
+    machine.thv(["stop", &name]).await.ok();
+    let taken = std::net::TcpListener::bind(("127.0.0.1", before.port)).expect("it is free");
+    machine
+        .thv(again.iter().chain(&["--replace", "--wait=1m"]))
+        .await
+        .ok()
+        .says([&*before.port.to_string(), "another one"]);
+    drop(taken);
     machine.thv(["rm", &name]).await.ok();
     machine.assert_nothing_lives(&[before.port]);
 }

@@ -172,8 +172,18 @@ impl Manager {
             }
             None => None,
         };
-        let listener = match ports::bind(&config.host, config.port, &*parts.ports, &*parts.processes) {
+        let asked_for = config.port;
+        if asked_for == 0 && replace {
+            // Clients know the one that it has.
+            config.port = parts.saved(&name).await?.config().map_or(0, |old| old.port);
+        }
+        let bind = |port| ports::bind(&config.host, port, &*parts.ports, &*parts.processes);
+        let listener = match bind(config.port) {
             Err(Error::PortTaken { .. }) if replace && self.holds_port(&name, config.port).await? => None,
+            Err(error @ Error::PortTaken { .. }) if asked_for == 0 => {
+                notices.push(format!("{error}: \"{name}\" gets another one"));
+                Some(bind(0)?)
+            }
             other => Some(other?),
         };
         let port = match &listener {

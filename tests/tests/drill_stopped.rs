@@ -168,6 +168,19 @@ async fn a_stop_of_one_that_hangs_stops_it() {
 }
 
 #[tokio::test]
+async fn a_proxy_that_hangs_is_killed_after_its_grace() {
+    let machine = Machine::new();
+    let name = machine.name("halted");
+    let workload = drill::run_echo(&machine, &name).await;
+    signal(drill::proxy_pid(&machine, &name).await, Signal::STOP);
+    machine.thv(["stop", &name, "--timeout", "0"]).await.ok();
+    machine.assert_nothing_lives(&[workload.port]);
+    assert_eq!(machine.workload(&name).await.status, WorkloadStatus::Stopped);
+    machine.thv(["start", &name, "--wait=1m"]).await.ok();
+    assert_eq!(machine.workload(&name).await.port, workload.port);
+}
+
+#[tokio::test]
 async fn a_stop_after_the_container_was_removed_by_hand_leaves_none() {
     let Some(docker) = docker().await else { return };
     for transport in ["stdio", "streamable-http"] {

@@ -226,6 +226,31 @@ async fn an_authority_whose_certificate_ran_out_vouches_for_nothing() {
 }
 
 #[tokio::test]
+async fn who_is_trusted_no_more_vouches_for_nothing() {
+    let authority = Authority::new();
+    let digest = Digest::of(b"a manifest");
+    let expected = Workflow::default().expected();
+    for ended in [
+        "/certificateAuthorities/0/validFor",
+        "/tlogs/0/publicKey/validFor",
+    ] {
+        let mut root: serde_json::Value = serde_json::from_str(&authority.trusted_root()).expect("JSON");
+        let window = root.pointer_mut(ended).expect(ended);
+        window["end"] = window["start"].clone();
+        let roots = TrustRoots::from_json("ended", &root.to_string()).expect("a root");
+        for form in [Form::BundleV1, Form::BundleV3, Form::Attestation] {
+            let signature = authority.sign(form, &digest.to_string(), &Workflow::default());
+            let denied = roots.verify_bundle(&signature.content, &digest, &expected).await;
+            assert_eq!(
+                denied.expect_err(ended).code(),
+                "image_denied",
+                "{ended} {form:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_forged_log_entry_is_refused() {
     type Change = fn(&mut serde_json::Value);
     let changes: [(&str, Change); 6] = [

@@ -1,10 +1,13 @@
-//! Drill: the engine restarts again and again; the workload is there afterwards, and nobody hangs meanwhile.
+//! Drill: the engine restarts again and again; the workload is there afterwards, and nobody hangs meanwhile. Another engine
+//! takes its place: nothing is done to what it does not have.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use thv::core::WorkloadStatus;
-use thv_tests::{Client, Machine, PrivateEngine, eventually, post};
+use thv_tests::{Client, Machine, PrivateEngine, docker, eventually, post};
 
 /// What "at once" is at most on a busy machine.
 const AT_ONCE: Duration = Duration::from_secs(20);
@@ -77,4 +80,56 @@ async fn a_workload_outlives_restarts_of_its_engine() {
     assert_eq!(client.call("echo", json!({ "text": "again" })).await, "again");
     client.close().await;
     machine.thv(["rm", &name]).await.ok();
+}
+
+/// Every file of ours and ToolHive's about workloads, with its content; locks and logs have none that counts.
+fn records(machine: &Machine) -> BTreeMap<PathBuf, Vec<u8>> {
+    let dirs = machine.dirs();
+    let folders = [dirs.runconfigs(), dirs.statuses(), dirs.lifecycle()];
+    let entries = folders
+        .iter()
+        .flat_map(|folder| std::fs::read_dir(folder).expect("a folder"));
+    let files = entries.map(|entry| entry.expect("an entry").path());
+    files
+        .filter(|path| path.extension().is_some_and(|kind| kind == "json"))
+        .map(|path| (path.clone(), std::fs::read(path).expect("a file")))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_workload_of_another_engine_is_shown_and_left_alone() {
+    let Some(other) = PrivateEngine::start().await else {
+        return;
+    };
+    let docker = docker().await.expect("the one of the script runs");
+    let mut machine = Machine::with_docker(&docker);
+    let name = machine.name("theirs");
+    let run = ["run", docker.image(), "--name", &name, "--transport", "stdio"];
+    let alone = ["--isolate-network=false", "--wait=1m"];
+    machine.thv(run.iter().chain(&alone)).await.ok();
+    let client = Client::connect(&machine.workload(&name).await.url).await;
+    let (before, instance) = (records(&machine), docker.instance(&name).await);
+
+    machine.set("DOCKER_HOST", other.docker().host());
+    let place = docker.host().trim_start_matches("unix://").to_owned();
+    for show in [&["list", "--all", "--format", "json"][..], &["status", &name]] {
+        let shown = machine.thv(show).await.ok();
+        assert!(shown.stdout.contains(&name), "{shown}");
+        let reason = [&shown.stdout, &shown.stderr].map(|text| text.contains(&place));
+        assert!(reason.contains(&true), "it is not said where it is: {shown}");
+    }
+    for verb in ["stop", "rm", "restart"] {
+        let refused = machine.thv([verb, &name]).await.failed();
+        refused.says([&*place, "DOCKER_HOST"]);
+    }
+    assert_eq!(records(&machine), before, "nothing has changed");
+    assert!(other.docker().instance(&name).await.is_none());
+    let still = docker.instance(&name).await;
+    assert_eq!(still.map(|it| it.id), instance.map(|it| it.id));
+    assert_eq!(client.call("echo", json!({ "text": "on" })).await, "on");
+    client.close().await;
+
+    machine.set("DOCKER_HOST", docker.host());
+    machine.thv(["rm", &name]).await.ok();
+    docker.assert_gone(&name).await;
 }

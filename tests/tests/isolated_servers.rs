@@ -94,6 +94,71 @@ async fn an_isolated_http_server_takes_its_helpers_along_all_its_life() {
     docker.assert_gone(&name).await;
 }
 
+/// What the helper that stands outside lets pass: its arguments, and which container it is.
+async fn rules(docker: &Docker, name: &str) -> (String, Vec<String>) {
+    let answer = docker.get(&format!("/containers/{name}-egress/json")).await;
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    let helper: Value = serde_json::from_str(body).expect("a helper");
+    let arguments = helper["Config"]["Cmd"].as_array().cloned().unwrap_or_default();
+    let arguments = arguments.iter().map(|it| it.as_str().expect("a text").to_owned());
+    (helper["Id"].to_string(), arguments.collect())
+}
+
+#[tokio::test]
+async fn a_replaced_isolated_server_has_the_new_rules_and_leaves_nothing_of_the_old_ones() {
+    let Some((docker, machine)) = isolating().await else {
+        return;
+    };
+    let name = machine.name("ruled");
+    let profile = |host: &str| {
+        let path = machine.folder().join(format!("{host}.json"));
+        let profile = json!({ "network": { "outbound": { "allow_host": [host], "allow_port": [443] } } });
+        std::fs::write(&path, profile.to_string()).expect("a file");
+        path.display().to_string()
+    };
+    let (old, new) = (profile("old.example"), profile("new.example"));
+    let with = |profile| {
+        [
+            "--transport",
+            "stdio",
+            "--isolate-network",
+            "--permission-profile",
+            profile,
+        ]
+    };
+    run(&machine, &name, docker.image(), &with(&old)).await;
+    let (before, rules_before) = rules(&docker, &name).await;
+    assert!(
+        rules_before.contains(&"old.example".to_owned()),
+        "{rules_before:?}"
+    );
+
+    let replaced: Vec<_> = with(&new).into_iter().chain(["--replace"]).collect();
+    run(&machine, &name, docker.image(), &replaced).await;
+    is_isolated(&machine, &name).await;
+    let (after, rules_after) = rules(&docker, &name).await;
+    assert_ne!(after, before);
+    assert!(rules_after.contains(&"new.example".to_owned()), "{rules_after:?}");
+    assert!(
+        !rules_after.contains(&"old.example".to_owned()),
+        "{rules_after:?}"
+    );
+    let all = containers(&docker, &name).await;
+    assert_eq!(all.len(), 3, "{all:?}");
+    assert!(all.iter().all(|(_, state)| state == "running"), "{all:?}");
+
+    // One that fails leaves no helper either.
+    let fails = ["run", docker.image(), "--name", &name, "--replace", "--wait=1m"];
+    let fails = fails
+        .iter()
+        .copied()
+        .chain(with(&old))
+        .chain(["--", "--exit-at-start", "3"]);
+    machine.thv(fails).await.failed();
+    docker.assert_gone(&name).await;
+    machine.thv(["rm", &name]).await.ok();
+}
+
 #[tokio::test]
 async fn an_isolated_stdio_server_is_started_anew_when_a_helper_dies() {
     let Some((docker, machine)) = isolating().await else {

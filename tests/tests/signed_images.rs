@@ -357,7 +357,7 @@ async fn what_is_not_what_its_digest_says_is_not_looked_at() {
         let world = World::new().await;
         let mut listed = String::new();
         world.sign(form, |signature| {
-            listed = Digest::of(&signature.content).to_string()
+            listed = Digest::of(&signature.content).to_string();
         });
         world.store.trouble(&listed, Trouble::OtherBytes);
         world

@@ -7,7 +7,7 @@ use thv_state::{DocumentKind, DocumentName, Keep, StateStoreExt};
 use thv_status::{ClaimId, Desired, OpGuard, Operation};
 
 use crate::owner::remove_instance;
-use crate::parts::keep;
+use crate::parts::{Parts, keep};
 use crate::stop::begin;
 use crate::{Error, Manager, Result, StopOptions, kept_image};
 
@@ -62,7 +62,7 @@ impl Manager {
         kept_image::let_go(parts, name, &snapshot).await;
         parts.state.delete_run_config_under(name, keep(&op)).await?;
         thv_process::crash_point!(RemoveConfigDeleted);
-        self.remove_logs(name);
+        remove_logs(parts, name);
         thv_process::crash_point!(RemoveLogsRemoved);
         parts.status.remove(name, op).await?;
         Ok(())
@@ -138,14 +138,14 @@ impl Manager {
             Err(error) => Err(error),
         }
     }
+}
 
-    /// The server's log belongs to the workload; the proxy's is kept, as ToolHive keeps it.
-    fn remove_logs(&self, name: &WorkloadName) {
-        let log = self.parts.dirs.server_logs().join(format!("{name}.log"));
-        match thv_runtime::remove_rotated_logs(&log).and_then(|()| std::fs::remove_file(&log)) {
-            Ok(()) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => tracing::warn!(path = %log.display(), %error, "a log could not be removed"),
-        }
+/// The server's log belongs to the workload; the proxy's is kept, as ToolHive keeps it.
+pub(crate) fn remove_logs(parts: &Parts, name: &WorkloadName) {
+    let log = parts.dirs.server_logs().join(format!("{name}.log"));
+    match thv_runtime::remove_rotated_logs(&log).and_then(|()| std::fs::remove_file(&log)) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => tracing::warn!(path = %log.display(), %error, "a log could not be removed"),
     }
 }

@@ -6,6 +6,7 @@ use thv_core::{RunConfig, WorkloadName, WorkloadStatus};
 use thv_state::{DocumentKind, StateStoreExt};
 use thv_status::{Authority, ClaimId, Desired, Draft, OpGuard, Operation, OwnerState, Pending, Snapshot};
 
+use crate::delete::remove_logs;
 use crate::owner::{ProxyEnd, end_proxy, remove_instance};
 use crate::parts::{Parts, Saved, keep};
 use crate::{Error, Result, StopOptions, kept_image, toolhive};
@@ -119,6 +120,7 @@ async fn settle_entry(
     match pending.operation {
         Operation::Run if matches!(saved, Saved::Nothing) => {
             remove_recorded(parts, name, snapshot).await?;
+            remove_logs(parts, name);
             thv_process::crash_point!(JournalRunUndone);
             Ok(Settled::Removed)
         }
@@ -261,6 +263,7 @@ async fn finish_removal(
     kept_image::let_go(parts, name, snapshot).await;
     parts.state.delete_run_config_under(name, keep(op)).await?;
     thv_process::crash_point!(JournalConfigDeleted);
+    remove_logs(parts, name);
     Ok(())
 }
 

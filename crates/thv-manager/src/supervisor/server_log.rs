@@ -9,16 +9,16 @@ use thv_runtime::{LogRotation, RotatingLog};
 use thv_state::atomic;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::Mutex;
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 /// How much is written at once.
 const BLOCK: usize = 8 << 10;
 /// How long the last words of a server that ended may take to arrive.
 const WAIT: Duration = Duration::from_secs(2);
 
-/// Who writes down what the server says.
+/// Who writes down what the server says, as long as there is a supervisor that it belongs to.
 #[derive(Debug, Default)]
-pub(super) struct ServerLog(Mutex<Option<JoinHandle<()>>>);
+pub(super) struct ServerLog(Mutex<Option<AbortOnDropHandle<()>>>);
 
 impl ServerLog {
     /// Writes down what comes, until the server has ended. The file is there from now on. What cannot be written is lost, and
@@ -33,7 +33,7 @@ impl ServerLog {
                 None
             }
         };
-        *self.0.lock().await = Some(tokio::spawn(write(from, log)));
+        *self.0.lock().await = Some(AbortOnDropHandle::new(tokio::spawn(write(from, log))));
     }
 
     /// Returns when all was written that a server said that has ended; of one that has not, after a while.
@@ -124,5 +124,19 @@ mod tests {
         drop(server);
         log.heard().await;
         assert!(log.0.lock().await.is_none(), "it is over");
+    }
+
+    #[tokio::test]
+    async fn nobody_writes_on_when_the_supervisor_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("logs").join("fetch.log");
+        let (mut server, from) = tokio::io::duplex(64);
+        let log = ServerLog::default();
+        log.listen(Box::new(from), path, &Env::default()).await;
+        drop(log);
+        let refused = async { while server.write_all(b"x").await.is_ok() {} };
+        tokio::time::timeout(Duration::from_secs(30), refused)
+            .await
+            .expect("nobody reads");
     }
 }

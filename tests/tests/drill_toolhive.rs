@@ -192,13 +192,7 @@ async fn what_ran_under_a_name_that_toolhive_gave_to_a_remote_server_goes_with_i
     assert!(machine.workload(&name).await.remote);
     machine.thv(["rm", &name]).await.ok();
     assert_eq!(machine.workloads().await, []);
-    let left = drill::files_of(&machine);
-    let left: Vec<_> = left
-        .keys()
-        .filter(|path| path.to_string_lossy().contains(&name))
-        .filter(|path| !path.starts_with(machine.dirs().proxy_logs()))
-        .collect();
-    assert!(left.is_empty(), "left: {left:?}");
+    drill::assert_no_files_of(&machine, &name);
 }
 
 /// Asks the engine itself; what ToolHive did goes past our adapter.
@@ -348,13 +342,7 @@ async fn goes_on_with_us(docker: &Docker, transport: &str) {
     assert!(docker.instance(&name).await.is_none());
     assert!(!is_listed(&machine, &name).await);
     machine.assert_nothing_lives(&[port]);
-    let left = drill::files_of(&machine);
-    let left: Vec<_> = left
-        .keys()
-        .filter(|path| path.to_string_lossy().contains(&name))
-        .filter(|path| !path.starts_with(machine.dirs().proxy_logs()))
-        .collect();
-    assert!(left.is_empty(), "left: {left:?}");
+    drill::assert_no_files_of(&machine, &name);
 }
 
 #[tokio::test]

@@ -153,6 +153,20 @@ pub(crate) fn files_of(machine: &Machine) -> Tree {
     found
 }
 
+/// Nothing of `name` is left but what its proxy logged, which is kept.
+///
+/// # Panics
+/// With what is left.
+pub(crate) fn assert_no_files_of(machine: &Machine, name: &str) {
+    let left = files_of(machine);
+    let left: Vec<_> = left
+        .keys()
+        .filter(|path| path.to_string_lossy().contains(name))
+        .filter(|path| !path.starts_with(machine.dirs().proxy_logs()))
+        .collect();
+    assert!(left.is_empty(), "left: {left:?}");
+}
+
 /// All files below `path`.
 pub(crate) fn files_below(path: &Path) -> Tree {
     let mut found = Tree::new();

@@ -328,13 +328,7 @@ impl Scene {
         if let Place::Docker(docker) = &self.place {
             docker.assert_gone(&self.name).await;
         }
-        let left = drill::files_of(&self.machine);
-        let left: Vec<_> = left
-            .keys()
-            .filter(|path| path.to_string_lossy().contains(&self.name))
-            .filter(|path| !path.starts_with(self.machine.dirs().proxy_logs()))
-            .collect();
-        assert!(left.is_empty(), "left: {left:?}");
+        drill::assert_no_files_of(&self.machine, &self.name);
     }
 }
 

@@ -105,9 +105,19 @@ impl Dirs {
         self.data.join("toolhive/logs")
     }
 
-    /// Logs of servers that run without an engine: `lifecycle/logs`.
+    /// The log of a workload's proxy.
+    pub fn proxy_log(&self, name: &str) -> PathBuf {
+        self.proxy_logs().join(format!("{name}.log"))
+    }
+
+    /// Logs of servers that no engine keeps: `lifecycle/logs`.
     pub fn server_logs(&self) -> PathBuf {
         self.lifecycle().join("logs")
+    }
+
+    /// The log of a workload's server, where no engine keeps it.
+    pub fn server_log(&self, name: &str) -> PathBuf {
+        self.server_logs().join(format!("{name}.log"))
     }
 
     /// Encrypted secrets: `$XDG_DATA_HOME/toolhive/secrets_encrypted`.

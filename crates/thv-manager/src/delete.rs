@@ -142,7 +142,7 @@ impl Manager {
 
 /// The server's log belongs to the workload; the proxy's is kept, as ToolHive keeps it.
 pub(crate) fn remove_logs(parts: &Parts, name: &WorkloadName) {
-    let log = parts.dirs.server_logs().join(format!("{name}.log"));
+    let log = parts.dirs.server_log(name.as_str());
     match thv_runtime::remove_rotated_logs(&log).and_then(|()| std::fs::remove_file(&log)) {
         Ok(()) => {}
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}

@@ -246,7 +246,7 @@ impl Launcher for Detached {
             }
             _ => {
                 end(child).await;
-                let log = host.dirs().proxy_logs().join(format!("{name}.log"));
+                let log = host.dirs().proxy_log(name.as_str());
                 Err(Error::StartFailed {
                     name: name.to_string(),
                     reason: format!(

@@ -54,15 +54,13 @@ impl Manager {
                 lines => return Ok(lines?.map_ok(|line| line.line).map_err(Error::from).boxed()),
             }
         }
-        self.file(parts.dirs.server_logs().join(format!("{name}.log")), request)
-            .await
+        self.file(parts.dirs.server_log(name.as_str()), request).await
     }
 
     /// The log of the workload's proxy. A supervisor in an application writes none: its application does.
     pub async fn proxy_logs(&self, name: &WorkloadName, request: LogRequest) -> Result<Lines> {
         self.known(name).await?;
-        self.file(self.parts.dirs.proxy_logs().join(format!("{name}.log")), request)
-            .await
+        self.file(self.parts.dirs.proxy_log(name.as_str()), request).await
     }
 
     /// Removes the logs of workloads that do not exist, of their proxies and of their servers, with what rotation left of

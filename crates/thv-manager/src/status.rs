@@ -14,7 +14,7 @@ impl Manager {
             desired_running: view.should_run,
             launcher: view.launcher,
             proxy_pid: view.proxy_pid,
-            proxy_log: self.parts.dirs.proxy_logs().join(format!("{name}.log")),
+            proxy_log: self.parts.dirs.proxy_log(name.as_str()),
             workload: view.workload,
         })
     }

@@ -41,6 +41,6 @@ impl LocalConfig {
     }
 
     pub(crate) fn log(&self, name: &str) -> PathBuf {
-        self.dirs.server_logs().join(format!("{name}.log"))
+        self.dirs.server_log(name)
     }
 }

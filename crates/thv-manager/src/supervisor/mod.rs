@@ -345,7 +345,7 @@ impl Supervisor {
 
     /// Where what the server wrote is, when no engine keeps it.
     fn server_log_path(&self) -> std::path::PathBuf {
-        self.parts.dirs.server_logs().join(format!("{}.log", self.name))
+        self.parts.dirs.server_log(self.name.as_str())
     }
 
     async fn fail(&self, reason: String, last_lines: Vec<String>) -> Result<End> {

@@ -13,6 +13,8 @@ use tokio::process::Child;
 
 /// Far from the 30 seconds after which a server is killed. What it takes is a benchmark.
 const QUICK: Duration = Duration::from_secs(15);
+/// Ten times what a proxy that hangs may cost somebody without patience.
+const HANGING: Duration = Duration::from_secs(10);
 
 #[tokio::test]
 async fn a_local_server_that_ignores_sigterm_ends_with_its_stdin() {
@@ -173,7 +175,9 @@ async fn a_proxy_that_hangs_is_killed_after_its_grace() {
     let name = machine.name("halted");
     let workload = drill::run_echo(&machine, &name).await;
     signal(drill::proxy_pid(&machine, &name).await, Signal::STOP);
+    let begun = Instant::now();
     machine.thv(["stop", &name, "--timeout", "0"]).await.ok();
+    assert!(begun.elapsed() < HANGING, "{:?}", begun.elapsed());
     machine.assert_nothing_lives(&[workload.port]);
     assert_eq!(machine.workload(&name).await.status, WorkloadStatus::Stopped);
     machine.thv(["start", &name, "--wait=1m"]).await.ok();

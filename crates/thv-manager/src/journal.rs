@@ -164,7 +164,7 @@ async fn goes_on(
     }
     let grace = StopOptions::default().grace;
     let end = end_proxy(parts, name, snapshot, saved.config(), grace).await?;
-    Ok(!matches!(end, ProxyEnd::None | ProxyEnd::Ended))
+    Ok(!matches!(end, ProxyEnd::None | ProxyEnd::Ended | ProxyEnd::Late))
 }
 
 /// Whose the run configuration is that is there.
@@ -240,7 +240,7 @@ async fn finish_removal(
     let config = saved.config();
     let grace = StopOptions::default().grace;
     match end_proxy(parts, name, snapshot, config, grace).await? {
-        ProxyEnd::None | ProxyEnd::Ended => {}
+        ProxyEnd::None | ProxyEnd::Ended | ProxyEnd::Late => {}
         ProxyEnd::Application { .. } | ProxyEnd::StillAlive { .. } => {
             return Err(Error::StillRunning {
                 name: name.to_string(),

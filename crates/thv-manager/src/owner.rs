@@ -10,8 +10,11 @@ use thv_status::{OwnerKind, OwnerState, Snapshot, StatusManager};
 use crate::parts::Parts;
 use crate::{Error, Result, engine, toolhive};
 
-/// What a supervisor may need besides its instance's grace: draining its proxy and writing its status.
-const SUPERVISOR_MARGIN: Duration = Duration::from_secs(10);
+/// How soon a supervisor says that it heard that it should end; one that does not hangs. As long as the grace within these
+/// bounds: whoever has little patience does not wait for a hanging one either.
+const ANSWER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3));
+/// What a supervisor may need besides grace of its clients and of its server: writing its status.
+const SUPERVISOR_MARGIN: Duration = Duration::from_secs(2);
 /// After a kill the kernel frees what a process held at once; this is for a machine under load.
 const AFTER_KILL: Duration = Duration::from_secs(5);
 
@@ -83,6 +86,8 @@ pub(crate) enum ProxyEnd {
     None,
     /// It was asked to end and did, or was killed.
     Ended,
+    /// It was about to end and was killed: the time of its server is over too.
+    Late,
     /// It lives in an application that did not react.
     Application { launcher: String },
     /// It was killed and lives still.
@@ -125,7 +130,10 @@ async fn end_owner(
     };
     let Some(process) = process else {
         // An application hears of it by itself; so does a supervisor that has not written who it is yet.
-        if status.owner_free(name, grace + SUPERVISOR_MARGIN).await? {
+        if status
+            .owner_free(name, grace + clients_grace(grace) + SUPERVISOR_MARGIN)
+            .await?
+        {
             return Ok(ProxyEnd::Ended);
         }
         let launcher = companion.map_or_else(String::new, |companion| companion.launcher.clone());
@@ -133,17 +141,36 @@ async fn end_owner(
     };
     // With the lock goes the proxy: a supervisor releases it as its last act.
     process.signal(thv_process::Signal::Term)?;
-    if status.owner_free(name, grace + SUPERVISOR_MARGIN).await? {
+    let answer = grace.clamp(ANSWER.0, ANSWER.1);
+    if status.owner_free(name, answer).await? {
         return Ok(ProxyEnd::Ended);
     }
-    tracing::warn!(workload = %name, pid = process.identity().pid, "the proxy ignored SIGTERM, killing it");
+    let answered = is_ending(&status.read(name).await?);
+    let rest = (grace + clients_grace(grace) + SUPERVISOR_MARGIN).saturating_sub(answer);
+    if answered && status.owner_free(name, rest).await? {
+        return Ok(ProxyEnd::Ended);
+    }
+    let pid = process.identity().pid;
+    tracing::warn!(workload = %name, pid, answered, "the proxy does not end, killing it");
     process.signal(thv_process::Signal::Kill)?;
-    if status.owner_free(name, AFTER_KILL).await? {
-        return Ok(ProxyEnd::Ended);
+    if !status.owner_free(name, AFTER_KILL).await? {
+        return Ok(ProxyEnd::StillAlive { pid });
     }
-    Ok(ProxyEnd::StillAlive {
-        pid: process.identity().pid,
-    })
+    Ok(if answered { ProxyEnd::Late } else { ProxyEnd::Ended })
+}
+
+/// How long a supervisor waits for its clients' open requests before it turns to its server.
+fn clients_grace(grace: Duration) -> Duration {
+    grace.min(crate::supervisor::DRAIN)
+}
+
+/// Whether its supervisor has said that it is about to end.
+fn is_ending(snapshot: &Snapshot) -> bool {
+    let owner = snapshot
+        .companion
+        .as_ref()
+        .and_then(|companion| companion.owner.as_ref());
+    owner.is_some_and(|owner| owner.ending)
 }
 
 async fn end_process(process: &dyn ProcessHandle, grace: Duration) -> Result<ProxyEnd> {

@@ -164,6 +164,13 @@ impl Manager {
         let snapshot = parts.status.read(name).await?;
         let proxy = end_proxy(parts, name, &snapshot, config, options.grace).await?;
         thv_process::crash_point!(EndProxyEnded);
+        let options = match proxy {
+            ProxyEnd::Late => StopOptions {
+                grace: Duration::ZERO,
+                ..options
+            },
+            _ => options,
+        };
         let stopped = self.stop_instance(name, &snapshot, config, options).await?;
         thv_process::crash_point!(EndInstanceStopped);
         // A supervisor that waited for its server ends once the server has.
@@ -174,7 +181,7 @@ impl Manager {
             other => other,
         };
         match &proxy {
-            ProxyEnd::None | ProxyEnd::Ended => {}
+            ProxyEnd::None | ProxyEnd::Ended | ProxyEnd::Late => {}
             ProxyEnd::Application { launcher } => {
                 return Err(Error::StillRunning {
                     name: name.to_string(),
@@ -190,7 +197,8 @@ impl Manager {
                 });
             }
         }
-        if proxy == ProxyEnd::Ended
+        let ended = matches!(proxy, ProxyEnd::Ended | ProxyEnd::Late);
+        if ended
             && let Some(config) = config
             && !ports::wait_free(&config.host, config.port, &*parts.ports, PORT_WAIT).await
         {
@@ -203,7 +211,7 @@ impl Manager {
                 ),
             });
         }
-        Ok(proxy == ProxyEnd::Ended || stopped)
+        Ok(ended || stopped)
     }
 
     /// Stops whatever instance the workload has. `true` when it ran.

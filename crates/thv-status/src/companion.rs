@@ -187,6 +187,9 @@ pub struct Owner {
     /// Which one.
     #[serde(flatten)]
     pub identity: ProcessIdentity,
+    /// Whether it has heard that it should end: one that never says so hangs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ending: bool,
 }
 
 /// In what kind of process a supervisor lives.

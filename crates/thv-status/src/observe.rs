@@ -260,6 +260,7 @@ mod tests {
         companion.owner = Some(Owner {
             kind: OwnerKind::Detached,
             identity,
+            ending: false,
         });
         Snapshot {
             raw_name: "fetch".into(),

@@ -10,13 +10,14 @@ use tokio_util::sync::CancellationToken;
 use crate::proxy;
 
 /// How long open requests may take when the proxy closes.
-const DRAIN: Duration = Duration::from_secs(5);
+pub(crate) const DRAIN: Duration = Duration::from_secs(5);
 
 /// The proxy's listener: it answers through the current service, and says so when there is none.
 #[derive(Clone)]
 pub(crate) struct Door {
     front: Front,
     closing: CancellationToken,
+    cut: CancellationToken,
     closed: CancellationToken,
 }
 
@@ -25,6 +26,7 @@ impl Door {
         Self {
             front: proxy::front(config),
             closing: CancellationToken::new(),
+            cut: CancellationToken::new(),
             closed: CancellationToken::new(),
         }
     }
@@ -48,12 +50,25 @@ impl Door {
         // Also when this future is dropped: nobody may wait for a door that is gone.
         let _closed = self.closed.clone().drop_guard();
         let service = self.front.clone().into_service();
-        thv_proxy::serve(listener, service, options, self.closing.clone()).await;
+        let serving = thv_proxy::serve(listener, service, options, self.closing.clone());
+        self.cut.run_until_cancelled(serving).await;
     }
 
     /// Takes no more connections and returns when the open requests are done, or their time is over.
     pub(crate) async fn close(&self) {
+        self.close_within(DRAIN).await;
+    }
+
+    /// The same, with less patience: what is open after `limit` is cut.
+    pub(crate) async fn close_within(&self, limit: Duration) {
         self.closing.cancel();
+        if limit < DRAIN
+            && tokio::time::timeout(limit, self.closed.cancelled())
+                .await
+                .is_err()
+        {
+            self.cut.cancel();
+        }
         self.closed.cancelled().await;
     }
 }

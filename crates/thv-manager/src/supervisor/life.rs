@@ -264,7 +264,8 @@ impl Supervisor {
     /// Drains the proxy while the server still answers, then closes the server's input.
     pub(super) async fn told(&self, door: &Door, backend: &Backend, left: Left) -> LifeEnd {
         backend.end_streams();
-        door.close().await;
+        // Clients have no longer than the server itself.
+        door.close_within(self.grace_now().await).await;
         backend.shutdown().await;
         LifeEnd::Told { instance: left }
     }

@@ -28,6 +28,7 @@ use crate::launcher::{LaunchOrder, LaunchState};
 use crate::parts::Parts;
 use crate::{Error, Result};
 use backoff::{Backoff, MAX_ATTEMPTS};
+pub(crate) use door::DRAIN;
 use door::Door;
 use life::LifeEnd;
 use outage::Pause;
@@ -150,12 +151,30 @@ impl Supervisor {
         })?;
         let door = Door::new(&config);
         let lives = async {
-            let end = self.lives(&config, &door).await;
+            let end = self.lives_until_told(&config, &door).await;
             door.close().await;
             end
         };
         let ((), end) = tokio::join!(door.serve(listener), lives);
         self.finish(end).await
+    }
+
+    /// As [`lives`](Self::lives). That it was told to end is written at once: whoever told it takes a supervisor that does
+    /// not say so for one that hangs.
+    async fn lives_until_told(&self, config: &RunConfig, door: &Door) -> Result<LivesEnd> {
+        let heard = async {
+            self.signal.stop.cancelled().await;
+            if !self.signal.leave.is_cancelled()
+                && let Err(error) = self.write_ending().await
+            {
+                tracing::warn!(error = %with_causes(&error), "nobody is told that the end has begun");
+            }
+            std::future::pending().await
+        };
+        tokio::select! {
+            end = self.lives(config, door) => end,
+            never = heard => never,
+        }
     }
 
     /// Life after life, with back-off between them, until one ends for good. An outage of the engine is waited for and no
@@ -261,7 +280,7 @@ impl Supervisor {
         if matches!(before, Ok(Standing::Lost)) {
             return Ok(End::ClaimLost);
         }
-        match self.write_status(WorkloadStatus::Stopping, "").await {
+        match self.write_ending().await {
             Ok(true) => {}
             Ok(false) => return Ok(End::ClaimLost),
             Err(error) => tracing::error!(error = %with_causes(&error), "the status could not be written"),

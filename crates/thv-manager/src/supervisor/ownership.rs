@@ -31,6 +31,7 @@ impl Supervisor {
         let owner = Owner {
             kind: self.kind,
             identity: self.parts.processes.current(),
+            ending: false,
         };
         // ToolHive signals the pid that it finds: of an application it must find none.
         let pid = match self.kind {
@@ -81,6 +82,18 @@ impl Supervisor {
         let text = context.to_owned();
         self.write_if_ours(move |draft| draft.set_status(status, &text))
             .await
+    }
+
+    /// Says that it was heard that the supervisor should end, before anything that may take its time. `false`: the claim
+    /// is lost and nothing was written.
+    pub(super) async fn write_ending(&self) -> Result<bool> {
+        self.write_if_ours(|draft| {
+            if let Some(owner) = &mut draft.companion.owner {
+                owner.ending = true;
+            }
+            draft.set_status(WorkloadStatus::Stopping, "");
+        })
+        .await
     }
 
     /// The server answered `initialize`.
@@ -207,11 +220,13 @@ impl Supervisor {
 
     /// How the instance is to be stopped: as the `stop` that asked for it said.
     pub(super) async fn stop_options(&self) -> Result<StopOptions> {
-        let snapshot = self.snapshot().await?;
-        let grace = snapshot.companion.and_then(|companion| companion.stop_grace_ms);
-        Ok(grace.map_or_else(StopOptions::default, |grace| StopOptions {
-            grace: Duration::from_millis(grace),
-        }))
+        Ok(options_in(self.snapshot().await?))
+    }
+
+    /// The same of records that can be read at once; the usual time otherwise.
+    pub(super) async fn grace_now(&self) -> Duration {
+        let snapshot = self.parts.status.read(&self.name).await;
+        snapshot.map(options_in).unwrap_or_default().grace
     }
 
     /// Takes back what a deployment did after the claim was lost, unless the record names that instance by now.
@@ -236,6 +251,14 @@ impl Supervisor {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// How a record says that the instance is to be stopped.
+fn options_in(snapshot: Snapshot) -> StopOptions {
+    let grace = snapshot.companion.and_then(|companion| companion.stop_grace_ms);
+    grace.map_or_else(StopOptions::default, |grace| StopOptions {
+        grace: Duration::from_millis(grace),
+    })
 }
 
 /// Tries again while the disk or the lock of a record is not to be had.

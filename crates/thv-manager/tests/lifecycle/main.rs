@@ -11,6 +11,7 @@ mod stop_and_delete;
 
 mod beside;
 mod cut_off;
+mod escalation;
 mod faults;
 mod groups;
 mod honoured;

@@ -99,6 +99,7 @@ async fn the_death_of_a_proxy_in_another_process_is_heard() {
     let recorded = Owner {
         kind: OwnerKind::Detached,
         identity: proxy.clone(),
+        ending: false,
     };
     world
         .status

@@ -112,6 +112,14 @@ pub enum Error {
         /// Which operation, by whom and since when; or whose it is.
         detail: String,
     },
+    /// Its instance was made by another installation on the same engine: by another user, or with another home.
+    #[error("workload \"{name}\" belongs to another installation on this engine: {detail}")]
+    AnotherInstallation {
+        /// The workload.
+        name: String,
+        /// Which instance, and what to do.
+        detail: String,
+    },
     /// The workload belongs to another application, which has to act itself.
     #[error("workload \"{name}\" belongs to {launcher}: {detail}")]
     BelongsElsewhere {
@@ -269,6 +277,7 @@ impl Error {
             Self::Registry(error) => error.code(),
             Self::PortTaken { .. } => "port_taken",
             Self::Conflict { .. } => "conflict",
+            Self::AnotherInstallation { .. } => "another_installation",
             Self::BelongsElsewhere { .. } => "belongs_elsewhere",
             Self::StartFailed { .. } => "start_failed",
             Self::UpdateFailed { .. } => "update_failed",

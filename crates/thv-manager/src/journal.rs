@@ -253,7 +253,9 @@ async fn finish_removal(
     let is_removed = matches!(saved, Saved::Nothing) && pending.config_hash.is_some();
     match remove_instance(parts, name, snapshot, config, pending.force).await {
         // The removal was allowed when it began: what is there by now is not what it was about.
-        Err(error @ Error::Conflict { .. }) => tracing::warn!(workload = %name, %error, "it is left alone"),
+        Err(error @ Error::AnotherInstallation { .. }) => {
+            tracing::warn!(workload = %name, %error, "it is left alone")
+        }
         Err(error @ Error::Runtime(_)) if is_removed => {
             tracing::warn!(workload = %name, %error, "its instance was removed before");
         }

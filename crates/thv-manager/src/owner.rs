@@ -26,10 +26,10 @@ pub(crate) async fn check(status: &dyn StatusManager, instance: &Instance, force
     if force || *owner == status.owner_id().await? {
         return Ok(());
     }
-    Err(Error::Conflict {
+    Err(Error::AnotherInstallation {
         name: instance.workload.clone(),
         detail: format!(
-            "its instance {} belongs to another installation on this engine; use --force to act on it all the same",
+            "its instance is {}; use --force to act on it all the same",
             instance.instance_name
         ),
     })

@@ -41,6 +41,9 @@ use thv::secrets::SecretString;
 use crate::cli::{Cli, Command, PasswordArgs, UpgradeCommand};
 use crate::output::error;
 
+/// Who launches what this program runs, as records name it.
+const LAUNCHER: &str = "thv";
+
 /// What a command failed with, ready to be shown.
 #[derive(Debug)]
 pub(crate) struct Failure(String);
@@ -179,7 +182,7 @@ fn manager_given(given: Given) -> Result<Manager, Failure> {
 fn manager_with(launcher: Arc<dyn Launcher>, given: Given) -> Result<Manager, Failure> {
     let env = Env::from_vars(std::env::vars_os());
     let mut builder = thv::manager_from_env(env.clone())?
-        .launcher_id("thv")
+        .launcher_id(LAUNCHER)
         .pull_watcher(Arc::new(crate::output::progress::Pulls::default()))
         .launcher(launcher);
     if let Some(password) = given.password {

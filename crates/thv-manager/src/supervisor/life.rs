@@ -299,7 +299,7 @@ impl Supervisor {
     async fn left_by(&self, runtime: Arc<dyn Runtime>, error: &Error) -> Left {
         if matches!(
             error,
-            Error::Conflict { .. } | Error::Runtime(thv_runtime::Error::Conflict { .. })
+            Error::AnotherInstallation { .. } | Error::Runtime(thv_runtime::Error::Conflict { .. })
         ) {
             // Somebody else's.
             return None;

@@ -172,8 +172,8 @@ impl Supervisor {
             std::future::pending().await
         };
         tokio::select! {
-            end = self.lives(config, door) => end,
-            never = heard => never,
+            end = Box::pin(self.lives(config, door)) => end,
+            never = Box::pin(heard) => never,
         }
     }
 

@@ -110,12 +110,12 @@ async fn an_instance_of_another_installation_is_refused_before_anything_is_touch
     for round in 0..2 {
         let refused = manager.delete(&name("echo"), StopOptions::default()).await;
         assert!(
-            matches!(refused, Err(Error::Conflict { .. })),
+            matches!(refused, Err(Error::AnotherInstallation { .. })),
             "{round}: {refused:?}"
         );
         let refused = manager.stop(&name("echo"), StopOptions::default()).await;
         assert!(
-            matches!(refused, Err(Error::Conflict { .. })),
+            matches!(refused, Err(Error::AnotherInstallation { .. })),
             "{round}: {refused:?}"
         );
     }

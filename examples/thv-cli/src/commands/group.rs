@@ -64,7 +64,7 @@ async fn delete(args: &GroupDeleteArgs) -> Done {
     let what = format!("deleting group \"{name}\"");
     let done = progress::during(&what, Box::pin(manager.delete_group(&name, members))).await?;
     let verb = if args.with_workloads { "removed" } else { "moved" };
-    let code = results::write(&done.workloads, args.format, |()| {
+    let code = results::write(&done.workloads, results::Whom::Named, args.format, |()| {
         json::Object::default().with(verb, true)
     });
     if !done.deleted {
@@ -107,7 +107,7 @@ async fn move_workloads(args: &GroupMoveArgs) -> Done {
     let what = format!("moving {}", names.join(", "));
     let moved = manager.move_all_to_group(names, &to).into_future();
     let moved = progress::during(&what, moved).await;
-    results::write(&moved, args.format, |moved| {
+    results::write(&moved, results::Whom::Named, args.format, |moved| {
         json::Object::default().with("moved", *moved)
     })
 }

@@ -3,7 +3,7 @@
 use thv::core::{Workload, WorkloadName};
 use thv::manager::{Error, ListOptions, Manager};
 
-use super::Failure;
+use super::{Failure, LAUNCHER};
 use crate::output::note;
 
 /// The names as they were given, or all, or those of a group.
@@ -24,19 +24,28 @@ pub(super) async fn chosen(
 }
 
 /// All, or those of a group, that a start can be for. A container of another installation on the engine is not: it has
-/// neither configuration nor record here.
-pub(super) async fn startable(manager: &Manager, group: Option<&String>) -> Result<Vec<String>, Failure> {
-    let (ours, others): (Vec<_>, Vec<_>) = listed(manager, group)
-        .await?
-        .into_iter()
-        .partition(|workload| !workload.url.is_empty() || workload.thv.launcher.is_some());
-    for workload in others {
-        let name = &workload.name;
-        note(&format!(
-            "Warning: \"{name}\" is left out: there is no configuration of it here"
-        ));
+/// neither configuration nor record here. What an application launched is that application's to start, unless it is to
+/// be taken over.
+pub(super) async fn startable(
+    manager: &Manager,
+    group: Option<&String>,
+    take_over: bool,
+) -> Result<Vec<String>, Failure> {
+    let mut ours = Vec::new();
+    for Workload { name, url, thv, .. } in listed(manager, group).await? {
+        let why = match thv.launcher.as_deref() {
+            None if url.is_empty() => "there is no configuration of it here".to_owned(),
+            Some(other) if other != LAUNCHER && !take_over => {
+                format!("it belongs to {other}; --take-over starts it here")
+            }
+            _ => {
+                ours.push(name);
+                continue;
+            }
+        };
+        note(&format!("Warning: \"{name}\" is left out: {why}"));
     }
-    Ok(ours.into_iter().map(|workload| workload.name).collect())
+    Ok(ours)
 }
 
 async fn listed(manager: &Manager, group: Option<&String>) -> Result<Vec<Workload>, Failure> {

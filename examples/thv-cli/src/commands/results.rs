@@ -3,15 +3,35 @@
 use std::process::ExitCode;
 
 use thv::core::Json;
-use thv::manager::BatchResult;
+use thv::manager::{BatchResult, Error};
 
 use super::Done;
 use crate::cli::Format;
 use crate::output::{error, json, note};
 
-/// A line for each name that failed, or an object for every name; the exit code is 1 if one failed.
+/// For whom a verb was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whom {
+    /// For these names.
+    Named,
+    /// For all that are ours, or those of a group: what is not ours is left out, and said.
+    Ours,
+}
+
+impl Whom {
+    pub(super) fn of(names: &[String]) -> Self {
+        if names.is_empty() { Self::Ours } else { Self::Named }
+    }
+
+    fn leaves_out(self, error: &Error) -> bool {
+        self == Self::Ours && matches!(error, Error::AnotherInstallation { .. })
+    }
+}
+
+/// A line for each name that failed or was left out, or an object for every name; the exit code is 1 if one failed.
 pub(super) fn write<T>(
     results: &[BatchResult<T>],
+    whom: Whom,
     format: Format,
     outcome: impl Fn(&T) -> json::Object,
 ) -> Done {
@@ -20,6 +40,10 @@ pub(super) fn write<T>(
             let named = json::Object::default().with("name", one.name.as_str());
             Json::from(match &one.result {
                 Ok(done) => named.with("ok", true).with("result", outcome(done)),
+                Err(error) if whom.leaves_out(error) => named
+                    .with("ok", false)
+                    .with("left_out", true)
+                    .with("error", error::object(error)),
                 Err(error) => named.with("ok", false).with("error", error::object(error)),
             })
         });
@@ -27,9 +51,19 @@ pub(super) fn write<T>(
     }
     let mut failed = false;
     for one in results {
-        if let Err(error) = &one.result {
-            failed = true;
-            note(&error::of_workload(&one.name, error));
+        match &one.result {
+            Ok(_) => {}
+            Err(error) if whom.leaves_out(error) => {
+                note(&format!(
+                    "Warning: \"{}\" is left out: {}",
+                    one.name,
+                    error::chain(error)
+                ));
+            }
+            Err(error) => {
+                failed = true;
+                note(&error::of_workload(&one.name, error));
+            }
         }
     }
     Ok(if failed {

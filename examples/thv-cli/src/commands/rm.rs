@@ -20,7 +20,7 @@ pub(super) async fn run(args: &RmArgs) -> Done {
         ..StopOptions::default()
     };
     let removed = remove(&manager, names, options).await;
-    results::write(&removed, args.format, |()| {
+    results::write(&removed, results::Whom::of(&args.names), args.format, |()| {
         json::Object::default().with("removed", true)
     })
 }

@@ -30,7 +30,7 @@ pub(super) async fn run(args: &StartArgs, restart: bool) -> Done {
 }
 
 async fn several(manager: &Manager, args: &StartArgs, restart: bool) -> Done {
-    let names = names::startable(manager, args.group.as_ref()).await?;
+    let names = names::startable(manager, args.group.as_ref(), args.take_over).await?;
     let verb = if restart { "Restarting" } else { "Starting" };
     if args.format == Format::Text {
         for name in &names {
@@ -43,7 +43,7 @@ async fn several(manager: &Manager, args: &StartArgs, restart: bool) -> Done {
     } else {
         progress::during_batch("starting", manager.start_all(names, options(args))).await
     };
-    let code = results::write(&results, args.format, outcome::object)?;
+    let code = results::write(&results, results::Whom::Ours, args.format, outcome::object)?;
     if args.format == Format::Text {
         let failed = results.iter().filter(|one| one.result.is_err()).count();
         let verb = if restart { "Restart" } else { "Start" };

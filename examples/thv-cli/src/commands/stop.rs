@@ -16,7 +16,7 @@ pub(super) async fn run(args: &StopArgs) -> Done {
         force: args.force,
     };
     let stopped = progress::during_batch("stopping", manager.stop_all(names, options)).await;
-    results::write(&stopped, args.format, |outcome| {
+    results::write(&stopped, results::Whom::of(&args.names), args.format, |outcome| {
         json::Object::default().with("stopped", matches!(outcome, StopOutcome::Stopped))
     })
 }

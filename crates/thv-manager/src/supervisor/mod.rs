@@ -169,7 +169,7 @@ impl Supervisor {
             {
                 tracing::warn!(error = %with_causes(&error), "nobody is told that the end has begun");
             }
-            std::future::pending().await
+            std::future::pending::<Result<LivesEnd>>().await
         };
         tokio::select! {
             end = Box::pin(self.lives(config, door)) => end,

@@ -72,3 +72,40 @@ pub(super) fn write<T>(
         ExitCode::SUCCESS
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_ours_fails_only_whom_it_was_asked_for() {
+        let result = |result| BatchResult {
+            name: "theirs".into(),
+            result,
+        };
+        let theirs = || Error::AnotherInstallation {
+            name: "theirs".into(),
+            detail: "its instance is theirs".into(),
+        };
+        let missing = || Error::NotFound {
+            name: "theirs".into(),
+        };
+        for (whom, error, succeeds) in [
+            (Whom::Named, theirs(), false),
+            (Whom::Ours, theirs(), true),
+            (Whom::Ours, missing(), false),
+        ] {
+            let text = error.to_string();
+            let results = [result(Err::<(), _>(error))];
+            let code = write(&results, whom, Format::Text, |()| json::Object::default()).expect("it is said");
+            let expected = if succeeds {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            };
+            assert_eq!(format!("{code:?}"), format!("{expected:?}"), "{whom:?} {text}");
+        }
+        assert_eq!(Whom::of(&[]), Whom::Ours);
+        assert_eq!(Whom::of(&["theirs".into()]), Whom::Named);
+    }
+}

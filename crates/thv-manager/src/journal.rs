@@ -254,7 +254,7 @@ async fn finish_removal(
     match remove_instance(parts, name, snapshot, config, pending.force).await {
         // The removal was allowed when it began: what is there by now is not what it was about.
         Err(error @ Error::AnotherInstallation { .. }) => {
-            tracing::warn!(workload = %name, %error, "it is left alone")
+            tracing::warn!(workload = %name, %error, "it is left alone");
         }
         Err(error @ Error::Runtime(_)) if is_removed => {
             tracing::warn!(workload = %name, %error, "its instance was removed before");

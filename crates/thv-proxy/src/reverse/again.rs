@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
-use http::{Method, StatusCode};
+use http::{Method, Response, StatusCode};
 use thv_core::TransportType;
 use url::Url;
 
 use super::sessions::{Known, SESSION_HEADER};
 use super::{EventReader, Failure, Shared, is_event_stream};
+use crate::body::Body;
 use crate::jsonrpc;
 
 /// How long the server may take to open the session, and how much of its answer is read.
@@ -32,7 +33,7 @@ impl Shared {
         &self,
         mut request: Outgoing,
         hello: bool,
-    ) -> Result<Option<(Url, reqwest::Response)>, Failure> {
+    ) -> Result<Option<(Url, Response<Body>)>, Failure> {
         if self.config.transport != TransportType::StreamableHttp || self.config.stateless {
             return self.send_one(request).await.map(Some);
         }
@@ -74,7 +75,7 @@ impl Shared {
         &self,
         known: &Known,
         mut request: Outgoing,
-    ) -> Result<(Url, reqwest::Response), Failure> {
+    ) -> Result<(Url, Response<Body>), Failure> {
         let before = known.server_id();
         request.headers.insert(SESSION_HEADER, before.clone());
         let (url, response) = self.send_one(request.clone()).await?;
@@ -91,7 +92,7 @@ impl Shared {
         self.send_one(request).await
     }
 
-    async fn send_one(&self, request: Outgoing) -> Result<(Url, reqwest::Response), Failure> {
+    async fn send_one(&self, request: Outgoing) -> Result<(Url, Response<Body>), Failure> {
         let Outgoing {
             method,
             url,
@@ -137,11 +138,11 @@ impl Shared {
 }
 
 /// Reads until the server has answered `initialize`: then the session is there.
-async fn answered(mut response: reqwest::Response, hello: &[u8]) -> Option<()> {
+async fn answered(mut response: Response<Body>, hello: &[u8]) -> Option<()> {
     let envelope = jsonrpc::scan(hello).ok()?;
     let (streamed, id) = (is_event_stream(response.headers()), envelope.id_in(hello));
     let (mut reader, mut received) = (EventReader::new(), 0);
-    while let Some(chunk) = response.chunk().await.ok()? {
+    while let Some(chunk) = response.body_mut().chunk().await.ok()? {
         received += chunk.len();
         if received > LONGEST_ANSWER {
             return None;

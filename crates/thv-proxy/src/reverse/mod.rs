@@ -2,6 +2,7 @@
 
 mod again;
 mod config;
+mod direct;
 mod endpoint;
 mod event_reader;
 mod headers;
@@ -16,18 +17,21 @@ use axum::extract::ConnectInfo;
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, LOCATION};
 use http::{Method, Request, Response, StatusCode};
+use http_body_util::BodyExt;
 use thv_core::{SystemClock, TransportType};
 use url::Url;
 
 use self::again::Outgoing;
 pub use self::config::ReverseProxyConfig;
+use self::direct::Direct;
+pub(crate) use self::direct::Driven;
 use self::endpoint::EndpointRewriter;
 pub(crate) use self::event_reader::{Data, EventReader};
 pub(crate) use self::headers::is_restricted;
 use self::sessions::Sessions;
 use self::sse_stream::{SseStream, Streams};
 use crate::answer;
-use crate::body::{self, Body, Held, ReadError};
+use crate::body::{self, Body, BodyError, Held, ReadError};
 use crate::bridge::STATELESS_REVISION;
 use crate::budget::Budget;
 use crate::error::ProxyError;
@@ -48,6 +52,8 @@ struct Shared {
     target: Url,
     config: ReverseProxyConfig,
     client: reqwest::Client,
+    /// What is asked in plain HTTP, with nothing between, is asked without the client.
+    direct: Option<Arc<Direct>>,
     /// Memory for what clients send.
     bodies: Budget,
     /// The sessions of a streamable HTTP server.
@@ -74,7 +80,8 @@ impl ReverseProxy {
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
             .connect_timeout(config.connect_timeout);
-        if !config.remote || is_loopback(&target) {
+        let near = !config.remote || is_loopback(&target);
+        if near {
             // What runs on this machine is not reached through the environment's proxy.
             builder = builder.no_proxy();
         }
@@ -91,7 +98,9 @@ impl ReverseProxy {
             reason: "no HTTP client can be built".into(),
             source: Some(Box::new(error)),
         })?;
+        let direct = (near && target.scheme() == "http").then(|| Direct::new(&target, config.connect_timeout));
         Ok(Self(Arc::new(Shared {
+            direct: direct.flatten(),
             target,
             sessions: Sessions::new(config.session_ttl),
             bodies: Budget::new(config.body_budget.max(config.body_limit)),
@@ -212,7 +221,7 @@ impl ReverseProxy {
         method: Method,
         headers: HeaderMap,
         body: Bytes,
-    ) -> Result<reqwest::Response, Failure> {
+    ) -> Result<Response<Body>, Failure> {
         let path = match (self.0.config.transport, self.0.config.remote) {
             (TransportType::Sse, _) => "/sse",
             (_, false) => "/mcp",
@@ -229,7 +238,7 @@ impl ReverseProxy {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     #[error("{0}")]
-    Unreachable(reqwest::Error),
+    Unreachable(BodyError),
     #[error("redirected more than {MOST_REDIRECTS} times")]
     TooManyRedirects,
     #[error("redirected to another host or to plain text")]
@@ -296,7 +305,7 @@ impl Shared {
         url: Url,
         headers: HeaderMap,
         body: Bytes,
-    ) -> Result<(Url, reqwest::Response), Failure> {
+    ) -> Result<(Url, Response<Body>), Failure> {
         let sent = self.follow(method, url, headers, body).await;
         match &sent {
             Err(Failure::Unreachable(_)) => self.seen.store(SEEN_DEAD, Ordering::Relaxed),
@@ -311,18 +320,14 @@ impl Shared {
         mut url: Url,
         headers: HeaderMap,
         body: Bytes,
-    ) -> Result<(Url, reqwest::Response), Failure> {
+    ) -> Result<(Url, Response<Body>), Failure> {
         for _ in 0..=MOST_REDIRECTS {
-            let mut request = reqwest::Request::new(method.clone(), url.clone());
-            *request.headers_mut() = headers.clone();
-            if !body.is_empty() || method == Method::POST {
-                *request.body_mut() = Some(body.clone().into());
-            }
-            let response = self
-                .client
-                .execute(request)
-                .await
-                .map_err(|error| Failure::Unreachable(error.without_url()))?;
+            let (headers, body) = (headers.clone(), body.clone());
+            let sent = match &self.direct {
+                Some(direct) if url.scheme() == "http" => direct.send(&method, &url, headers, body).await,
+                _ => self.send_by_client(&method, &url, headers, body).await,
+            };
+            let response = sent.map_err(Failure::Unreachable)?;
             let Some(next) = redirect(&url, &response) else {
                 return Ok((url, response));
             };
@@ -334,24 +339,40 @@ impl Shared {
         Err(Failure::TooManyRedirects)
     }
 
+    async fn send_by_client(
+        &self,
+        method: &Method,
+        url: &Url,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Response<Body>, BodyError> {
+        let mut request = reqwest::Request::new(method.clone(), url.clone());
+        *request.headers_mut() = headers;
+        if !body.is_empty() || *method == Method::POST {
+            *request.body_mut() = Some(body.into());
+        }
+        let sent = self.client.execute(request).await;
+        let response: Response<reqwest::Body> = sent.map_err(reqwest::Error::without_url)?.into();
+        Ok(response.map(|body| Body::boxed(body.map_err(reqwest::Error::without_url))))
+    }
+
     /// The server's answer for the client: as it comes, without waiting for its end.
     fn pass_back(
         &self,
         url: Url,
         outside: Outside,
-        response: reqwest::Response,
+        response: Response<Body>,
         drain: Option<&Drain>,
     ) -> Response<Body> {
         let rewriting = self.config.transport == TransportType::Sse
             && is_event_stream(response.headers())
             && !response.headers().contains_key(CONTENT_ENCODING);
-        let response: Response<reqwest::Body> = response.into();
         let (mut head, body) = response.into_parts();
         headers::strip_hop_by_hop(&mut head.headers);
         head.version = http::Version::HTTP_11;
         head.extensions = http::Extensions::new();
         if !rewriting {
-            return Response::from_parts(head, Body::boxed(body));
+            return Response::from_parts(head, body);
         }
         head.headers.remove(http::header::CONTENT_LENGTH);
         head.extensions.insert(EndsItself);
@@ -390,7 +411,7 @@ pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
         .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
 }
 
-fn redirect(from: &Url, response: &reqwest::Response) -> Option<Url> {
+fn redirect(from: &Url, response: &Response<Body>) -> Option<Url> {
     if !matches!(response.status().as_u16(), 301 | 302 | 307 | 308) {
         return None;
     }

@@ -8,12 +8,12 @@ use std::fmt;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue};
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, Uri};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -22,7 +22,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
-use url::{Position, Url};
+use url::Url;
 
 use crate::body::{Body, BodyError};
 
@@ -38,7 +38,12 @@ struct Link {
 }
 
 impl Link {
-    /// Lets the connection do what it can.
+    /// Lets the connection do what it can now, and wakes nobody for it.
+    fn settle(&mut self) {
+        self.drive(&mut Context::from_waker(Waker::noop()));
+    }
+
+    /// Lets the connection do what it can, and wakes whoever asks when it can do more.
     fn drive(&mut self, cx: &mut Context<'_>) {
         if let Some(connection) = &mut self.connection
             && Pin::new(connection).poll(cx).is_ready()
@@ -114,7 +119,7 @@ impl Direct {
     pub(super) async fn send(
         self: &Arc<Self>,
         method: &Method,
-        url: &Url,
+        uri: Uri,
         mut headers: HeaderMap,
         body: Bytes,
     ) -> Result<Response<Body>, BodyError> {
@@ -127,18 +132,18 @@ impl Direct {
         }
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method.clone();
-        *request.uri_mut() = url[Position::BeforePath..Position::AfterQuery].parse()?;
+        *request.uri_mut() = uri;
         *request.headers_mut() = headers;
         loop {
             let (mut link, used) = match self.take() {
                 Some(mut link) => {
-                    poll_fn(|cx| Poll::Ready(link.drive(cx))).await;
+                    link.settle();
                     if !link.is_ready() {
                         continue;
                     }
                     (link, true)
                 }
-                None => (self.connect().await?, false),
+                None => (Box::pin(self.connect()).await?, false),
             };
             let mut answer = pin!(link.sender.try_send_request(request));
             let (connection, sent) = (&mut link.connection, &mut answer);
@@ -148,7 +153,8 @@ impl Direct {
                 {
                     *connection = None;
                 }
-                sent.as_mut().poll(cx)
+                // Nothing comes but from the connection, which wakes this task itself.
+                sent.as_mut().poll(&mut Context::from_waker(Waker::noop()))
             })
             .await;
             match outcome {
@@ -156,9 +162,7 @@ impl Direct {
                     let (head, body) = response.into_parts();
                     let rest = Some((link, Arc::clone(self)));
                     let mut body = Driven { body, rest };
-                    if body.is_end_stream() {
-                        poll_fn(|cx| Poll::Ready(body.finish(cx))).await;
-                    }
+                    body.begin();
                     return Ok(Response::from_parts(head, Body::from(body)));
                 }
                 Err(mut error) => match error.take_message().filter(|_| used) {
@@ -194,7 +198,10 @@ impl Direct {
             return;
         }
         idle.links.push_back((Instant::now(), link));
-        let watched = idle.watcher.as_ref().is_some_and(|watcher| !watcher.is_finished());
+        let watched = idle
+            .watcher
+            .as_ref()
+            .is_some_and(|watcher| !watcher.is_finished());
         if !watched && let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let watching = runtime.spawn(watch(Arc::downgrade(self)));
             idle.watcher = Some(watching.abort_handle());
@@ -231,9 +238,18 @@ pub(crate) struct Driven {
 }
 
 impl Driven {
-    fn finish(&mut self, cx: &mut Context<'_>) {
+    /// The connection waits for somebody who wants the body: who comes for it drives it, and need not be woken.
+    fn begin(&mut self) {
+        if self.body.is_end_stream() {
+            self.finish();
+        } else if let Some((link, _)) = &mut self.rest {
+            link.settle();
+        }
+    }
+
+    fn finish(&mut self) {
         if let Some((mut link, direct)) = self.rest.take() {
-            link.drive(cx);
+            link.settle();
             if link.is_ready() {
                 direct.give_back(link);
             }
@@ -249,16 +265,18 @@ impl HttpBody for Driven {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let mut polled = Pin::new(&mut self.body).poll_frame(cx);
+        // Nothing comes but from the connection, which wakes this task itself.
+        let nobody = &mut Context::from_waker(Waker::noop());
+        let mut polled = Pin::new(&mut self.body).poll_frame(nobody);
         if polled.is_pending()
             && let Some((link, _)) = &mut self.rest
         {
             link.drive(cx);
-            polled = Pin::new(&mut self.body).poll_frame(cx);
+            polled = Pin::new(&mut self.body).poll_frame(nobody);
         }
         match &polled {
-            Poll::Ready(None) => self.finish(cx),
-            Poll::Ready(Some(Ok(_))) if self.body.is_end_stream() => self.finish(cx),
+            Poll::Ready(None) => self.finish(),
+            Poll::Ready(Some(Ok(_))) if self.body.is_end_stream() => self.finish(),
             _ => {}
         }
         polled
@@ -270,5 +288,106 @@ impl HttpBody for Driven {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Reads one request (its body is empty) and answers it.
+    async fn answer(stream: &mut TcpStream, text: &str) {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        let head = String::from_utf8(head).unwrap();
+        assert!(head.starts_with("GET /mcp?a=b HTTP/1.1\r\n"), "{head}");
+        assert!(head.contains("host: 127.0.0.1:"), "{head}");
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{text}", text.len());
+        stream.write_all(answer.as_bytes()).await.unwrap();
+    }
+
+    async fn server() -> (TcpListener, Arc<Direct>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = format!("http://{}", listener.local_addr().unwrap());
+        let direct = Direct::new(&target.parse().unwrap(), Duration::from_secs(60)).unwrap();
+        (listener, direct)
+    }
+
+    async fn ask(direct: &Arc<Direct>) -> String {
+        let uri = Uri::from_static("/mcp?a=b");
+        let response = direct
+            .send(&Method::GET, uri, HeaderMap::new(), Bytes::new())
+            .await;
+        let (mut body, mut all) = (response.unwrap().into_body(), Vec::new());
+        while let Some(chunk) = body.chunk().await.unwrap() {
+            all.extend_from_slice(&chunk);
+        }
+        String::from_utf8(all).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_used_again_until_the_server_closes_it_or_nobody_uses_it() {
+        let (listener, direct) = server().await;
+        let serving = async {
+            let (mut first, _) = listener.accept().await.unwrap();
+            for text in ["one", "", "three"] {
+                answer(&mut first, text).await;
+            }
+            drop(first);
+            let (mut second, _) = listener.accept().await.unwrap();
+            answer(&mut second, "four").await;
+            second
+        };
+        let asking = async {
+            for expected in ["one", "", "three"] {
+                assert_eq!(ask(&direct).await, expected);
+            }
+            // Until the end of the first connection has come: then it is not taken.
+            loop {
+                let mut idle = direct.lock();
+                let Some((_, link)) = idle.links.back_mut() else {
+                    panic!("the connection was given back")
+                };
+                link.settle();
+                if !link.is_ready() {
+                    break;
+                }
+                drop(idle);
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(ask(&direct).await, "four");
+        };
+        let (_second, ()) = tokio::join!(serving, asking);
+        assert_eq!(direct.lock().links.len(), 1, "the one that ended is gone");
+        assert!(direct.lock().watcher.is_some());
+        tokio::time::pause();
+        tokio::time::advance(LONGEST_IDLE - Duration::from_secs(1)).await;
+        assert!(direct.close_idle().is_some());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(direct.close_idle().is_none() && direct.lock().links.is_empty());
+    }
+
+    #[tokio::test]
+    async fn the_server_sees_that_nobody_waits_any_more() {
+        let (listener, direct) = server().await;
+        let uri = Uri::from_static("/mcp");
+        let asking = direct.send(&Method::GET, uri, HeaderMap::new(), Bytes::new());
+        let mut stream = tokio::select! {
+            _ = asking => panic!("nobody has answered"),
+            accepted = async {
+                let mut stream = listener.accept().await.unwrap().0;
+                stream.read_u8().await.unwrap();
+                stream
+            } => accepted,
+        };
+        let mut rest = Vec::new();
+        // It ends because the connection is closed.
+        let _ = stream.read_to_end(&mut rest).await;
+        assert!(direct.lock().links.is_empty());
     }
 }

@@ -16,10 +16,10 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use axum::extract::ConnectInfo;
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, LOCATION};
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use thv_core::{SystemClock, TransportType};
-use url::Url;
+use url::{Position, Url};
 
 use self::again::Outgoing;
 pub use self::config::ReverseProxyConfig;
@@ -98,7 +98,8 @@ impl ReverseProxy {
             reason: "no HTTP client can be built".into(),
             source: Some(Box::new(error)),
         })?;
-        let direct = (near && target.scheme() == "http").then(|| Direct::new(&target, config.connect_timeout));
+        let direct =
+            (near && target.scheme() == "http").then(|| Direct::new(&target, config.connect_timeout));
         Ok(Self(Arc::new(Shared {
             direct: direct.flatten(),
             target,
@@ -188,21 +189,21 @@ impl ReverseProxy {
         let peer = peer.map(|ConnectInfo(peer)| peer.ip());
         let (trusted, prefix) = (self.0.config.trust_forwarded, &self.0.config.endpoint_prefix);
         let outside = Outside::of(&head.headers, trusted, prefix);
-        let request = Outgoing {
-            url: self.0.url(&head.method, &head.uri),
+        let mut request = Outgoing {
+            uri: head.uri,
             headers: headers::for_server(head.headers, &self.0.config, self.0.target.scheme(), peer),
             method: head.method,
             body: body.clone(),
         };
         let hello = envelope.is_some_and(|envelope| envelope.method_in(&body) == b"initialize");
-        match self.0.send_in_session(request, hello).await {
+        match self.0.send_in_session(&mut request, hello).await {
             Ok(None) => answer::session_not_found(id),
-            Ok(Some((url, response))) => {
+            Ok(Some((redirected, response))) => {
                 if let Some(expected) = expected.filter(|_| response.status().is_success()) {
                     expected.accepted();
                 }
-                self.0
-                    .pass_back(url, outside, response, head.extensions.get::<Drain>())
+                let drain = head.extensions.get::<Drain>();
+                self.0.pass_back(&request, redirected, outside, response, drain)
             }
             Err(reason) => {
                 tracing::warn!(%reason, "a request did not reach the server");
@@ -227,9 +228,13 @@ impl ReverseProxy {
             (_, false) => "/mcp",
             (_, true) => "/",
         };
-        let url = self.0.url(&method, &http::Uri::from_static(path));
-        let headers = headers::for_server(headers, &self.0.config, self.0.target.scheme(), None);
-        let asked = self.0.send(method, url, headers, body).await;
+        let request = Outgoing {
+            method,
+            uri: Uri::from_static(path),
+            headers: headers::for_server(headers, &self.0.config, self.0.target.scheme(), None),
+            body,
+        };
+        let asked = self.0.send(&request).await;
         asked.map(|(_, response)| response)
     }
 }
@@ -263,11 +268,12 @@ impl Shared {
         if matches!(*method, Method::CONNECT | Method::TRACE) {
             return Some(answer::method_not_allowed("GET, HEAD, POST, DELETE, OPTIONS"));
         }
-        let modern = headers
-            .get("mcp-protocol-version")
-            .is_some_and(|version| version == STATELESS_REVISION);
         let gated = matches!(*method, Method::GET | Method::HEAD | Method::DELETE);
-        if !gated || !(self.config.stateless || modern) {
+        let modern = || {
+            let version = headers.get("mcp-protocol-version");
+            version.is_some_and(|version| version == STATELESS_REVISION)
+        };
+        if !gated || !(self.config.stateless || modern()) {
             return None;
         }
         let mut refusal = answer::text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
@@ -278,7 +284,7 @@ impl Shared {
     }
 
     /// Where a request goes.
-    fn url(&self, method: &Method, asked: &http::Uri) -> Url {
+    fn url(&self, method: &Method, asked: &Uri) -> Url {
         let mut url = self.target.clone();
         url.set_fragment(None);
         // An SSE server names a path of its own for messages; only its stream is where the remote URL says.
@@ -298,55 +304,69 @@ impl Shared {
     }
 
     /// Asks the server, following its redirects by the rules: same host, never from TLS to plain text, method and
-    /// body kept.
-    async fn send(
-        &self,
-        method: Method,
-        url: Url,
-        headers: HeaderMap,
-        body: Bytes,
-    ) -> Result<(Url, Response<Body>), Failure> {
-        let sent = self.follow(method, url, headers, body).await;
-        match &sent {
-            Err(Failure::Unreachable(_)) => self.seen.store(SEEN_DEAD, Ordering::Relaxed),
-            _ => self.seen.store(SEEN_ALIVE, Ordering::Relaxed),
-        }
+    /// body kept. With the answer comes the URL to which it has redirected, if it has.
+    async fn send(&self, request: &Outgoing) -> Result<(Option<Url>, Response<Body>), Failure> {
+        let sent = self.follow(request).await;
+        let seen = match &sent {
+            Err(Failure::Unreachable(_)) => SEEN_DEAD,
+            _ => SEEN_ALIVE,
+        };
+        self.seen.store(seen, Ordering::Relaxed);
         sent
     }
 
-    async fn follow(
-        &self,
-        method: Method,
-        mut url: Url,
-        headers: HeaderMap,
-        body: Bytes,
-    ) -> Result<(Url, Response<Body>), Failure> {
+    async fn follow(&self, request: &Outgoing) -> Result<(Option<Url>, Response<Body>), Failure> {
+        let mut redirected = None;
         for _ in 0..=MOST_REDIRECTS {
-            let (headers, body) = (headers.clone(), body.clone());
-            let sent = match &self.direct {
-                Some(direct) if url.scheme() == "http" => direct.send(&method, &url, headers, body).await,
-                _ => self.send_by_client(&method, &url, headers, body).await,
-            };
+            let sent = self.send_to(redirected.as_ref(), request).await;
             let response = sent.map_err(Failure::Unreachable)?;
-            let Some(next) = redirect(&url, &response) else {
-                return Ok((url, response));
+            if !is_redirect(response.status()) {
+                return Ok((redirected, response));
+            }
+            let from = redirected.unwrap_or_else(|| self.url(&request.method, &request.uri));
+            let Some(next) = redirect(&from, &response) else {
+                return Ok((Some(from), response));
             };
-            if !may_follow(&url, &next) {
+            if !may_follow(&from, &next) {
                 return Err(Failure::ForeignRedirect);
             }
-            url = next;
+            redirected = Some(next);
         }
         Err(Failure::TooManyRedirects)
+    }
+
+    /// Sends a request where it belongs, or where the server has redirected it.
+    async fn send_to(
+        &self,
+        redirected: Option<&Url>,
+        request: &Outgoing,
+    ) -> Result<Response<Body>, BodyError> {
+        let direct = self.direct.as_ref();
+        let direct = direct.filter(|_| redirected.is_none_or(|url| url.scheme() == "http"));
+        let url = || match redirected {
+            Some(url) => url.clone(),
+            None => self.url(&request.method, &request.uri),
+        };
+        let (method, headers, body) = (&request.method, request.headers.clone(), request.body.clone());
+        let Some(direct) = direct else {
+            return Box::pin(self.send_by_client(method, url(), headers, body)).await;
+        };
+        let uri = if redirected.is_none() && !self.config.remote && is_plain(&request.uri) {
+            request.uri.clone()
+        } else {
+            url()[Position::BeforePath..Position::AfterQuery].parse()?
+        };
+        direct.send(method, uri, headers, body).await
     }
 
     async fn send_by_client(
         &self,
         method: &Method,
-        url: &Url,
+        url: Url,
         headers: HeaderMap,
         body: Bytes,
     ) -> Result<Response<Body>, BodyError> {
-        let mut request = reqwest::Request::new(method.clone(), url.clone());
+        let mut request = reqwest::Request::new(method.clone(), url);
         *request.headers_mut() = headers;
         if !body.is_empty() || *method == Method::POST {
             *request.body_mut() = Some(body.into());
@@ -359,7 +379,8 @@ impl Shared {
     /// The server's answer for the client: as it comes, without waiting for its end.
     fn pass_back(
         &self,
-        url: Url,
+        request: &Outgoing,
+        redirected: Option<Url>,
         outside: Outside,
         response: Response<Body>,
         drain: Option<&Drain>,
@@ -376,6 +397,7 @@ impl Shared {
         }
         head.headers.remove(http::header::CONTENT_LENGTH);
         head.extensions.insert(EndsItself);
+        let url = redirected.unwrap_or_else(|| self.url(&request.method, &request.uri));
         let rewriter = EndpointRewriter::new(url, outside);
         let stream = SseStream::new(body, rewriter, Arc::clone(&self.streams), drain.cloned());
         Response::from_parts(head, stream.into_body())
@@ -411,10 +433,22 @@ pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
         .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
 }
 
+/// Whether a URL parser would leave this path and query as they are.
+fn is_plain(uri: &Uri) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/!$&()*+,;=:@".contains(&byte);
+    let path = uri.path();
+    uri.authority().is_none()
+        && path.starts_with('/')
+        && path.bytes().all(fits)
+        && !path.contains("/.")
+        && uri.query().is_none_or(|query| query.bytes().all(fits))
+}
+
+fn is_redirect(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 307 | 308)
+}
+
 fn redirect(from: &Url, response: &Response<Body>) -> Option<Url> {
-    if !matches!(response.status().as_u16(), 301 | 302 | 307 | 308) {
-        return None;
-    }
     from.join(response.headers().get(LOCATION)?.to_str().ok()?).ok()
 }
 

@@ -86,6 +86,26 @@ async fn a_status_file_that_is_gone_means_stopped() {
 }
 
 #[tokio::test]
+async fn a_start_after_toolhive_stopped_only_the_file_is_the_last_word() {
+    let machine = Machine::new();
+    let name = machine.name("half");
+    let port = run_echo(&machine, &name).await.port;
+    for gone in [true, false] {
+        let before = proxy_pid(&machine, &name).await;
+        if gone {
+            fs::remove_file(status_file(&machine, &name)).expect("it was there");
+        } else {
+            toolhive_writes(&machine, &name, "stopped", 0);
+        }
+        assert!(!should_run(&machine, &name).await);
+        starts_where_it_was(&machine, &name, port).await;
+        assert_ne!(proxy_pid(&machine, &name).await, before, "that one was to end");
+    }
+    machine.thv(["rm", &name]).await.ok();
+    machine.assert_nothing_lives(&[port]);
+}
+
+#[tokio::test]
 async fn running_with_a_pid_that_is_not_its_proxy_is_ignored() {
     let machine = Machine::new();
     let name = machine.name("bogus");
@@ -152,6 +172,33 @@ async fn a_proxy_that_is_proved_to_be_toolhives_is_believed_and_stopped() {
     ended.expect("it was signalled").expect("it is a child");
     assert_eq!(machine.workload(&name).await.status, WorkloadStatus::Stopped);
     starts_where_it_was(&machine, &name, port).await;
+}
+
+#[tokio::test]
+async fn what_ran_under_a_name_that_toolhive_gave_to_a_remote_server_goes_with_it() {
+    let machine = Machine::new();
+    let name = machine.name("reused");
+    let port = run_echo(&machine, &name).await.port;
+    machine.thv(["stop", &name]).await.ok();
+    // Its `rm`, which knows nothing of local instances, and its `run` of a URL.
+    let config = json!({
+        "schema_version": "v0.1.0", "remote_url": "http://127.0.0.1:9/mcp", "name": name, "container_name": name,
+        "base_name": name, "transport": "streamable-http", "host": "127.0.0.1", "port": port,
+        "permission_profile": null, "group": "default",
+    });
+    let text = serde_json::to_string_pretty(&config).expect("JSON");
+    fs::write(machine.dirs().runconfigs().join(format!("{name}.json")), text).expect("written");
+    toolhive_writes(&machine, &name, "stopped", 0);
+    assert!(machine.workload(&name).await.remote);
+    machine.thv(["rm", &name]).await.ok();
+    assert_eq!(machine.workloads().await, []);
+    let left = drill::files_of(&machine);
+    let left: Vec<_> = left
+        .keys()
+        .filter(|path| path.to_string_lossy().contains(&name))
+        .filter(|path| !path.starts_with(machine.dirs().proxy_logs()))
+        .collect();
+    assert!(left.is_empty(), "left: {left:?}");
 }
 
 /// Asks the engine itself; what ToolHive did goes past our adapter.

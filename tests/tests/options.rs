@@ -421,6 +421,10 @@ async fn a_container_of_another_installation_is_touched_only_by_force() {
     let [ours, theirs] = [(); 2].map(|()| Machine::with_docker(&docker));
     let name = ours.name("foreign");
     run(&theirs, &name, docker.image(), &["--transport", "stdio"]).await;
+    for verb in ["start", "restart"] {
+        let all = ours.thv([verb, "--all"]).await.ok();
+        all.says([&*name, "is left out"]);
+    }
     for verb in ["stop", "rm"] {
         let refused = ours.thv([verb, &name]).await.failed();
         refused.says([&*name, "--force"]);

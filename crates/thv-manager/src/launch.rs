@@ -132,7 +132,9 @@ impl Manager {
     /// What is known of a workload that is still starting.
     pub(crate) async fn starting_context(&self, name: &WorkloadName) -> Result<String> {
         let status = self.parts.status.read(name).await?.status;
-        let starting = status.filter(|file| file.status == WorkloadStatus::Starting);
+        // A remote server that was ready once is `unhealthy` while it cannot be reached.
+        let waits = |status| matches!(status, WorkloadStatus::Starting | WorkloadStatus::Unhealthy);
+        let starting = status.filter(|file| waits(file.status));
         Ok(starting.map(|file| file.status_context).unwrap_or_default())
     }
 

@@ -59,8 +59,15 @@ pub(crate) async fn remove_instance(
     config: Option<&RunConfig>,
     force: bool,
 ) -> Result<()> {
-    let Some(runtime) = parts.runtime_in(name, snapshot, config).await? else {
-        return Ok(());
+    let recorded = snapshot
+        .companion
+        .as_ref()
+        .and_then(|companion| companion.runtime.as_ref());
+    let runtime = match (parts.runtime_in(name, snapshot, config).await?, recorded) {
+        (Some(runtime), _) => runtime,
+        // Another program gave the name of a server that ran here to a remote one.
+        (None, Some(recorded)) => parts.runtimes.get(&recorded.kind)?,
+        (None, None) => return Ok(()),
     };
     if let Some(instance) = runtime.inspect(name).await? {
         check(&*parts.status, &instance, force).await?;

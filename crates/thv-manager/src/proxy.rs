@@ -10,8 +10,6 @@ use thv_proxy::{
     ProxyService, ReverseProxy, ReverseProxyConfig, ServerInfo, StdioBridge, ToolPolicy,
 };
 use thv_runtime::Stdio;
-use tokio::io::AsyncRead;
-use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
 use crate::deploy_spec::inbound_hosts;
@@ -36,11 +34,8 @@ pub(crate) struct Backend {
 }
 
 enum Server {
-    /// Streams, shared by many clients; standard error is read so that it does not fill up: the runtime keeps it.
-    Stdio {
-        bridge: StdioBridge,
-        _stderr: Option<AbortOnDropHandle<()>>,
-    },
+    /// Streams, shared by many clients.
+    Stdio { bridge: StdioBridge },
     /// An HTTP server, here or elsewhere.
     Http { proxy: ReverseProxy },
 }
@@ -50,7 +45,7 @@ pub(crate) fn front(config: &RunConfig) -> Front {
     Front::new(config.transport, guard(config))
 }
 
-/// The bridge before a stdio server. Ids sent to it begin with the claim, which is new for each proxy.
+/// The bridge before a stdio server, whose standard error the caller reads. Ids sent to it begin with the claim, which is new for each proxy.
 pub(crate) fn stdio(config: &RunConfig, claim: &str, env: &Env, io: Stdio) -> Result<Backend> {
     let mut bridge = BridgeConfig {
         mode: config.effective_proxy_mode(),
@@ -79,16 +74,8 @@ pub(crate) fn stdio(config: &RunConfig, claim: &str, env: &Env, io: Stdio) -> Re
         bridge,
     )
     .map_err(|error| failed(config, error))?;
-    let drain = |mut stderr: Box<dyn AsyncRead + Send + Unpin>| {
-        AbortOnDropHandle::new(tokio::spawn(async move {
-            let _ = tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await;
-        }))
-    };
     Ok(Backend {
-        server: Server::Stdio {
-            bridge,
-            _stderr: io.stderr.map(drain),
-        },
+        server: Server::Stdio { bridge },
         layers,
     })
 }
@@ -255,7 +242,7 @@ fn request_timeout(env: &Env) -> Option<Duration> {
 impl Backend {
     pub(crate) fn service(&self) -> ProxyService {
         let service = match &self.server {
-            Server::Stdio { bridge, .. } => bridge.clone().into_service(),
+            Server::Stdio { bridge } => bridge.clone().into_service(),
             Server::Http { proxy } => proxy.clone().into_service(),
         };
         service.within(&self.layers)
@@ -280,7 +267,7 @@ impl Backend {
     /// Asks the server once.
     pub(crate) async fn ready_once(&self) -> Result<ServerInfo, ProxyError> {
         match &self.server {
-            Server::Stdio { bridge, .. } => bridge.initialize().await,
+            Server::Stdio { bridge } => bridge.initialize().await,
             Server::Http { proxy } => Box::pin(proxy.initialize(PROBE)).await,
         }
     }
@@ -301,7 +288,7 @@ impl Backend {
     /// Resolves when the connection to the server has ended for good, with the words for it.
     pub(crate) async fn closed(&self) -> String {
         match &self.server {
-            Server::Stdio { bridge, .. } => match bridge.closed().await {
+            Server::Stdio { bridge } => match bridge.closed().await {
                 BridgeEnd::Unreachable { reason } => format!("the server cannot be reached: {reason}"),
                 _ => "the server closed its output".into(),
             },
@@ -311,14 +298,14 @@ impl Backend {
 
     /// Ends the event streams of clients, so that a proxy that drains can finish.
     pub(crate) fn end_streams(&self) {
-        if let Server::Stdio { bridge, .. } = &self.server {
+        if let Server::Stdio { bridge } = &self.server {
             bridge.end_streams();
         }
     }
 
     /// Closes the connection: a stdio server sees the end of its input.
     pub(crate) async fn shutdown(&self) {
-        if let Server::Stdio { bridge, .. } = &self.server {
+        if let Server::Stdio { bridge } = &self.server {
             bridge.shutdown().await;
         }
     }

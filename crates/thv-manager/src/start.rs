@@ -136,6 +136,13 @@ impl Manager {
         if let Some(outcome) = self.runs_already(name, &snapshot, &config)? {
             return Ok(Start::AlreadyRunning(outcome));
         }
+        if snapshot.owner == OwnerState::Alive {
+            // It was stopped, by us or by a program that let its proxy live: a start is the last word.
+            let stop = StopOptions::default();
+            self.check_start(name, &snapshot, &config, options).await?;
+            self.check_stop(name, stop).await?;
+            Box::pin(self.end(name, &op, Some(&config), stop)).await?;
+        }
         let (launch, notices) = self.launchable(name, &op, options).await?;
         Ok(Start::Launch(Box::new(launch.under(op)), notices))
     }

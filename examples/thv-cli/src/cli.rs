@@ -143,7 +143,7 @@ pub(crate) struct StopArgs {
     #[arg(short, long)]
     pub(crate) group: Option<String>,
     /// Seconds that a server may take after it was asked to end, before it is killed
-    #[arg(long, default_value_t = 30)]
+    #[arg(long, default_value_t = 30, allow_negative_numbers = true)]
     pub(crate) timeout: u64,
     /// Also a container that another installation made
     #[arg(long)]
@@ -231,7 +231,7 @@ pub(crate) struct LogsArgs {
     #[arg(short, long)]
     pub(crate) proxy: bool,
     /// Only the last lines
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) tail: Option<usize>,
 }
 

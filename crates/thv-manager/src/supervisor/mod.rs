@@ -12,6 +12,7 @@ mod outage;
 mod ownership;
 mod remote;
 mod secrets;
+mod server_log;
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use std::time::Duration;
 use thv_core::{RunConfig, WorkloadName, WorkloadStatus};
 use thv_runtime::{InstanceId, InstanceRef, Runtime};
 use thv_status::{ClaimId, OwnerGuard, OwnerKind};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::launcher::{LaunchOrder, LaunchState};
@@ -31,6 +32,7 @@ use door::Door;
 use life::LifeEnd;
 use outage::Pause;
 use ownership::Standing;
+use server_log::ServerLog;
 
 /// How a supervisor is told to end.
 #[derive(Debug, Clone, Default)]
@@ -39,6 +41,16 @@ pub(crate) struct StopSignal {
     pub(crate) stop: CancellationToken,
     /// With it: only close the proxy and leave the instance and the status.
     pub(crate) leave: CancellationToken,
+    /// Somebody asked, maybe once more and with less patience.
+    pub(crate) asked: Arc<Notify>,
+}
+
+impl StopSignal {
+    /// Tells it to end, or that what it was told may have changed.
+    pub(crate) fn ask(&self) {
+        self.stop.cancel();
+        self.asked.notify_one();
+    }
 }
 
 /// One workload's supervisor.
@@ -50,6 +62,7 @@ pub(crate) struct Supervisor {
     owner: OwnerGuard,
     launch: watch::Sender<LaunchState>,
     signal: StopSignal,
+    server_log: ServerLog,
 }
 
 /// Why a supervisor ended.
@@ -83,6 +96,7 @@ impl Supervisor {
             owner: order.owner,
             launch,
             signal,
+            server_log: ServerLog::default(),
         };
         (supervisor.run(order.listener), states)
     }
@@ -255,11 +269,11 @@ impl Supervisor {
         thv_process::crash_point!(ProxyStopping);
         if let Some((runtime, id)) = instance {
             let which = InstanceRef::exact(self.name.clone(), id);
-            let options = self.stop_options().await.unwrap_or_default();
-            if let Err(error) = runtime.stop(&which, options).await {
+            if let Err(error) = self.stop_instance(&*runtime, &which).await {
                 tracing::error!(error = %with_causes(&error.into()), "the instance could not be stopped");
                 return Ok(End::Stopped);
             }
+            self.server_log.heard().await;
         }
         thv_process::crash_point!(ProxyInstanceStopped);
         let context = match before {
@@ -269,6 +283,27 @@ impl Supervisor {
         let stopped = self.write_stopped(context).await?;
         thv_process::crash_point!(ProxyStopped);
         Ok(if stopped { End::Stopped } else { End::ClaimLost })
+    }
+
+    /// As the `stop` that asked for it said, until another one asks that has less patience.
+    async fn stop_instance(&self, runtime: &dyn Runtime, which: &InstanceRef) -> thv_runtime::Result<()> {
+        let mut options = self.stop_options().await.unwrap_or_default();
+        loop {
+            let less = async {
+                loop {
+                    self.signal.asked.notified().await;
+                    match self.stop_options().await {
+                        Ok(asked) if asked.grace < options.grace => return asked,
+                        _ => {}
+                    }
+                }
+            };
+            tokio::select! {
+                biased;
+                stopped = runtime.stop(which, options) => return stopped,
+                asked = less => options = asked,
+            }
+        }
     }
 
     async fn finish_failed(&self, reason: String, last_lines: Vec<String>, instance: Left) -> Result<End> {
@@ -303,10 +338,14 @@ impl Supervisor {
         if let Err(error) = runtime.remove(&which).await {
             tracing::error!(error = %with_causes(&error.into()), "a failed instance could not be removed");
         }
-        let path = self.parts.dirs.server_logs().join(format!("{}.log", self.name));
-        if let Err(error) = kept_log::write(path, log).await {
+        if let Err(error) = kept_log::write(self.server_log_path(), log).await {
             tracing::warn!(%error, "the log of a failed server could not be kept");
         }
+    }
+
+    /// Where what the server wrote is, when no engine keeps it.
+    fn server_log_path(&self) -> std::path::PathBuf {
+        self.parts.dirs.server_logs().join(format!("{}.log", self.name))
     }
 
     async fn fail(&self, reason: String, last_lines: Vec<String>) -> Result<End> {

@@ -1,6 +1,6 @@
 //! Which workloads a verb is for.
 
-use thv::core::WorkloadName;
+use thv::core::{Workload, WorkloadName};
 use thv::manager::{Error, ListOptions, Manager};
 
 use super::Failure;
@@ -19,6 +19,27 @@ pub(super) async fn chosen(
         }
         return Ok(given.to_vec());
     }
+    let workloads = listed(manager, group).await?;
+    Ok(workloads.into_iter().map(|workload| workload.name).collect())
+}
+
+/// All, or those of a group, that a start can be for. A container of another installation on the engine is not: it has
+/// neither configuration nor record here.
+pub(super) async fn startable(manager: &Manager, group: Option<&String>) -> Result<Vec<String>, Failure> {
+    let (ours, others): (Vec<_>, Vec<_>) = listed(manager, group)
+        .await?
+        .into_iter()
+        .partition(|workload| !workload.url.is_empty() || workload.thv.launcher.is_some());
+    for workload in others {
+        let name = &workload.name;
+        note(&format!(
+            "Warning: \"{name}\" is left out: there is no configuration of it here"
+        ));
+    }
+    Ok(ours.into_iter().map(|workload| workload.name).collect())
+}
+
+async fn listed(manager: &Manager, group: Option<&String>) -> Result<Vec<Workload>, Failure> {
     let options = ListOptions {
         all: true,
         group: group.cloned(),
@@ -28,9 +49,5 @@ pub(super) async fn chosen(
     for warning in &listed.warnings {
         note(&format!("Warning: {warning}"));
     }
-    Ok(listed
-        .workloads
-        .into_iter()
-        .map(|workload| workload.name)
-        .collect())
+    Ok(listed.workloads)
 }

@@ -9,6 +9,10 @@ use super::{Done, Failure, Given, manager_given, unit};
 use crate::cli::{Format, ReconcileArgs};
 use crate::output::{error, json, note, print, progress};
 
+const STARTED: &str = "it should run and did not";
+const STOPPED: &str = "as was asked for";
+const REMOVED: &str = "as was begun";
+
 pub(super) async fn run(args: &ReconcileArgs) -> Done {
     if args.print_unit {
         let program = std::env::current_exe()
@@ -33,9 +37,9 @@ pub(super) async fn run(args: &ReconcileArgs) -> Done {
         let objects = done.iter().map(|one| {
             let named = json::Object::default().with("name", one.name.as_str());
             Json::from(match &one.action {
-                ReconcileAction::Started => named.with("action", "started"),
-                ReconcileAction::Stopped => named.with("action", "stopped"),
-                ReconcileAction::Removed => named.with("action", "removed"),
+                ReconcileAction::Started => named.with("action", "started").with("reason", STARTED),
+                ReconcileAction::Stopped => named.with("action", "stopped").with("reason", STOPPED),
+                ReconcileAction::Removed => named.with("action", "removed").with("reason", REMOVED),
                 ReconcileAction::BelongsElsewhere { launcher } => named
                     .with("action", "belongs_elsewhere")
                     .with("launcher", launcher.as_str()),
@@ -51,15 +55,15 @@ pub(super) async fn run(args: &ReconcileArgs) -> Done {
     for one in &done {
         let name = &one.name;
         let line = match &one.action {
-            ReconcileAction::Started => format!("{name}: started: it should run and did not"),
-            ReconcileAction::Stopped => format!("{name}: stopped, as was asked for"),
-            ReconcileAction::Removed => format!("{name}: removed, as was begun"),
+            ReconcileAction::Started => format!("{name}: started: {STARTED}"),
+            ReconcileAction::Stopped => format!("{name}: stopped, {STOPPED}"),
+            ReconcileAction::Removed => format!("{name}: removed, {REMOVED}"),
             ReconcileAction::BelongsElsewhere { launcher } => {
                 format!("{name}: belongs to {launcher}, which does not run")
             }
             ReconcileAction::Failed(error) => {
                 failed = true;
-                format!("Error: {name}: {}", error::report(error))
+                error::of_workload(name.as_str(), error)
             }
             _ => continue,
         };

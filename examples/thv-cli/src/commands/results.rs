@@ -29,13 +29,7 @@ pub(super) fn write<T>(
     for one in results {
         if let Err(error) = &one.result {
             failed = true;
-            let text = error::report(error);
-            let named = text.contains(&format!("\"{}\"", one.name));
-            note(&if named {
-                format!("Error: {text}")
-            } else {
-                format!("Error: {}: {text}", one.name)
-            });
+            note(&error::of_workload(&one.name, error));
         }
     }
     Ok(if failed {

@@ -30,7 +30,7 @@ pub(super) async fn run(args: &StartArgs, restart: bool) -> Done {
 }
 
 async fn several(manager: &Manager, args: &StartArgs, restart: bool) -> Done {
-    let names = names::chosen(manager, &[], args.group.as_ref()).await?;
+    let names = names::startable(manager, args.group.as_ref()).await?;
     let verb = if restart { "Restarting" } else { "Starting" };
     if args.format == Format::Text {
         for name in &names {

@@ -39,6 +39,16 @@ pub(crate) fn report(error: &thv::manager::Error) -> String {
     text
 }
 
+/// The line for one workload of several: its name stands in it once.
+pub(crate) fn of_workload(name: &str, error: &thv::manager::Error) -> String {
+    let text = report(error);
+    if text.contains(&format!("\"{name}\"")) {
+        format!("Error: {text}")
+    } else {
+        format!("Error: {name}: {text}")
+    }
+}
+
 /// The same for programs.
 pub(crate) fn object(error: &thv::manager::Error) -> Json {
     Object::default()

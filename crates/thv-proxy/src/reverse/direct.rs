@@ -347,18 +347,16 @@ mod tests {
             for expected in ["one", "", "three"] {
                 assert_eq!(ask(&direct).await, expected);
             }
-            // Until the end of the first connection has come: then it is not taken.
-            loop {
+            // Until the end of the first connection has come: then it is not taken. (Where it came together with the
+            // answer, the connection was not given back.)
+            let open = || {
                 let mut idle = direct.lock();
-                // Where the end came together with the answer, it was not given back.
-                let Some((_, link)) = idle.links.back_mut() else {
-                    break;
-                };
-                link.settle();
-                if !link.is_ready() {
-                    break;
-                }
-                drop(idle);
+                idle.links.back_mut().is_some_and(|(_, link)| {
+                    link.settle();
+                    link.is_ready()
+                })
+            };
+            while open() {
                 tokio::task::yield_now().await;
             }
             assert_eq!(ask(&direct).await, "four");
@@ -367,9 +365,9 @@ mod tests {
         assert_eq!(direct.lock().links.len(), 1, "the one that ended is gone");
         assert!(direct.lock().watcher.is_some());
         tokio::time::pause();
-        tokio::time::advance(LONGEST_IDLE - Duration::from_secs(1)).await;
+        tokio::time::advance(LONGEST_IDLE / 2).await;
         assert!(direct.close_idle().is_some());
-        tokio::time::advance(Duration::from_secs(1)).await;
+        tokio::time::advance(LONGEST_IDLE / 2).await;
         assert!(direct.close_idle().is_none() && direct.lock().links.is_empty());
     }
 

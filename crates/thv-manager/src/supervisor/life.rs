@@ -380,9 +380,10 @@ impl Supervisor {
         endpoint: Endpoint,
     ) -> Result<Backend> {
         if let Endpoint::Http(address) = endpoint {
-            return proxy::http(config, &self.parts.env, address);
+            return proxy::http(&self.parts.middleware, config, &self.parts.env, address);
         }
         proxy::stdio(
+            &self.parts.middleware,
             config,
             self.claim.as_str(),
             &self.parts.env,

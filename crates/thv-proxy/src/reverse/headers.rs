@@ -83,10 +83,6 @@ pub(super) fn for_server(
     ] {
         headers.remove(name);
     }
-    if config.strip_auth {
-        headers.remove(header::AUTHORIZATION);
-        headers.remove(header::COOKIE);
-    }
     let own_scheme = if config.remote && scheme == "https" {
         "https"
     } else {
@@ -102,9 +98,6 @@ pub(super) fn for_server(
     }
     if let Some(host) = outer_host.or(host).filter(|_| !config.remote) {
         headers.insert("x-forwarded-host", host);
-    }
-    for (name, value) in &config.headers {
-        headers.insert(name.clone(), value.clone());
     }
     headers
 }

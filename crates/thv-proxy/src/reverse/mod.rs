@@ -8,7 +8,7 @@ mod headers;
 mod sessions;
 mod sse_stream;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -20,6 +20,7 @@ use thv_core::{SystemClock, TransportType};
 use url::Url;
 
 use self::again::Outgoing;
+use self::config::OwnHeaders;
 pub use self::config::ReverseProxyConfig;
 use self::endpoint::EndpointRewriter;
 pub(crate) use self::event_reader::{Data, EventReader};
@@ -34,7 +35,7 @@ use crate::error::ProxyError;
 use crate::forwarded::Outside;
 use crate::health;
 use crate::jsonrpc::{self, Kind};
-use crate::middleware::ProxyService;
+use crate::middleware::{Header, ProxyService};
 use crate::serve::{Drain, EndsItself};
 
 const MOST_REDIRECTS: usize = 10;
@@ -47,6 +48,7 @@ pub struct ReverseProxy(Arc<Shared>);
 struct Shared {
     target: Url,
     config: ReverseProxyConfig,
+    own_headers: OwnHeaders,
     client: reqwest::Client,
     /// Memory for what clients send.
     bodies: Budget,
@@ -66,9 +68,9 @@ impl ReverseProxy {
     /// A proxy for the server at `target`: for a local one only scheme, host and port count.
     ///
     /// # Errors
-    /// [`ProxyError::Invalid`] names what cannot be used: the target, the transport, or a header that must not be
-    /// forwarded.
+    /// [`ProxyError::Invalid`] names what cannot be used: the target, or the transport.
     pub fn new(target: Url, mut config: ReverseProxyConfig) -> Result<Self, ProxyError> {
+        let own_headers = config.settle();
         config.check(&target)?;
         let mut builder = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
@@ -96,6 +98,7 @@ impl ReverseProxy {
             sessions: Sessions::new(config.session_ttl),
             bodies: Budget::new(config.body_budget.max(config.body_limit)),
             config,
+            own_headers,
             client,
             streams: Arc::default(),
             seen: AtomicU8::new(SEEN_NOTHING),
@@ -113,12 +116,11 @@ impl ReverseProxy {
     /// The proxy as a service.
     pub fn into_service(self) -> ProxyService {
         let layers = self.0.config.layers.clone();
-        let guard = Arc::new(self.0.config.guard.clone());
         ProxyService::new(move |request| {
             let proxy = self.clone();
             async move { proxy.route(request).await }
         })
-        .layered(&layers, &guard)
+        .within(&layers)
     }
 
     /// The proxy as an axum router.
@@ -181,7 +183,9 @@ impl ReverseProxy {
         let outside = Outside::of(&head.headers, trusted, prefix);
         let request = Outgoing {
             url: self.0.url(&head.method, &head.uri),
-            headers: headers::for_server(head.headers, &self.0.config, self.0.target.scheme(), peer),
+            headers: self
+                .0
+                .headers(head.headers, &self.0.own_headers.for_clients, peer),
             method: head.method,
             body: body.clone(),
         };
@@ -219,7 +223,7 @@ impl ReverseProxy {
             (_, true) => "/",
         };
         let url = self.0.url(&method, &http::Uri::from_static(path));
-        let headers = headers::for_server(headers, &self.0.config, self.0.target.scheme(), None);
+        let headers = self.0.headers(headers, &self.0.own_headers.for_probes, None);
         let asked = self.0.send(method, url, headers, body).await;
         asked.map(|(_, response)| response)
     }
@@ -266,6 +270,14 @@ impl Shared {
             .headers_mut()
             .insert(ALLOW, http::HeaderValue::from_static("POST, OPTIONS"));
         Some(refusal)
+    }
+
+    fn headers(&self, headers: HeaderMap, own: &[Header], peer: Option<IpAddr>) -> HeaderMap {
+        let mut headers = headers::for_server(headers, &self.config, self.target.scheme(), peer);
+        for (name, value) in own {
+            headers.insert(name.clone(), value.clone());
+        }
+        headers
     }
 
     /// Where a request goes.

@@ -134,7 +134,7 @@ impl Supervisor {
             detail: error.to_string(),
             source: None,
         })?;
-        let front = proxy::front(&self.parts.middleware, &config);
+        let front = crate::proxy::front(&self.parts.middleware, &config);
         let door = match front {
             Ok(front) => Door::new(front),
             Err(error) => return self.fail(with_causes(&error), Vec::new()).await,

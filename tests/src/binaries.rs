@@ -47,7 +47,7 @@ pub fn echo_server() -> &'static Path {
 /// When it does not build.
 pub fn quickstart() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| built(&["quickstart"]).join("quickstart"))
+    PATH.get_or_init(|| folder().join("quickstart"))
 }
 
 /// The example that embeds the manager.
@@ -56,7 +56,7 @@ pub fn quickstart() -> &'static Path {
 /// When it does not build.
 pub fn embed() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| built(&["embed"]).join("embed"))
+    PATH.get_or_init(|| folder().join("embed"))
 }
 
 /// The workspace.
@@ -73,15 +73,13 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
-/// Where the programs that all tests need are, once they are up to date.
-fn folder() -> &'static Path {
+/// Where the programs are, once they are up to date. All of them in one go: each selection of packages has its own
+/// features of the dependencies, and what they share would be built once for each.
+fn folder() -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    FOLDER.get_or_init(|| built(&["thv-cli", "echo-server"]))
-}
-
-/// Brings packages up to date and gives the folder of their programs.
-fn built(packages: &[&str]) -> PathBuf {
-    build(packages.iter().flat_map(|package| ["--package", package]))
+    let packages = ["thv-cli", "echo-server", "quickstart", "embed"];
+    let build_all = || build(packages.iter().flat_map(|package| ["--package", package]));
+    FOLDER.get_or_init(build_all).clone()
 }
 
 /// Lets cargo build, and gives the folder of programs. A test executable is at `<target>/<profile>/deps/<name>`.

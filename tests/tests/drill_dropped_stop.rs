@@ -97,8 +97,9 @@ async fn a_stop_that_was_dropped_in_its_grace_is_finished_by_one_with_less() {
     };
     let begun = Instant::now();
     manager.stop(&name, impatient).await.expect("no conflict");
+    // Neither what was left of the first one's patience, nor until its owner counts as one that does not react.
     assert!(
-        begun.elapsed() < StopOptions::default().grace,
+        begun.elapsed() < StopOptions::default().grace / 3,
         "{:?}",
         begun.elapsed()
     );

@@ -213,7 +213,7 @@ impl Manager {
             if mode == ShutdownMode::Leave {
                 running.signal.leave.cancel();
             }
-            running.signal.stop.cancel();
+            running.signal.ask();
         }
         for running in all {
             if let Err(error) = running.task.await {
@@ -296,14 +296,14 @@ impl Tasks {
     /// Tells the supervisor with `claim` to end, if it is still the one of `name`.
     pub(crate) fn stop_claimed(&self, name: &WorkloadName, claim: &ClaimId) {
         if let Some(running) = self.running().get(name).filter(|running| running.claim == *claim) {
-            running.signal.stop.cancel();
+            running.signal.ask();
         }
     }
 
     /// Tells the supervisor of `name` in this process to end, if there is one.
     pub(crate) fn stop(&self, name: &WorkloadName) {
         if let Some(running) = self.running().get(name) {
-            running.signal.stop.cancel();
+            running.signal.ask();
         }
     }
 

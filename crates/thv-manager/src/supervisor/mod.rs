@@ -20,7 +20,7 @@ use std::time::Duration;
 use thv_core::{RunConfig, WorkloadName, WorkloadStatus};
 use thv_runtime::{InstanceId, InstanceRef, Runtime};
 use thv_status::{ClaimId, OwnerGuard, OwnerKind};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::launcher::{LaunchOrder, LaunchState};
@@ -39,6 +39,16 @@ pub(crate) struct StopSignal {
     pub(crate) stop: CancellationToken,
     /// With it: only close the proxy and leave the instance and the status.
     pub(crate) leave: CancellationToken,
+    /// Somebody asked, maybe once more and with less patience.
+    pub(crate) asked: Arc<Notify>,
+}
+
+impl StopSignal {
+    /// Tells it to end, or that what it was told may have changed.
+    pub(crate) fn ask(&self) {
+        self.stop.cancel();
+        self.asked.notify_one();
+    }
 }
 
 /// One workload's supervisor.
@@ -259,8 +269,7 @@ impl Supervisor {
         thv_process::crash_point!(ProxyStopping);
         if let Some((runtime, id)) = instance {
             let which = InstanceRef::exact(self.name.clone(), id);
-            let options = self.stop_options().await.unwrap_or_default();
-            if let Err(error) = runtime.stop(&which, options).await {
+            if let Err(error) = self.stop_instance(&*runtime, &which).await {
                 tracing::error!(error = %with_causes(&error.into()), "the instance could not be stopped");
                 return Ok(End::Stopped);
             }
@@ -273,6 +282,27 @@ impl Supervisor {
         let stopped = self.write_stopped(context).await?;
         thv_process::crash_point!(ProxyStopped);
         Ok(if stopped { End::Stopped } else { End::ClaimLost })
+    }
+
+    /// As the `stop` that asked for it said, until another one asks that has less patience.
+    async fn stop_instance(&self, runtime: &dyn Runtime, which: &InstanceRef) -> thv_runtime::Result<()> {
+        let mut options = self.stop_options().await.unwrap_or_default();
+        loop {
+            let less = async {
+                loop {
+                    self.signal.asked.notified().await;
+                    match self.stop_options().await {
+                        Ok(asked) if asked.grace < options.grace => return asked,
+                        _ => {}
+                    }
+                }
+            };
+            tokio::select! {
+                biased;
+                stopped = runtime.stop(which, options) => return stopped,
+                asked = less => options = asked,
+            }
+        }
     }
 
     async fn finish_failed(&self, reason: String, last_lines: Vec<String>, instance: Left) -> Result<End> {

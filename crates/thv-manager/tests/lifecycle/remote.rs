@@ -112,7 +112,8 @@ async fn an_applications_own_layer_stands_before_its_workload_and_who_does_not_k
     let kind = "com.example.teapot";
     let factory = MiddlewareFactory::new().with(kind, |parameters| {
         let status = parameters.as_object().and_then(|pairs| pairs.first()?.1.as_i64());
-        let status = http::StatusCode::from_u16(status.unwrap() as u16).unwrap();
+        let status = u16::try_from(status.unwrap()).unwrap();
+        let status = http::StatusCode::from_u16(status).unwrap();
         Ok(Some(Layer::before(move |_| {
             let mut answer = http::Response::new(Body::empty());
             *answer.status_mut() = status;

@@ -81,9 +81,18 @@ impl Engine {
     /// # Panics
     /// When the engine does not.
     pub async fn create(&self, name: &str, image: &str) -> Container {
+        self.create_logged_by(name, image, "").await
+    }
+
+    /// As [`create`](Self::create), with this log driver; none is named where it is the engine's own.
+    ///
+    /// # Panics
+    /// As [`create`](Self::create).
+    pub async fn create_logged_by(&self, name: &str, image: &str, driver: &str) -> Container {
         let config = json!({
             "Image": image, "OpenStdin": true, "StdinOnce": true,
             "AttachStdin": true, "AttachStdout": true, "AttachStderr": true,
+            "HostConfig": { "LogConfig": { "Type": driver } },
         });
         let path = format!("/containers/create?name={name}");
         let body = config.to_string().into_bytes();
@@ -93,6 +102,15 @@ impl Engine {
             engine: self.clone(),
             id: answer["Id"].as_str().expect("an id").to_owned(),
         }
+    }
+
+    /// Kills a container's program.
+    ///
+    /// # Panics
+    /// When the engine does not.
+    pub async fn kill(&self, container: &str) {
+        let path = format!("/containers/{container}/kill");
+        self.call(Method::POST, &path, "", Vec::new()).await;
     }
 
     async fn call(&self, method: Method, path: &str, kind: &str, body: Vec<u8>) -> Bytes {
@@ -177,6 +195,16 @@ impl Container {
     pub async fn stop(&self, mut stream: TokioIo<Upgraded>) {
         stream.shutdown().await.expect("closed");
         let path = format!("/containers/{}/stop?t=30", self.id);
+        self.engine.call(Method::POST, &path, "", Vec::new()).await;
+    }
+
+    /// Kills its program. Returns when the engine says that it has ended.
+    ///
+    /// # Panics
+    /// When the engine does not.
+    pub async fn kill(&self) {
+        self.engine.kill(&self.id).await;
+        let path = format!("/containers/{}/wait", self.id);
         self.engine.call(Method::POST, &path, "", Vec::new()).await;
     }
 

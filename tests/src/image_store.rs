@@ -38,6 +38,8 @@ pub enum Trouble {
     Stall,
     /// As many other bytes.
     OtherBytes,
+    /// The same said with other bytes, and a header with their digest.
+    Respelled,
 }
 
 /// A registry that has what it is given, in whatever repository; it ends when it is dropped.
@@ -419,6 +421,10 @@ async fn one(stream: TcpStream, state: &Mutex<State>, count: &watch::Sender<usiz
         Some(Trouble::Large(size)) => body.resize(size, b' '),
         Some(Trouble::Half) => body.truncate(body.len() / 2),
         Some(Trouble::OtherBytes) => body.fill(b' '),
+        Some(Trouble::Respelled) => {
+            body.push(b' ');
+            shown = digest(&body);
+        }
         Some(Trouble::Cut | Trouble::Stall) => cut = body.len() / 2,
         None => {}
     }

@@ -33,6 +33,7 @@ mod private_engine;
 mod registry;
 mod requirements;
 mod signing;
+mod terminal;
 
 mod client;
 mod events;
@@ -56,4 +57,5 @@ pub use private_engine::PrivateEngine;
 pub use registry::{Registry, RegistryAnswer};
 pub use requirements::{conformance, node, python, static_egress, systemd_analyze};
 pub use signing::{Authority, Form, Signature, Workflow};
+pub use terminal::{Terminal, terminal};
 pub use upstream::Upstream;

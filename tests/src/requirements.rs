@@ -57,6 +57,18 @@ pub fn systemd_analyze() -> bool {
     there
 }
 
+/// Whether there is `script`, which gives a command a terminal; `false`: skip.
+///
+/// # Panics
+/// When there is none and `THV_REQUIRE` names `script`.
+pub(crate) fn script() -> bool {
+    let there = runs(OsStr::new("script"));
+    if !there {
+        missing("script", "there is no script, which is in util-linux");
+    }
+    there
+}
+
 /// The echo server as a static binary: given, else built. `None`: skip.
 pub(crate) fn static_echo() -> Option<PathBuf> {
     static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();

@@ -1,15 +1,42 @@
 //! Images as workloads on a real engine.
 
+mod drill;
+
+use drill::{kill_9, proxy_pid};
 use serde_json::json;
 use thv::core::WorkloadStatus;
 use thv::runtime::InstanceState;
-use thv_tests::{Client, Docker, Machine, Registry, RegistryAnswer, docker};
+use thv_tests::{Client, Docker, Machine, Registry, RegistryAnswer, WAIT, docker, eventually};
 
 async fn version(machine: &Machine, name: &str) -> String {
     let client = Client::connect(&machine.workload(name).await.url).await;
     let version = client.call("version", json!({})).await;
     client.close().await;
     version
+}
+
+/// A line of standard error, which has its way to go.
+async fn is_logged(machine: &Machine, name: &str, line: &str) {
+    let shown = async || {
+        let log = machine.thv(["logs", name]).await.ok();
+        log.stdout.contains(line).then_some(())
+    };
+    eventually(WAIT, "the line in the log", shown).await;
+}
+
+/// What a stdio server answers is its users': neither the engine keeps it nor we.
+async fn is_logged_by_nobody_else(machine: &Machine, docker: &Docker, name: &str) {
+    let about = docker.get(&format!("/containers/{name}/json")).await;
+    assert!(about.contains(r#""LogConfig":{"Type":"none""#), "{about}");
+    let logs = format!("/containers/{name}/logs?stdout=true&stderr=true");
+    let kept = docker.get(&logs).await;
+    assert!(
+        !kept.contains("jsonrpc") && !kept.contains("for the log"),
+        "{kept}"
+    );
+    let ours = machine.dirs().server_logs().join(format!("{name}.log"));
+    let ours = std::fs::read_to_string(ours).expect("a log");
+    assert!(!ours.contains("jsonrpc"), "{ours}");
 }
 
 async fn lives_its_whole_life(docker: &Docker, transport: &str) {
@@ -47,8 +74,10 @@ async fn lives_its_whole_life(docker: &Docker, transport: &str) {
     );
     client.ping().await;
     client.close().await;
-    let log = machine.thv(["logs", &name]).await.ok();
-    assert!(log.stdout.contains("for the log"), "{log}");
+    is_logged(&machine, &name, "for the log").await;
+    if transport == "stdio" {
+        is_logged_by_nobody_else(&machine, docker, &name).await;
+    }
 
     machine.thv(["stop", &name]).await.ok();
     machine.assert_nothing_lives(&[workload.port]);
@@ -66,9 +95,11 @@ async fn lives_its_whole_life(docker: &Docker, transport: &str) {
         (WorkloadStatus::Running, workload.port)
     );
     assert_eq!(version(&machine, &name).await, "1");
+    is_logged(&machine, &name, "for the log").await;
 
     machine.thv(["rm", &name]).await.ok();
     machine.assert_nothing_lives(&[workload.port]);
+    assert!(!machine.dirs().server_logs().join(format!("{name}.log")).exists());
     docker.assert_gone(&name).await;
     assert_eq!(machine.find(&name).await, None);
 }
@@ -77,6 +108,35 @@ async fn lives_its_whole_life(docker: &Docker, transport: &str) {
 async fn a_stdio_image_lives_its_whole_life() {
     let Some(docker) = docker().await else { return };
     lives_its_whole_life(&docker, "stdio").await;
+}
+
+#[tokio::test]
+async fn a_server_that_ignores_its_signal_ends_with_its_input_and_is_not_killed() {
+    let Some(docker) = docker().await else { return };
+    let machine = Machine::with_docker(&docker);
+    let name = machine.name("stubborn");
+    let run = ["run", docker.image(), "--name", &name, "--transport", "stdio"];
+    machine
+        .thv(run.iter().chain(&["--", "--ignore-sigterm"]))
+        .await
+        .ok();
+    machine.thv(["stop", &name]).await.ok();
+    let stopped = docker.instance(&name).await.expect("stopped, not removed");
+    assert_eq!(
+        (stopped.state, stopped.exit_code),
+        (InstanceState::Stopped, Some(0))
+    );
+
+    machine.thv(["start", &name]).await.ok();
+    kill_9(proxy_pid(&machine, &name).await);
+    let ended = async || {
+        let seen = docker.instance(&name).await.expect("nobody removes it");
+        (seen.state == InstanceState::Stopped).then_some(seen.exit_code)
+    };
+    let code = eventually(WAIT, "the end of the server of a proxy that died", ended).await;
+    assert_eq!(code, Some(0), "nobody is there to kill it");
+    machine.thv(["rm", &name]).await.ok();
+    docker.assert_gone(&name).await;
 }
 
 #[tokio::test]

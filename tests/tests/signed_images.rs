@@ -81,7 +81,7 @@ impl World {
     }
 
     /// It cannot be found out: a warning under `warn`, an error under `enabled`.
-    async fn assert_unverified(&self, gate: &Gate, what: &str) {
+    async fn assert_unverified(&self, gate: &Gate, what: &str) -> thv::image::Admitted {
         let expected = Workflow::default().expected();
         let warned = gate
             .admit(&self.image, Some(&expected), Policy::Warn)
@@ -90,6 +90,7 @@ impl World {
         assert!(warned.warning.is_some(), "{what}");
         let refused = gate.admit(&self.image, Some(&expected), Policy::Enabled).await;
         assert_eq!(refused.expect_err(what).code(), "image_not_verified", "{what}");
+        warned
     }
 }
 
@@ -211,6 +212,17 @@ async fn an_authority_whose_certificate_ran_out_vouches_for_nothing() {
             .assert_denied(&format!("{form:?}"), "was not valid when it was signed")
             .await;
     }
+    // Not beside another one that is valid either.
+    let expired = Authority::expired();
+    let root = expired.trusted_root_with(&Authority::new());
+    let roots = TrustRoots::from_json("both", &root).expect("a root");
+    let digest = Digest::of(b"a manifest");
+    for form in [Form::BundleV3, Form::Attestation] {
+        let signature = expired.sign(form, &digest.to_string(), &Workflow::default());
+        let expected = Workflow::default().expected();
+        let denied = roots.verify_bundle(&signature.content, &digest, &expected).await;
+        assert_eq!(denied.expect_err("expired").code(), "image_denied", "{form:?}");
+    }
 }
 
 #[tokio::test]
@@ -314,6 +326,46 @@ async fn a_bundle_that_is_cut_off_is_refused() {
     );
 }
 
+#[tokio::test]
+async fn what_is_not_what_its_digest_says_is_not_looked_at() {
+    for form in Form::ALL {
+        let world = World::new().await;
+        let mut listed = String::new();
+        world.sign(form, |signature| {
+            listed = Digest::of(&signature.content).to_string()
+        });
+        world.store.trouble(&listed, Trouble::OtherBytes);
+        world
+            .assert_denied(&format!("{form:?}"), &format!("{listed} is something else"))
+            .await;
+        world.store.recover();
+        world.store.trouble(&listed, Trouble::Status(404));
+        world
+            .assert_denied(&format!("{form:?}"), "a signature is listed and not there")
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn what_names_nobody_is_no_declaration_and_a_root_that_was_chosen_has_to_be_there() {
+    let world = World::new().await;
+    world.sign(Form::BundleV3, |_| {});
+    let nobody = ExpectedIdentity::default();
+    let admitted = world.admit_as(&nobody, Policy::Warn).await.expect("a warning");
+    assert_eq!(admitted.verdict, Some(Verdict::Undeclared), "{admitted:?}");
+    let refused = world.admit_as(&nobody, Policy::Enabled).await;
+    assert_eq!(refused.expect_err("nobody").code(), "image_not_verified");
+
+    let mut config = ClientConfig::from_env(Env::default());
+    PLATFORM.clone_into(&mut config.platform);
+    let client = Arc::new(RegistryClient::new(config));
+    let verifier = ProvenanceVerifier::new(client.clone(), TrustRoots::from_file("/nowhere/root.json"));
+    let gate = Gate::new(client, Arc::new(verifier));
+    let expected = Workflow::default().expected();
+    let error = gate.admit(&world.image, Some(&expected), Policy::Warn).await;
+    assert_eq!(error.expect_err("no root").code(), "trust_root");
+}
+
 /// Long enough for a busy machine; what hangs is waited for to its end.
 fn patience(trouble: Trouble) -> Duration {
     match trouble {
@@ -329,7 +381,9 @@ async fn a_registry_that_fails_while_signatures_are_looked_for_is_not_a_missing_
         world.sign(Form::BundleV3, |_| {});
         let gate = world.gate_within(patience(trouble));
         world.store.trouble("/referrers/", trouble);
-        world.assert_unverified(&gate, &format!("{trouble:?}")).await;
+        let warned = world.assert_unverified(&gate, &format!("{trouble:?}")).await;
+        let verdict = warned.verdict.expect("it was looked at");
+        assert!(matches!(verdict, Verdict::Unreachable { .. }), "{verdict:?}");
     }
 }
 
@@ -407,6 +461,15 @@ async fn a_reference_with_a_digest_is_that_digest_or_nothing() {
         .await
         .expect_err("gone");
     assert_eq!(error.code(), "image_not_found");
+    // Another manifest under that digest, with a header that says what it is.
+    world.store.trouble(&world.digest, Trouble::Respelled);
+    let error = world
+        .gate()
+        .admit(&image, None, Policy::Warn)
+        .await
+        .expect_err("another one");
+    assert_eq!(error.code(), "registry_bad_answer");
+    assert!(error.to_string().contains("is something else"), "{error}");
 }
 
 #[tokio::test]

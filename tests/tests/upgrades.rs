@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use thv_tests::{Client, Docker, Machine, Registry, RegistryAnswer, docker};
+use thv_tests::{Client, Docker, Machine, Registry, RegistryAnswer, WAIT, docker, eventually};
 
 const SERVER: &str = "io.example/echo";
 
@@ -184,6 +185,38 @@ async fn a_version_that_does_not_answer_gives_way_to_the_old_one() {
     assert_eq!(failed.json()["error"]["code"], "upgrade_rolled_back", "{failed}");
     let failed = failed.says(["was not ready within 3s", "serves again"]);
     assert_eq!(failed.json()["applied"], false);
+    assert_eq!(world.config(), before, "byte for byte");
+    assert_eq!(world.version().await, "1.0.0");
+    world.remove().await;
+}
+
+#[tokio::test]
+async fn an_interrupt_in_the_middle_is_heard_when_the_upgrade_is_over() {
+    let Some(world) = World::new("interrupted").await else {
+        return;
+    };
+    let (machine, name) = (&world.machine, world.name.as_str());
+    let (before, old) = (world.config(), world.docker.instance(name).await);
+    let old = old.expect("a container").id;
+    world.offer("2.0.0-mute").await;
+    let apply = ["upgrade", "apply", name, "--yes", "--rollback=10s"];
+    let apply = machine.command(apply).spawn().expect("it starts");
+    eventually(WAIT, "the new version is there", async || {
+        let now = world.docker.instance(name).await?;
+        (now.id != old).then_some(())
+    })
+    .await;
+    // The new version will not answer, so that the upgrade is not over yet.
+    let pid = apply.id().and_then(|pid| Pid::from_raw(pid.try_into().ok()?));
+    kill_process(pid.expect("it runs"), Signal::INT).expect("it runs");
+    let ended = tokio::time::timeout(2 * WAIT, apply.wait_with_output()).await;
+    let ended = ended.expect("it ends").expect("it was started");
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(3), "{said}");
+    assert!(
+        said.contains("is finished first") && said.contains("serves again"),
+        "{said}"
+    );
     assert_eq!(world.config(), before, "byte for byte");
     assert_eq!(world.version().await, "1.0.0");
     world.remove().await;

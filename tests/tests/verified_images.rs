@@ -137,6 +137,21 @@ async fn an_image_that_has_to_be_verified_and_is_not_leaves_nothing() {
     assert!(!store.requests().iter().any(pulled), "{:?}", store.requests());
 }
 
+#[tokio::test]
+async fn what_is_no_image_reference_is_said_in_our_words() {
+    let Some(docker) = docker().await else { return };
+    let machine = Machine::with_docker(&docker);
+    let name = machine.name("none");
+    for (image, why) in [
+        ("Their/Echo", "upper case is allowed in host names and tags only"),
+        ("docker.io/Their/Echo:1", "a repository must be lower case"),
+    ] {
+        let refused = machine.thv(["run", image, "--name", &name]).await.failed();
+        refused.says(["is not an image reference", why]);
+    }
+    assert_eq!(machine.find(&name).await, None);
+}
+
 /// A manager that trusts `authority`.
 fn manager(machine: &Machine, docker: &Docker, authority: &Authority) -> Manager {
     let env = Env::from_vars([("DOCKER_HOST", docker.host())]);

@@ -300,12 +300,19 @@ pub(crate) fn same_key(found: &str, key: &str) -> bool {
     found.len() >= key.len() && found.chars().map(fold).eq(key.chars().map(fold))
 }
 
-/// The key among `known` that Go's decoder takes `found` for.
-pub(crate) fn known<'a>(found: &str, known: &'a [&'static str]) -> Option<&'a &'static str> {
-    // What programs write is equal, which is soon found out.
-    let equal = known.iter().find(|key| **key == found);
-    equal.or_else(|| known.iter().find(|key| same_key(found, key)))
+/// Where among `known` the key stands that Go's decoder takes `found` for. It is looked for from `from` on first.
+pub(crate) fn position(found: &str, known: &[&str], from: usize) -> Option<usize> {
+    // What programs write is equal and in order, which is soon found out.
+    let (before, after) = known.split_at(from.min(known.len()));
+    let equal = |keys: &[&str]| keys.iter().position(|key| *key == found);
+    equal(after)
+        .map(|at| before.len() + at)
+        .or_else(|| equal(before))
+        .or_else(|| known.iter().position(|key| same_key(found, key)))
 }
+
+/// How a field of a `T` is read over what it is.
+pub(crate) type ReadOver<T> = fn(&mut T, Json) -> Result<(), FieldError>;
 
 /// Shows what of a URL (or an image reference) is no credential: not who asks, and not the query.
 ///
@@ -393,6 +400,10 @@ macro_rules! go_struct {
             /// The keys in the order in which they are written.
             const KEYS: &'static [&'static str] = &[$($key),*];
 
+            /// How the field of each key is read, in the same order.
+            const READERS: &'static [$crate::record::ReadOver<Self>] =
+                &[$(|this, value| $crate::record::Field::read_over(&mut this.$field, value)),*];
+
             /// Whether nothing of it differs from its default.
             pub fn is_default(&self) -> bool {
                 *self == Self::default()
@@ -402,11 +413,14 @@ macro_rules! go_struct {
                 &mut self,
                 pairs: Vec<($crate::gojson::JsonString, $crate::gojson::Json)>,
             ) -> Result<(), $crate::record::FieldError> {
+                let mut next = 0;
                 for (key, value) in pairs {
-                    match $crate::record::known(&key, Self::KEYS) {
-                        $( Some(&$key) => $crate::record::Field::read_over(&mut self.$field, value)
-                            .map_err(|error| error.within($key))?, )*
-                        _ => self.extra.0.push((key, value)),
+                    match $crate::record::position(&key, Self::KEYS, next) {
+                        Some(at) => {
+                            Self::READERS[at](self, value).map_err(|error| error.within(Self::KEYS[at]))?;
+                            next = at + 1;
+                        }
+                        None => self.extra.0.push((key, value)),
                     }
                 }
                 Ok(())

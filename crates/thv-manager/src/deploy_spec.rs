@@ -118,6 +118,8 @@ pub(crate) fn deploy_spec(
     spec.hidden = around.hidden;
     spec.limits = limits(&config.thv.limits);
     spec.read_only = config.thv.read_only;
+    // What a stdio server answers is its users' data: no engine need keep it.
+    spec.private_output = spec.transport == TransportType::Stdio && around.capabilities.private_output;
     spec.isolate_network = isolates(config, around.capabilities);
     if spec.isolate_network {
         spec.egress = egress(config);

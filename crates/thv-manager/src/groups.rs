@@ -284,14 +284,14 @@ fn document(name: &GroupName) -> Result<DocumentName> {
 }
 
 /// What a group's file says. The file's name counts, as in ToolHive's reads.
-fn parse(name: &DocumentName, bytes: thv_state::Result<Vec<u8>>) -> Result<Group, String> {
+fn parse(name: &DocumentName, bytes: thv_state::Result<&[u8]>) -> Result<Group, String> {
     #[derive(serde::Deserialize)]
     struct File {
         #[serde(default)]
         registered_clients: Option<Vec<String>>,
     }
     let bytes = bytes.map_err(|error| error.to_string())?;
-    let file: File = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+    let file: File = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     Ok(Group {
         name: GroupName::new(name.as_str()).map_err(|error| error.to_string())?,
         registered_clients: file.registered_clients.unwrap_or_default(),

@@ -64,7 +64,12 @@ pub(crate) async fn obtain(
         .as_deref()
         .filter(|_| terms.policy != Policy::Disabled);
     let must_ask = expected.is_some() || terms.policy == Policy::Enabled;
-    let local = images.images.resolve_local(reference).await?;
+    let found = images.images.resolve_local(reference).await;
+    let (local, parsed) = match (found, reference.parse::<Reference>()) {
+        // The engine refuses it in words of its own.
+        (Err(_), Err(invalid)) => return Err(invalid.into()),
+        (found, parsed) => (found?, parsed),
+    };
     if let (Some(local), false) = (&local, must_ask)
         && !may_have_moved(reference, local)
     {
@@ -74,14 +79,12 @@ pub(crate) async fn obtain(
             warning: not_verified(reference, terms.policy, "provenance server information not set"),
         });
     }
-    // An id, and what an engine takes for a name and a registry does not, is the engine's to find.
-    let parsed: Reference = match reference.parse() {
+    // An id, and what an engine takes for a name and a registry does not, is the engine's to find; where it has none of that
+    // name, nobody can be asked for it.
+    let parsed = match parsed {
         Ok(parsed) => parsed,
-        Err(error) if must_ask && local.is_none() => return Err(error.into()),
+        Err(error) if local.is_none() || terms.policy == Policy::Enabled => return Err(error.into()),
         Err(error) => {
-            if terms.policy == Policy::Enabled {
-                return Err(error.into());
-            }
             let why = NotVerified::because(reference, terms.policy, &error.to_string());
             return unverified(images, reference, why).await;
         }

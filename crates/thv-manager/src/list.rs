@@ -1,13 +1,14 @@
 //! `list` and `get`: what is, put together from records, configurations and runtimes. Nothing is written.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use thv_core::gojson::GoTime;
 use thv_core::{RunConfig, Workload, WorkloadName, WorkloadStatus};
 use thv_labels::user_labels;
 use thv_runtime::{EngineIdentity, Instance, RuntimeKind};
 use thv_secrets::Revisions;
-use thv_state::{DocumentKind, DocumentName, StateStoreExt};
+use thv_state::{DocumentKind, DocumentName, Parsed, StateStoreExt};
 use thv_status::{Desired, InstanceView, Observation, OwnerState, ProxyState, Snapshot, observe};
 
 use crate::parts::Parts;
@@ -62,7 +63,7 @@ impl Manager {
         let snapshot = self.known(name).await?;
         let mut seen = Seen::default();
         if let Some(config) = parts.find_config(name).await? {
-            seen.configs.insert(name.to_string(), Ok(config));
+            seen.configs.insert(name.to_string(), Ok(Arc::new(config)));
         }
         let kinds: Vec<_> = match snapshot.companion.as_ref().and_then(|c| c.runtime.as_ref()) {
             Some(runtime) => vec![runtime.kind.clone()],
@@ -155,7 +156,7 @@ impl Manager {
     /// Which secrets have changed, if that matters to anybody.
     async fn look_at_secrets(&self, seen: &mut Seen) {
         let matters = seen.snapshots.iter().any(|(name, snapshot)| {
-            let config = seen.configs.get(name).and_then(|config| config.as_ref().ok());
+            let config = seen.config(name);
             secrets::may_have(snapshot, config)
         });
         if !matters {
@@ -170,16 +171,22 @@ impl Manager {
     }
 
     /// All run configurations. Each is parsed as it is read, off the async threads, beside the reading of records.
-    pub(crate) async fn configs(&self) -> Result<Vec<(String, Result<RunConfig>)>> {
-        let configs = self.parts.state.read_each(DocumentKind::RunConfig, parse).await?;
-        Ok(configs
+    pub(crate) async fn configs(&self) -> Result<Vec<(String, Result<Arc<RunConfig>>)>> {
+        let known = Arc::clone(&self.parts.known_configs);
+        let read =
+            move |name: &DocumentName, document: thv_state::Result<&[u8]>| parse(&known, name, document);
+        let configs = self.parts.state.read_each(DocumentKind::RunConfig, read).await?;
+        let configs: Vec<_> = configs
             .into_iter()
-            .map(|(name, config)| (name.to_string(), config))
-            .collect())
+            .map(|(name, config)| (name.into_string(), config))
+            .collect();
+        let names: Vec<_> = configs.iter().map(|(name, _)| name).collect();
+        self.parts.known_configs.retain(&names);
+        Ok(configs)
     }
 
     fn view(&self, seen: &Seen, name: &str) -> View {
-        let config = seen.configs.get(name).and_then(|config| config.as_ref().ok());
+        let config = seen.config(name);
         let instance = seen.instances.get(name);
         let snapshot = seen.snapshots.get(name);
         let remote = config.is_some_and(RunConfig::is_remote);
@@ -295,9 +302,14 @@ fn trouble(workload: &Workload) -> Option<String> {
     }
 }
 
-fn parse(name: &DocumentName, document: thv_state::Result<Vec<u8>>) -> Result<RunConfig> {
-    RunConfig::from_json(&document?)
-        .map(RunConfig::normalized)
+fn parse(
+    known: &Parsed<RunConfig>,
+    name: &DocumentName,
+    document: thv_state::Result<&[u8]>,
+) -> Result<Arc<RunConfig>> {
+    let parse = |text: &[u8]| RunConfig::from_json(text).map(RunConfig::normalized);
+    known
+        .get(name.as_str(), document?, parse)
         .map_err(|error| Error::Invalid {
             what: format!("run configuration of \"{name}\""),
             detail: error.to_string(),
@@ -310,7 +322,7 @@ struct Seen {
     /// Which engines answered, where a record names one and its instance is not there.
     engines: BTreeMap<RuntimeKind, EngineIdentity>,
     snapshots: BTreeMap<String, Snapshot>,
-    configs: BTreeMap<String, Result<RunConfig>>,
+    configs: BTreeMap<String, Result<Arc<RunConfig>>>,
     instances: BTreeMap<String, Instance>,
     down: BTreeMap<RuntimeKind, String>,
     revisions: Option<Revisions>,
@@ -318,6 +330,10 @@ struct Seen {
 }
 
 impl Seen {
+    fn config(&self, name: &str) -> Option<&RunConfig> {
+        self.configs.get(name)?.as_deref().ok()
+    }
+
     fn names(&self) -> BTreeSet<String> {
         // A record alone is what another program left when it removed the workload.
         let known = self

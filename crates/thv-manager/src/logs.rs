@@ -48,8 +48,11 @@ impl Manager {
                     .as_ref()
                     .is_some_and(|config| config.transport == TransportType::Stdio),
             };
-            let lines = runtime.logs(&which, options).await?;
-            return Ok(lines.map_ok(|line| line.line).map_err(Error::from).boxed());
+            match runtime.logs(&which, options).await {
+                // The supervisor wrote it down.
+                Err(thv_runtime::Error::NotLogged { .. }) => {}
+                lines => return Ok(lines?.map_ok(|line| line.line).map_err(Error::from).boxed()),
+            }
         }
         self.file(parts.dirs.server_logs().join(format!("{name}.log")), request)
             .await

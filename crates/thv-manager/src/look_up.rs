@@ -62,35 +62,46 @@ impl Manager {
         self.parts.secrets.capabilities().set
     }
 
-    /// Keeps the value of a secret variable that `plan` lacks, and refers to it in the plan. The secret is called
-    /// `registry-user-<variable>`, as ToolHive calls it; another value under that name is not replaced, the secret then
-    /// also has the workload's name.
+    /// Keeps the value of a secret variable that `plan` lacks, and refers to it in the plan.
     ///
     /// # Errors
-    /// `Secret` when the store does not keep it; `Invalid` when the plan lacks no such variable.
+    /// Those of [`keep_secret_for`](Self::keep_secret_for); `Invalid` when the plan lacks no such variable.
     pub async fn keep_missing_secret(
         &self,
         plan: &mut EntryPlan,
         name: &str,
         value: SecretString,
     ) -> Result<()> {
-        let secrets = &self.parts.secrets;
-        let workload = plan.workload_name();
-        let mut secret = format!("registry-user-{}", name.to_lowercase());
-        let failed = |secret: &str, source: thv_secrets::SecretError| Error::Secret {
-            name: workload.clone(),
-            secret: secret.to_owned(),
-            source: source.into(),
-        };
-        match secrets.get(&secret).await {
+        let secret = self.keep_secret_for(&plan.workload_name(), name, value).await?;
+        plan.supply_secret(name, &secret)
+    }
+
+    /// Keeps the value that somebody typed in for a `variable` of `workload`, and tells the secret's name. That is
+    /// `registry-user-<variable>`, as ToolHive calls it; another value under that name is not replaced, the secret then
+    /// also has the workload's name.
+    ///
+    /// # Errors
+    /// `Secret` when the store does not keep it.
+    pub async fn keep_secret_for(
+        &self,
+        workload: &str,
+        variable: &str,
+        value: SecretString,
+    ) -> Result<String> {
+        let mut secret = format!("registry-user-{}", variable.to_lowercase());
+        match self.parts.secrets.get(&secret).await {
             Ok(there) if there.expose_secret() == value.expose_secret() => {}
             Ok(_) => secret = format!("{secret}-{workload}"),
             Err(_) => {}
         }
-        self.set_secret(&secret, value)
-            .await
-            .map_err(|source| failed(&secret, source))?;
-        plan.supply_secret(name, &secret)
+        match self.set_secret(&secret, value).await {
+            Ok(()) => Ok(secret),
+            Err(source) => Err(Error::Secret {
+                name: workload.to_owned(),
+                secret,
+                source: source.into(),
+            }),
+        }
     }
 }
 

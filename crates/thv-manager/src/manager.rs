@@ -169,6 +169,7 @@ impl ManagerBuilder {
         let parts = Parts {
             runtimes: self.runtimes,
             state: self.state.ok_or_else(|| missing("state"))?,
+            known_configs: Arc::default(),
             status: self.status.ok_or_else(|| missing("status"))?,
             processes: self.processes.ok_or_else(|| missing("processes"))?,
             secrets: Arc::new(UserSecrets::new(

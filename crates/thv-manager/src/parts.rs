@@ -8,7 +8,7 @@ use thv_process::Processes;
 use thv_proxy::MiddlewareFactory;
 use thv_runtime::{Runtime, RuntimeKind, Runtimes};
 use thv_secrets::SecretProvider;
-use thv_state::{Keep, StateStore, StateStoreExt};
+use thv_state::{Keep, Parsed, StateStore, StateStoreExt};
 use thv_status::{OpGuard, Snapshot, StatusManager};
 
 use crate::{Error, Files, Ports, PullWatcher, Result};
@@ -20,6 +20,8 @@ pub(crate) const COMMAND_LINE: &str = "thv";
 pub(crate) struct Parts {
     pub(crate) runtimes: Runtimes,
     pub(crate) state: Arc<dyn StateStore>,
+    /// The run configurations that were listed last.
+    pub(crate) known_configs: Arc<Parsed<RunConfig>>,
     pub(crate) status: Arc<dyn StatusManager>,
     pub(crate) processes: Arc<dyn Processes>,
     /// What the environment of a server may have: never the system's own secrets.

@@ -9,8 +9,6 @@ use thv_proxy::{
     ReverseProxyConfig, ServerInfo, StdioBridge,
 };
 use thv_runtime::Stdio;
-use tokio::io::AsyncRead;
-use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
 use crate::{Error, Result, middleware};
@@ -31,11 +29,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 pub(crate) struct Backend(Server);
 
 enum Server {
-    /// Streams, shared by many clients; standard error is read so that it does not fill up: the runtime keeps it.
-    Stdio {
-        bridge: StdioBridge,
-        _stderr: Option<AbortOnDropHandle<()>>,
-    },
+    /// Streams, shared by many clients.
+    Stdio { bridge: StdioBridge },
     /// An HTTP server, here or elsewhere.
     Http { proxy: ReverseProxy },
 }
@@ -46,7 +41,8 @@ pub(crate) fn front(own: &MiddlewareFactory, config: &RunConfig) -> Result<Front
     Ok(Front::new(config.transport, layers))
 }
 
-/// The bridge before a stdio server. Ids sent to it begin with the claim, which is new for each proxy.
+/// The bridge before a stdio server, whose standard error the caller reads. Ids sent to it begin with the claim, which
+/// is new for each proxy.
 pub(crate) fn stdio(
     own: &MiddlewareFactory,
     config: &RunConfig,
@@ -82,15 +78,7 @@ pub(crate) fn stdio(
         bridge,
     )
     .map_err(|error| failed(config, error))?;
-    let drain = |mut stderr: Box<dyn AsyncRead + Send + Unpin>| {
-        AbortOnDropHandle::new(tokio::spawn(async move {
-            let _ = tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await;
-        }))
-    };
-    Ok(Backend(Server::Stdio {
-        bridge,
-        _stderr: io.stderr.map(drain),
-    }))
+    Ok(Backend(Server::Stdio { bridge }))
 }
 
 /// The reverse proxy before an HTTP server of a runtime.
@@ -201,7 +189,7 @@ fn request_timeout(env: &Env) -> Option<Duration> {
 impl Backend {
     pub(crate) fn service(&self) -> ProxyService {
         match &self.0 {
-            Server::Stdio { bridge, .. } => bridge.clone().into_service(),
+            Server::Stdio { bridge } => bridge.clone().into_service(),
             Server::Http { proxy } => proxy.clone().into_service(),
         }
     }
@@ -225,7 +213,7 @@ impl Backend {
     /// Asks the server once.
     pub(crate) async fn ready_once(&self) -> Result<ServerInfo, ProxyError> {
         match &self.0 {
-            Server::Stdio { bridge, .. } => bridge.initialize().await,
+            Server::Stdio { bridge } => bridge.initialize().await,
             Server::Http { proxy } => Box::pin(proxy.initialize(PROBE)).await,
         }
     }
@@ -246,7 +234,7 @@ impl Backend {
     /// Resolves when the connection to the server has ended for good, with the words for it.
     pub(crate) async fn closed(&self) -> String {
         match &self.0 {
-            Server::Stdio { bridge, .. } => match bridge.closed().await {
+            Server::Stdio { bridge } => match bridge.closed().await {
                 BridgeEnd::Unreachable { reason } => format!("the server cannot be reached: {reason}"),
                 _ => "the server closed its output".into(),
             },
@@ -256,14 +244,14 @@ impl Backend {
 
     /// Ends the event streams of clients, so that a proxy that drains can finish.
     pub(crate) fn end_streams(&self) {
-        if let Server::Stdio { bridge, .. } = &self.0 {
+        if let Server::Stdio { bridge } = &self.0 {
             bridge.end_streams();
         }
     }
 
     /// Closes the connection: a stdio server sees the end of its input.
     pub(crate) async fn shutdown(&self) {
-        if let Server::Stdio { bridge, .. } = &self.0 {
+        if let Server::Stdio { bridge } = &self.0 {
             bridge.shutdown().await;
         }
     }

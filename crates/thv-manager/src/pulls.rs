@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use thv_runtime::PullProgress;
+use thv_runtime::{PullProgress, PullStep};
 
 /// More layers than an image may have are not counted.
 const MOST_LAYERS: usize = 256;
@@ -46,23 +46,17 @@ struct Layer {
 impl Tally {
     /// Takes a step in.
     pub(crate) fn take(&mut self, step: &PullProgress) -> PullState {
-        // The first word is about the tag, under the same key.
-        let id = step
-            .layer
-            .as_ref()
-            .filter(|_| !step.status.starts_with("Pulling from"));
-        if let Some(id) = id
+        if let Some(id) = &step.layer
             && (self.layers.len() < MOST_LAYERS || self.layers.contains_key(id))
         {
             let layer = self.layers.entry(id.clone()).or_default();
-            match step.status.as_str() {
-                "Pull complete" | "Already exists" => layer.done = true,
-                // Other steps count other things.
-                "Downloading" => {
+            match step.step {
+                PullStep::Done => layer.done = true,
+                PullStep::Downloading => {
                     layer.bytes = step.current.unwrap_or(layer.bytes);
                     layer.total = step.total.unwrap_or(layer.total);
                 }
-                "Download complete" => layer.bytes = layer.total,
+                PullStep::Downloaded => layer.bytes = layer.total,
                 _ => {}
             }
         }
@@ -93,24 +87,25 @@ mod tests {
     #[test]
     fn a_pull_is_the_sum_of_its_layers() {
         let mut tally = Tally::default();
-        let mut take = |layer: &str, status: &str, bytes: Option<(u64, u64)>| {
+        let mut take = |layer: Option<&str>, step, bytes: Option<(u64, u64)>| {
             tally.take(&PullProgress {
-                layer: Some(layer.to_owned()),
-                status: status.to_owned(),
+                layer: layer.map(str::to_owned),
+                step,
+                status: String::new(),
                 current: bytes.map(|(current, _)| current),
                 total: bytes.map(|(_, total)| total),
             })
         };
-        assert_eq!(take("1", "Pulling from their/tool", None).layers, 0);
-        take("a", "Already exists", None);
-        take("b", "Pulling fs layer", None);
-        let state = take("b", "Downloading", Some((10, 40)));
+        assert_eq!(take(None, PullStep::Other, None).layers, 0);
+        take(Some("a"), PullStep::Done, None);
+        take(Some("b"), PullStep::Other, None);
+        let state = take(Some("b"), PullStep::Downloading, Some((10, 40)));
         assert_eq!((state.layers, state.layers_done), (2, 1));
         assert_eq!((state.bytes, state.bytes_total), (10, 40));
-        take("b", "Download complete", None);
-        let state = take("b", "Extracting", Some((1, 40)));
+        take(Some("b"), PullStep::Downloaded, None);
+        let state = take(Some("b"), PullStep::Other, Some((1, 40)));
         assert_eq!((state.bytes, state.bytes_total), (40, 40));
-        assert_eq!(take("b", "Pull complete", None).layers_done, 2);
+        assert_eq!(take(Some("b"), PullStep::Done, None).layers_done, 2);
         assert!(tally.done().done);
     }
 }

@@ -1,5 +1,6 @@
 //! The processes of a Linux machine: `/proc`, pidfds and `fork`.
 
+mod code_pages;
 mod forked_memory;
 mod handle;
 mod keeper;
@@ -131,5 +132,11 @@ impl Processes for LinuxProcesses {
 
     fn snapshot(&self) -> Result<Snapshot> {
         self.table.snapshot()
+    }
+
+    fn at_rest(&self) {
+        if let Err(error) = code_pages::give_back() {
+            tracing::debug!(%error, "pages of code are kept");
+        }
     }
 }

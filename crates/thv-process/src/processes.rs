@@ -62,6 +62,10 @@ pub trait Processes: Debug + Send + Sync + 'static {
 
     /// All processes at one moment, the dead that nobody has collected included. Looks at every process.
     fn snapshot(&self) -> Result<Snapshot>;
+
+    /// Says that this process, which is there for one workload alone, has started and from now on mostly waits: memory
+    /// that can be had again may be given back. Nothing changes but that.
+    fn at_rest(&self) {}
 }
 
 /// A reference to one process that stays that process, also when it is gone and its pid is given away.

@@ -1,52 +1,94 @@
 //! The streams of a stdio server.
 //!
-//! Only standard input and output are attached: standard error is in the engine's log, and one connection then needs
-//! no queue between two readers.
+//! Where the engine logs what the server writes, only standard input and output are attached: standard error is in that log.
+//! Where it does not, standard error has a connection of its own, so that no queue is needed between two readers. It is there
+//! before the server is started, so that nothing is lost. Standard input must not be: an attachment of it that ends before
+//! the start has Docker close the input of the server that is started then.
 //!
 //! A second attachment is refused among the clones of one value. Other processes are not seen: no engine tells who is
 //! attached, and a mark on this machine would miss other users and machines, or let any user occupy it. Whoever owns the
 //! workload holds a lock.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use thv_core::WorkloadName;
 use thv_runtime::{Error, InstanceRef, Result, Stdio};
-use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, BufReader, ReadBuf};
-use tokio::net::UnixStream;
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncReadExt, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio_util::sync::DropGuard;
 
 use crate::engine::Engine;
 use crate::error::EngineError;
-use crate::http::Call;
+use crate::http::{Call, Upgraded};
 use crate::lines::{HEADER, frame};
 use crate::lookup::{self, container};
 
 /// Twice the largest frame that Docker writes.
 const BUFFER: usize = 64 << 10;
+/// Standard error has less to say.
+const SMALL_BUFFER: usize = 8 << 10;
+/// Of the last words of a server that ended at once so many bytes are read, and for so long.
+const LAST_WORDS: u64 = 256 << 10;
+const LAST_WORDS_WAIT: Duration = Duration::from_secs(2);
 
-/// The containers that this runtime is attached to.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Attachments(Arc<Mutex<BTreeSet<String>>>);
+const IN_AND_OUT: &str = "/attach?stream=true&stdin=true&stdout=true";
+const ERRORS: &str = "/attach?stream=true&stderr=true";
 
-/// One of them, until it is dropped.
+/// The streams of containers that this runtime has.
+#[derive(Debug, Default)]
+pub(crate) struct Attachments(Arc<Mutex<Streams>>);
+
+#[derive(Debug, Default)]
+struct Streams {
+    /// The containers whose streams somebody took.
+    taken: BTreeSet<String>,
+    /// Standard error of containers that this runtime started, until somebody takes it.
+    waiting: BTreeMap<String, (WorkloadName, Waiting)>,
+}
+
+/// The standard error of a container, from before it ran.
+#[derive(Debug)]
+pub(crate) struct Waiting(Upgraded);
+
+/// Taken streams, until it is dropped.
 #[derive(Debug)]
 struct Attached {
-    all: Attachments,
+    all: Arc<Mutex<Streams>>,
     id: String,
     /// What carries the streams where the engine is not at a socket.
     carried: Option<DropGuard>,
 }
 
+fn lock(streams: &Mutex<Streams>) -> MutexGuard<'_, Streams> {
+    streams.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Attachments {
+    /// Keeps it until somebody attaches to the container. That of an earlier one of the workload is closed.
+    pub(crate) fn keep(&self, name: &WorkloadName, id: &str, waiting: Waiting) {
+        let mut streams = lock(&self.0);
+        streams.waiting.retain(|_, (of, _)| of != name);
+        streams.waiting.insert(id.to_owned(), (name.clone(), waiting));
+    }
+
+    /// Closes that of a container for which nobody came.
+    pub(crate) fn forget(&self, id: &str) {
+        drop(self.waiting(id));
+    }
+
+    fn waiting(&self, id: &str) -> Option<Waiting> {
+        lock(&self.0).waiting.remove(id).map(|(_, waiting)| waiting)
+    }
+
     fn take(&self, id: &str) -> Option<Attached> {
-        let mut ids = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        ids.insert(id.to_owned()).then(|| Attached {
-            all: self.clone(),
+        lock(&self.0).taken.insert(id.to_owned()).then(|| Attached {
+            all: Arc::clone(&self.0),
             id: id.to_owned(),
             carried: None,
         })
@@ -55,41 +97,98 @@ impl Attachments {
 
 impl Drop for Attached {
     fn drop(&mut self) {
-        self.all
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&self.id);
+        lock(&self.all).taken.remove(&self.id);
     }
 }
 
-pub(crate) async fn attach(engine: &Engine, attachments: &Attachments, which: &InstanceRef) -> Result<Stdio> {
+/// Connects to the standard error of a container that does not run yet.
+pub(crate) async fn before_start(engine: &Engine, id: &str) -> Result<Waiting, EngineError> {
+    connect(engine, id, ERRORS).await.map(Waiting)
+}
+
+/// What a container wrote to standard error that ended before anybody attached; `None` where the engine logged it.
+pub(crate) async fn last_words(engine: &Engine, id: &str) -> Option<Vec<u8>> {
+    let waiting = engine.attachments().waiting(id)?;
+    let mut words = Vec::new();
+    let mut errors = errors(waiting.0).take(LAST_WORDS);
+    // What came is told, whatever keeps the rest.
+    let _either = tokio::time::timeout(LAST_WORDS_WAIT, errors.read_to_end(&mut words)).await;
+    Some(words)
+}
+
+async fn connect(engine: &Engine, id: &str, streams: &str) -> Result<Upgraded, EngineError> {
+    let path = container(id, streams);
+    let answer = engine.call(|| Ok(Call::post(path.as_str()).upgrade())).await?;
+    answer.upgraded().await
+}
+
+pub(crate) async fn attach(engine: &Engine, which: &InstanceRef) -> Result<Stdio> {
     let id = lookup::required(engine, which).await?.id;
-    let mut attached = attachments.take(&id).ok_or_else(|| Error::AlreadyAttached {
+    let attachments = engine.attachments();
+    let attached = attachments.take(&id).ok_or_else(|| Error::AlreadyAttached {
         name: which.name.clone(),
         runtime: engine.kind().clone(),
     })?;
-    must_run(engine, which, &id).await?;
-    let path = container(&id, "/attach?stream=true&stdin=true&stdout=true");
-    let connect = async {
-        let answer = engine.call(|| Ok(Call::post(path.as_str()).upgrade())).await?;
-        answer.upgraded().await
-    };
-    let upgraded = connect.await.map_err(|e| failed(engine, which, e))?;
-    attached.carried = upgraded.carried;
-    // The engine attaches to what has ended as well, and says nothing then.
-    must_run(engine, which, &id).await?;
-    Ok(split(upgraded.stream, upgraded.read_ahead, Arc::new(attached)))
+    let waiting = attachments.waiting(&id);
+    match to_running(engine, which, &id, waiting.is_some()).await {
+        Ok((in_and_out, errors)) => {
+            let errors = waiting.map(|Waiting(errors)| errors).or(errors);
+            Ok(split(in_and_out, errors, attached))
+        }
+        Err(Error::NotRunning { .. }) if let Some(Waiting(said)) = waiting => Ok(Stdio {
+            stdin: Box::new(tokio::io::sink()),
+            stdout: Box::new(tokio::io::empty()),
+            stderr: Some(Box::new(errors(said))),
+        }),
+        Err(error) => {
+            // For who tries again.
+            if let Some(waiting) = waiting {
+                attachments.keep(&which.name, &id, waiting);
+            }
+            Err(error)
+        }
+    }
 }
 
-async fn must_run(engine: &Engine, which: &InstanceRef, id: &str) -> Result<()> {
+/// Input and output of a container that runs; with its standard error, where nobody has that.
+async fn to_running(
+    engine: &Engine,
+    which: &InstanceRef,
+    id: &str,
+    has_errors: bool,
+) -> Result<(Upgraded, Option<Upgraded>)> {
+    let logged = must_run(engine, which, id).await?;
+    let connecting = async {
+        let in_and_out = connect(engine, id, IN_AND_OUT).await?;
+        let errors = if logged || has_errors {
+            None
+        } else {
+            Some(connect(engine, id, ERRORS).await?)
+        };
+        Ok((in_and_out, errors))
+    };
+    let streams = match connecting.await {
+        Ok(streams) => streams,
+        Err(cause) => {
+            // It may have ended meanwhile, for which each engine has its own words.
+            must_run(engine, which, id).await?;
+            return Err(failed(engine, which, cause));
+        }
+    };
+    // The engine attaches to what has ended as well, and says nothing then.
+    must_run(engine, which, id).await?;
+    Ok(streams)
+}
+
+/// Whether the engine logs what it writes, of a container that runs and has a standard input.
+async fn must_run(engine: &Engine, which: &InstanceRef, id: &str) -> Result<bool> {
     let found = lookup::details(engine, id)
         .await
         .map_err(|e| failed(engine, which, e))?;
     let detail = match found {
         Some(found) if found.state.status == "running" => {
             if found.config.open_stdin {
-                return Ok(());
+                return Ok(!found.host_config.log_config.is_none());
             }
             return Err(Error::Invalid {
                 what: "attachment".to_owned(),
@@ -115,13 +214,15 @@ fn failed(engine: &Engine, which: &InstanceRef, cause: EngineError) -> Error {
     )
 }
 
-fn split(stream: UnixStream, read_ahead: Bytes, attached: Arc<Attached>) -> Stdio {
-    let (read, write) = stream.into_split();
-    let stdout = Stdout {
-        read_ahead,
+fn split(in_and_out: Upgraded, stderr: Option<Upgraded>, mut attached: Attached) -> Stdio {
+    attached.carried = in_and_out.carried;
+    let attached = Arc::new(attached);
+    let (read, write) = in_and_out.stream.into_split();
+    let stdout = Payload {
+        read_ahead: in_and_out.read_ahead,
         connection: BufReader::with_capacity(BUFFER, read),
-        frames: Frames::default(),
-        _attached: Arc::clone(&attached),
+        frames: Frames::of(Source::Output),
+        _kept: Arc::clone(&attached),
     };
     Stdio {
         stdin: Box::new(Stdin {
@@ -129,7 +230,19 @@ fn split(stream: UnixStream, read_ahead: Bytes, attached: Arc<Attached>) -> Stdi
             _attached: attached,
         }),
         stdout: Box::new(stdout),
-        stderr: None,
+        stderr: stderr.map(|stderr| Box::new(errors(stderr)) as _),
+    }
+}
+
+/// Standard error; whoever reads it holds nobody off from attaching.
+fn errors(connection: Upgraded) -> Payload<(Option<DropGuard>, OwnedWriteHalf)> {
+    let (read, write) = connection.stream.into_split();
+    Payload {
+        read_ahead: connection.read_ahead,
+        connection: BufReader::with_capacity(SMALL_BUFFER, read),
+        frames: Frames::of(Source::Errors),
+        // Half a connection closed would end the attachment.
+        _kept: (connection.carried, write),
     }
 }
 
@@ -166,27 +279,45 @@ impl AsyncWrite for Stdin {
 }
 
 /// The payload of the frames, copied once: from the connection's buffer to the reader's.
-struct Stdout {
+struct Payload<K> {
     /// What the HTTP client had read beyond the upgrade.
     read_ahead: Bytes,
     connection: BufReader<OwnedReadHalf>,
     frames: Frames,
-    _attached: Arc<Attached>,
+    _kept: K,
+}
+
+/// What a server writes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Output,
+    Errors,
 }
 
 /// Where in the multiplexed stream the reader is.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Frames {
+    source: Source,
     /// The header of the next frame, as far as it came.
     header: [u8; HEADER],
     have: usize,
     /// What is left of this frame.
     left: usize,
-    /// Whether this frame is standard output.
+    /// Whether this frame is of the wanted source.
     wanted: bool,
 }
 
 impl Frames {
+    fn of(source: Source) -> Self {
+        Self {
+            source,
+            header: [0; HEADER],
+            have: 0,
+            left: 0,
+            wanted: false,
+        }
+    }
+
     /// Copies what fits of the payload in `input`; says how much of `input` was consumed.
     fn take(&mut self, input: &[u8], out: &mut ReadBuf<'_>) -> io::Result<usize> {
         let mut rest = input;
@@ -198,7 +329,8 @@ impl Frames {
                 rest = &rest[part..];
                 if self.have == HEADER {
                     let (source, length) = frame(self.header).map_err(io::Error::other)?;
-                    (self.have, self.left, self.wanted) = (0, length, source != 2);
+                    (self.have, self.left, self.wanted) =
+                        (0, length, (source == 2) == (self.source == Source::Errors));
                 }
                 continue;
             }
@@ -217,7 +349,7 @@ impl Frames {
     }
 }
 
-impl AsyncRead for Stdout {
+impl<K: Unpin> AsyncRead for Payload<K> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -248,7 +380,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_payload_of_standard_output_is_read() {
+    fn only_the_payload_of_the_wanted_stream_is_read() {
         let stream = [
             &[1, 0, 0, 0, 0, 0, 0, 5][..],
             b"hello",
@@ -259,20 +391,22 @@ mod tests {
             b" world\n",
         ]
         .concat();
-        for (chunk, room) in [(1, 1), (3, 2), (stream.len(), 4), (stream.len(), 64)] {
-            let mut frames = Frames::default();
-            let mut seen = Vec::new();
-            for part in stream.chunks(chunk) {
-                let mut part = part;
-                while !part.is_empty() {
-                    let mut bytes = vec![0; room];
-                    let mut out = ReadBuf::new(&mut bytes);
-                    let consumed = frames.take(part, &mut out).unwrap();
-                    seen.extend_from_slice(out.filled());
-                    part = &part[consumed..];
+        for (source, expected) in [(Source::Output, "hello world\n"), (Source::Errors, "oops")] {
+            for (chunk, room) in [(1, 1), (3, 2), (stream.len(), 4), (stream.len(), 64)] {
+                let mut frames = Frames::of(source);
+                let mut seen = Vec::new();
+                for part in stream.chunks(chunk) {
+                    let mut part = part;
+                    while !part.is_empty() {
+                        let mut bytes = vec![0; room];
+                        let mut out = ReadBuf::new(&mut bytes);
+                        let consumed = frames.take(part, &mut out).unwrap();
+                        seen.extend_from_slice(out.filled());
+                        part = &part[consumed..];
+                    }
                 }
+                assert_eq!(seen, expected.as_bytes(), "chunks of {chunk}, room for {room}");
             }
-            assert_eq!(seen, b"hello world\n", "chunks of {chunk}, room for {room}");
         }
     }
 }

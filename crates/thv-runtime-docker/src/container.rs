@@ -212,7 +212,11 @@ pub(crate) fn desired(spec: &DeploySpec, network: &str, info: &Info) -> Create {
             pids_limit: spec.limits.pids.map_or(0, i64::from),
             // So that zombies are reaped.
             init: quirks::has_init(info),
-            log_config: capped_log(info),
+            log_config: if spec.private_output {
+                LogConfig::none()
+            } else {
+                capped_log(info)
+            },
         },
     }
 }

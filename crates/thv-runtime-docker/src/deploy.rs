@@ -18,7 +18,7 @@ use crate::remove::force_remove;
 use crate::stop::stop_container;
 use crate::turns::{Turns, to_the_end};
 use crate::wire::{Container, Create, Created, Info};
-use crate::{isolation, last_words, network, quirks};
+use crate::{attach, isolation, last_words, network, quirks};
 
 /// How much time a server has that was started and is not wanted.
 const UNDO_GRACE: Duration = Duration::from_secs(5);
@@ -202,7 +202,7 @@ async fn reuse(
     if running {
         return Ok(Some(DeployOutcome::AlreadyRunning));
     }
-    match start(engine, &found.id).await {
+    match start(engine, spec, &found.id, wanted).await {
         Ok(()) => Ok(Some(DeployOutcome::Started)),
         // A network or an image layer of it is gone: it cannot be started again as it is.
         Err(cause) if cause.is_not_found() || is_network_gone(&cause, wanted) => Ok(None),
@@ -334,7 +334,7 @@ pub(crate) async fn create_and_start_as(
             what: format!("a limit; its engine says: {warning}"),
         }));
     }
-    match start(engine, &id).await {
+    match start(engine, spec, &id, wanted).await {
         Ok(()) => Ok(id),
         Err(cause) => {
             undo(engine, &id).await;
@@ -347,8 +347,18 @@ pub(crate) async fn create_and_start_as(
     }
 }
 
-async fn start(engine: &Engine, id: &str) -> Result<(), EngineError> {
-    engine.post(&container(id, "/start")).await
+/// Starts a container. What nobody else keeps is listened to before it says its first word.
+async fn start(engine: &Engine, spec: &DeploySpec, id: &str, wanted: &Create) -> Result<(), EngineError> {
+    let waiting = if wanted.config.open_stdin && wanted.host_config.log_config.is_none() {
+        Some(attach::before_start(engine, id).await?)
+    } else {
+        None
+    };
+    engine.post(&container(id, "/start")).await?;
+    if let Some(waiting) = waiting {
+        engine.attachments().keep(&spec.name, id, waiting);
+    }
+    Ok(())
 }
 
 /// What a failed deployment made goes away again; if even that fails, the first failure is the one to tell.

@@ -11,7 +11,6 @@ use thv_runtime::{
     InstanceRef, LogLine, LogOptions, Result, Runtime, RuntimeEvent, RuntimeKind, Stdio, StopOptions,
 };
 
-use crate::attach::Attachments;
 use crate::connection::Route;
 use crate::engine::Engine;
 use crate::images::EngineImages;
@@ -31,7 +30,6 @@ use crate::{DockerConfig, Flavour, isolation, lookup, quirks};
 #[derive(Debug, Clone)]
 pub struct DockerRuntime {
     engine: Engine,
-    attachments: Attachments,
     turns: Turns,
 }
 
@@ -64,7 +62,6 @@ impl DockerRuntime {
     pub fn new(config: DockerConfig) -> Self {
         Self {
             engine: Engine::new(config),
-            attachments: Attachments::default(),
             turns: Turns::default(),
         }
     }
@@ -119,6 +116,7 @@ impl Runtime for DockerRuntime {
         can.privileged = true;
         can.events = true;
         can.logs = true;
+        can.private_output = true;
         can.images = true;
         // Standard input ends with its attachment, and the server with it.
         can
@@ -203,7 +201,7 @@ impl Runtime for DockerRuntime {
     }
 
     async fn attach(&self, which: &InstanceRef) -> Result<Stdio> {
-        crate::attach::attach(&self.engine, &self.attachments, which).await
+        crate::attach::attach(&self.engine, which).await
     }
 
     async fn inspect(&self, name: &WorkloadName) -> Result<Option<Instance>> {
@@ -300,7 +298,6 @@ mod tests {
             let engine = Engine::knowing(config, info);
             DockerRuntime {
                 engine,
-                attachments: Attachments::default(),
                 turns: Turns::default(),
             }
         };

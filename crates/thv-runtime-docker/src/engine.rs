@@ -9,6 +9,7 @@ use thv_runtime::{Error, Result, RuntimeKind};
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::address::Address;
+use crate::attach::Attachments;
 use crate::connection::Route;
 use crate::discovery::{Candidate, Disk, discover};
 use crate::error::{EngineError, NoEngine};
@@ -40,6 +41,7 @@ struct Inner {
     /// Held while the shared network is looked for and made.
     network: Mutex<()>,
     helper: HelperProgram,
+    attachments: Attachments,
 }
 
 impl Engine {
@@ -53,6 +55,7 @@ impl Engine {
             searches: AtomicU64::new(0),
             network: Mutex::new(()),
             helper: HelperProgram::default(),
+            attachments: Attachments::default(),
         }))
     }
 
@@ -72,6 +75,11 @@ impl Engine {
     /// What is known about that program.
     pub(crate) fn helper(&self) -> &HelperProgram {
         &self.0.helper
+    }
+
+    /// Which streams are taken, and which wait for who takes them.
+    pub(crate) fn attachments(&self) -> &Attachments {
+        &self.0.attachments
     }
 
     /// An engine's failure as the public error.

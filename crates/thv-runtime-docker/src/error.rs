@@ -73,6 +73,16 @@ impl EngineError {
         matches!(self, Self::Status { status, message } if quirks::is_lost_race(*status, message))
     }
 
+    /// Whether a list failed for what is over by now.
+    pub(crate) fn is_passing(&self) -> bool {
+        matches!(self, Self::Status { status, message } if quirks::is_passing(*status, message))
+    }
+
+    /// Whether a removal met the container's own end.
+    pub(crate) fn is_ending(&self) -> bool {
+        matches!(self, Self::Status { status, message } if quirks::is_ending(*status, message))
+    }
+
     /// The engine's own words, lower case.
     pub(crate) fn message(&self) -> String {
         match self {

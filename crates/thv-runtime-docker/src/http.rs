@@ -129,6 +129,7 @@ pub(crate) struct Answer {
 }
 
 /// A connection that speaks no HTTP any more.
+#[derive(Debug)]
 pub(crate) struct Upgraded {
     pub(crate) stream: UnixStream,
     /// What was read from it already.

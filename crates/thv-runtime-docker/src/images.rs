@@ -11,7 +11,7 @@ use serde_json::json;
 use std::sync::Mutex;
 use std::time::Duration;
 use thv_core::RegistryCredentials;
-use thv_runtime::{Error, Images, LocalImage, PullProgress, Result};
+use thv_runtime::{Error, Images, LocalImage, PullProgress, PullStep, Result};
 
 use crate::engine::Engine;
 use crate::error::EngineError;
@@ -201,12 +201,7 @@ impl Pull {
             Some(Ok(Progress {
                 error: Some(message), ..
             })) => Err(self.failed(EngineError::Status { status: 500, message })),
-            Some(Ok(step)) => Ok(PullProgress {
-                layer: step.id,
-                status: step.status.or(step.stream).unwrap_or_default(),
-                current: step.detail.as_ref().and_then(|d| d.current),
-                total: step.detail.as_ref().and_then(|d| d.total),
-            }),
+            Some(Ok(step)) => Ok(pull_step(step)),
         })
     }
 
@@ -225,6 +220,25 @@ impl Pull {
 
     fn failed(&self, cause: EngineError) -> Error {
         pull_failed(&self.engine, &self.reference, cause)
+    }
+}
+
+/// What the engine says of a step. Its first word is about the tag, where others name a layer.
+fn pull_step(told: Progress) -> PullProgress {
+    let status = told.status.or(told.stream).unwrap_or_default();
+    let step = match status.as_str() {
+        "Downloading" => PullStep::Downloading,
+        "Download complete" => PullStep::Downloaded,
+        "Pull complete" | "Already exists" => PullStep::Done,
+        // Other steps count other things.
+        _ => PullStep::Other,
+    };
+    PullProgress {
+        layer: told.id.filter(|_| !status.starts_with("Pulling from")),
+        step,
+        status,
+        current: told.detail.as_ref().and_then(|detail| detail.current),
+        total: told.detail.as_ref().and_then(|detail| detail.total),
     }
 }
 
@@ -355,6 +369,29 @@ fn progress(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_engines_words_are_steps_of_layers() {
+        let step = |line: &str| pull_step(serde_json::from_str(line).unwrap());
+        let tag = step(r#"{"status":"Pulling from their/tool","id":"1"}"#);
+        assert_eq!((tag.layer, tag.step), (None, PullStep::Other));
+        for (status, expected) in [
+            ("Pulling fs layer", PullStep::Other),
+            ("Downloading", PullStep::Downloading),
+            ("Verifying Checksum", PullStep::Other),
+            ("Download complete", PullStep::Downloaded),
+            ("Extracting", PullStep::Other),
+            ("Pull complete", PullStep::Done),
+            ("Already exists", PullStep::Done),
+        ] {
+            let line =
+                format!(r#"{{"status":"{status}","id":"a","progressDetail":{{"current":10,"total":40}}}}"#);
+            let step = step(&line);
+            assert_eq!((step.step, step.status.as_str()), (expected, status));
+            assert_eq!(step.layer.as_deref(), Some("a"));
+            assert_eq!((step.current, step.total), (Some(10), Some(40)));
+        }
+    }
 
     #[test]
     fn a_pull_names_one_tag_or_digest() {

@@ -5,13 +5,19 @@ use futures_util::TryStreamExt;
 use thv_runtime::{DeploySpec, InstanceId, InstanceRef, LogOptions};
 
 use crate::engine::Engine;
-use crate::logs;
+use crate::{attach, logs};
 
 /// How many lines of a server that failed at once are shown.
 const LINES: usize = 20;
 
 /// The last lines of the log; none if it cannot be read, since another failure is the one to tell.
 pub(crate) async fn of(engine: &Engine, spec: &DeploySpec, id: &str) -> Vec<String> {
+    if let Some(words) = attach::last_words(engine, id).await {
+        let words = String::from_utf8_lossy(&words);
+        let lines: Vec<_> = words.lines().collect();
+        let last = &lines[lines.len().saturating_sub(LINES)..];
+        return last.iter().map(|&line| line.to_owned()).collect();
+    }
     let which = InstanceRef::exact(spec.name.clone(), InstanceId::new(id));
     let opts = LogOptions {
         tail: Some(LINES),

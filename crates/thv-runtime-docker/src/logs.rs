@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use jiff::Timestamp;
 use thv_core::WorkloadName;
-use thv_runtime::{InstanceRef, LogLine, LogOptions, Result};
+use thv_runtime::{Error, InstanceRef, LogLine, LogOptions, Result};
 
 use crate::engine::Engine;
 use crate::error::EngineError;
@@ -23,6 +23,16 @@ pub(crate) async fn logs(
     opts: LogOptions,
 ) -> Result<BoxStream<'static, Result<LogLine>>> {
     let row = lookup::required(engine, which).await?;
+    let reading = || format!("read the log of workload \"{}\"", which.name);
+    let found = lookup::details(engine, &row.id)
+        .await
+        .map_err(|e| engine.error(e, reading()))?;
+    if found.is_some_and(|found| found.host_config.log_config.is_none()) {
+        return Err(Error::NotLogged {
+            name: which.name.clone(),
+            runtime: engine.kind().clone(),
+        });
+    }
     // Of a log that goes on nobody knows where the last lines begin.
     let whole = !opts.follow
         && engine

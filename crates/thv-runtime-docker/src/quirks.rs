@@ -43,6 +43,17 @@ pub(crate) fn is_lost_race(status: u16, message: &str) -> bool {
     status == 500 && message.to_lowercase().contains("no such container")
 }
 
+/// Whether a process ended while the engine read about it, which says nothing of its container: Podman fails then.
+pub(crate) fn is_passing(status: u16, message: &str) -> bool {
+    status == 500 && message.to_lowercase().contains("no such process")
+}
+
+/// Whether a removal by force failed because the container ended by itself at that moment, as Podman's do.
+pub(crate) fn is_ending(status: u16, message: &str) -> bool {
+    let words = message.to_lowercase();
+    status == 500 && words.contains("could not be stopped") && words.contains("state improper")
+}
+
 /// Whether the last lines of a log can be asked for. Podman leaves out what a program wrote of them before their end, as one
 /// does that writes a line and its end in two pieces.
 pub(crate) fn has_last_lines(engine: &EngineInfo) -> bool {

@@ -69,7 +69,11 @@ pub(crate) async fn force_remove(engine: &Engine, id: &str) -> Result<(), Engine
             Err(cause) if cause.is_unsure() && !matches!(cause, EngineError::Timeout(_)) => {
                 tracing::debug!(container = id, error = %cause, "whether a container was removed is not known");
             }
-            sure => return sure,
+            Err(cause) if cause.is_ending() => {}
+            sure => {
+                engine.attachments().forget(id);
+                return sure;
+            }
         }
         sleep(pause).await;
     }

@@ -53,6 +53,7 @@ async fn down(engine: &Engine, turn: &Turn, which: &InstanceRef, opts: StopOptio
         };
         stopped.map_err(failed)?;
     }
+    engine.attachments().forget(&row.id);
     if thv_labels::is_isolated(&row.labels) {
         for helper in helpers::around(engine, row.name()).await.map_err(failed)? {
             if let Err(cause) = stop_container(engine, &helper.id, opts.grace).await {
@@ -72,10 +73,12 @@ pub(crate) async fn stop_container(engine: &Engine, id: &str, grace: Duration) -
         .long_call(Duration::from_secs(seconds), || Ok(Call::post(path.as_str())))
         .await
     {
-        Ok(answer) => answer.bytes().await.map(drop),
-        Err(cause) if cause.is_not_found() => Ok(()),
-        Err(cause) => Err(cause),
+        Ok(answer) => answer.bytes().await.map(drop)?,
+        Err(cause) if cause.is_not_found() => {}
+        Err(cause) => return Err(cause),
     }
+    engine.attachments().forget(id);
+    Ok(())
 }
 
 async fn kill(engine: &Engine, id: &str) -> Result<(), EngineError> {

@@ -217,6 +217,19 @@ pub(crate) struct LogConfig {
 }
 
 impl LogConfig {
+    /// There is none.
+    pub(crate) fn none() -> Self {
+        Self {
+            driver: "none".to_owned(),
+            config: BTreeMap::new(),
+        }
+    }
+
+    /// Whether there is none.
+    pub(crate) fn is_none(&self) -> bool {
+        self.driver == "none"
+    }
+
     /// Whether it is left to the engine.
     pub(crate) fn is_default(&self) -> bool {
         self.driver.is_empty()

@@ -281,6 +281,10 @@ async fn a_container_is_hardened_where_that_costs_nothing() {
     };
     let about = until("the server's words about itself", logs).await;
     assert!(about.ends_with("NoNewPrivs:\t1"), "{about}");
+    assert!(
+        about.contains("CapBnd:\t0000000000000000"),
+        "no capability, and none to get: {about}"
+    );
     assert_eq!(
         about.starts_with("process 1 "),
         podman,

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 use support::meddler::{Do, Meddler, version};
 use support::raw::api;
@@ -69,7 +70,7 @@ async fn who_waits_for_a_search_that_fails_does_not_search_again() {
     let socket = folder.path().join("engine.sock");
     let engine = Meddler::open(&socket, Path::new(NOBODY), |_, _| Do::Stall(HEADERS_AND_A_BYTE));
     let runtime = impatient(&socket);
-    let lists = futures_util::future::join_all((0..20).map(|_| runtime.list()));
+    let lists = join_all((0..20).map(|_| runtime.list()));
     let lists = soon("the lists", lists).await;
     assert!(lists.iter().all(Result::is_err));
     assert!(engine.calls().len() < 4, "{:?}", engine.calls());
@@ -220,11 +221,18 @@ async fn a_container_that_goes_away_while_an_engine_lists_it_is_nobodys_failure(
             json!({"message": "container 24be does not exist in database: no such container"}),
         )
     };
+    let ended = || {
+        Do::Answer(
+            500,
+            json!({"message": "read /proc/27853/cgroup: no such process"}),
+        )
+    };
     let lists = std::sync::atomic::AtomicUsize::new(0);
     let _engine = Meddler::open(&socket, Path::new(NOBODY), move |_, call| match call {
         "GET /version" => version(),
-        call if call.starts_with("GET /containers/json") => match lists.fetch_add(1, Ordering::Relaxed) % 2 {
+        call if call.starts_with("GET /containers/json") => match lists.fetch_add(1, Ordering::Relaxed) % 3 {
             0 => gone(),
+            1 => ended(),
             _ => Do::Answer(
                 200,
                 json!([{"Id": "24be", "Names": ["/fetch"], "Labels": {
@@ -306,25 +314,31 @@ async fn a_deployment_that_is_cut_anywhere_leaves_nothing() {
     let Some(engine) = TestEngine::get().await else {
         return;
     };
-    for when in EVER {
-        for number in 0..CALLS {
-            let cut = Cut::new(&engine, number, when);
-            let spec = engine.spec(&["echo"]);
-            let deployed = soon("the deployment", cut.runtime.deploy(&spec)).await;
-            let Some(what) = cut.what() else {
-                deployed.unwrap();
-                engine.remove(&spec.name).await;
-                assert!(number > 4, "it made only {number} calls");
-                break;
-            };
-            if deployed.is_err() {
-                let left = engine.runtime.inspect(&spec.name).await.unwrap();
-                assert!(left.is_none(), "{what} ({when:?}) left {left:?}");
-                cut.runtime.deploy(&spec).await.unwrap();
-            }
+    // Each waits most of its time for an engine that may still be at it.
+    join_all(EVER.map(|when| deployments_cut(&engine, when))).await;
+}
+
+async fn deployments_cut(engine: &TestEngine, when: When) {
+    for number in 0..CALLS {
+        let cut = Cut::new(engine, number, when);
+        let mut spec = engine.spec(&["echo"]);
+        // It attaches as well, as each stdio server is deployed.
+        spec.private_output = true;
+        let deployed = soon("the deployment", cut.runtime.deploy(&spec)).await;
+        let Some(what) = cut.what() else {
+            deployed.unwrap();
             engine.remove(&spec.name).await;
+            assert!(number > 6, "it made only {number} calls");
+            return;
+        };
+        if deployed.is_err() {
+            let left = engine.runtime.inspect(&spec.name).await.unwrap();
+            assert!(left.is_none(), "{what} ({when:?}) left {left:?}");
+            cut.runtime.deploy(&spec).await.unwrap();
         }
+        engine.remove(&spec.name).await;
     }
+    panic!("more calls than were cut");
 }
 
 #[tokio::test]
@@ -332,26 +346,30 @@ async fn a_start_that_is_cut_anywhere_leaves_the_container_stopped() {
     let Some(engine) = TestEngine::get().await else {
         return;
     };
+    join_all(EVER.map(|when| starts_cut(&engine, when))).await;
+}
+
+async fn starts_cut(engine: &TestEngine, when: When) {
     let mut spec = engine.spec(&["echo"]);
+    spec.private_output = true;
     let which = InstanceRef::named(spec.name.clone());
     spec.expect = Expect::Instance(engine.runtime.deploy(&spec).await.unwrap().instance.id);
-    for when in EVER {
-        for number in 0..CALLS {
-            engine.runtime.stop(&which, SHORT).await.unwrap();
-            let cut = Cut::new(&engine, number, when);
-            let deployed = soon("the deployment", cut.runtime.deploy(&spec)).await;
-            let Some(what) = cut.what() else {
-                assert_eq!(deployed.unwrap().outcome, DeployOutcome::Started);
-                break;
-            };
-            if deployed.is_err() {
-                let left = engine.runtime.inspect(&spec.name).await.unwrap().unwrap();
-                assert_eq!(left.state, InstanceState::Stopped, "{what} ({when:?})");
-                cut.runtime.deploy(&spec).await.unwrap();
-            }
+    for number in 0..CALLS {
+        engine.runtime.stop(&which, SHORT).await.unwrap();
+        let cut = Cut::new(engine, number, when);
+        let deployed = soon("the deployment", cut.runtime.deploy(&spec)).await;
+        let Some(what) = cut.what() else {
+            assert_eq!(deployed.unwrap().outcome, DeployOutcome::Started);
+            engine.remove(&spec.name).await;
+            return;
+        };
+        if deployed.is_err() {
+            let left = engine.runtime.inspect(&spec.name).await.unwrap().unwrap();
+            assert_eq!(left.state, InstanceState::Stopped, "{what} ({when:?})");
+            cut.runtime.deploy(&spec).await.unwrap();
         }
     }
-    engine.remove(&spec.name).await;
+    panic!("more calls than were cut");
 }
 
 #[tokio::test]
@@ -359,32 +377,35 @@ async fn a_stop_or_removal_that_is_cut_anywhere_is_done_by_the_next() {
     let Some(engine) = TestEngine::get().await else {
         return;
     };
-    for when in EVER {
-        for number in 0..CALLS {
-            let spec = engine.spec(&["echo"]);
-            let which = InstanceRef::named(spec.name.clone());
-            engine.runtime.deploy(&spec).await.unwrap();
-            let cut = Cut::new(&engine, number, when);
-            let _either = soon("the stop", cut.runtime.stop(&which, SHORT)).await;
-            let stop_was_cut = cut.what().is_some();
-            engine.runtime.stop(&which, SHORT).await.unwrap();
-            let stopped = engine.runtime.inspect(&spec.name).await.unwrap().unwrap();
-            assert_eq!(stopped.state, InstanceState::Stopped, "{:?}", cut.what());
+    join_all(EVER.map(|when| stops_and_removals_cut(&engine, when))).await;
+}
 
-            let cut = Cut::new(&engine, number, when);
-            let _either = soon("the removal", cut.runtime.remove(&which)).await;
-            let remove_was_cut = cut.what().is_some();
-            engine.runtime.remove(&which).await.unwrap();
-            assert!(
-                engine.runtime.inspect(&spec.name).await.unwrap().is_none(),
-                "{:?}",
-                cut.what()
-            );
-            if !stop_was_cut && !remove_was_cut {
-                break;
-            }
+async fn stops_and_removals_cut(engine: &TestEngine, when: When) {
+    for number in 0..CALLS {
+        let spec = engine.spec(&["echo"]);
+        let which = InstanceRef::named(spec.name.clone());
+        engine.runtime.deploy(&spec).await.unwrap();
+        let cut = Cut::new(engine, number, when);
+        let _either = soon("the stop", cut.runtime.stop(&which, SHORT)).await;
+        let stop_was_cut = cut.what().is_some();
+        engine.runtime.stop(&which, SHORT).await.unwrap();
+        let stopped = engine.runtime.inspect(&spec.name).await.unwrap().unwrap();
+        assert_eq!(stopped.state, InstanceState::Stopped, "{:?}", cut.what());
+
+        let cut = Cut::new(engine, number, when);
+        let _either = soon("the removal", cut.runtime.remove(&which)).await;
+        let remove_was_cut = cut.what().is_some();
+        engine.runtime.remove(&which).await.unwrap();
+        assert!(
+            engine.runtime.inspect(&spec.name).await.unwrap().is_none(),
+            "{:?}",
+            cut.what()
+        );
+        if !stop_was_cut && !remove_was_cut {
+            return;
         }
     }
+    panic!("more calls than were cut");
 }
 
 #[tokio::test]

@@ -40,6 +40,8 @@ pub struct Capabilities {
     pub events: bool,
     /// `logs` delivers the server's standard error.
     pub logs: bool,
+    /// What a stdio server writes can be kept out of every log of the engine ([`DeploySpec::private_output`]).
+    pub private_output: bool,
     /// Instances are made of images.
     pub images: bool,
 }
@@ -90,6 +92,10 @@ impl Capabilities {
                 "network modes other than bridge and host",
             ),
             (spec.privileged && !self.privileged, "privileged servers"),
+            (
+                spec.private_output && !(stdio && self.private_output),
+                "keeping what a server writes out of its log",
+            ),
         ];
         match asked
             .into_iter()

@@ -124,6 +124,7 @@ pub async fn run(fixture: &dyn Fixture) -> Report {
         attach_refuses_what_does_not_run,
         a_server_that_ignores_sigterm_is_stopped_in_time,
         standard_error_is_in_the_logs,
+        private_output_is_for_who_attaches_alone,
         logs_follow_until_removal,
         events_tell_the_life_of_an_instance,
         a_server_that_exits_at_once_is_reported,

@@ -49,6 +49,10 @@ pub struct DeploySpec {
     pub limits: Limits,
     /// The instance's file system cannot be written, but for mounts and a `/tmp` that goes with it.
     pub read_only: bool,
+    /// Only who attaches reads what the stdio server writes; the engine keeps no log of it, and its standard error comes with
+    /// the attachment ([`Stdio::stderr`](crate::Stdio::stderr)), from its first byte on where that is the deploying value's. Until somebody attaches, or when
+    /// nobody reads, the server waits once it has written more than a pipe holds. A runtime that cannot refuses with `Unsupported`.
+    pub private_output: bool,
     /// What must be there under this name before the call.
     pub expect: Expect,
 }
@@ -75,6 +79,7 @@ impl DeploySpec {
             privileged: false,
             limits: Limits::default(),
             read_only: false,
+            private_output: false,
             expect: Expect::Absent,
         }
     }

@@ -48,6 +48,14 @@ pub enum Error {
         /// The runtime.
         runtime: RuntimeKind,
     },
+    /// No log is kept of the instance: who is attached to it reads what it writes.
+    #[error("runtime {runtime} keeps no log of workload \"{name}\": who is attached reads what it writes")]
+    NotLogged {
+        /// The workload.
+        name: WorkloadName,
+        /// The runtime.
+        runtime: RuntimeKind,
+    },
     /// The image or program does not exist.
     #[error("{image} was not found by runtime {runtime}: {detail}")]
     ImageNotFound {
@@ -168,6 +176,7 @@ impl Error {
             Self::Conflict { .. } => "conflict",
             Self::NotRunning { .. } => "not_running",
             Self::AlreadyAttached { .. } => "already_attached",
+            Self::NotLogged { .. } => "not_logged",
             Self::ImageNotFound { .. } => "image_not_found",
             Self::PullFailed { .. } => "pull_failed",
             Self::StartFailed { .. } => "start_failed",

@@ -69,10 +69,27 @@ pub struct LocalImage {
 pub struct PullProgress {
     /// The layer, where the step is about one.
     pub layer: Option<String>,
-    /// What happens.
+    /// What it means.
+    pub step: PullStep,
+    /// What happens, in the engine's words.
     pub status: String,
     /// Bytes done.
     pub current: Option<u64>,
     /// Bytes in all.
     pub total: Option<u64>,
+}
+
+/// What a step of a pull means for its layer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PullStep {
+    /// The layer is known of, and nothing else changed.
+    #[default]
+    Other,
+    /// So many bytes of it have come.
+    Downloading,
+    /// All its bytes have come.
+    Downloaded,
+    /// It is there.
+    Done,
 }

@@ -45,7 +45,7 @@ pub use deploy::{
 };
 pub use error::{Error, Result};
 pub use events::{EventFilter, EventKind, RuntimeEvent};
-pub use images::{Images, LocalImage, PullProgress};
+pub use images::{Images, LocalImage, PullProgress, PullStep};
 pub use instance::{Instance, InstanceId, InstanceRef, InstanceState};
 pub use log_file::log_file;
 pub use log_rotation::{LogRotation, RotatingLog, remove_rotated_logs};

@@ -108,6 +108,7 @@ impl MemoryRuntime {
                 privileged: true,
                 events: true,
                 logs: true,
+                private_output: false,
                 images: true,
             },
             script: Script::echo(),

@@ -137,6 +137,8 @@ pub trait Runtime: fmt::Debug + Send + Sync + 'static {
     /// Connects to the streams of a running stdio instance. One attachment at a time: a second one through values of one
     /// runtime that share their state (clones) is `AlreadyAttached`. Engines do not tell who is attached, so processes
     /// that could meet hold a lock of their own, as a supervisor does; the attachment that ends first ends the server.
+    /// Where a deployment with [`DeploySpec::private_output`] was this value's, standard error comes from its first byte on,
+    /// also when the server has ended meanwhile: its other streams have ended then.
     async fn attach(&self, which: &InstanceRef) -> Result<Stdio>;
 
     /// The instance of a workload, or `None`.
@@ -145,7 +147,7 @@ pub trait Runtime: fmt::Debug + Send + Sync + 'static {
     /// All instances of workloads, running or not, helpers left out.
     async fn list(&self) -> Result<Vec<Instance>>;
 
-    /// What the server wrote: a bounded tail, then, with `follow`, what comes until it is removed or the stream
+    /// What the server wrote (`NotLogged` where [`DeploySpec::private_output`] asked for none): a bounded tail, then, with `follow`, what comes until it is removed or the stream
     /// is dropped.
     async fn logs(
         &self,

@@ -11,7 +11,7 @@ use std::path::Path;
 use tempfile::NamedTempFile;
 
 /// Most records and configurations are smaller.
-const FIRST_READ: usize = 8 * 1024;
+pub(crate) const FIRST_READ: usize = 8 * 1024;
 
 /// Creates `folder` and what is missing above it, with `mode`.
 pub fn create_folder(folder: &Path, mode: u32) -> io::Result<()> {
@@ -60,31 +60,37 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    // Of a file, a read that fills less than it might is the last one: small files take a single call.
+    let mut bytes = vec![0; FIRST_READ];
+    let filled = fill(&mut file, limit, &mut bytes)?;
+    bytes.truncate(filled);
+    Ok(Some(bytes))
+}
+
+/// Reads all of `file` to the beginning of `buffer`, which is not empty and grows as needed. Says how much it was.
+pub(crate) fn fill(file: &mut File, limit: u64, buffer: &mut Vec<u8>) -> io::Result<usize> {
     let most = usize::try_from(limit)
         .map_err(io::Error::other)?
         .saturating_add(1);
-    let mut bytes = vec![0; FIRST_READ.min(most)];
     let mut filled = 0;
     loop {
-        let room = bytes.len() - filled;
-        match file.read(&mut bytes[filled..]) {
+        // Of a file, a read that fills less than it might is the last one: small files take a single call.
+        let end = buffer.len().min(most);
+        match file.read(&mut buffer[filled..end]) {
             Ok(read) => {
+                let room = end - filled;
                 filled += read;
                 if read < room {
-                    break;
+                    return Ok(filled);
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         }
-        if bytes.len() == most {
+        if filled == most {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        bytes.resize((bytes.len() * 4).min(most), 0);
+        buffer.resize((buffer.len() * 4).min(most), 0);
     }
-    bytes.truncate(filled);
-    Ok(Some(bytes))
 }
 
 fn written<'p>(path: &'p Path, prefix: &str, bytes: &[u8]) -> io::Result<(&'p Path, NamedTempFile)> {

@@ -132,7 +132,7 @@ async fn lists_in_order(store: &dyn StateStore) {
         listed.iter().map(DocumentName::as_str).collect::<Vec<_>>(),
         ["A", "a", "b", "c.d"]
     );
-    let each = store.read_each(KIND, |_, bytes| bytes.expect("readable"));
+    let each = store.read_each(KIND, |_, bytes| bytes.expect("readable").to_vec());
     let each = each.await.expect("read each");
     assert_eq!(each.len(), listed.len());
     for ((name, bytes), listed) in each.into_iter().zip(&listed) {

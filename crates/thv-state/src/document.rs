@@ -67,6 +67,11 @@ impl DocumentName {
         &self.0
     }
 
+    /// The name as text.
+    pub fn into_string(self) -> String {
+        self.0
+    }
+
     /// What the names of its temporary files begin with: they have room for no more than a part of a long one.
     pub(crate) fn temporary_prefix(&self) -> String {
         let mut end = self.0.len().min(MAX_PREFIX);

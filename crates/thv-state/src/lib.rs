@@ -27,10 +27,16 @@ pub mod atomic;
 pub mod contract;
 mod document;
 mod error;
+mod folder_reader;
+mod parsed;
+mod shares;
 
 pub use document::{DocumentKind, DocumentName, InvalidDocumentName};
 pub use error::{Error, Result};
+pub use folder_reader::FolderReader;
 pub use local_state_store::LocalStateStore;
 pub use memory_state_store::MemoryStateStore;
+pub use parsed::Parsed;
+pub use shares::in_shares;
 pub use state_store::{Keep, MAX_DOCUMENT, StateStore, Visit};
 pub use state_store_ext::StateStoreExt;

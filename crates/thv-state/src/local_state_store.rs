@@ -7,7 +7,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use thv_core::Dirs;
 
-use crate::{DocumentKind, DocumentName, Error, Keep, MAX_DOCUMENT, Result, StateStore, Visit, atomic};
+use crate::{
+    DocumentKind, DocumentName, Error, FolderReader, Keep, MAX_DOCUMENT, Result, StateStore, Visit, atomic,
+    in_shares,
+};
 
 const FOLDER_MODE: u32 = 0o750;
 /// What documents end in, and nothing else in their folders.
@@ -105,39 +108,61 @@ impl Folders {
                 names.push(name);
             }
         }
-        names.sort();
+        names.sort_unstable();
         Ok(names)
+    }
+
+    /// Some of the documents, one after the other.
+    fn visit(&self, kind: DocumentKind, names: &[DocumentName], visit: &Visit) -> Result<()> {
+        let folder = self.of(kind);
+        let mut reader = FolderReader::open(folder).map_err(|e| Error::from_io("list", folder, e))?;
+        let mut file = String::new();
+        for name in names {
+            file.clear();
+            file.push_str(name.as_str());
+            file.push_str(SUFFIX);
+            match reader.read(&file, MAX_DOCUMENT) {
+                Ok(Some(bytes)) => visit(name.clone(), Ok(bytes)),
+                // It was deleted meanwhile.
+                Ok(None) => {}
+                Err(error) => visit(
+                    name.clone(),
+                    Err(unread(kind, name, self.path(kind, name), error)),
+                ),
+            }
+        }
+        Ok(())
     }
 }
 
-fn read(kind: DocumentKind, name: &DocumentName, path: &Path) -> Result<Option<Vec<u8>>> {
-    atomic::read(path, MAX_DOCUMENT).map_err(|error| match error.kind() {
+fn unread(kind: DocumentKind, name: &DocumentName, path: PathBuf, error: io::Error) -> Error {
+    match error.kind() {
         io::ErrorKind::FileTooLarge => Error::Invalid {
             kind,
             name: name.clone(),
             detail: format!("it is larger than {} MiB", MAX_DOCUMENT >> 20),
         },
         _ => Error::from_io("read", path, error),
-    })
+    }
 }
 
 #[async_trait]
 impl StateStore for LocalStateStore {
     async fn read(&self, kind: DocumentKind, name: &DocumentName) -> Result<Option<Vec<u8>>> {
         let name = name.clone();
-        self.blocking(move |folders| read(kind, &name, &folders.path(kind, &name)))
-            .await
+        self.blocking(move |folders| {
+            let path = folders.path(kind, &name);
+            atomic::read(&path, MAX_DOCUMENT).map_err(|error| unread(kind, &name, path, error))
+        })
+        .await
     }
 
-    async fn visit(&self, kind: DocumentKind, mut visit: Visit) -> Result<()> {
+    async fn visit(&self, kind: DocumentKind, visit: Visit) -> Result<()> {
         self.blocking(move |folders| {
-            for name in folders.names(kind)? {
-                // One that is gone was deleted meanwhile.
-                if let Some(bytes) = read(kind, &name, &folders.path(kind, &name)).transpose() {
-                    visit(name, bytes);
-                }
-            }
-            Ok(())
+            let names = folders.names(kind)?;
+            let shares = in_shares(&names, |names| folders.visit(kind, names, &visit));
+            let failed = |_| Error::from_io("read", folders.of(kind), io::Error::other("a reader panicked"));
+            shares.map_err(failed)?.into_iter().collect()
         })
         .await
     }

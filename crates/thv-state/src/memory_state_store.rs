@@ -30,7 +30,7 @@ impl StateStore for MemoryStateStore {
         Ok(self.documents().get(&(kind, name.clone())).cloned())
     }
 
-    async fn visit(&self, kind: DocumentKind, mut visit: Visit) -> Result<()> {
+    async fn visit(&self, kind: DocumentKind, visit: Visit) -> Result<()> {
         let of_kind: Vec<_> = {
             let documents = self.documents();
             let of_kind = documents.iter().filter(|((of, _), _)| *of == kind);
@@ -39,7 +39,7 @@ impl StateStore for MemoryStateStore {
                 .collect()
         };
         for (name, bytes) in of_kind {
-            visit(name, Ok(bytes));
+            visit(name, Ok(&bytes));
         }
         Ok(())
     }

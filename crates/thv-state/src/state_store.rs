@@ -12,8 +12,8 @@ use crate::{DocumentKind, DocumentName, Result};
 /// The largest document that a store reads, in bytes.
 pub const MAX_DOCUMENT: u64 = thv_core::MAX_DOCUMENT_SIZE as u64;
 
-/// What is done with each document of a kind, on a thread that may be blocked. One that cannot be read is its own failure.
-pub type Visit = Box<dyn FnMut(DocumentName, Result<Vec<u8>>) + Send>;
+/// What is done with each document of a kind, on threads that may be blocked. One that cannot be read is its own failure.
+pub type Visit = Box<dyn Fn(DocumentName, Result<&[u8]>) + Send + Sync>;
 
 /// What a write holds until it is over.
 ///
@@ -57,7 +57,8 @@ pub trait StateStore: Debug + Send + Sync + 'static {
     /// The document, or `None`.
     async fn read(&self, kind: DocumentKind, name: &DocumentName) -> Result<Option<Vec<u8>>>;
 
-    /// Reads all documents of a kind in the order of their names, one after the other: only one is in memory.
+    /// Reads all documents of a kind, in any order and on several threads if the store likes: each thread has one of them
+    /// in memory at a time.
     async fn visit(&self, kind: DocumentKind, visit: Visit) -> Result<()>;
 
     /// Replaces the document, or creates it.

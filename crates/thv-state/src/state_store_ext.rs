@@ -10,11 +10,12 @@ use crate::{DocumentKind, DocumentName, Error, Keep, Result, StateStore};
 /// Sugar over every [`StateStore`]. Nobody implements it.
 #[async_trait]
 pub trait StateStoreExt: StateStore {
-    /// What `read` makes of each document of a kind, in the order of their names. It may block.
+    /// What `read` makes of each document of a kind, in the order of their names. It may block, and runs on several
+    /// threads at once.
     async fn read_each<T: Send + 'static>(
         &self,
         kind: DocumentKind,
-        read: impl for<'a> Fn(&'a DocumentName, Result<Vec<u8>>) -> T + Send + 'static,
+        read: impl for<'a> Fn(&'a DocumentName, Result<&'a [u8]>) -> T + Send + Sync + 'static,
     ) -> Result<Vec<(DocumentName, T)>> {
         let all = Arc::new(Mutex::new(Vec::new()));
         let collected = Arc::clone(&all);
@@ -28,7 +29,9 @@ pub trait StateStoreExt: StateStore {
         )
         .await?;
         let mut collected = collected.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(std::mem::take(&mut *collected))
+        let mut collected = std::mem::take(&mut *collected);
+        collected.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        Ok(collected)
     }
 
     /// The run configuration of `name` as it is stored, or `None`.

@@ -18,9 +18,6 @@ use crate::{
 const PAUSE: Duration = Duration::from_millis(50);
 /// A reader that looks whether somebody owns a workload holds the lock for microseconds.
 const OWNER_PATIENCE: Duration = Duration::from_secs(1);
-/// A list is read by this many threads at most, each of which reads at least this many workloads.
-const LIST_THREADS: usize = 4;
-const LIST_SHARE: usize = 64;
 
 /// Records in `$XDG_STATE_HOME/toolhive/lifecycle`, status files where ToolHive has them.
 #[derive(Debug, Clone)]
@@ -67,28 +64,7 @@ impl StatusManager for FileStatusManager {
     }
 
     async fn list(&self) -> Result<Vec<Snapshot>> {
-        self.blocking(|files| {
-            let names = files.names()?;
-            let threads = std::thread::available_parallelism()
-                .map_or(1, usize::from)
-                .min(LIST_THREADS);
-            let share = names.len().div_ceil(threads).max(LIST_SHARE);
-            std::thread::scope(|scope| {
-                let readers: Vec<_> = names
-                    .chunks(share)
-                    .map(|names| scope.spawn(move || files.read_some(names)))
-                    .collect();
-                let mut snapshots = Vec::with_capacity(names.len());
-                for reader in readers {
-                    let read = reader.join().map_err(|_| {
-                        Error::io("list", files.lifecycle(), io::Error::other("a reader panicked"))
-                    })?;
-                    snapshots.extend(read);
-                }
-                Ok(snapshots)
-            })
-        })
-        .await
+        self.blocking(Files::list).await
     }
 
     async fn lock_op(&self, name: &WorkloadName, operation: Operation, timeout: Duration) -> Result<OpGuard> {

@@ -11,6 +11,7 @@ use thv_core::gojson::GoTime;
 use thv_core::{Clock, Dirs, WorkloadName, WorkloadStatus};
 use thv_state::atomic;
 
+use crate::listing::Known;
 use crate::transaction::{Read, Stored};
 use crate::{
     Authority, Change, ClaimId, Companion, Error, OwnerState, PidFile, Reading, Result, Snapshot, lock,
@@ -18,7 +19,7 @@ use crate::{
 };
 
 /// Larger files are no records.
-const MAX_COMPANION: u64 = 16 << 20;
+pub(crate) const MAX_COMPANION: u64 = 16 << 20;
 /// How long a change waits for another one of the same workload, which takes milliseconds.
 const GUARD_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a removal waits for a reader that looks whether somebody owns the workload.
@@ -36,6 +37,7 @@ pub(crate) struct Files {
     pids: PathBuf,
     temp: PathBuf,
     clock: Arc<dyn Clock>,
+    pub(crate) known: Known,
 }
 
 /// Whether it is looked who owns a workload.
@@ -55,6 +57,7 @@ impl Files {
             pids: dirs.pids(),
             temp: dirs.temp.clone(),
             clock,
+            known: Known::default(),
         }
     }
 
@@ -66,7 +69,7 @@ impl Files {
         &self.statuses
     }
 
-    fn status(&self, name: &str) -> PathBuf {
+    pub(crate) fn status(&self, name: &str) -> PathBuf {
         self.statuses.join(format!("{name}.json"))
     }
 
@@ -100,10 +103,21 @@ impl Files {
             stored = self.stored(raw_name)?;
             read = stored.read();
         }
-        let skip = probe == Probe::UnlessAtRest && at_rest(&read, stored.companion.as_ref());
-        let owner = if !skip
-            && lock::is_held(&self.lock(raw_name, "owner")).map_err(|error| self.lock_failed(error))?
-        {
+        let held = || lock::is_held(&self.lock(raw_name, "owner"));
+        self.snapshot(raw_name, read, stored.companion, probe, held)
+    }
+
+    /// What a read found of one workload; `held` looks whether somebody owns it.
+    pub(crate) fn snapshot(
+        &self,
+        raw_name: &str,
+        read: Read,
+        companion: Option<Companion>,
+        probe: Probe,
+        held: impl FnOnce() -> io::Result<bool>,
+    ) -> Result<Snapshot> {
+        let skip = probe == Probe::UnlessAtRest && at_rest(&read, companion.as_ref());
+        let owner = if !skip && held().map_err(|error| self.lock_failed(error))? {
             OwnerState::Alive
         } else {
             OwnerState::Dead
@@ -118,7 +132,7 @@ impl Files {
             name: WorkloadName::new(raw_name).ok(),
             status: read.status,
             damage: read.damage,
-            companion: stored.companion,
+            companion,
             reading: read.reading,
             owner,
             pid_file: if wants_pid && owner == OwnerState::Dead {
@@ -127,30 +141,6 @@ impl Files {
                 None
             },
         })
-    }
-
-    /// What is known of each of `names` that is still there.
-    pub(crate) fn read_some(&self, names: &[String]) -> Vec<Snapshot> {
-        let mut snapshots = Vec::with_capacity(names.len());
-        for name in names {
-            match self.read(name, Probe::UnlessAtRest) {
-                // It was removed meanwhile.
-                Ok(snapshot) if snapshot.reading == Reading::Nothing && snapshot.damage.is_none() => {}
-                Ok(snapshot) => snapshots.push(snapshot),
-                // One that cannot be read is no reason to show none.
-                Err(error) => snapshots.push(Snapshot {
-                    name: WorkloadName::new(name).ok(),
-                    raw_name: name.clone(),
-                    status: None,
-                    damage: Some(in_words(&error)),
-                    companion: None,
-                    reading: Reading::ToolHive,
-                    owner: OwnerState::Dead,
-                    pid_file: None,
-                }),
-            }
-        }
-        snapshots
     }
 
     pub(crate) fn stored(&self, name: &str) -> Result<Stored> {
@@ -162,10 +152,7 @@ impl Files {
         };
         match bounded(&path, MAX_COMPANION)?.map(|bytes| parse(&bytes)) {
             Some(Ok(companion)) => stored.companion = Some(companion),
-            Some(Err(Unusable::Damaged(detail))) => {
-                stored.damage = Some(format!("{}: {detail}", path.display()));
-            }
-            Some(Err(Unusable::Newer(detail))) => return Err(Error::Invalid { path, detail }),
+            Some(Err(unusable)) => stored.damage = Some(unusable.damage(path)?),
             None => {}
         }
         Ok(stored)
@@ -186,31 +173,6 @@ impl Files {
                 modified: Timestamp::try_from(modified).ok()?,
             })
         })
-    }
-
-    pub(crate) fn names(&self) -> Result<Vec<String>> {
-        let mut names = Vec::new();
-        for folder in [&self.statuses, &self.lifecycle] {
-            let failed = |error| Error::io("list", folder, error);
-            let entries = match std::fs::read_dir(folder) {
-                Ok(entries) => entries,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(failed(error)),
-            };
-            for entry in entries {
-                let entry = entry.map_err(failed)?;
-                let file = entry.file_name();
-                let name = file.to_str().and_then(|file| file.strip_suffix(".json"));
-                if let Some(name) = name.filter(|name| !name.starts_with('.'))
-                    && entry.file_type().is_ok_and(|kind| kind.is_file())
-                {
-                    names.push(name.to_owned());
-                }
-            }
-        }
-        names.sort_unstable();
-        names.dedup();
-        Ok(names)
     }
 
     /// One change: guard, ToolHive's lock, read, record, status file.
@@ -439,24 +401,19 @@ fn gone(path: PathBuf) -> Result<()> {
     }
 }
 
-/// An error with its causes.
-fn in_words(error: &Error) -> String {
-    let mut text = error.to_string();
-    if let Some(cause) = std::error::Error::source(error) {
-        text = format!("{text}: {cause}");
-    }
-    text
-}
-
 /// The bytes at `path`, at most `limit` of them; `None` when there is no file.
 fn bounded(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
-    atomic::read(path, limit).map_err(|error| match error.kind() {
+    atomic::read(path, limit).map_err(|error| unread(path, limit, error))
+}
+
+pub(crate) fn unread(path: &Path, limit: u64, error: io::Error) -> Error {
+    match error.kind() {
         io::ErrorKind::FileTooLarge => Error::Invalid {
             path: path.to_owned(),
             detail: format!("it is larger than {limit} bytes"),
         },
         _ => Error::io("read", path, error),
-    })
+    }
 }
 
 /// Whether it is down, nobody is recorded to own it, and no verb is under way that could give it an owner.
@@ -473,14 +430,24 @@ fn at_rest(read: &Read, companion: Option<&Companion>) -> bool {
 }
 
 /// Why a record cannot be used.
-enum Unusable {
+pub(crate) enum Unusable {
     /// It is no record any more: a verb makes it anew from what else is known.
     Damaged(String),
     /// A newer program wrote it: nothing of it may be lost.
     Newer(String),
 }
 
-fn parse(bytes: &[u8]) -> Result<Companion, Unusable> {
+impl Unusable {
+    /// In words; an error where nothing may be made of it.
+    pub(crate) fn damage(self, path: PathBuf) -> Result<String> {
+        match self {
+            Self::Damaged(detail) => Ok(format!("{}: {detail}", path.display())),
+            Self::Newer(detail) => Err(Error::Invalid { path, detail }),
+        }
+    }
+}
+
+pub(crate) fn parse(bytes: &[u8]) -> Result<Companion, Unusable> {
     #[derive(serde::Deserialize)]
     struct Version {
         version: u32,

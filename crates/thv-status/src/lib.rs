@@ -55,6 +55,7 @@ mod transaction;
 pub mod contract;
 mod error;
 mod guards;
+mod listing;
 mod lock;
 mod watch;
 

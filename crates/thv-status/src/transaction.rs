@@ -7,7 +7,7 @@ use thv_core::{WorkloadName, WorkloadStatus};
 use crate::foreign::desired_of;
 use crate::{
     Authority, Change, ClaimId, Companion, Desired, Error, LastStatus, Reading, Result, StatusFile,
-    StatusFileHashes, interpret,
+    StatusFileHashes, interpret, status_file::StatusFileError,
 };
 
 /// What a change works on.
@@ -83,20 +83,37 @@ pub(crate) struct Read {
     pub(crate) reading: Reading,
 }
 
-impl Stored {
-    pub(crate) fn read(&self) -> Read {
-        let parsed = self.status.as_deref().map(StatusFile::parse);
-        let (file, damage) = match parsed {
-            Some(Ok(file)) => (Some(file), None),
+/// What the bytes of a status file say.
+#[derive(Debug)]
+pub(crate) struct StatusText {
+    file: Result<StatusFile, StatusFileError>,
+    hash: String,
+}
+
+impl StatusText {
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        Self {
+            file: StatusFile::parse(bytes),
+            hash: hash(bytes),
+        }
+    }
+}
+
+impl Read {
+    /// `damage` is the record's.
+    pub(crate) fn of(
+        companion: Option<&Companion>,
+        damage: Option<String>,
+        status: Option<&StatusText>,
+    ) -> Self {
+        let (file, status_damage) = match status.map(|status| &status.file) {
+            Some(Ok(file)) => (Some(file.clone()), None),
             Some(Err(error)) => (None, Some(error.to_string())),
             None => (None, None),
         };
-        let hash = self.status.as_deref().map(hash);
-        let reading = interpret(self.companion.as_ref(), hash.as_deref(), file.as_ref());
-        let last = self
-            .companion
-            .as_ref()
-            .and_then(|companion| companion.last.as_ref());
+        let hash = status.map(|status| status.hash.as_str());
+        let reading = interpret(companion, hash, file.as_ref());
+        let last = companion.and_then(|companion| companion.last.as_ref());
         let status = match (reading, last) {
             (Reading::Interrupted, Some(last)) => Some(StatusFile {
                 status: last.status,
@@ -106,11 +123,18 @@ impl Stored {
             }),
             _ => file,
         };
-        Read {
+        Self {
             status,
-            damage: self.damage.clone().or(damage),
+            damage: damage.or(status_damage),
             reading,
         }
+    }
+}
+
+impl Stored {
+    pub(crate) fn read(&self) -> Read {
+        let status = self.status.as_deref().map(StatusText::of);
+        Read::of(self.companion.as_ref(), self.damage.clone(), status.as_ref())
     }
 
     pub(crate) fn status_is_damaged(&self) -> bool {

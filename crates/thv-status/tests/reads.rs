@@ -171,3 +171,46 @@ async fn reading_leaves_everything_as_it_is_damaged_files_too() {
         assert_eq!(before.get(path), after.get(path), "{}", path.display());
     }
 }
+
+#[tokio::test]
+async fn a_list_tells_what_is_there_now_whatever_size_and_time_say() {
+    let root = tempfile::tempdir().unwrap();
+    let dirs = Dirs::under(root.path());
+    let status = FileStatusManager::new(&dirs);
+    fs::create_dir_all(dirs.statuses()).unwrap();
+    let file = dirs.statuses().join("fetch.json");
+    let time = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+    let write = |text: &str| {
+        fs::write(&file, text).unwrap();
+        let file = fs::File::options().write(true).open(&file).unwrap();
+        file.set_modified(time).unwrap();
+    };
+    let listed = async || {
+        let listed = status.list().await.unwrap();
+        let statuses = listed
+            .iter()
+            .map(|found| found.status.as_ref().map(|file| file.status));
+        statuses.collect::<Vec<_>>()
+    };
+    for _ in 0..2 {
+        for now in [WorkloadStatus::Running, WorkloadStatus::Stopped] {
+            write(&RUNNING.replace("running", now.as_str()));
+            assert_eq!(listed().await, [Some(now)]);
+            assert_eq!(listed().await, [Some(now)]);
+        }
+        write(&"x".repeat(RUNNING.len()));
+        assert_eq!(listed().await, [None]);
+    }
+    fs::remove_file(&file).unwrap();
+    assert_eq!(listed().await, []);
+    // And so with records.
+    record(&status, "fetch", WorkloadStatus::Running).await;
+    let companion = dirs.lifecycle().join("fetch.json");
+    for claim in ["0", "1", "0"].map(|digit| digit.repeat(32)) {
+        let mut record: serde_json::Value = serde_json::from_slice(&fs::read(&companion).unwrap()).unwrap();
+        record["claim"] = claim.as_str().into();
+        fs::write(&companion, record.to_string()).unwrap();
+        let listed = status.list().await.unwrap();
+        assert_eq!(listed[0].companion.as_ref().unwrap().claim.as_str(), claim);
+    }
+}

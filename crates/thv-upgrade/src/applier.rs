@@ -226,9 +226,15 @@ fn complete(name: &WorkloadName, new: &RunConfig, entry: &ImageEntry) -> Result<
     } else {
         "variables"
     };
+    let names: Vec<_> = missing.iter().map(|spec| spec.name.as_str()).collect();
+    let how = if missing.iter().any(|spec| spec.secret) {
+        "give each with --env NAME=VALUE, or a secret with --secret <secret>,target=NAME"
+    } else {
+        "give each with --env NAME=VALUE"
+    };
     Err(Error::Build {
         name: name.to_string(),
-        detail: format!("missing required environment {word}: {}", missing.join(", ")),
+        detail: format!("missing required environment {word}: {}: {how}", names.join(", ")),
     })
 }
 

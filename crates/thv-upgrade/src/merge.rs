@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use thv_core::{RunConfig, SecretReference};
+use thv_core::{EnvVarSpec, RunConfig, SecretReference};
 use thv_registry::{ImageEntry, Source};
 
 use crate::drift;
@@ -61,12 +61,10 @@ pub(crate) fn merge(
 }
 
 /// The variables that the newer version needs and nobody gives.
-pub(crate) fn missing(new: &RunConfig, entry: &ImageEntry) -> Vec<String> {
-    drift::undeclared(new, &entry.env_vars)
-        .into_iter()
-        .filter(|spec| spec.required && spec.default.is_empty())
-        .map(|spec| spec.name.clone())
-        .collect()
+pub(crate) fn missing<'a>(new: &RunConfig, entry: &'a ImageEntry) -> Vec<&'a EnvVarSpec> {
+    let mut missing = drift::undeclared(new, &entry.env_vars);
+    missing.retain(|spec| spec.required && spec.default.is_empty());
+    missing
 }
 
 #[cfg(test)]

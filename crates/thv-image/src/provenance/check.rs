@@ -198,6 +198,29 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_is_attested_is_compared_where_both_sides_say_something() {
+        let bundle = Bundle::from_json(PUBLISHED).expect("a bundle");
+        let SignatureContent::DsseEnvelope(envelope) = &bundle.content else {
+            panic!("it is no attestation");
+        };
+        let said: Statement = serde_json::from_slice(envelope.payload.as_bytes()).expect("a statement");
+        let differs = |predicate_type: &str, predicate: Option<Value>| {
+            let expected = ExpectedAttestation {
+                predicate_type: predicate_type.to_owned(),
+                predicate,
+            };
+            attestation_differs(&bundle, Some(&expected))
+        };
+        assert_eq!(attestation_differs(&bundle, None), None);
+        assert_eq!(differs("", None), None);
+        assert_eq!(differs(&said.predicate_type, Some(said.predicate.clone())), None);
+        assert!(differs("https://slsa.dev/provenance/v99", None).is_some_and(|why| why.contains("v99")));
+        let mut other = said.predicate;
+        other["buildType"] = "of somebody else".into();
+        assert!(differs(&said.predicate_type, Some(other)).is_some());
+    }
+
     /// See the README beside it.
     const RELEASED: &str = include_str!("../../tests/data/github-communique-0.1.9.bundle.json");
     const RELEASED_FILE: &str = "b958c6046bab52febf958c94974e1ffcc450bff78c28d7233e179bfd73828912";

@@ -129,3 +129,31 @@ pub(crate) fn names(payload: &[u8], digest: &Digest) -> Result<(), String> {
         Err(format!("it signs another image, {}", short(&named)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_signs_the_image_that_it_names_and_nothing_else() {
+        let digest = Digest::of(b"a manifest");
+        let payload = |kind: &str, named: &str| {
+            let payload = json!({ "critical": {
+                "identity": { "docker-reference": "example/echo" },
+                "image": { "docker-manifest-digest": named },
+                "type": kind,
+            }, "optional": null });
+            names(payload.to_string().as_bytes(), &digest)
+        };
+        let ours = digest.to_string();
+        for kind in ["cosign container image signature", "atomic container signature"] {
+            assert_eq!(payload(kind, &ours), Ok(()), "{kind}");
+            let other = payload(kind, &Digest::of(b"another").to_string());
+            assert!(other.is_err_and(|why| why.contains("another image")));
+            assert!(payload(kind, "").is_err());
+        }
+        let other = payload("a photograph", &ours);
+        assert!(other.is_err_and(|why| why.contains("a photograph")));
+        assert!(names(b"{}", &digest).is_err());
+    }
+}

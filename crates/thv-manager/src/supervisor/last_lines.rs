@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use jiff::Timestamp;
 use thv_core::WorkloadName;
-use thv_runtime::{InstanceRef, LogLine, LogOptions, Runtime};
+use thv_runtime::{Error, InstanceRef, LogLine, LogOptions, LogSource, Runtime};
 
 use crate::launcher::cut_line;
 
@@ -28,7 +28,7 @@ impl Mark {
     /// The mark of a life that is about to begin. `log` is where the log of a program without an engine is.
     pub(super) async fn take(runtime: &dyn Runtime, name: &WorkloadName, log: PathBuf) -> Self {
         let which = InstanceRef::named(name.clone());
-        let last = tokio::time::timeout(WAIT, tail(runtime, &which, 1)).await;
+        let last = tokio::time::timeout(WAIT, tail(runtime, &which, &log, 1)).await;
         Self {
             last: last.unwrap_or_default().last().and_then(|line| line.time),
             length: length(&log).unwrap_or(0),
@@ -48,14 +48,15 @@ fn length(log: &Path) -> Option<u64> {
 
 /// The last lines that the instance wrote since `mark`; none when they cannot be had.
 pub(super) async fn read(runtime: &dyn Runtime, which: &InstanceRef, mark: &Mark) -> Vec<String> {
-    let lines = tokio::time::timeout(WAIT, tail(runtime, which, LINES)).await;
+    let lines = tokio::time::timeout(WAIT, tail(runtime, which, &mark.log, LINES)).await;
     of_this_life(&lines.unwrap_or_default(), mark.last, mark.written())
         .iter()
         .map(|line| cut_line(&String::from_utf8_lossy(&line.line)))
         .collect()
 }
 
-async fn tail(runtime: &dyn Runtime, which: &InstanceRef, count: usize) -> Vec<LogLine> {
+/// The last lines of the instance: the runtime's, or those of the file where it keeps none.
+async fn tail(runtime: &dyn Runtime, which: &InstanceRef, log: &Path, count: usize) -> Vec<LogLine> {
     let options = LogOptions {
         tail: Some(count),
         follow: false,
@@ -63,6 +64,19 @@ async fn tail(runtime: &dyn Runtime, which: &InstanceRef, count: usize) -> Vec<L
     };
     match runtime.logs(which, options).await {
         Ok(lines) => lines.filter_map(async |line| line.ok()).collect().await,
+        Err(Error::NotLogged { .. }) => tail_of_file(log, count).await,
+        Err(_) => Vec::new(),
+    }
+}
+
+async fn tail_of_file(log: &Path, count: usize) -> Vec<LogLine> {
+    let line = |line| LogLine {
+        source: LogSource::Stderr,
+        time: None,
+        line,
+    };
+    match thv_runtime::log_file(log, Some(count), false).await {
+        Ok(lines) => lines.filter_map(async |read| read.ok().map(line)).collect().await,
         Err(_) => Vec::new(),
     }
 }
@@ -84,10 +98,8 @@ fn of_this_life(lines: &[LogLine], last: Option<Timestamp>, written: Option<u64>
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-    use thv_runtime::LogSource;
-
     use super::*;
+    use bytes::Bytes;
 
     fn line(text: &'static str, second: Option<i64>) -> LogLine {
         LogLine {

@@ -89,7 +89,7 @@ impl Supervisor {
             }
             Err(error) => return Ok(over(&error, None, was_ready)),
         };
-        let log = self.parts.dirs.server_logs().join(format!("{}.log", self.name));
+        let log = self.server_log_path();
         let beginning = Beginning {
             hash,
             was_ready,
@@ -148,6 +148,7 @@ impl Supervisor {
         let backend = match self.connect(config, &*runtime, &which, deployment.endpoint).await {
             Ok(backend) => backend,
             Err(error) => {
+                self.server_log.heard().await;
                 let last_lines = last_lines::read(&*runtime, &which, &beginning.log).await;
                 // A server that ended explains itself better than the connection that could not be made.
                 let reason = match &left {
@@ -207,6 +208,7 @@ impl Supervisor {
         let ready = Instant::now();
         self.launch.send_replace(LaunchState::Ready);
         tracing::info!("the workload is ready");
+        self.rest();
         let how = tokio::select! {
             biased;
             () = self.signal.stop.cancelled() => return Ok(self.told(door, backend, left).await),
@@ -278,6 +280,7 @@ impl Supervisor {
         let lines = match &left {
             Some((runtime, id)) => {
                 let which = InstanceRef::exact(self.name.clone(), id.clone());
+                self.server_log.heard().await;
                 last_lines::read(&**runtime, &which, log).await
             }
             None => Vec::new(),
@@ -382,12 +385,18 @@ impl Supervisor {
         if let Endpoint::Http(address) = endpoint {
             return proxy::http(&self.parts.middleware, config, &self.parts.env, address);
         }
+        let mut streams = runtime.attach(which).await?;
+        if let Some(stderr) = streams.stderr.take() {
+            self.server_log
+                .listen(stderr, self.server_log_path(), &self.parts.env)
+                .await;
+        }
         proxy::stdio(
             &self.parts.middleware,
             config,
             self.claim.as_str(),
             &self.parts.env,
-            runtime.attach(which).await?,
+            streams,
         )
     }
 

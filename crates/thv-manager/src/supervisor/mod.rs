@@ -12,6 +12,7 @@ mod outage;
 mod ownership;
 mod remote;
 mod secrets;
+mod server_log;
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use door::Door;
 use life::LifeEnd;
 use outage::Pause;
 use ownership::Standing;
+use server_log::ServerLog;
 
 /// How a supervisor is told to end.
 #[derive(Debug, Clone, Default)]
@@ -60,6 +62,7 @@ pub(crate) struct Supervisor {
     owner: OwnerGuard,
     launch: watch::Sender<LaunchState>,
     signal: StopSignal,
+    server_log: ServerLog,
 }
 
 /// Why a supervisor ended.
@@ -93,6 +96,7 @@ impl Supervisor {
             owner: order.owner,
             launch,
             signal,
+            server_log: ServerLog::default(),
         };
         (supervisor.run(order.listener), states)
     }
@@ -273,6 +277,7 @@ impl Supervisor {
                 tracing::error!(error = %with_causes(&error.into()), "the instance could not be stopped");
                 return Ok(End::Stopped);
             }
+            self.server_log.heard().await;
         }
         thv_process::crash_point!(ProxyInstanceStopped);
         let context = match before {
@@ -337,10 +342,14 @@ impl Supervisor {
         if let Err(error) = runtime.remove(&which).await {
             tracing::error!(error = %with_causes(&error.into()), "a failed instance could not be removed");
         }
-        let path = self.parts.dirs.server_logs().join(format!("{}.log", self.name));
-        if let Err(error) = kept_log::write(path, log).await {
+        if let Err(error) = kept_log::write(self.server_log_path(), log).await {
             tracing::warn!(%error, "the log of a failed server could not be kept");
         }
+    }
+
+    /// Where what the server wrote is, when no engine keeps it.
+    fn server_log_path(&self) -> std::path::PathBuf {
+        self.parts.dirs.server_logs().join(format!("{}.log", self.name))
     }
 
     async fn fail(&self, reason: String, last_lines: Vec<String>) -> Result<End> {

@@ -52,6 +52,13 @@ impl Supervisor {
         Ok(taken)
     }
 
+    /// It serves, and mostly waits from now on. An application has other things to do than this.
+    pub(super) fn rest(&self) {
+        if self.kind == OwnerKind::Detached {
+            self.parts.processes.at_rest();
+        }
+    }
+
     /// ToolHive looks for the proxy of a detached container workload there, where its status file names none.
     async fn write_pid_file(&self) -> Result<()> {
         if self.kind != OwnerKind::Detached {

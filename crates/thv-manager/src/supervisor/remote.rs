@@ -46,6 +46,7 @@ impl Supervisor {
                         return Ok(LifeEnd::ClaimLost);
                     }
                     self.launch.send_replace(LaunchState::Ready);
+                    self.rest();
                     was_ready = true;
                     said.clear();
                     let healthy = async {

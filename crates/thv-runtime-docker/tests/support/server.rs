@@ -35,8 +35,8 @@ fn main() {
     unsafe { signal(15, handler) };
     if mode == "about" {
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
-        let line = status.lines().find(|line| line.starts_with("NoNewPrivs:")).unwrap();
-        eprintln!("process {} {line}", std::process::id());
+        let line = |name| status.lines().find(|line| line.starts_with(name)).unwrap();
+        eprintln!("process {} {} {}", std::process::id(), line("CapBnd:"), line("NoNewPrivs:"));
     }
     if mode == "pieces" {
         for number in 0..args[1].parse().unwrap() {

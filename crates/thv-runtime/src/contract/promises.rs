@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::time::{Instant, timeout};
 
 use super::bench::Bench;
@@ -350,6 +350,61 @@ pub async fn standard_error_is_in_the_logs(bench: &Bench<'_>) -> Outcome {
             .contains(&READY_LINE.to_owned()),
         "kept after stop"
     );
+    Ok(())
+}
+
+pub async fn private_output_is_for_who_attaches_alone(bench: &Bench<'_>) -> Outcome {
+    bench.needs(bench.runtime.capabilities().private_output, "private output")?;
+    let mut spec = bench.spec(Server::Echo)?;
+    spec.private_output = true;
+    spec.expect = Expect::Instance(bench.deploy(&spec).await.instance.id);
+    let which = InstanceRef::named(spec.name.clone());
+    // Also when the instance is started again.
+    for outcome in [DeployOutcome::AlreadyRunning, DeployOutcome::Started] {
+        let deployed = bench.ok(bench.runtime.deploy(&spec).await, "deploy again");
+        assert_eq!(deployed.outcome, outcome);
+        let mut stdio = bench.ok(bench.runtime.attach(&which).await, "attach");
+        let errors = stdio.stderr.take().expect("nobody else has it");
+        let mut errors = BufReader::new(errors).lines();
+        let first = bench.soon("its first line", errors.next_line()).await;
+        assert_eq!(first.expect("it can be read").as_deref(), Some(READY_LINE));
+        bench
+            .soon("a line", stdio.stdin.write_all(b"hello\n"))
+            .await
+            .expect("it can be written");
+        stdio.stdin.flush().await.expect("it can be written");
+        let mut lines = BufReader::new(stdio.stdout).lines();
+        let line = bench.soon("the answer", lines.next_line()).await;
+        assert_eq!(line.expect("it can be read").as_deref(), Some("hello"));
+        let logs = bench.runtime.logs(&which, LogOptions::default()).await;
+        assert_eq!(bench.code(logs.map(|_| ()), "logs"), "not_logged");
+        bench.stop(&spec, SHORT).await;
+        let last = bench.soon("the end", errors.next_line()).await;
+        assert_eq!(last.expect("it can be read"), None);
+    }
+    let mut failing = bench.spec(Server::ExitsAtOnce)?;
+    failing.private_output = true;
+    let last_words = match bench.runtime.deploy(&failing).await {
+        Err(crate::Error::StartFailed { last_lines, .. }) => last_lines,
+        Err(other) => panic!("it started and ended, which is not {other:?}"),
+        Ok(deployed) => {
+            let which = InstanceRef::exact(failing.name.clone(), deployed.instance.id);
+            ended(bench, &failing.name).await;
+            let stdio = bench.ok(
+                bench.runtime.attach(&which).await,
+                "attach to what said something",
+            );
+            let mut words = String::new();
+            let mut errors = stdio.stderr.expect("nobody else has it");
+            let read = bench
+                .soon("its last words", errors.read_to_string(&mut words))
+                .await;
+            read.expect("they can be read");
+            words.lines().map(str::to_owned).collect()
+        }
+    };
+    assert!(last_words.iter().any(|line| line == LAST_WORDS), "{last_words:?}");
+    bench.remove(&failing).await;
     Ok(())
 }
 

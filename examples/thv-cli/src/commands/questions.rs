@@ -58,11 +58,17 @@ async fn ask_for_values(manager: &Manager, plan: &mut EntryPlan) -> Result<(), F
     Ok(())
 }
 
-fn question(value: &MissingValue) -> String {
-    let mut text = visible(&value.name);
-    if !value.description.is_empty() {
-        let _ = write!(text, " ({})", visible(&value.description));
+/// A value by its name, with what it is for.
+pub(super) fn named(name: &str, description: &str) -> String {
+    let mut text = visible(name);
+    if !description.is_empty() {
+        let _ = write!(text, " ({})", visible(description));
     }
+    text
+}
+
+fn question(value: &MissingValue) -> String {
+    let mut text = named(&value.name, &value.description);
     if !value.choices.is_empty() {
         let _ = write!(text, " [{}]", visible(&value.choices.join(", ")));
     }

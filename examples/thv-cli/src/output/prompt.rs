@@ -15,9 +15,10 @@ pub(crate) fn has_somebody_to_ask() -> bool {
 /// Asks, and gives the answer without its newline; empty when the terminal is closed. A hidden answer is not shown while
 /// it is typed. Dropping the future makes the terminal what it was.
 pub(crate) async fn ask(question: &str, hidden: bool) -> io::Result<String> {
+    // Before the question: what is typed as soon as it is there is neither shown nor lost.
+    let silence = if hidden { Some(Silence::new()?) } else { None };
     write!(io::stderr(), "{question}")?;
     io::stderr().flush()?;
-    let silence = if hidden { Some(Silence::new()?) } else { None };
     let answer = tokio::task::spawn_blocking(|| {
         let mut line = String::new();
         io::stdin().lock().take(MAX_ANSWER).read_line(&mut line)?;

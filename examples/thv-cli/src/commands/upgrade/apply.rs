@@ -4,17 +4,18 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use thv::core::{Env, Json, RunConfig, WorkloadName};
+use thv::core::{Env, Json, RunConfig, SecretReference, WorkloadName};
 use thv::image::Digest;
 use thv::manager::{Manager, RollbackPolicy};
 use thv::registry::Registry;
-use thv::upgrade::{Additions, Applied, Applier, ApplyOptions, CheckResult, Checker, Error};
+use thv::secrets::SecretString;
+use thv::upgrade::{Additions, Applied, Applier, ApplyOptions, CheckResult, Checker, EnvVarInfo, Error};
 
 use super::{configs, report};
 use crate::cli::{Format, UpgradeApplyArgs};
 use crate::commands::registry::{registry, visible};
 use crate::commands::run::ca_certificates;
-use crate::commands::{Done, Failure, Given, foreground, manager_given, password};
+use crate::commands::{Done, Failure, Given, foreground, manager_given, password, questions};
 use crate::output::{error, json, note, print, progress, prompt};
 
 /// The exit code of what failed when the old version was being replaced already.
@@ -41,15 +42,24 @@ pub(super) async fn run(args: &UpgradeApplyArgs) -> Done {
     };
     let mut work = std::pin::pin!(upgrade.run());
     let signal = tokio::select! {
-        done = &mut work => return done,
+        done = &mut work => return done.map(|done| done.code),
         signal = foreground::signal() => signal,
     };
+    let interrupted = ExitCode::from(128_u8.saturating_add(signal));
     if !applier.is_under_way() {
-        return Ok(ExitCode::from(128_u8.saturating_add(signal)));
+        return Ok(interrupted);
     }
     note("an upgrade is under way, and is finished first");
     enough.store(true, Ordering::Relaxed);
-    work.await
+    let done = work.await?;
+    Ok(if done.left_out { interrupted } else { done.code })
+}
+
+/// How it ended.
+struct Finished {
+    code: ExitCode,
+    /// Whether something was not begun, since there had been enough.
+    left_out: bool,
 }
 
 fn options(args: &UpgradeApplyArgs) -> Result<ApplyOptions, Failure> {
@@ -80,7 +90,46 @@ struct Upgraded {
     applied: bool,
     /// The manifest that runs now, where one was put there.
     digest: Option<Digest>,
-    error: Option<Error>,
+    error: Option<Problem>,
+}
+
+impl Upgraded {
+    fn nothing(check: CheckResult) -> Self {
+        Self {
+            check,
+            applied: false,
+            digest: None,
+            error: None,
+        }
+    }
+
+    fn failed(check: CheckResult, problem: Problem) -> Self {
+        Self {
+            error: Some(problem),
+            ..Self::nothing(check)
+        }
+    }
+}
+
+/// Why one workload has no newer version now.
+struct Problem {
+    code: &'static str,
+    message: String,
+    exit_code: u8,
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        Self {
+            code: error.code(),
+            message: error::chain(&error),
+            exit_code: if error.destruction_began() {
+                AFTER_DESTROY
+            } else {
+                1
+            },
+        }
+    }
 }
 
 struct Upgrade<'a> {
@@ -94,22 +143,30 @@ struct Upgrade<'a> {
 }
 
 impl Upgrade<'_> {
-    async fn run(&self) -> Done {
+    async fn run(&self) -> Result<Finished, Failure> {
         let configs = match &self.args.name {
             Some(name) => match self.config(&WorkloadName::new(name.as_str())?).await {
                 Ok(config) => vec![config],
-                Err(error) => return self.no_workload(&error),
+                Err(error) => {
+                    let code = self.no_workload(&error)?;
+                    return Ok(Finished {
+                        code,
+                        left_out: false,
+                    });
+                }
             },
             None => self.all_configs().await?,
         };
         let checks = Checker::new(self.registry.clone());
         let checks = progress::during("asking the registry", checks.check_all(&configs)).await;
-        let mut done = Vec::new();
+        let (mut done, mut left_out) = (Vec::new(), false);
         for (config, check) in configs.iter().zip(checks) {
-            if self.enough.load(Ordering::Relaxed) {
-                break;
-            }
             if self.args.all && !check.is_available() {
+                continue;
+            }
+            if self.enough.load(Ordering::Relaxed) {
+                left_out = true;
+                note(&format!("{} is not upgraded: interrupted", check.workload_name));
                 continue;
             }
             let name = config.workload_name().map_err(thv::manager::Error::from)?;
@@ -118,7 +175,8 @@ impl Upgrade<'_> {
         if self.args.all && done.is_empty() && self.args.format == Format::Text {
             print("Everything is up to date.\n")?;
         }
-        self.finish(&done)
+        let code = self.finish(&done)?;
+        Ok(Finished { code, left_out })
     }
 
     /// The workload's configuration. An update that was cut off may have left the new one, which is no reason to call it up
@@ -155,18 +213,12 @@ impl Upgrade<'_> {
     }
 
     async fn one(&self, name: &WorkloadName, check: CheckResult) -> Result<Upgraded, Failure> {
-        let nothing = |check| Upgraded {
-            check,
-            applied: false,
-            digest: None,
-            error: None,
-        };
         let text = self.args.format == Format::Text;
         if !check.is_available() {
             if text {
                 print(&format!("{}\n", report::nothing_to_do(&check)))?;
             }
-            return Ok(nothing(check));
+            return Ok(Upgraded::nothing(check));
         }
         if self.args.dry_run {
             if text {
@@ -175,24 +227,23 @@ impl Upgrade<'_> {
                     report::one(&check)
                 ))?;
             }
-            return Ok(nothing(check));
+            return Ok(Upgraded::nothing(check));
+        }
+        if !self.args.yes && !prompt::has_somebody_to_ask() {
+            let problem = nobody_to_ask(&check);
+            return Ok(Upgraded::failed(check, problem));
         }
         let mut options = self.options.clone();
         if !self.args.yes && !self.is_wanted(&check, &mut options).await? {
             if text {
                 print("Upgrade cancelled.\n")?;
             }
-            return Ok(nothing(check));
+            return Ok(Upgraded::nothing(check));
         }
         let work = self.applier.apply(name, options);
         match progress::during(&format!("upgrading {name}"), Box::pin(work)).await {
             Ok(applied) => self.succeeded(name, applied),
-            Err(error) => Ok(Upgraded {
-                check,
-                applied: false,
-                digest: None,
-                error: Some(error),
-            }),
+            Err(error) => Ok(Upgraded::failed(check, error.into())),
         }
     }
 
@@ -219,32 +270,44 @@ impl Upgrade<'_> {
 
     /// Asks whoever is there: first whether, then for what the newer version needs.
     async fn is_wanted(&self, check: &CheckResult, options: &mut ApplyOptions) -> Result<bool, Failure> {
-        if !prompt::has_somebody_to_ask() {
-            return Err(Failure::new(format!(
-                "{} would be upgraded to {}, and there is nobody to ask: use --yes",
-                check.workload_name,
-                visible(&check.candidate_image)
-            )));
-        }
         note(report::one(check).trim_end());
         let answer = prompt::ask("Apply? [y/N]: ", false).await?;
         if !matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
             return Ok(false);
         }
         let added = check.env_var_drift.as_ref().map_or(&[][..], |drift| &drift.added);
-        for info in added
-            .iter()
-            .filter(|info| info.required && !info.secret && info.default.is_empty())
-        {
-            if !options.additions.env.contains_key(&info.name) {
-                let answer = prompt::ask(&format!("{}: ", visible(&info.name)), false).await?;
-                // What stays empty is missing, and the error says so.
-                if !answer.is_empty() {
-                    options.additions.env.insert(info.name.clone(), answer);
-                }
+        for info in added {
+            if info.required && info.default.is_empty() && !is_given(&info.name, &options.additions) {
+                self.ask_for(info, &check.workload_name, &mut options.additions)
+                    .await?;
             }
         }
         Ok(true)
+    }
+
+    /// What stays empty is missing, and the error says so; as is a secret that cannot be kept.
+    async fn ask_for(
+        &self,
+        info: &EnvVarInfo,
+        workload: &str,
+        additions: &mut Additions,
+    ) -> Result<(), Failure> {
+        if info.secret && !self.manager.keeps_secrets() {
+            return Ok(());
+        }
+        let question = questions::named(&info.name, &info.description);
+        let answer = prompt::ask(&format!("{question}: "), info.secret).await?;
+        if answer.is_empty() {
+            return Ok(());
+        }
+        if info.secret {
+            let value = SecretString::from(answer);
+            let secret = self.manager.keep_secret_for(workload, &info.name, value).await?;
+            additions.secrets.push(format!("{secret},target={}", info.name));
+        } else {
+            additions.env.insert(info.name.clone(), answer);
+        }
+        Ok(())
     }
 
     /// Says what failed, and the exit code: the worst of all.
@@ -257,16 +320,29 @@ impl Upgrade<'_> {
             }
         }
         let mut code = 0;
-        for error in all.iter().filter_map(|one| one.error.as_ref()) {
-            note(&format!("Error: {}", visible(&error::chain(error))));
-            code = code.max(if error.destruction_began() {
-                AFTER_DESTROY
-            } else {
-                1
-            });
+        for problem in all.iter().filter_map(|one| one.error.as_ref()) {
+            note(&format!("Error: {}", visible(&problem.message)));
+            code = code.max(problem.exit_code);
         }
         Ok(ExitCode::from(code))
     }
+}
+
+fn nobody_to_ask(check: &CheckResult) -> Problem {
+    Problem {
+        code: "confirmation_required",
+        message: format!(
+            "{} would be upgraded to {}, and there is nobody to ask: use --yes",
+            check.workload_name, check.candidate_image
+        ),
+        exit_code: 1,
+    }
+}
+
+/// Whether the user has given a variable of that name already.
+fn is_given(variable: &str, additions: &Additions) -> bool {
+    let targets = |text: &String| SecretReference::parse(text).is_ok_and(|it| it.target() == variable);
+    additions.env.contains_key(variable) || additions.secrets.iter().any(targets)
 }
 
 fn object(done: &Upgraded) -> Json {
@@ -276,10 +352,10 @@ fn object(done: &Upgraded) -> Json {
     if let Some(digest) = &done.digest {
         object = object.with("digest", digest.to_string());
     }
-    if let Some(error) = &done.error {
+    if let Some(problem) = &done.error {
         let said = json::Object::default()
-            .with("code", error.code())
-            .with("message", error::chain(error));
+            .with("code", problem.code)
+            .with("message", problem.message.as_str());
         object = object.with("error", Json::from(said));
     }
     object.into()

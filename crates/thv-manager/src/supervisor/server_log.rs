@@ -1,0 +1,128 @@
+//! The log of a server whose standard error nobody keeps but who is attached to it.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use thv_core::Env;
+use thv_runtime::{LogRotation, RotatingLog};
+use thv_state::atomic;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+
+/// How much is written at once.
+const BLOCK: usize = 8 << 10;
+/// How long the last words of a server that ended may take to arrive.
+const WAIT: Duration = Duration::from_secs(2);
+
+/// Who writes down what the server says.
+#[derive(Debug, Default)]
+pub(super) struct ServerLog(Mutex<Option<JoinHandle<()>>>);
+
+impl ServerLog {
+    /// Writes down what comes, until the server has ended. The file is there from now on. What cannot be written is lost, and
+    /// keeps the server from nothing.
+    pub(super) async fn listen(&self, from: Box<dyn AsyncRead + Send + Unpin>, path: PathBuf, env: &Env) {
+        let rotation = LogRotation::from_env(env);
+        let opened = tokio::task::spawn_blocking(move || open(&path, rotation)).await;
+        let log = match opened.unwrap_or_else(|ended| Err(io::Error::other(ended))) {
+            Ok(log) => Some(log),
+            Err(error) => {
+                tracing::warn!(%error, "the server's log cannot be written");
+                None
+            }
+        };
+        *self.0.lock().await = Some(tokio::spawn(write(from, log)));
+    }
+
+    /// Returns when all was written that a server said that has ended; of one that has not, after a while.
+    pub(super) async fn heard(&self) {
+        let mut listening = self.0.lock().await;
+        if let Some(task) = &mut *listening
+            && tokio::time::timeout(WAIT, task).await.is_ok()
+        {
+            *listening = None;
+        }
+    }
+}
+
+fn open(path: &Path, rotation: LogRotation) -> io::Result<RotatingLog> {
+    if let Some(folder) = path.parent() {
+        atomic::create_folder(folder, 0o700)?;
+    }
+    rotation.open(path)
+}
+
+async fn write(mut from: Box<dyn AsyncRead + Send + Unpin>, mut log: Option<RotatingLog>) {
+    let mut block = vec![0; BLOCK];
+    let mut complained = false;
+    loop {
+        let length = match from.read(&mut block).await {
+            Ok(0) => return,
+            Ok(length) => length,
+            Err(error) => {
+                tracing::warn!(%error, "the server's log ends");
+                return;
+            }
+        };
+        let Some(log) = &mut log else {
+            continue;
+        };
+        // A little at a time, which the kernel takes at once.
+        match log.write_all(&block[..length]) {
+            Ok(()) => complained = false,
+            Err(error) if !complained => {
+                complained = true;
+                tracing::warn!(%error, "what the server says is lost");
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_server_says_is_in_its_log_when_it_has_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("logs").join("fetch.log");
+        let (mut server, from) = tokio::io::duplex(64);
+        let log = ServerLog::default();
+        log.listen(Box::new(from), path.clone(), &Env::default()).await;
+        assert!(path.exists(), "so that it can be followed");
+        for line in 0..1000 {
+            server
+                .write_all(format!("line {line}\n").as_bytes())
+                .await
+                .unwrap();
+        }
+        drop(server);
+        log.heard().await;
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text.lines().count(), 1000);
+        assert!(text.ends_with("line 999\n"));
+        log.heard().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_goes_on_is_not_waited_for_without_end_and_a_log_that_cannot_be_written_stops_nothing()
+     {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("logs"), "in the way").unwrap();
+        let path = folder.path().join("logs").join("fetch.log");
+        let (mut server, from) = tokio::io::duplex(64);
+        let log = ServerLog::default();
+        log.listen(Box::new(from), path, &Env::default()).await;
+        server.write_all(&[b'x'; 1000]).await.unwrap();
+        log.heard().await;
+        server.write_all(&[b'x'; 1000]).await.unwrap();
+        drop(server);
+        log.heard().await;
+        assert!(log.0.lock().await.is_none(), "it is over");
+    }
+}

@@ -89,10 +89,6 @@ pub(super) fn for_server(
         // An endpoint event could not be found in a compressed stream.
         headers.remove(header::ACCEPT_ENCODING);
     }
-    if config.strip_auth {
-        headers.remove(header::AUTHORIZATION);
-        headers.remove(header::COOKIE);
-    }
     let own_scheme = if config.remote && scheme == "https" {
         "https"
     } else {
@@ -108,9 +104,6 @@ pub(super) fn for_server(
     }
     if let Some(host) = outer_host.or(host).filter(|_| !config.remote) {
         headers.insert(&FORWARDED_HOST, host);
-    }
-    for (name, value) in &config.headers {
-        headers.insert(name.clone(), value.clone());
     }
     headers
 }

@@ -9,7 +9,7 @@ mod headers;
 mod sessions;
 mod sse_stream;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -22,6 +22,7 @@ use thv_core::{SystemClock, TransportType};
 use url::{Position, Url};
 
 use self::again::Outgoing;
+use self::config::OwnHeaders;
 pub use self::config::ReverseProxyConfig;
 use self::direct::Direct;
 pub(crate) use self::direct::Driven;
@@ -38,7 +39,7 @@ use crate::error::ProxyError;
 use crate::forwarded::Outside;
 use crate::health;
 use crate::jsonrpc::{self, Kind};
-use crate::middleware::ProxyService;
+use crate::middleware::{Header, ProxyService};
 use crate::serve::{Drain, EndsItself};
 
 const MOST_REDIRECTS: usize = 10;
@@ -51,6 +52,7 @@ pub struct ReverseProxy(Arc<Shared>);
 struct Shared {
     target: Url,
     config: ReverseProxyConfig,
+    own_headers: OwnHeaders,
     client: reqwest::Client,
     /// What is asked in plain HTTP, with nothing between, is asked without the client.
     direct: Option<Arc<Direct>>,
@@ -72,9 +74,9 @@ impl ReverseProxy {
     /// A proxy for the server at `target`: for a local one only scheme, host and port count.
     ///
     /// # Errors
-    /// [`ProxyError::Invalid`] names what cannot be used: the target, the transport, or a header that must not be
-    /// forwarded.
+    /// [`ProxyError::Invalid`] names what cannot be used: the target, or the transport.
     pub fn new(target: Url, mut config: ReverseProxyConfig) -> Result<Self, ProxyError> {
+        let own_headers = config.settle();
         config.check(&target)?;
         let mut builder = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
@@ -106,6 +108,7 @@ impl ReverseProxy {
             sessions: Sessions::new(config.session_ttl),
             bodies: Budget::new(config.body_budget.max(config.body_limit)),
             config,
+            own_headers,
             client,
             streams: Arc::default(),
             seen: AtomicU8::new(SEEN_NOTHING),
@@ -123,12 +126,11 @@ impl ReverseProxy {
     /// The proxy as a service.
     pub fn into_service(self) -> ProxyService {
         let layers = self.0.config.layers.clone();
-        let guard = Arc::new(self.0.config.guard.clone());
         ProxyService::new(move |request| {
             let proxy = self.clone();
             async move { proxy.route(request).await }
         })
-        .layered(&layers, &guard)
+        .within(&layers)
     }
 
     /// The proxy as an axum router.
@@ -189,9 +191,10 @@ impl ReverseProxy {
         let peer = peer.map(|ConnectInfo(peer)| peer.ip());
         let (trusted, prefix) = (self.0.config.trust_forwarded, &self.0.config.endpoint_prefix);
         let outside = Outside::of(&head.headers, trusted, prefix);
+        let own_headers = &self.0.own_headers.for_clients;
         let mut request = Outgoing {
             uri: head.uri,
-            headers: headers::for_server(head.headers, &self.0.config, self.0.target.scheme(), peer),
+            headers: self.0.headers(head.headers, own_headers, peer),
             method: head.method,
             body: body.clone(),
         };
@@ -231,7 +234,7 @@ impl ReverseProxy {
         let request = Outgoing {
             method,
             uri: Uri::from_static(path),
-            headers: headers::for_server(headers, &self.0.config, self.0.target.scheme(), None),
+            headers: self.0.headers(headers, &self.0.own_headers.for_probes, None),
             body,
         };
         let asked = self.0.send(&request).await;
@@ -281,6 +284,14 @@ impl Shared {
             .headers_mut()
             .insert(ALLOW, http::HeaderValue::from_static("POST, OPTIONS"));
         Some(refusal)
+    }
+
+    fn headers(&self, headers: HeaderMap, own: &[Header], peer: Option<IpAddr>) -> HeaderMap {
+        let mut headers = headers::for_server(headers, &self.config, self.target.scheme(), peer);
+        for (name, value) in own {
+            headers.insert(name.clone(), value.clone());
+        }
+        headers
     }
 
     /// Where a request goes.

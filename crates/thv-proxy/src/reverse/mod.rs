@@ -133,7 +133,8 @@ impl ReverseProxy {
         .within(&layers)
     }
 
-    /// The proxy as an axum router.
+    /// The proxy as an axum router, to be nested under any path of an application's own once that has its state
+    /// (`with_state`). Its layers come along: hosts other than this machine's are refused unless they say otherwise.
     pub fn into_router(self) -> axum::Router {
         self.into_service().into_router()
     }

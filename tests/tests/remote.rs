@@ -255,7 +255,9 @@ async fn a_remote_server_is_looked_at_unless_that_is_switched_off() {
         // The session that was opened to see that it is ready is closed again, a moment later.
         let before = eventually(WAIT, "the server is left alone", async || {
             let before = visits.load(Ordering::SeqCst);
-            machine.thv(["list"]).await.ok();
+            for _ in 0..5 {
+                machine.thv(["list"]).await.ok();
+            }
             Some(before).filter(|before| looked_at || visits.load(Ordering::SeqCst) == *before)
         })
         .await;

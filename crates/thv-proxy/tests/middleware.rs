@@ -19,10 +19,11 @@ use thv_proxy::{
 use tower::util::MapResponseLayer;
 
 fn entry(kind: &str, parameters: &str) -> MiddlewareConfig {
-    let mut config = MiddlewareConfig::default();
-    config.kind = kind.to_owned();
-    config.parameters = Json::parse(parameters.as_bytes()).unwrap();
-    config
+    MiddlewareConfig {
+        kind: kind.to_owned(),
+        parameters: Json::parse(parameters.as_bytes()).unwrap(),
+        ..MiddlewareConfig::default()
+    }
 }
 
 fn made(factory: &MiddlewareFactory, list: &[(&str, &str)]) -> Vec<Layer> {

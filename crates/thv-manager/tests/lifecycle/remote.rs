@@ -122,9 +122,11 @@ async fn an_applications_own_layer_stands_before_its_workload_and_who_does_not_k
     });
     let builder = || world.builder(APP).runtimes(Runtimes::new());
     let manager = builder().middleware(factory).build().unwrap();
-    let mut layer = MiddlewareConfig::default();
-    layer.kind = kind.into();
-    layer.parameters = Json::parse(br#"{"status": 418}"#).unwrap();
+    let layer = MiddlewareConfig {
+        kind: kind.into(),
+        parameters: Json::parse(br#"{"status": 418}"#).unwrap(),
+        ..MiddlewareConfig::default()
+    };
     let request = RunRequest {
         middleware: vec![layer],
         ..remote.request("far")

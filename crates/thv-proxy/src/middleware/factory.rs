@@ -21,14 +21,13 @@ type Maker = Arc<dyn Fn(&Json) -> Result<Option<Layer>, ProxyError> + Send + Syn
 /// of the list that they are made from.
 ///
 /// ```
-/// use thv_core::{Json, MiddlewareConfig};
+/// use thv_core::MiddlewareConfig;
 /// use thv_proxy::{Layer, MiddlewareFactory};
 ///
 /// let factory = MiddlewareFactory::standard().with("x-nothing", |_| Ok(None));
-/// let wanted = ["x-nothing", "recovery"].map(|kind| {
-///     let mut config = MiddlewareConfig::default();
-///     config.kind = kind.to_owned();
-///     config
+/// let wanted = ["x-nothing", "recovery"].map(|kind| MiddlewareConfig {
+///     kind: kind.to_owned(),
+///     ..MiddlewareConfig::default()
 /// });
 /// let layers: Vec<Layer> = factory.chain(&wanted)?;
 /// assert_eq!(layers.len(), 1);

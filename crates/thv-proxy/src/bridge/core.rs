@@ -315,7 +315,7 @@ impl InFlight {
         if let Ok(answer) = outcome {
             return answer.unwrap_or(Err(CallError::Died));
         }
-        if self.give_up() {
+        if self.give_up(true) {
             self.tell_cancelled("timeout");
         }
         Err(CallError::Timeout)
@@ -340,9 +340,9 @@ impl InFlight {
         Ok([line.slice(..id.start), self.id.clone(), line.slice(id.end..)])
     }
 
-    /// Nobody waits any more. Whether the server works on it.
-    fn give_up(&self) -> bool {
-        let Some(pending) = self.core.calls.remove(self.number) else {
+    /// Nobody waits any more. Whether the server works on it; where it does, `told` says whether it will hear of that.
+    fn give_up(&self, told: bool) -> bool {
+        let Some(pending) = self.core.calls.give_up(self.number, told) else {
             return false;
         };
         self.core.unsettled(&pending);
@@ -352,8 +352,9 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        if !self.done && self.give_up() && matches!(self.shape, Shape::Stateless { .. }) {
-            // There is no other way for this client to say so.
+        // There is no other way for a client without sessions to say so.
+        let says_so = matches!(self.shape, Shape::Stateless { .. });
+        if !self.done && self.give_up(says_so) && says_so {
             self.tell_cancelled("the client has gone");
         }
     }

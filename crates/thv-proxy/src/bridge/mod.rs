@@ -13,6 +13,7 @@ mod event_stream;
 mod events;
 mod housekeeping;
 mod initialize;
+mod late;
 mod levels;
 mod link;
 mod listen;

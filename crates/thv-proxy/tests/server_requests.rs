@@ -67,9 +67,9 @@ async fn a_request_goes_to_the_session_that_caused_it_and_its_answer_back() {
     assert_eq!(request["method"], "sampling/createMessage");
 
     // Only she can answer, and only once.
-    let answer = json!({"jsonrpc": "2.0", "id": request["id"], "result": {"text": "hi"}}).to_string();
-    for session in [&bob, &alice, &alice] {
-        assert_eq!(served.post(Some(session), answer.clone()).await.status, 202);
+    for (session, text) in [(&bob, "of bob"), (&alice, "hi"), (&alice, "again")] {
+        let answer = json!({"jsonrpc": "2.0", "id": request["id"], "result": {"text": text}});
+        assert_eq!(served.post(Some(session), answer.to_string()).await.status, 202);
     }
     assert_eq!(
         wire.next().await.unwrap(),
@@ -276,4 +276,31 @@ async fn a_client_that_never_answers_is_not_in_the_way_of_others() {
     wire.write(&json!({"jsonrpc": "2.0", "id": of_other["id"], "result": 1}).to_string())
         .await;
     assert_eq!(call_of_other.await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn the_only_session_is_not_asked_for_calls_of_others() {
+    let config = BridgeConfig {
+        id_prefix: "mine-".into(),
+        ..BridgeConfig::default()
+    };
+    let (served, mut wire) = with_wire(config).await;
+    let (ready, ()) = tokio::join!(served.bridge.initialize(), wire.handshake());
+    ready.unwrap();
+    let only = open(&served, json!({"roots": {}})).await;
+    let mut stream = listen(&served, &only).await;
+    // A call that is over, as far as anybody knows.
+    ask(&mut wire, 1, "roots/list", json!({"progressToken": "mine-99"})).await;
+    refused(&mut wire, 1, -32000).await;
+    let call_of_nobody = tokio::spawn(finish(served.post_request(None, call(1))));
+    let of_nobody = wire.next().await.unwrap();
+    for (id, meta) in [(2, json!({})), (3, of_nobody["params"]["_meta"].clone())] {
+        ask(&mut wire, id, "roots/list", meta).await;
+        refused(&mut wire, id, -32601).await;
+    }
+    wire.write(&json!({"jsonrpc": "2.0", "id": of_nobody["id"], "result": 1}).to_string())
+        .await;
+    assert_eq!(call_of_nobody.await.unwrap().status, 200);
+    ask(&mut wire, 4, "roots/list", json!({})).await;
+    assert_eq!(asked(&mut stream).await["method"], "roots/list");
 }

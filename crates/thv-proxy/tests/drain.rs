@@ -114,6 +114,23 @@ async fn shutdown_ends_open_streams_properly_lets_calls_finish_and_frees_the_por
 }
 
 #[tokio::test]
+async fn connections_on_which_nothing_is_asked_are_closed_at_once() {
+    let (io, far) = wire();
+    tokio::spawn(common::run_server(far));
+    let options = ServeOptions {
+        drain: Duration::from_hours(1),
+        head_timeout: Duration::from_hours(1),
+        ..ServeOptions::default()
+    };
+    let mut served = served_with(StdioBridge::new(io, BridgeConfig::default()).unwrap(), options).await;
+    // The client keeps the connection.
+    assert_eq!(finish(served.client.get(served.url("/health"))).await.status, 200);
+    served.stop.cancel();
+    let ended = tokio::time::timeout(Duration::from_secs(20), &mut served.server).await;
+    ended.expect("an idle connection is waited for").unwrap();
+}
+
+#[tokio::test]
 async fn what_does_not_finish_is_closed_at_the_deadline() {
     let mut served = with_server(BridgeConfig::default()).await;
     let call = tokio::spawn(

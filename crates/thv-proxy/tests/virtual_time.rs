@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use thv_proxy::{Backend, BackendIo, Body, BridgeConfig, BridgeEnd, ProxyService, StdioBridge};
 use tokio::time::{Instant, sleep};
 
-struct Bridge {
+struct Played {
     bridge: StdioBridge,
     service: ProxyService,
     wire: Wire,
@@ -44,7 +44,7 @@ async fn text(response: Response<Body>) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-impl Bridge {
+impl Played {
     async fn new(config: BridgeConfig) -> Self {
         let (io, mut wire) = wire();
         let bridge = StdioBridge::new(io, config).unwrap();
@@ -68,7 +68,7 @@ impl Bridge {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_without_an_event_stream_keeps_the_server_waiting_for_a_moment_only() {
-    let mut bridge = Bridge::new(BridgeConfig::default()).await;
+    let mut bridge = Played::new(BridgeConfig::default()).await;
     bridge.open().await;
     let began = Instant::now();
     bridge
@@ -89,7 +89,7 @@ async fn a_session_that_nobody_uses_is_forgotten_at_its_time() {
         session_ttl: Duration::from_secs(100),
         ..BridgeConfig::default()
     };
-    let bridge = Bridge::new(config).await;
+    let bridge = Played::new(config).await;
     let session = bridge.open().await;
     let note = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
     let call = json!({"jsonrpc": "2.0", "id": 1, "method": "logging/setLevel", "params": {"level": "x"}});
@@ -111,7 +111,7 @@ async fn a_session_that_nobody_uses_is_forgotten_at_its_time() {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_that_is_not_answered_ends_at_its_time_and_the_server_is_told() {
-    let mut bridge = Bridge::new(BridgeConfig::default()).await;
+    let mut bridge = Played::new(BridgeConfig::default()).await;
     let session = bridge.open().await;
     let call = json!({"jsonrpc": "2.0", "id": 1, "method": "w"});
     let began = Instant::now();
@@ -129,7 +129,7 @@ async fn a_call_that_is_not_answered_ends_at_its_time_and_the_server_is_told() {
 
 #[tokio::test(start_paused = true)]
 async fn a_finished_stream_is_kept_for_a_client_that_comes_back_soon() {
-    let mut bridge = Bridge::new(BridgeConfig::default()).await;
+    let mut bridge = Played::new(BridgeConfig::default()).await;
     let session = bridge.open().await;
     let params = json!({"_meta": {"progressToken": "mine"}});
     let call = json!({"jsonrpc": "2.0", "id": 7, "method": "w", "params": params});
@@ -211,7 +211,7 @@ async fn a_client_that_does_not_read_is_an_error_to_the_server() {
         stream_buffer: 1,
         ..BridgeConfig::default()
     };
-    let mut bridge = Bridge::new(config).await;
+    let mut bridge = Played::new(config).await;
     let session = bridge.open().await;
     let unread = bridge.service.ask(get(&session, "")).await;
     for id in 1..=2 {
@@ -255,14 +255,14 @@ async fn an_answer_to_a_server_that_is_gone_does_not_reach_the_next_one() {
     let bridge = StdioBridge::with_backend(first, backend, BridgeConfig::default()).unwrap();
     let (ready, ()) = tokio::join!(bridge.initialize(), wire.handshake());
     ready.unwrap();
-    let bridge = Bridge {
+    let bridge = Played {
         service: bridge.clone().into_service(),
         bridge,
         wire,
     };
     let session = bridge.open().await;
     let mut stream = bridge.service.ask(get(&session, "")).await.into_body();
-    let Bridge {
+    let Played {
         service, mut wire, ..
     } = bridge;
     wire.write(r#"{"jsonrpc":"2.0","id":4,"method":"roots/list"}"#)
@@ -289,7 +289,7 @@ async fn an_answer_to_a_server_that_is_gone_does_not_reach_the_next_one() {
 
 #[tokio::test(start_paused = true)]
 async fn calls_of_one_session_that_can_be_come_back_to_are_bounded() {
-    let mut bridge = Bridge::new(BridgeConfig::default()).await;
+    let mut bridge = Played::new(BridgeConfig::default()).await;
     let session = bridge.open().await;
     let mut streams = Vec::new();
     for id in 0..65 {

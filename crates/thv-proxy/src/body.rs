@@ -189,8 +189,12 @@ pub(crate) struct Held {
 /// A first allocation is not larger: a length that was only announced costs nothing.
 const FIRST_ROOM: usize = 1 << 20;
 
-/// Reads a whole body of at most `limit` bytes; its memory is taken from `budget` as it comes. A body in one piece is
-/// not copied.
+/// A piece that is not longer is copied: else it would keep the whole buffer of its connection, which then could not be
+/// used again while the request is under way.
+const SMALL: usize = 4 << 10;
+
+/// Reads a whole body of at most `limit` bytes; its memory is taken from `budget` as it comes. A large body in one piece
+/// is not copied.
 pub(crate) async fn read_all(
     mut body: Body,
     limit: usize,
@@ -231,7 +235,13 @@ pub(crate) async fn read_all(
             }
             whole.extend_from_slice(&data);
         }
-        Ok(if whole.is_empty() { first } else { whole.freeze() })
+        Ok(if !whole.is_empty() {
+            whole.freeze()
+        } else if first.len() <= SMALL {
+            Bytes::copy_from_slice(&first)
+        } else {
+            first
+        })
     };
     let bytes = tokio::time::timeout(within, reading)
         .await

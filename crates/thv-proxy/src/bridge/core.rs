@@ -172,13 +172,13 @@ impl Core {
         self.send(&link, ask, deadline).await
     }
 
-    /// Puts a request under a number of ours and queues it.
-    pub(super) async fn send(
+    /// Puts a request under a number of ours.
+    fn prepare(
         self: &Arc<Self>,
         link: &Arc<Link>,
         ask: Ask,
         deadline: Instant,
-    ) -> Result<InFlight, CallError> {
+    ) -> Result<(InFlight, Outgoing), CallError> {
         let Ask {
             session,
             mut message,
@@ -240,6 +240,17 @@ impl Core {
             call: Some(number),
             _share: share,
         };
+        Ok((call, outgoing))
+    }
+
+    /// Puts a request under a number of ours and queues it.
+    pub(super) async fn send(
+        self: &Arc<Self>,
+        link: &Arc<Link>,
+        ask: Ask,
+        deadline: Instant,
+    ) -> Result<InFlight, CallError> {
+        let (call, outgoing) = self.prepare(link, ask, deadline)?;
         if let Err(full) = link.queue.try_send(outgoing) {
             let waiting = link.queue.send(full.into_inner());
             Box::pin(tokio::time::timeout_at(deadline, waiting))

@@ -7,11 +7,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream;
 use http::header::ACCEPT;
-use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use memchr::memmem::Finder;
 use uuid::Uuid;
 
+use super::StdioBridge;
 use super::call_stream::{EventId, Streamed};
 use super::calls::CallError;
 use super::core::{Core, InFlight, progress_token};
@@ -35,15 +35,13 @@ const PROGRESS_BYTES: usize = 256 * 1024;
 /// An answer that comes within this is sent in one piece; for a slower one the event stream is begun without it.
 const PROMPT: Duration = Duration::from_secs(1);
 
-pub(super) async fn serve(core: &Arc<Core>, request: Request<Body>) -> Response<Body> {
-    let (head, body) = request.into_parts();
-    match head.method {
-        Method::POST => post(core, head, body).await,
-        Method::GET | Method::DELETE if stateless::is_named(&head.headers) => {
-            answer::method_not_allowed("POST")
-        }
-        Method::GET => get(core, &head.headers),
-        Method::DELETE => delete(core, &head.headers),
+/// The answer to a request other than POST.
+pub(super) fn answer(core: &Arc<Core>, request: &Request<Body>) -> Response<Body> {
+    let headers = request.headers();
+    match *request.method() {
+        Method::GET | Method::DELETE if stateless::is_named(headers) => answer::method_not_allowed("POST"),
+        Method::GET => get(core, headers),
+        Method::DELETE => delete(core, headers),
         _ => answer::method_not_allowed("GET, POST, DELETE"),
     }
 }
@@ -64,7 +62,10 @@ fn session(core: &Core, headers: &HeaderMap) -> Named {
         .map_or(Named::Unknown, Named::Known)
 }
 
-async fn post(core: &Arc<Core>, head: Parts, body: Body) -> Response<Body> {
+/// Takes a message.
+pub(super) async fn post(bridge: StdioBridge, request: Request<Body>) -> Response<Body> {
+    let core = &bridge.core;
+    let (head, body) = request.into_parts();
     let message = match request::read(core, &head.headers, body).await {
         Ok(message) => message,
         Err(refusal) => return *refusal,

@@ -1,7 +1,5 @@
 //! What the engine tells, and what it need not.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 mod support;
 
 use futures_util::StreamExt;

@@ -11,37 +11,37 @@ use tower::Service;
 use crate::answer;
 use crate::body::{self, Body};
 use crate::budget::Budget;
-use crate::guard::GuardConfig;
 use crate::health;
 use crate::jsonrpc;
-use crate::middleware::{MiddlewareKind, ProxyService};
+use crate::middleware::{Layer, ProxyService};
 
 /// A request is read to this size to find its id.
 const LONGEST_BODY: usize = 8 << 20;
 /// How long it may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A service whose inner one can be taken away and put back. Host and Origin are checked, and `/health` is answered,
-/// also while there is none. A cheap handle.
+/// A service whose inner one can be taken away and put back. Its layers, Host and Origin checks among them, stand before
+/// it also while there is none, and `/health` is answered. A cheap handle.
 ///
-/// Services that are put in need no layers of their own.
+/// Services that are put in need none of these layers.
 #[derive(Debug, Clone)]
 pub struct Front(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     transport: TransportType,
-    guard: Arc<GuardConfig>,
+    layers: Vec<Layer>,
     bodies: Budget,
     current: RwLock<Option<ProxyService>>,
 }
 
 impl Front {
-    /// A front for a server with this transport; there is no server yet.
-    pub fn new(transport: TransportType, guard: GuardConfig) -> Self {
+    /// A front for a server with this transport, inside `layers`, the first of which is the outermost; there is no
+    /// server yet.
+    pub fn new(transport: TransportType, layers: Vec<Layer>) -> Self {
         Self(Arc::new(Shared {
             transport,
-            guard: Arc::new(guard),
+            layers,
             bodies: Budget::new(2 * LONGEST_BODY),
             current: RwLock::default(),
         }))
@@ -63,12 +63,12 @@ impl Front {
 
     /// The front as a service.
     pub fn into_service(self) -> ProxyService {
-        let guard = Arc::clone(&self.0.guard);
+        let layers = self.0.layers.clone();
         ProxyService::new(move |request| {
             let front = self.clone();
             async move { front.route(request).await }
         })
-        .layered(&MiddlewareKind::standard(), &guard)
+        .within(&layers)
     }
 
     async fn route(&self, request: Request<Body>) -> Response<Body> {

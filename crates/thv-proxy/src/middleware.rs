@@ -7,8 +7,6 @@ mod tool_lists;
 mod tool_policy;
 
 use std::convert::Infallible;
-use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::FutureExt;
@@ -19,27 +17,9 @@ use tower::{Service, service_fn};
 
 pub use self::factory::MiddlewareFactory;
 pub use self::layer::Layer;
+pub(crate) use self::layer::{Header, Setting};
 pub use self::tool_policy::ToolPolicy;
-use crate::answer;
 use crate::body::Body;
-use crate::guard::GuardConfig;
-
-/// A layer that this crate can build.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum MiddlewareKind {
-    /// A panic becomes an answer with status 500.
-    Recovery,
-    /// [`GuardConfig`] is asked.
-    Guard,
-}
-
-impl MiddlewareKind {
-    /// The layers of every proxy, outermost first.
-    pub fn standard() -> Vec<Self> {
-        vec![Self::Guard, Self::Recovery]
-    }
-}
 
 /// A whole proxy as a tower service: for hyper directly ([`serve`](crate::serve)) or as the fallback of an axum router.
 #[derive(Clone)]
@@ -64,14 +44,6 @@ impl ProxyService {
     }
 
     /// This service inside `layers`, the first of which is the outermost.
-    pub fn layered(self, layers: &[MiddlewareKind], guard: &Arc<GuardConfig>) -> Self {
-        layers.iter().rev().fold(self, |inner, kind| match kind {
-            MiddlewareKind::Recovery => inner.recovering(),
-            MiddlewareKind::Guard => inner.guarded(Arc::clone(guard)),
-        })
-    }
-
-    /// This service inside `layers`, the first of which is the outermost.
     pub fn within(self, layers: &[Layer]) -> Self {
         layers.iter().rev().fold(self, |inner, layer| layer.around(inner))
     }
@@ -87,38 +59,6 @@ impl ProxyService {
     /// An axum router that serves everything through this service.
     pub fn into_router(self) -> axum::Router {
         axum::Router::new().fallback_service(self)
-    }
-
-    fn recovering(self) -> Self {
-        Self::new(move |request| {
-            let mut inner = self.0.clone();
-            AssertUnwindSafe(async move { inner.call(request).await })
-                .catch_unwind()
-                .map(|outcome| match outcome {
-                    Ok(Ok(response)) => response,
-                    Ok(Err(never)) => match never {},
-                    Err(_) => {
-                        tracing::error!("a request handler panicked");
-                        answer::text(http::StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
-                    }
-                })
-        })
-    }
-
-    fn guarded(self, guard: Arc<GuardConfig>) -> Self {
-        Self::new(move |request: Request<Body>| {
-            let verdict = guard.check_head(request.uri(), request.headers());
-            let mut inner = self.0.clone();
-            async move {
-                if let Err(refusal) = verdict {
-                    return answer::json(refusal.status(), refusal.body());
-                }
-                match inner.call(request).await {
-                    Ok(response) => response,
-                    Err(never) => match never {},
-                }
-            }
-        })
     }
 }
 

@@ -173,8 +173,9 @@ impl Calls {
         self.table().remove(&number)
     }
 
+    /// How many calls of clients wait.
     pub(crate) fn len(&self) -> usize {
-        self.table().len()
+        self.table().values().filter(|call| !call.own).count()
     }
 
     /// Notes that the server gets this call now; false when nobody waits for it any more.

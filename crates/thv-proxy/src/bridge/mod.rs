@@ -110,8 +110,9 @@ impl StdioBridge {
     pub fn with_backend(
         io: BackendIo,
         backend: Arc<dyn Backend>,
-        config: BridgeConfig,
+        mut config: BridgeConfig,
     ) -> Result<Self, ProxyError> {
+        config.settle();
         config.check()?;
         let core = Arc::new(Core::new(config));
         let running = Arc::clone(&core);
@@ -186,15 +187,16 @@ impl StdioBridge {
     /// The bridge as a service: what [`serve`](crate::serve) takes with the least work for each request.
     pub fn into_service(self) -> ProxyService {
         let layers = self.core.config.layers.clone();
-        let guard = Arc::new(self.core.config.guard.clone());
         ProxyService::new(move |request| {
             let bridge = self.clone();
             async move { bridge.route(request).await }
         })
-        .layered(&layers, &guard)
+        .within(&layers)
     }
 
-    /// The bridge as an axum router.
+    /// The bridge as an axum router, to be nested under any path of an application's own once that has its state
+    /// (`with_state`). Its layers come along: hosts other than this machine's are refused unless they say otherwise.
+    /// Its event streams have no end of their own: an application that shuts down calls [`end_streams`](Self::end_streams).
     pub fn into_router(self) -> axum::Router {
         self.into_service().into_router()
     }

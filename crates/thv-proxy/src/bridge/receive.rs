@@ -117,9 +117,14 @@ impl Core {
             b"notifications/tools/list_changed"
             | b"notifications/resources/list_changed"
             | b"notifications/prompts/list_changed" => {
-                self.dropped(self.list_changed(&line, envelope));
-                if let Some(event) = self.event(line) {
-                    self.dropped(self.sessions.broadcast(&event));
+                if !self.is_stateless() {
+                    return self.pass_list_changed(line, envelope);
+                }
+                // It names the proxy's own subscription, which is for nobody else.
+                let method = envelope.method_in(&line);
+                let plain = [br#"{"jsonrpc":"2.0","method":""#, method, br#""}"#].concat();
+                if let Ok(envelope) = jsonrpc::scan(&plain) {
+                    self.pass_list_changed(plain.into(), &envelope);
                 }
             }
             b"notifications/resources/updated" => {
@@ -142,6 +147,13 @@ impl Core {
                 }
             }
             _ => count(&self.counters.dropped_messages),
+        }
+    }
+
+    fn pass_list_changed(&self, line: Bytes, envelope: &Envelope) {
+        self.dropped(self.list_changed(&line, envelope));
+        if let Some(event) = self.event(line) {
+            self.dropped(self.sessions.broadcast(&event));
         }
     }
 

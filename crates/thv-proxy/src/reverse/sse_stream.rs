@@ -107,7 +107,7 @@ impl Drop for Registered {
 
 /// One stream: rewritten, watched, and ended in order.
 pub(super) struct SseStream {
-    chunks: BodyDataStream<reqwest::Body>,
+    chunks: BodyDataStream<Body>,
     rewriter: EndpointRewriter,
     reader: EventReader,
     streams: Arc<Streams>,
@@ -120,7 +120,7 @@ pub(super) struct SseStream {
 
 impl SseStream {
     pub(super) fn new(
-        body: reqwest::Body,
+        body: Body,
         rewriter: EndpointRewriter,
         streams: Arc<Streams>,
         drain: Option<Drain>,
@@ -165,10 +165,10 @@ impl SseStream {
         None
     }
 
-    fn take(&mut self, chunk: Option<Result<Bytes, reqwest::Error>>) -> Result<Bytes, BodyError> {
+    fn take(&mut self, chunk: Option<Result<Bytes, BodyError>>) -> Result<Bytes, BodyError> {
         let out = match chunk {
             Some(Ok(chunk)) => self.rewriter.push(chunk).map_err(BodyError::from),
-            Some(Err(error)) => Err(error.without_url().into()),
+            Some(Err(error)) => Err(error),
             None => {
                 self.ended = true;
                 return Ok(self.rewriter.finish());

@@ -248,3 +248,22 @@ pub(crate) async fn read_all(
         .unwrap_or(Err(ReadError::TooSlow))?;
     Ok(Held { bytes, share })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_small_body_does_not_keep_its_connections_buffer_and_a_large_one_is_not_copied() {
+        let (buffer, budget) = (Bytes::from(vec![b'x'; 64 << 10]), Budget::new(1 << 20));
+        for (length, kept) in [(100, false), (32 << 10, true)] {
+            let body = Body::full(buffer.slice(..length));
+            let held = read_all(body, 1 << 20, Duration::from_secs(1), &budget).await;
+            let bytes = held.unwrap().bytes;
+            assert_eq!(bytes.len(), length);
+            assert_eq!(bytes.as_ptr() == buffer.as_ptr(), kept, "{length}");
+        }
+    }
+}

@@ -122,13 +122,11 @@ where
         connections.spawn(async move {
             let _place = place;
             let mut connection = pin!(connection);
-            let outcome = match ended.run_until_cancelled(connection.as_mut()).await {
-                Some(outcome) => Some(outcome),
-                None => {
-                    connection.as_mut().graceful_shutdown();
-                    force.run_until_cancelled(connection).await
-                }
-            };
+            let mut outcome = ended.run_until_cancelled(connection.as_mut()).await;
+            if outcome.is_none() {
+                connection.as_mut().graceful_shutdown();
+                outcome = force.run_until_cancelled(connection).await;
+            }
             if let Some(Err(error)) = outcome {
                 tracing::debug!(%error, "a connection ended");
             }

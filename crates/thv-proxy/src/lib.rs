@@ -46,7 +46,7 @@ pub use error::ProxyError;
 pub use framer::{Frame, LineFramer};
 pub use front::Front;
 pub use guard::{GuardConfig, Refusal};
-pub use middleware::{Layer, MiddlewareFactory, ProxyService, ToolPolicy};
+pub use middleware::{Answering, Layer, MiddlewareFactory, ProxyService, ToolPolicy};
 pub use probe::ServerInfo;
 pub use reverse::{ReverseProxy, ReverseProxyConfig};
 pub use serve::{Drain, EndsItself, ServeOptions, listener, serve};

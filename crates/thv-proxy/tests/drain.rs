@@ -144,3 +144,16 @@ async fn what_does_not_finish_is_closed_at_the_deadline() {
     assert!(call.await.unwrap().is_err());
     assert_eq!(served.bridge.stats().in_flight, 0);
 }
+
+#[tokio::test]
+async fn a_listener_that_is_dropped_closes_everything_at_once() {
+    let (served, mut wire) = with_wire(BridgeConfig::default()).await;
+    let (ready, ()) = tokio::join!(served.bridge.initialize(), wire.handshake());
+    ready.unwrap();
+    let call = served.post_request(None, r#"{"jsonrpc":"2.0","id":1,"method":"w"}"#);
+    let call = tokio::spawn(call.send());
+    wire.next().await.unwrap();
+    served.server.abort();
+    let ended = tokio::time::timeout(Duration::from_secs(10), call).await;
+    assert!(ended.unwrap().unwrap().is_err(), "its connection is closed");
+}

@@ -9,12 +9,14 @@ mod headers;
 mod sessions;
 mod sse_stream;
 
+use std::future::ready;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use axum::extract::ConnectInfo;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, LOCATION};
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
@@ -126,11 +128,7 @@ impl ReverseProxy {
     /// The proxy as a service.
     pub fn into_service(self) -> ProxyService {
         let layers = self.0.config.layers.clone();
-        ProxyService::new(move |request| {
-            let proxy = self.clone();
-            async move { proxy.route(request).await }
-        })
-        .within(&layers)
+        ProxyService::passing(move |request| self.route(request)).within(&layers)
     }
 
     /// The proxy as an axum router, to be nested under any path of an application's own once that has its state
@@ -139,23 +137,20 @@ impl ReverseProxy {
         self.into_service().into_router()
     }
 
-    async fn route(&self, request: Request<Body>) -> Response<Body> {
+    fn route(&self, request: Request<Body>) -> BoxFuture<'static, Response<Body>> {
         let path = request.uri().path();
-        if path == "/health" {
-            return health::answer(
-                request.method(),
-                self.0.config.transport,
-                self.available(),
-                &SystemClock,
-            );
-        }
-        if path == "/metrics" || path.starts_with("/.well-known/") {
-            return answer::not_found(path);
-        }
-        self.forward(request).await
+        let response = if path == "/health" {
+            let (transport, available) = (self.0.config.transport, self.available());
+            health::answer(request.method(), transport, available, &SystemClock)
+        } else if path == "/metrics" || path.starts_with("/.well-known/") {
+            answer::not_found(path)
+        } else {
+            return Box::pin(self.clone().forward(request));
+        };
+        Box::pin(ready(response))
     }
 
-    async fn forward(&self, request: Request<Body>) -> Response<Body> {
+    async fn forward(self, request: Request<Body>) -> Response<Body> {
         let (head, body) = request.into_parts();
         if let Some(refusal) = self.0.gate(&head.method, &head.headers) {
             return refusal;

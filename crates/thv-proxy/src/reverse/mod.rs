@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use axum::extract::ConnectInfo;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, LOCATION};
+use http::header::{ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use thv_core::{SystemClock, TransportType};
@@ -227,10 +227,15 @@ impl ReverseProxy {
             (_, false) => "/mcp",
             (_, true) => "/",
         };
+        let mut headers = self.0.headers(headers, &self.0.own_headers.for_probes, None);
+        if self.0.direct.is_some() {
+            // It is asked seldom: a connection that is kept would wake the proxy only to be closed.
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         let request = Outgoing {
             method,
             uri: Uri::from_static(path),
-            headers: self.0.headers(headers, &self.0.own_headers.for_probes, None),
+            headers,
             body,
         };
         let asked = self.0.send(&request).await;
@@ -278,7 +283,7 @@ impl Shared {
         let mut refusal = answer::text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
         refusal
             .headers_mut()
-            .insert(ALLOW, http::HeaderValue::from_static("POST, OPTIONS"));
+            .insert(ALLOW, HeaderValue::from_static("POST, OPTIONS"));
         Some(refusal)
     }
 

@@ -17,8 +17,8 @@ async fn with_options(options: ServeOptions) -> Served {
     served_with(StdioBridge::new(io, BridgeConfig::default()).unwrap(), options).await
 }
 
-fn request(served: &Served, method: &str) -> String {
-    let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}"}}"#);
+fn request(served: &Served, method: &str, text: &str) -> String {
+    let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":["{text}"]}}"#);
     format!(
         "POST /mcp HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         served.address,
@@ -47,7 +47,7 @@ async fn whoever_comes_behind_a_crowd_that_says_nothing_has_its_turn() {
 async fn requests_behind_each_other_on_one_connection_are_one_call_at_a_time() {
     let served = with_options(ServeOptions::default()).await;
     let mut many = TcpStream::connect(served.address).await.unwrap();
-    let requests = request(&served, "slow").repeat(1000);
+    let requests = request(&served, "slow", "").repeat(1000);
     many.write_all(requests.as_bytes()).await.unwrap();
     eventually("the first is under way", || served.bridge.stats().in_flight == 1).await;
     for _ in 0..10 {
@@ -69,7 +69,7 @@ async fn who_asks_and_never_reads_is_not_listened_to_without_end() {
     .await;
     let stream = TcpStream::connect(served.address).await.unwrap();
     let (mut from, mut to) = stream.into_split();
-    let requests = request(&served, "echo").repeat(500);
+    let requests = request(&served, "echo", &"x".repeat(60_000)).repeat(10);
     // It is not read any more once its answers wait, and closed a moment later.
     let flood = async { while to.write_all(requests.as_bytes()).await.is_ok() {} };
     let ended = tokio::time::timeout(Duration::from_secs(60), flood).await;

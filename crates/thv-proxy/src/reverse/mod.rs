@@ -3,6 +3,7 @@
 mod again;
 mod config;
 mod direct;
+mod ending;
 mod endpoint;
 mod event_reader;
 mod headers;
@@ -28,6 +29,7 @@ use self::config::OwnHeaders;
 pub use self::config::ReverseProxyConfig;
 use self::direct::Direct;
 pub(crate) use self::direct::Driven;
+use self::ending::Ending;
 use self::endpoint::EndpointRewriter;
 pub(crate) use self::event_reader::{Data, EventReader};
 pub(crate) use self::headers::is_restricted;
@@ -42,7 +44,7 @@ use crate::forwarded::Outside;
 use crate::health;
 use crate::jsonrpc::{self, Kind};
 use crate::middleware::{Header, ProxyService};
-use crate::serve::{Drain, EndsItself};
+use crate::serve::{Drain, EndsItself, UntilDrain};
 
 const MOST_REDIRECTS: usize = 10;
 
@@ -64,6 +66,7 @@ struct Shared {
     sessions: Sessions,
     /// The open streams of an SSE server.
     streams: Arc<Streams>,
+    ending: Ending,
     /// What the last request to the server showed: one of the values below.
     seen: AtomicU8,
 }
@@ -113,6 +116,7 @@ impl ReverseProxy {
             own_headers,
             client,
             streams: Arc::default(),
+            ending: Ending::default(),
             seen: AtomicU8::new(SEEN_NOTHING),
         })))
     }
@@ -125,6 +129,12 @@ impl ReverseProxy {
         }
     }
 
+    /// Ends the event streams that clients listen to now, those of an SSE server each once its client has the answers
+    /// that are to come on it. [`serve`](crate::serve) does so itself when it is told to stop.
+    pub fn end_streams(&self) {
+        self.0.ending.end();
+    }
+
     /// The proxy as a service.
     pub fn into_service(self) -> ProxyService {
         let layers = self.0.config.layers.clone();
@@ -133,6 +143,8 @@ impl ReverseProxy {
 
     /// The proxy as an axum router, to be nested under any path of an application's own once that has its state
     /// (`with_state`). Its layers come along: hosts other than this machine's are refused unless they say otherwise.
+    /// Its event streams last as long as the server's: an application that shuts down calls
+    /// [`end_streams`](Self::end_streams).
     pub fn into_router(self) -> axum::Router {
         self.into_service().into_router()
     }
@@ -405,13 +417,25 @@ impl Shared {
         head.version = http::Version::HTTP_11;
         head.extensions = http::Extensions::new();
         if !rewriting {
+            let listens = request.method == Method::GET && is_event_stream(&head.headers);
+            let body = if listens {
+                Body::boxed(UntilDrain::new(body, self.ending.of_now()))
+            } else {
+                body
+            };
             return Response::from_parts(head, body);
         }
         head.headers.remove(http::header::CONTENT_LENGTH);
         head.extensions.insert(EndsItself);
         let url = redirected.unwrap_or_else(|| self.url(&request.method, &request.uri));
         let rewriter = EndpointRewriter::new(url, outside);
-        let stream = SseStream::new(body, rewriter, Arc::clone(&self.streams), drain.cloned());
+        let stream = SseStream::new(
+            body,
+            rewriter,
+            Arc::clone(&self.streams),
+            drain.cloned(),
+            self.ending.of_now(),
+        );
         Response::from_parts(head, stream.into_body())
     }
 }

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service;
 
-use self::drain::UntilDrain;
+pub(crate) use self::drain::UntilDrain;
 pub use self::drain::{Drain, EndsItself};
 use self::stream::Watched;
 pub(crate) use self::unread::Returning;

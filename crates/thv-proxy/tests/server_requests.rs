@@ -38,7 +38,8 @@ async fn asked(stream: &mut reqwest::Response) -> Value {
 
 /// The next message to the server is a refusal of this request.
 async fn refused(wire: &mut Wire, id: u32, code: i32) {
-    let answer = wire.next().await.unwrap();
+    let answer = tokio::time::timeout(Duration::from_secs(20), wire.next()).await;
+    let answer = answer.expect("it is asked, or nobody is").unwrap();
     assert_eq!(
         (&answer["id"], &answer["error"]["code"]),
         (&json!(id), &json!(code)),

@@ -1,5 +1,8 @@
 //! Servers elsewhere as workloads, by URL, on a machine without an engine.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use serde_json::json;
 use thv::core::{Workload, WorkloadStatus};
 use thv_tests::{Client, Machine, Upstream, WAIT, echo_server, eventually, node};
@@ -207,4 +210,125 @@ async fn a_remote_server_that_goes_is_unhealthy_and_one_that_comes_back_runs() {
 #[tokio::test]
 async fn a_remote_server_that_was_ready_once_is_awaited_after_a_restart() {
     goes_and_comes_back(true).await;
+}
+
+/// Answers one request as a server that says hello to everybody.
+async fn greet(mut stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut seen = Vec::new();
+    while seen.windows(4).all(|end| end != b"\r\n\r\n") && stream.read_buf(&mut seen).await.unwrap_or(0) > 0 {
+    }
+    let body = r#"{"jsonrpc":"2.0","id":"toolhive-init-check","result":{"protocolVersion":"2025-06-18","capabilities":{},"serverInfo":{"name":"greeter","version":"1"}}}"#;
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close";
+    let whole = format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let _ = stream.write_all(whole.as_bytes()).await;
+    let _ = stream.shutdown().await;
+    // What is left of the request is read, so that the answer is not lost with the connection.
+    while stream.read(&mut [0; 1024]).await.unwrap_or(0) > 0 {}
+}
+
+#[tokio::test]
+async fn a_remote_server_is_looked_at_unless_that_is_switched_off() {
+    for (said, looked_at) in [("false", false), ("true", true)] {
+        let mut machine = Machine::new();
+        machine
+            .set("TOOLHIVE_HEALTH_CHECK_INTERVAL", "50ms")
+            .set("TOOLHIVE_REMOTE_HEALTHCHECKS", said);
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0))
+            .await
+            .expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        let visits = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&visits);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                counted.fetch_add(1, Ordering::SeqCst);
+                tokio::spawn(greet(stream));
+            }
+        });
+        let name = machine.name("watched");
+        let url = format!("http://127.0.0.1:{port}/mcp");
+        machine
+            .thv(["run", &url, "--name", &name, "--wait=1m"])
+            .await
+            .ok();
+        // The session that was opened to see that it is ready is closed again, a moment later.
+        let before = eventually(WAIT, "the server is left alone", async || {
+            let before = visits.load(Ordering::SeqCst);
+            for _ in 0..5 {
+                machine.thv(["list"]).await.ok();
+            }
+            Some(before).filter(|before| looked_at || visits.load(Ordering::SeqCst) == *before)
+        })
+        .await;
+        if looked_at {
+            eventually(WAIT, "the server is looked at", async || {
+                Some(()).filter(|()| visits.load(Ordering::SeqCst) > before + 2)
+            })
+            .await;
+        } else {
+            for _ in 0..5 {
+                machine.thv(["list"]).await.ok();
+            }
+            assert_eq!(visits.load(Ordering::SeqCst), before, "it is left alone");
+        }
+        machine.thv(["rm", &name]).await.ok();
+    }
+}
+
+#[tokio::test]
+async fn a_remote_server_of_ones_own_authority_is_believed_when_its_certificate_is_named() {
+    use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    macro_rules! tls {
+        ($file:literal) => {
+            include_bytes!(concat!("../../crates/thv-proxy/tests/tls/", $file))
+        };
+    }
+    let key = PrivateKeyDer::try_from(&tls!("server.key.der")[..]).expect("a key");
+    let certificate = CertificateDer::from_slice(tls!("server.der"));
+    let config = tokio_rustls::rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .expect("a certificate");
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0))
+        .await
+        .expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                if let Ok(stream) = acceptor.accept(stream).await {
+                    greet(stream).await;
+                }
+            });
+        }
+    });
+    let machine = Machine::new();
+    let authority = format!(
+        "{}/../crates/thv-proxy/tests/tls/authority.pem",
+        env!("CARGO_MANIFEST_DIR")
+    );
+    let url = format!("https://localhost:{port}/mcp");
+    let (known, stranger) = (machine.name("known"), machine.name("stranger"));
+    machine
+        .thv([
+            "run",
+            &url,
+            "--name",
+            &known,
+            "--thv-ca-bundle",
+            &authority,
+            "--wait=1m",
+        ])
+        .await
+        .ok();
+    assert_eq!(machine.workload(&known).await.status, WorkloadStatus::Running);
+    machine
+        .thv(["run", &url, "--name", &stranger, "--wait=3s"])
+        .await
+        .failed();
+    assert_ne!(machine.workload(&stranger).await.status, WorkloadStatus::Running);
+    machine.thv(["rm", &known, &stranger]).await.ok();
 }

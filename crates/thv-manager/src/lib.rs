@@ -68,6 +68,7 @@ mod identity;
 mod image;
 mod journal;
 mod kept_image;
+mod middleware;
 mod owner;
 mod parts;
 mod ports;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use thv_core::{Clock, Dirs, Env, SystemClock, WorkloadName};
 use thv_image::ImageGate;
 use thv_process::Processes;
+use thv_proxy::MiddlewareFactory;
 use thv_runtime::Runtimes;
 use thv_secrets::{SecretProvider, UserSecrets};
 use thv_state::StateStore;
@@ -50,6 +51,7 @@ pub struct ManagerBuilder {
     dirs: Option<Dirs>,
     env: Env,
     launcher_id: Option<String>,
+    middleware: MiddlewareFactory,
 }
 
 impl ManagerBuilder {
@@ -140,6 +142,14 @@ impl ManagerBuilder {
         self
     }
 
+    /// Layers of the application's own, by type: [`RunRequest::middleware`](crate::RunRequest::middleware) and lists in
+    /// run configurations may name them, and one of a type that this crate makes too stands in its place. A program that
+    /// does not know such a type refuses the workload.
+    pub fn middleware(mut self, factory: MiddlewareFactory) -> Self {
+        self.middleware = factory;
+        self
+    }
+
     /// Puts the parts together; nothing is touched yet.
     ///
     /// # Errors
@@ -174,6 +184,7 @@ impl ManagerBuilder {
             dirs,
             env: self.env,
             launcher_id: self.launcher_id.ok_or_else(|| missing("launcher_id"))?,
+            middleware: self.middleware,
         };
         Ok(Manager {
             parts: Arc::new(parts),

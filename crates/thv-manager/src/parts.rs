@@ -5,6 +5,7 @@ use std::sync::Arc;
 use thv_core::{Clock, Dirs, Env, RunConfig, WorkloadName};
 use thv_image::ImageGate;
 use thv_process::Processes;
+use thv_proxy::MiddlewareFactory;
 use thv_runtime::{Runtime, RuntimeKind, Runtimes};
 use thv_secrets::SecretProvider;
 use thv_state::{Keep, Parsed, StateStore, StateStoreExt};
@@ -35,6 +36,8 @@ pub(crate) struct Parts {
     pub(crate) dirs: Dirs,
     pub(crate) env: Env,
     pub(crate) launcher_id: String,
+    /// Layers of an application's own.
+    pub(crate) middleware: MiddlewareFactory,
 }
 
 impl Parts {

@@ -3,17 +3,15 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue};
-use thv_core::{Env, Json, RunConfig};
+use thv_core::{Env, RunConfig};
 use thv_proxy::{
-    BackendIo, BridgeConfig, BridgeEnd, Front, GuardConfig, Layer, MiddlewareFactory, ProxyError,
-    ProxyService, ReverseProxy, ReverseProxyConfig, ServerInfo, StdioBridge, ToolPolicy,
+    BackendIo, BridgeConfig, BridgeEnd, Front, MiddlewareFactory, ProxyError, ProxyService, ReverseProxy,
+    ReverseProxyConfig, ServerInfo, StdioBridge,
 };
 use thv_runtime::Stdio;
 use url::Url;
 
-use crate::deploy_spec::inbound_hosts;
-use crate::{Error, Result};
+use crate::{Error, Result, middleware};
 
 /// How long a request may take; a Go duration.
 const REQUEST_TIMEOUT_ENV: &str = "TOOLHIVE_PROXY_REQUEST_TIMEOUT";
@@ -28,10 +26,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// A proxy and the server behind it.
-pub(crate) struct Backend {
-    server: Server,
-    layers: Vec<Layer>,
-}
+pub(crate) struct Backend(Server);
 
 enum Server {
     /// Streams, shared by many clients.
@@ -41,17 +36,24 @@ enum Server {
 }
 
 /// What clients see of a proxy, whatever server is behind it.
-pub(crate) fn front(config: &RunConfig) -> Front {
-    Front::new(config.transport, guard(config))
+pub(crate) fn front(own: &MiddlewareFactory, config: &RunConfig) -> Result<Front> {
+    let layers = middleware::front(own, config).map_err(|error| failed(config, error))?;
+    Ok(Front::new(config.transport, layers))
 }
 
-/// The bridge before a stdio server, whose standard error the caller reads. Ids sent to it begin with the claim, which is new for each proxy.
-pub(crate) fn stdio(config: &RunConfig, claim: &str, env: &Env, io: Stdio) -> Result<Backend> {
+/// The bridge before a stdio server, whose standard error the caller reads. Ids sent to it begin with the claim, which
+/// is new for each proxy.
+pub(crate) fn stdio(
+    own: &MiddlewareFactory,
+    config: &RunConfig,
+    claim: &str,
+    env: &Env,
+    io: Stdio,
+) -> Result<Backend> {
     let mut bridge = BridgeConfig {
         mode: config.effective_proxy_mode(),
         id_prefix: format!("{}-", &claim[..claim.len().min(16)]),
-        // The front has them.
-        layers: Vec::new(),
+        layers: middleware::inner(own, config, env).map_err(|error| failed(config, error))?,
         trust_forwarded: config.trust_proxy_headers,
         endpoint_prefix: config.endpoint_prefix.clone(),
         ..BridgeConfig::default()
@@ -62,10 +64,12 @@ pub(crate) fn stdio(config: &RunConfig, claim: &str, env: &Env, io: Stdio) -> Re
     if let Some(timeout) = request_timeout(env) {
         bridge.request_timeout = timeout;
     }
-    let limits = &config.thv.proxy;
-    bridge.body_limit = limit(limits.max_body_bytes, env, BODY_LIMIT_ENV, bridge.body_limit);
-    bridge.line_limit = limit(limits.max_line_bytes, env, LINE_LIMIT_ENV, bridge.line_limit);
-    let layers = layers(config, bridge.body_limit)?;
+    bridge.line_limit = limit(
+        config.thv.proxy.max_line_bytes,
+        env,
+        LINE_LIMIT_ENV,
+        bridge.line_limit,
+    );
     let bridge = StdioBridge::new(
         BackendIo {
             reader: io.stdout,
@@ -74,15 +78,17 @@ pub(crate) fn stdio(config: &RunConfig, claim: &str, env: &Env, io: Stdio) -> Re
         bridge,
     )
     .map_err(|error| failed(config, error))?;
-    Ok(Backend {
-        server: Server::Stdio { bridge },
-        layers,
-    })
+    Ok(Backend(Server::Stdio { bridge }))
 }
 
 /// The reverse proxy before an HTTP server of a runtime.
-pub(crate) fn http(config: &RunConfig, env: &Env, address: SocketAddr) -> Result<Backend> {
-    reverse(config, env, parse(config, &format!("http://{address}"))?)
+pub(crate) fn http(
+    own: &MiddlewareFactory,
+    config: &RunConfig,
+    env: &Env,
+    address: SocketAddr,
+) -> Result<Backend> {
+    reverse(own, config, env, parse(config, &format!("http://{address}"))?)
 }
 
 /// The certificates of the configuration's file; none without one.
@@ -102,21 +108,16 @@ fn ca_certificates(config: &RunConfig) -> Result<Vec<u8>> {
 }
 
 /// The reverse proxy before a remote server.
-pub(crate) fn remote(config: &RunConfig, env: &Env) -> Result<Backend> {
-    reverse(config, env, parse(config, &config.remote_url)?)
+pub(crate) fn remote(own: &MiddlewareFactory, config: &RunConfig, env: &Env) -> Result<Backend> {
+    reverse(own, config, env, parse(config, &config.remote_url)?)
 }
 
-fn reverse(config: &RunConfig, env: &Env, target: Url) -> Result<Backend> {
+fn reverse(own: &MiddlewareFactory, config: &RunConfig, env: &Env, target: Url) -> Result<Backend> {
     let mut options = ReverseProxyConfig {
-        layers: Vec::new(),
+        layers: middleware::inner(own, config, env).map_err(|error| failed(config, error))?,
         transport: config.transport,
         ..ReverseProxyConfig::default()
     };
-    if let Some(forward) = &config.header_forward {
-        for (name, value) in &forward.add_plaintext_headers {
-            options.headers.push(header(name, value)?);
-        }
-    }
     options.remote = config.is_remote();
     options.ca_certificates = ca_certificates(config)?;
     if let Ok(Some(ttl)) = config.session_ttl() {
@@ -126,71 +127,8 @@ fn reverse(config: &RunConfig, env: &Env, target: Url) -> Result<Backend> {
     options.strict_versions = config.strict_protocol_validation;
     options.trust_forwarded = config.trust_proxy_headers;
     options.endpoint_prefix.clone_from(&config.endpoint_prefix);
-    let wanted = config.thv.proxy.max_body_bytes;
-    options.body_limit = limit(wanted, env, BODY_LIMIT_ENV, options.body_limit);
-    let layers = layers(config, options.body_limit)?;
     let proxy = ReverseProxy::new(target, options).map_err(|error| failed(config, error))?;
-    Ok(Backend {
-        server: Server::Http { proxy },
-        layers,
-    })
-}
-
-/// What stands between the front and the proxy, in the order of the configuration's list where it names it.
-fn layers(config: &RunConfig, body_limit: usize) -> Result<Vec<Layer>> {
-    let filtered = !config.tools_filter.is_empty() || !config.tools_override.is_empty();
-    let mut wanted = Vec::new();
-    if config.debug {
-        wanted.push("access-log");
-    }
-    if filtered {
-        let list = config.middleware_configs.iter().map(|one| one.kind.as_str());
-        let known = ["tool-filter", "tool-call-filter"];
-        for kind in list.chain(known).filter(|kind| known.contains(kind)) {
-            if !wanted.contains(&kind) {
-                wanted.push(kind);
-            }
-        }
-    }
-    // The fields of a configuration say what is filtered; the parameters in its list say the same, or it is refused.
-    let policy = ToolPolicy::new(&config.tools_filter, &config.tools_override);
-    let policy = policy.map_err(|error| failed(config, error))?;
-    let (lists, calls) = (policy.clone(), policy);
-    let factory = MiddlewareFactory::standard()
-        .with("tool-filter", move |_| Ok(Some(Layer::tool_lists(lists.clone()))))
-        .with("tool-call-filter", move |_| {
-            Ok(Some(Layer::tool_calls(calls.clone(), body_limit)))
-        });
-    let made = wanted.into_iter().map(|kind| factory.make(kind, &Json::Null));
-    let made = made.filter_map(std::result::Result::transpose);
-    made.collect::<std::result::Result<_, _>>()
-        .map_err(|error| failed(config, error))
-}
-
-fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue)> {
-    let invalid = |detail: &str| Error::Invalid {
-        what: format!("forwarded header \"{name}\""),
-        detail: detail.into(),
-    };
-    let parsed = name.parse().map_err(|_| invalid("it is no header name"))?;
-    let mut value = HeaderValue::from_str(value).map_err(|_| invalid("its value is no header value"))?;
-    value.set_sensitive(true);
-    Ok((parsed, value))
-}
-
-fn guard(config: &RunConfig) -> GuardConfig {
-    let loopback = crate::ports::bind_address(&config.host).is_ok_and(|address| address.is_loopback());
-    // Bound to more than loopback on request, it is reached by the machine's addresses and its own name. Any name
-    // would be one that a web page can rebind.
-    let own_name = || rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let hosts = config.thv.proxy.allowed_hosts.iter();
-    GuardConfig {
-        any_address: !loopback,
-        hosts: hosts.cloned().chain((!loopback).then(own_name)).collect(),
-        only: inbound_hosts(config).to_vec(),
-        origins: config.allowed_origins.clone(),
-        ..GuardConfig::default()
-    }
+    Ok(Backend(Server::Http { proxy }))
 }
 
 fn parse(config: &RunConfig, url: &str) -> Result<Url> {
@@ -206,6 +144,15 @@ fn failed(config: &RunConfig, error: ProxyError) -> Error {
         detail: error.to_string(),
         source: std::error::Error::source(&error).map(|cause| cause.to_string().into()),
     }
+}
+
+/// Largest request body in bytes. What cannot be a limit is refused when the layer for it is made.
+pub(crate) fn body_limit(config: &RunConfig, env: &Env) -> i64 {
+    let wanted = config.thv.proxy.max_body_bytes;
+    if wanted < 0 {
+        return wanted;
+    }
+    i64::try_from(limit(wanted, env, BODY_LIMIT_ENV, 8 << 20)).unwrap_or(i64::MAX)
 }
 
 /// A limit in bytes: the configuration's, else the environment's, else the default. What cannot be a limit is refused
@@ -241,11 +188,10 @@ fn request_timeout(env: &Env) -> Option<Duration> {
 
 impl Backend {
     pub(crate) fn service(&self) -> ProxyService {
-        let service = match &self.server {
+        match &self.0 {
             Server::Stdio { bridge } => bridge.clone().into_service(),
             Server::Http { proxy } => proxy.clone().into_service(),
-        };
-        service.within(&self.layers)
+        }
     }
 
     /// Returns when the server has answered `initialize`; tries again while it cannot be reached.
@@ -253,7 +199,7 @@ impl Backend {
         let mut pause = FIRST_PAUSE;
         loop {
             match self.ready_once().await {
-                Err(error) if error.is_retryable() && matches!(self.server, Server::Http { .. }) => {
+                Err(error) if error.is_retryable() && matches!(self.0, Server::Http { .. }) => {
                     tracing::debug!(%error, "the server is not ready yet");
                 }
                 answer => return answer,
@@ -266,7 +212,7 @@ impl Backend {
 
     /// Asks the server once.
     pub(crate) async fn ready_once(&self) -> Result<ServerInfo, ProxyError> {
-        match &self.server {
+        match &self.0 {
             Server::Stdio { bridge } => bridge.initialize().await,
             Server::Http { proxy } => Box::pin(proxy.initialize(PROBE)).await,
         }
@@ -274,12 +220,12 @@ impl Backend {
 
     /// Whether there is something to look at again and again.
     pub(crate) fn is_http(&self) -> bool {
-        matches!(self.server, Server::Http { .. })
+        matches!(self.0, Server::Http { .. })
     }
 
     /// Whether an HTTP server is there.
     pub(crate) async fn reachable(&self, timeout: Duration) -> Result<(), ProxyError> {
-        match &self.server {
+        match &self.0 {
             Server::Stdio { .. } => Ok(()),
             Server::Http { proxy } => Box::pin(proxy.reachable(timeout)).await,
         }
@@ -287,7 +233,7 @@ impl Backend {
 
     /// Resolves when the connection to the server has ended for good, with the words for it.
     pub(crate) async fn closed(&self) -> String {
-        match &self.server {
+        match &self.0 {
             Server::Stdio { bridge } => match bridge.closed().await {
                 BridgeEnd::Unreachable { reason } => format!("the server cannot be reached: {reason}"),
                 _ => "the server closed its output".into(),
@@ -298,14 +244,14 @@ impl Backend {
 
     /// Ends the event streams of clients, so that a proxy that drains can finish.
     pub(crate) fn end_streams(&self) {
-        if let Server::Stdio { bridge } = &self.server {
+        if let Server::Stdio { bridge } = &self.0 {
             bridge.end_streams();
         }
     }
 
     /// Closes the connection: a stdio server sees the end of its input.
     pub(crate) async fn shutdown(&self) {
-        if let Server::Stdio { bridge } = &self.server {
+        if let Server::Stdio { bridge } = &self.0 {
             bridge.shutdown().await;
         }
     }
@@ -332,8 +278,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_limit_that_is_none_and_a_name_that_is_not_the_machines_are_refused() {
+    #[tokio::test]
+    async fn a_limit_that_is_none_and_a_name_that_is_not_the_machines_are_refused() {
         let config = |thv: &str| {
             let text = format!(
                 r#"{{"base_name": "w", "transport": "sse", "remote_url": "http://localhost:1/sse", "host": "0.0.0.0", "thv": {thv}}}"#
@@ -341,9 +287,14 @@ mod tests {
             RunConfig::from_json(text.as_bytes()).unwrap()
         };
         let env = Env::default();
-        assert!(remote(&config(r#"{"proxy": {"max_body_bytes": 100}}"#), &env).is_ok());
-        assert!(remote(&config(r#"{"proxy": {"max_body_bytes": -1}}"#), &env).is_err());
-        let guard = guard(&config(r#"{"proxy": {"allowed_hosts": ["proxy.internal"]}}"#));
+        let own = MiddlewareFactory::new();
+        assert!(remote(&own, &config(r#"{"proxy": {"max_body_bytes": 100}}"#), &env).is_ok());
+        assert!(remote(&own, &config(r#"{"proxy": {"max_body_bytes": -1}}"#), &env).is_err());
+        let front = front(
+            &own,
+            &config(r#"{"proxy": {"allowed_hosts": ["proxy.internal"]}}"#),
+        );
+        let front = front.unwrap().into_service();
         let own = rustix::system::uname().nodename().to_string_lossy().into_owned();
         for (host, served) in [
             ("192.168.1.7:8080", true),
@@ -352,10 +303,9 @@ mod tests {
             (own.as_str(), true),
             ("rebound.example", false),
         ] {
-            let mut headers = http::HeaderMap::new();
-            headers.insert("host", host.parse().unwrap());
-            let verdict = guard.check_head(&http::Uri::from_static("/mcp"), &headers);
-            assert_eq!(verdict.is_ok(), served, "{host}");
+            let request = http::Request::get("/mcp").header("host", host);
+            let answer = front.ask(request.body(thv_proxy::Body::empty()).unwrap()).await;
+            assert_eq!(answer.status() != 403, served, "{host}");
         }
     }
 
@@ -370,9 +320,15 @@ mod tests {
             ..RunConfig::default()
         };
         let far = config("https://example.com/mcp");
-        assert!(remote(&far, &Env::default()).is_err(), "it is not there");
+        assert!(
+            remote(&MiddlewareFactory::new(), &far, &Env::default()).is_err(),
+            "it is not there"
+        );
         std::fs::write(&path, "no certificate").unwrap();
-        assert!(remote(&far, &Env::default()).is_err(), "it says nothing");
+        assert!(
+            remote(&MiddlewareFactory::new(), &far, &Env::default()).is_err(),
+            "it says nothing"
+        );
         assert_eq!(ca_certificates(&far).unwrap(), b"no certificate");
         assert_eq!(
             ca_certificates(&config("")).unwrap(),
@@ -388,7 +344,7 @@ mod tests {
             let text =
                 format!(r#"{{"base_name": "w", "transport": "streamable-http", "stateless": {stateless}}}"#);
             let config = RunConfig::from_json(text.as_bytes()).unwrap();
-            let backend = http(&config, &Env::default(), nobody).unwrap();
+            let backend = http(&MiddlewareFactory::new(), &config, &Env::default(), nobody).unwrap();
             let request = http::Request::get("/mcp").body(thv_proxy::Body::empty()).unwrap();
             let answer = tower::Service::call(&mut backend.service(), request).await;
             assert_eq!(answer.unwrap().status().as_u16(), expected);

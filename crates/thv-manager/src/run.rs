@@ -14,6 +14,7 @@ use thv_status::{
 };
 
 use crate::launch::{Launch, Launchable};
+use crate::middleware;
 use crate::owner::remove_instance;
 use crate::parts::{Parts, Saved, keep};
 use crate::request::{self, RuntimeChoice};
@@ -131,7 +132,7 @@ impl Manager {
         let replace = replaces != Replaces::Nothing;
         let name = config.workload_name()?;
         config = request::complete(parts, config).await?;
-        check_honoured(&config)?;
+        check_honoured(parts, &config)?;
         let hidden = request::hidden_paths(parts, &config).await?;
         if config
             .ignore_config
@@ -574,8 +575,9 @@ pub(crate) async fn isolation(
 }
 
 /// Refuses configurations that ask for what is not built, and those that say what means nothing.
-pub(crate) fn check_honoured(config: &RunConfig) -> Result<()> {
-    thv_core::enforcement::check(config).map_err(|refusal| {
+pub(crate) fn check_honoured(parts: &Parts, config: &RunConfig) -> Result<()> {
+    let own = |kind: &str| middleware::is_own(&parts.middleware, kind);
+    thv_core::enforcement::check_with(config, own).map_err(|refusal| {
         let what = refusal.keys().collect::<Vec<_>>().join(", ");
         let detail = refusal.to_string();
         if refusal.is_invalid() {

@@ -199,7 +199,7 @@ impl Manager {
     /// The configuration, if everything it asks for can be honoured.
     async fn startable(&self, name: &WorkloadName) -> Result<RunConfig> {
         let config = self.parts.config(name).await?;
-        check_honoured(&config)?;
+        check_honoured(&self.parts, &config)?;
         request::hidden_paths(&self.parts, &config).await?;
         Ok(config)
     }

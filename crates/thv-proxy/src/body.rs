@@ -9,6 +9,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::budget::{Budget, Share};
+use crate::reverse::Driven;
 use crate::serve::Returning;
 
 /// The cause of a broken body.
@@ -25,6 +26,7 @@ enum Kind {
     },
     Incoming(Incoming),
     Received(Returning),
+    Driven(Driven),
     Stream(Pin<Box<dyn Stream<Item = Result<Bytes, BodyError>> + Send>>),
     Boxed(Pin<Box<dyn HttpBody<Data = Bytes, Error = BodyError> + Send>>),
 }
@@ -33,7 +35,7 @@ impl std::fmt::Debug for Body {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self.0 {
             Kind::Pieces { .. } => "Body(memory)",
-            Kind::Incoming(_) | Kind::Received(_) => "Body(incoming)",
+            Kind::Incoming(_) | Kind::Received(_) | Kind::Driven(_) => "Body(incoming)",
             Kind::Stream(_) => "Body(stream)",
             Kind::Boxed(_) => "Body(boxed)",
         })
@@ -70,6 +72,17 @@ impl Body {
         use http_body_util::BodyExt;
         Self(Kind::Boxed(Box::pin(body.map_err(Into::into))))
     }
+
+    /// The next bytes; none at the end. Cancel-safe.
+    pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, BodyError> {
+        use http_body_util::BodyExt;
+        while let Some(frame) = self.frame().await {
+            if let Ok(data) = frame?.into_data() {
+                return Ok(Some(data));
+            }
+        }
+        Ok(None)
+    }
 }
 
 impl From<Incoming> for Body {
@@ -81,6 +94,12 @@ impl From<Incoming> for Body {
 impl From<Returning> for Body {
     fn from(body: Returning) -> Self {
         Self(Kind::Received(body))
+    }
+}
+
+impl From<Driven> for Body {
+    fn from(body: Driven) -> Self {
+        Self(Kind::Driven(body))
     }
 }
 
@@ -114,6 +133,9 @@ impl HttpBody for Body {
             Kind::Received(body) => Pin::new(body)
                 .poll_frame(cx)
                 .map(|frame| frame.map(|frame| frame.map_err(Into::into))),
+            Kind::Driven(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map(|frame| frame.map(|frame| frame.map_err(Into::into))),
             Kind::Stream(stream) => stream
                 .as_mut()
                 .poll_next(cx)
@@ -127,6 +149,7 @@ impl HttpBody for Body {
             Kind::Pieces { pieces, .. } => pieces.iter().all(Bytes::is_empty),
             Kind::Incoming(body) => body.is_end_stream(),
             Kind::Received(body) => body.is_end_stream(),
+            Kind::Driven(body) => body.is_end_stream(),
             Kind::Stream(_) => false,
             Kind::Boxed(body) => body.is_end_stream(),
         }
@@ -139,6 +162,7 @@ impl HttpBody for Body {
             }
             Kind::Incoming(body) => body.size_hint(),
             Kind::Received(body) => body.size_hint(),
+            Kind::Driven(body) => body.size_hint(),
             Kind::Stream(_) => SizeHint::default(),
             Kind::Boxed(body) => body.size_hint(),
         }
@@ -165,8 +189,12 @@ pub(crate) struct Held {
 /// A first allocation is not larger: a length that was only announced costs nothing.
 const FIRST_ROOM: usize = 1 << 20;
 
-/// Reads a whole body of at most `limit` bytes; its memory is taken from `budget` as it comes. A body in one piece is
-/// not copied.
+/// A piece that is not longer is copied: else it would keep the whole buffer of its connection, which then could not be
+/// used again while the request is under way.
+const SMALL: usize = 4 << 10;
+
+/// Reads a whole body of at most `limit` bytes; its memory is taken from `budget` as it comes. A large body in one piece
+/// is not copied.
 pub(crate) async fn read_all(
     mut body: Body,
     limit: usize,
@@ -207,10 +235,35 @@ pub(crate) async fn read_all(
             }
             whole.extend_from_slice(&data);
         }
-        Ok(if whole.is_empty() { first } else { whole.freeze() })
+        Ok(if !whole.is_empty() {
+            whole.freeze()
+        } else if first.len() <= SMALL {
+            Bytes::copy_from_slice(&first)
+        } else {
+            first
+        })
     };
     let bytes = tokio::time::timeout(within, reading)
         .await
         .unwrap_or(Err(ReadError::TooSlow))?;
     Ok(Held { bytes, share })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_small_body_does_not_keep_its_connections_buffer_and_a_large_one_is_not_copied() {
+        let (buffer, budget) = (Bytes::from(vec![b'x'; 64 << 10]), Budget::new(1 << 20));
+        for (length, kept) in [(100, false), (32 << 10, true)] {
+            let body = Body::full(buffer.slice(..length));
+            let held = read_all(body, 1 << 20, Duration::from_secs(1), &budget).await;
+            let bytes = held.unwrap().bytes;
+            assert_eq!(bytes.len(), length);
+            assert_eq!(bytes.as_ptr() == buffer.as_ptr(), kept, "{length}");
+        }
+    }
 }

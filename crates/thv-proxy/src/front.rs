@@ -6,42 +6,41 @@ use std::time::Duration;
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use thv_core::{SystemClock, TransportType};
-use tower::Service;
 
 use crate::answer;
 use crate::body::{self, Body};
 use crate::budget::Budget;
-use crate::guard::GuardConfig;
 use crate::health;
 use crate::jsonrpc;
-use crate::middleware::{MiddlewareKind, ProxyService};
+use crate::middleware::{Layer, ProxyService};
 
 /// A request is read to this size to find its id.
 const LONGEST_BODY: usize = 8 << 20;
 /// How long it may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A service whose inner one can be taken away and put back. Host and Origin are checked, and `/health` is answered,
-/// also while there is none. A cheap handle.
+/// A service whose inner one can be taken away and put back. Its layers, Host and Origin checks among them, stand before
+/// it also while there is none, and `/health` is answered. A cheap handle.
 ///
-/// Services that are put in need no layers of their own.
+/// Services that are put in need none of these layers.
 #[derive(Debug, Clone)]
 pub struct Front(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     transport: TransportType,
-    guard: Arc<GuardConfig>,
+    layers: Vec<Layer>,
     bodies: Budget,
     current: RwLock<Option<ProxyService>>,
 }
 
 impl Front {
-    /// A front for a server with this transport; there is no server yet.
-    pub fn new(transport: TransportType, guard: GuardConfig) -> Self {
+    /// A front for a server with this transport, inside `layers`, the first of which is the outermost; there is no
+    /// server yet.
+    pub fn new(transport: TransportType, layers: Vec<Layer>) -> Self {
         Self(Arc::new(Shared {
             transport,
-            guard: Arc::new(guard),
+            layers,
             bodies: Budget::new(2 * LONGEST_BODY),
             current: RwLock::default(),
         }))
@@ -63,30 +62,22 @@ impl Front {
 
     /// The front as a service.
     pub fn into_service(self) -> ProxyService {
-        let guard = Arc::clone(&self.0.guard);
-        ProxyService::new(move |request| {
-            let front = self.clone();
-            async move { front.route(request).await }
-        })
-        .layered(&MiddlewareKind::standard(), &guard)
-    }
-
-    async fn route(&self, request: Request<Body>) -> Response<Body> {
-        let current = {
+        let layers = self.0.layers.clone();
+        ProxyService::passing(move |request| {
             let current = self.0.current.read().unwrap_or_else(PoisonError::into_inner);
-            current.clone()
-        };
-        match current {
-            Some(mut service) => match service.call(request).await {
-                Ok(response) => response,
-                Err(never) => match never {},
-            },
-            None => self.alone(request).await,
-        }
+            match current.clone() {
+                Some(service) => {
+                    drop(current);
+                    service.ask(request)
+                }
+                None => Box::pin(self.clone().alone(request)),
+            }
+        })
+        .within(&layers)
     }
 
     /// The answer without a server.
-    async fn alone(&self, request: Request<Body>) -> Response<Body> {
+    async fn alone(self, request: Request<Body>) -> Response<Body> {
         let path = request.uri().path();
         if path == "/health" {
             return health::answer(request.method(), self.0.transport, Some(false), &SystemClock);

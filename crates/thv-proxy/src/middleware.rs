@@ -7,46 +7,29 @@ mod tool_lists;
 mod tool_policy;
 
 use std::convert::Infallible;
-use std::panic::AssertUnwindSafe;
+use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
-use tower::util::BoxCloneSyncService;
-use tower::{Service, service_fn};
+use tower::Service;
 
 pub use self::factory::MiddlewareFactory;
 pub use self::layer::Layer;
+pub(crate) use self::layer::{Header, Setting};
 pub use self::tool_policy::ToolPolicy;
-use crate::answer;
 use crate::body::Body;
-use crate::guard::GuardConfig;
-
-/// A layer that this crate can build.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum MiddlewareKind {
-    /// A panic becomes an answer with status 500.
-    Recovery,
-    /// [`GuardConfig`] is asked.
-    Guard,
-}
-
-impl MiddlewareKind {
-    /// The layers of every proxy, outermost first.
-    pub fn standard() -> Vec<Self> {
-        vec![Self::Guard, Self::Recovery]
-    }
-}
 
 /// A whole proxy as a tower service: for hyper directly ([`serve`](crate::serve)) or as the fallback of an axum router.
+/// A cheap handle.
 #[derive(Clone)]
-pub struct ProxyService(BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>);
+pub struct ProxyService(Arc<dyn Fn(Request<Body>) -> BoxFuture<'static, Response<Body>> + Send + Sync>);
 
-impl std::fmt::Debug for ProxyService {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for ProxyService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ProxyService")
     }
 }
@@ -55,20 +38,17 @@ impl ProxyService {
     /// A service from what handles one request.
     pub fn new<F, Fut>(handle: F) -> Self
     where
-        F: Fn(Request<Body>) -> Fut + Clone + Send + Sync + 'static,
+        F: Fn(Request<Body>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Response<Body>> + Send + 'static,
     {
-        Self(BoxCloneSyncService::new(service_fn(move |request| {
-            handle(request).map(Ok)
-        })))
+        Self(Arc::new(move |request| handle(request).boxed()))
     }
 
-    /// This service inside `layers`, the first of which is the outermost.
-    pub fn layered(self, layers: &[MiddlewareKind], guard: &Arc<GuardConfig>) -> Self {
-        layers.iter().rev().fold(self, |inner, kind| match kind {
-            MiddlewareKind::Recovery => inner.recovering(),
-            MiddlewareKind::Guard => inner.guarded(Arc::clone(guard)),
-        })
+    /// As [`new`](Self::new), where mostly another service's future is passed on.
+    pub(crate) fn passing(
+        handle: impl Fn(Request<Body>) -> BoxFuture<'static, Response<Body>> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(handle))
     }
 
     /// This service inside `layers`, the first of which is the outermost.
@@ -77,48 +57,13 @@ impl ProxyService {
     }
 
     /// The answer to one request.
-    pub async fn ask(&self, request: Request<Body>) -> Response<Body> {
-        match self.0.clone().call(request).await {
-            Ok(response) => response,
-            Err(never) => match never {},
-        }
+    pub fn ask(&self, request: Request<Body>) -> BoxFuture<'static, Response<Body>> {
+        (self.0)(request)
     }
 
     /// An axum router that serves everything through this service.
     pub fn into_router(self) -> axum::Router {
         axum::Router::new().fallback_service(self)
-    }
-
-    fn recovering(self) -> Self {
-        Self::new(move |request| {
-            let mut inner = self.0.clone();
-            AssertUnwindSafe(async move { inner.call(request).await })
-                .catch_unwind()
-                .map(|outcome| match outcome {
-                    Ok(Ok(response)) => response,
-                    Ok(Err(never)) => match never {},
-                    Err(_) => {
-                        tracing::error!("a request handler panicked");
-                        answer::text(http::StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
-                    }
-                })
-        })
-    }
-
-    fn guarded(self, guard: Arc<GuardConfig>) -> Self {
-        Self::new(move |request: Request<Body>| {
-            let verdict = guard.check_head(request.uri(), request.headers());
-            let mut inner = self.0.clone();
-            async move {
-                if let Err(refusal) = verdict {
-                    return answer::json(refusal.status(), refusal.body());
-                }
-                match inner.call(request).await {
-                    Ok(response) => response,
-                    Err(never) => match never {},
-                }
-            }
-        })
     }
 }
 
@@ -128,13 +73,30 @@ where
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+    type Future = Answering;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Service::<Request<Body>>::poll_ready(&mut self.0, cx)
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        Box::pin(self.0.call(request.map(Body::from)))
+    fn call(&mut self, request: Request<B>) -> Answering {
+        Answering(self.ask(request.map(Body::from)))
+    }
+}
+
+/// The answer of a [`ProxyService`] to one request, on its way.
+pub struct Answering(BoxFuture<'static, Response<Body>>);
+
+impl fmt::Debug for Answering {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Answering")
+    }
+}
+
+impl Future for Answering {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx).map(Ok)
     }
 }

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap};
-use http::{HeaderValue, Method};
+use http::{HeaderValue, Method, Response};
 use thv_core::TransportType;
 
+use crate::body::{Body, BodyError};
 use crate::error::ProxyError;
 use crate::jsonrpc;
 use crate::reverse::{Data, EventReader, Failure, ReverseProxy, is_event_stream};
@@ -86,7 +87,7 @@ impl ReverseProxy {
         method: Method,
         accept: &'static str,
         body: Option<Bytes>,
-    ) -> Result<reqwest::Response, ProxyError> {
+    ) -> Result<Response<Body>, ProxyError> {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static(accept));
         if body.is_some() {
@@ -135,10 +136,9 @@ async fn within<T>(
 fn failed(failure: Failure) -> ProxyError {
     let reason = failure.message();
     match failure {
-        // The address of a remote may carry a secret in its query.
         Failure::Unreachable(error) => ProxyError::Unavailable {
             reason: "the readiness probe failed".into(),
-            source: Some(Box::new(error.without_url())),
+            source: Some(error),
         },
         _ => ProxyError::Refused {
             reason: reason.into(),
@@ -146,11 +146,11 @@ fn failed(failure: Failure) -> ProxyError {
     }
 }
 
-fn unavailable(error: reqwest::Error) -> ProxyError {
+fn unavailable(error: BodyError) -> ProxyError {
     failed(Failure::Unreachable(error))
 }
 
-fn refused(response: &reqwest::Response) -> Option<ProxyError> {
+fn refused(response: &Response<Body>) -> Option<ProxyError> {
     let status = response.status();
     if status.is_success() {
         return None;
@@ -164,10 +164,10 @@ fn refused(response: &reqwest::Response) -> Option<ProxyError> {
 }
 
 /// The answer in a JSON body, or in one event of a stream.
-async fn read_answer(response: &mut reqwest::Response) -> Result<ServerInfo, ProxyError> {
+async fn read_answer(response: &mut Response<Body>) -> Result<ServerInfo, ProxyError> {
     let streamed = is_event_stream(response.headers());
     let (mut reader, mut whole, mut received) = (EventReader::new(), Vec::new(), 0);
-    while let Some(chunk) = response.chunk().await.map_err(unavailable)? {
+    while let Some(chunk) = response.body_mut().chunk().await.map_err(unavailable)? {
         received += chunk.len();
         if received > LONGEST_ANSWER {
             break;

@@ -6,13 +6,13 @@ mod common;
 
 use common::{Answer, finish, run_server, wire};
 use thv_core::TransportType;
-use thv_proxy::{BridgeConfig, Front, GuardConfig, ServeOptions, StdioBridge, serve};
+use thv_proxy::{BridgeConfig, Front, Layer, ServeOptions, StdioBridge, serve};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 #[tokio::test]
 async fn without_a_server_strangers_are_refused_health_is_degraded_and_requests_get_their_id_back() {
-    let front = Front::new(TransportType::Stdio, GuardConfig::default());
+    let front = Front::new(TransportType::Stdio, Layer::standard());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let stop = CancellationToken::new();

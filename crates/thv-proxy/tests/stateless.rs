@@ -365,7 +365,7 @@ async fn a_server_without_sessions_serves_clients_of_both_kinds() {
                     json!({"error": {"code": -32602, "message": "no metadata"}})
                 }
                 "server/discover" => json!({"result": {"resultType": "complete",
-                    "supportedVersions": [REVISION], "capabilities": {"tools": {"listChanged": true}},
+                    "supportedVersions": [REVISION], "capabilities": {"tools": {"listChanged": true}, "resources": {"subscribe": true}},
                     "_meta": {"io.modelcontextprotocol/serverInfo": {"name": "new", "version": "1"}}}}),
                 "tools/call" => json!({"result": {"resultType": "input_required", "requestState": "s"}}),
                 _ => json!({"result": {"resultType": "complete", "meta": meta}}),
@@ -400,8 +400,8 @@ async fn a_server_without_sessions_serves_clients_of_both_kinds() {
     assert_eq!(discovered["result"]["supportedVersions"][0], REVISION);
     assert_eq!(
         discovered["result"]["capabilities"],
-        json!({"tools": {}}),
-        "changes are not passed on"
+        json!({"tools": {"listChanged": true}, "resources": {}}),
+        "changes of single resources are not passed on"
     );
     let call = message(&finish(request(&served, "tools/call", &json!({"name": "t"}))).await);
     assert_eq!(
@@ -422,9 +422,66 @@ async fn a_server_without_sessions_serves_clients_of_both_kinds() {
         [
             "initialize",
             "server/discover",
+            "subscriptions/listen",
             "tools/list",
             "tools/call",
             "tools/list"
         ]
     );
+}
+
+#[tokio::test]
+async fn changes_of_a_server_without_sessions_reach_clients_of_both_kinds() {
+    let (served, mut wire) = with_wire(BridgeConfig::default()).await;
+    let bridge = served.bridge.clone();
+    let initializing = tokio::spawn(async move { bridge.initialize().await });
+    let asked = wire.next().await.unwrap();
+    let refusal = json!({"jsonrpc": "2.0", "id": asked["id"], "error": {"code": -32601, "message": "no"}});
+    wire.write(&refusal.to_string()).await;
+    let asked = wire.next().await.unwrap();
+    let discovered = json!({"resultType": "complete", "supportedVersions": [REVISION],
+        "capabilities": {"tools": {"listChanged": true}, "prompts": {"listChanged": false}, "resources": {}}});
+    wire.write(&json!({"jsonrpc": "2.0", "id": asked["id"], "result": discovered}).to_string())
+        .await;
+    let listening = wire.next().await.unwrap();
+    assert_eq!(listening["method"], "subscriptions/listen");
+    assert_eq!(
+        listening["params"]["notifications"],
+        json!({"toolsListChanged": true}),
+        "what it says it tells of"
+    );
+    let meta = &listening["params"]["_meta"];
+    assert_eq!(meta["io.modelcontextprotocol/protocolVersion"], REVISION);
+    initializing.await.unwrap().unwrap();
+    assert_eq!(served.bridge.stats().in_flight, 0, "nobody waits for that");
+
+    let session = served.open().await;
+    let stream = served
+        .client
+        .get(served.url("/mcp"))
+        .header("accept", "text/event-stream")
+        .header("mcp-session-id", &session);
+    let mut with_session = stream.send().await.unwrap();
+    let filter = json!({"notifications": {"toolsListChanged": true}});
+    let listen = request(&served, "subscriptions/listen", &filter);
+    let mut without = listen.send().await.unwrap();
+    let mut seen = String::new();
+    read_until(&mut without, &mut seen, "acknowledged").await;
+
+    let subscription = json!({"io.modelcontextprotocol/subscriptionId": listening["id"]});
+    for method in [
+        "notifications/subscriptions/acknowledged",
+        "notifications/tools/list_changed",
+    ] {
+        let line = json!({"jsonrpc": "2.0", "method": method, "params": {"_meta": subscription}});
+        wire.write(&line.to_string()).await;
+    }
+    read_until(&mut without, &mut seen, "tools/list_changed").await;
+    let tag = r#""io.modelcontextprotocol/subscriptionId":7}"#;
+    assert_eq!(seen.matches(tag).count(), 2, "each by its own: {seen}");
+    let own = listening["id"].as_str().unwrap();
+    assert!(!seen.contains(own), "{seen}");
+    let mut seen = String::new();
+    read_until(&mut with_session, &mut seen, "tools/list_changed").await;
+    assert!(!seen.contains(own) && !seen.contains("acknowledged"), "{seen}");
 }

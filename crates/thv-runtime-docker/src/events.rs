@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
+use futures_util::future::select_all;
 use futures_util::stream::{self, BoxStream};
 use thv_runtime::{EventFilter, EventKind, InstanceId, Result, RuntimeEvent};
 
@@ -13,23 +14,25 @@ use crate::error::EngineError;
 use crate::helpers;
 use crate::http::{Call, quoted};
 use crate::lines::JsonLines;
+use crate::quirks;
 use crate::wire::Event;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// The events of all workloads. When the engine goes away the stream waits for it, with back-off, and then says `Gap`.
+/// The events of workloads, of which the engine sends no others where it is one workload. When the engine goes away the
+/// stream waits for it, with back-off, and then says `Gap`.
 pub(crate) async fn events(
     engine: &Engine,
     filter: EventFilter,
 ) -> Result<BoxStream<'static, Result<RuntimeEvent>>> {
-    let feed = of_workloads(engine)
+    let feeds = Feeds::of_workloads(engine, &filter)
         .await
         .map_err(|e| engine.error(e, "subscribe to events"))?;
     let subscription = Subscription {
         engine: engine.clone(),
         filter,
-        feed: Some(feed),
+        feeds: Some(feeds),
         synced: false,
         pause: Duration::ZERO,
     };
@@ -43,7 +46,7 @@ pub(crate) async fn events(
 struct Subscription {
     engine: Engine,
     filter: EventFilter,
-    feed: Option<Feed>,
+    feeds: Option<Feeds>,
     synced: bool,
     /// How long to wait before the engine is asked again: longer each time, until it tells something.
     pause: Duration,
@@ -55,29 +58,29 @@ impl Subscription {
             return RuntimeEvent::of_stream(EventKind::Synced);
         }
         loop {
-            let Some(feed) = &mut self.feed else {
+            let Some(feeds) = &mut self.feeds else {
                 tokio::time::sleep(self.pause).await;
                 self.pause = (self.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
-                match of_workloads(&self.engine).await {
-                    Ok(feed) => {
-                        self.feed = Some(feed);
+                match Feeds::of_workloads(&self.engine, &self.filter).await {
+                    Ok(feeds) => {
+                        self.feeds = Some(feeds);
                         return RuntimeEvent::of_stream(EventKind::Gap);
                     }
                     Err(cause) => tracing::debug!(error = %cause, "the engine is away"),
                 }
                 continue;
             };
-            match feed.next().await {
+            match feeds.next().await {
                 Ok(Some(event)) => {
                     self.pause = Duration::ZERO;
                     if let Some(event) = self.told(event) {
                         return event;
                     }
                 }
-                Ok(None) => self.feed = None,
+                Ok(None) => self.feeds = None,
                 Err(cause) => {
                     tracing::debug!(error = %cause, "the engine's events broke off");
-                    self.feed = None;
+                    self.feeds = None;
                 }
             }
         }
@@ -95,7 +98,7 @@ impl Subscription {
                 kind: EventKind::Impaired,
             });
         }
-        if thv_labels::is_auxiliary(labels) {
+        if thv_labels::is_auxiliary(labels) || !thv_labels::is_toolhive(labels) {
             return None;
         }
         let name = labels.get("name").map_or("", String::as_str);
@@ -155,13 +158,41 @@ impl Feed {
     }
 }
 
-async fn of_workloads(engine: &Engine) -> Result<Feed, EngineError> {
-    let label = format!("{}=true", thv_labels::TOOLHIVE);
-    subscribe(
-        engine,
-        &serde_json::json!({ "type": ["container"], "label": [label] }),
-    )
-    .await
+/// All that a subscription needs.
+struct Feeds(Vec<Feed>);
+
+impl Feeds {
+    async fn of_workloads(engine: &Engine, filter: &EventFilter) -> Result<Self, EngineError> {
+        let mut feeds = Vec::new();
+        for label in labels(filter) {
+            let mut filters = serde_json::json!({ "type": ["container"], "label": [label] });
+            if let Some(actions) = quirks::told_actions(&*engine.info().await?) {
+                // What nobody is told need not wake anybody: a health check alone is three events.
+                filters["event"] = serde_json::json!(actions);
+            }
+            feeds.push(subscribe(engine, &filters).await?);
+        }
+        Ok(Self(feeds))
+    }
+
+    /// The next event of any; `None` when the engine ended one. Cancel-safe.
+    async fn next(&mut self) -> Result<Option<Event>, EngineError> {
+        let (event, _, _) = select_all(self.0.iter_mut().map(|feed| Box::pin(feed.next()))).await;
+        event
+    }
+}
+
+/// What the engine is asked for, each by itself: it knows "and" between labels and no "or".
+fn labels(filter: &EventFilter) -> Vec<String> {
+    let mut names = filter.names.iter();
+    match (names.next(), names.next()) {
+        (Some(name), None) => {
+            let of = |key: &str| format!("{key}={name}");
+            vec![of(thv_labels::BASE_NAME), of(helpers::HELPED)]
+        }
+        // A connection for each of many would cost more than the events of the others.
+        _ => vec![format!("{}=true", thv_labels::TOOLHIVE)],
+    }
 }
 
 /// The events of one container.
@@ -182,4 +213,21 @@ async fn subscribe(engine: &Engine, filters: &serde_json::Value) -> Result<Feed,
         body,
         lines: JsonLines::default(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_workload_is_asked_for_by_its_name_and_its_helpers_by_theirs() {
+        let filter = EventFilter::of("fetch".parse().unwrap());
+        assert_eq!(
+            labels(&filter),
+            ["toolhive-basename=fetch", "thv-helped-workload=fetch"]
+        );
+        assert_eq!(labels(&EventFilter::default()), ["toolhive=true"]);
+        let names = ["a", "b"].map(|name| name.parse().unwrap()).into();
+        assert_eq!(labels(&EventFilter { names }), ["toolhive=true"]);
+    }
 }

@@ -60,6 +60,11 @@ pub(crate) fn has_last_lines(engine: &EngineInfo) -> bool {
     engine.flavour != Flavour::Podman
 }
 
+/// Which events of containers can be asked for without the others. Old Podman wants each event to be all that are named.
+pub(crate) fn told_actions(engine: &EngineInfo) -> Option<&'static [&'static str]> {
+    (engine.flavour != Flavour::Podman).then_some(&["create", "start", "die", "oom", "destroy"])
+}
+
 /// What creates a container on this engine. Podman copies into a tmpfs what is below it, which is what it is to hide:
 /// it is told not to, and hears that only in another place.
 pub(crate) fn as_engine_takes(engine: &EngineInfo, wanted: &Create) -> Create {

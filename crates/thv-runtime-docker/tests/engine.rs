@@ -10,8 +10,8 @@ use support::raw::{Front, api, start_container};
 use support::{TestEngine, soon, unique_name, until};
 use thv_core::TransportType;
 use thv_runtime::{
-    DeployOutcome, Endpoint, Error, EventFilter, EventKind, Expect, HiddenPath, InstanceRef, InstanceState,
-    LogOptions, MountBind, NamedVolume, NetworkMode, PortBinding, Runtime, StopOptions,
+    DeployOutcome, Endpoint, Error, Expect, HiddenPath, InstanceRef, InstanceState, LogOptions, MountBind,
+    NamedVolume, NetworkMode, PortBinding, Runtime, StopOptions,
 };
 use thv_runtime_docker::{DockerConfig, DockerRuntime, Flavour};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -521,28 +521,4 @@ async fn an_engine_that_is_down_says_what_was_tried_and_is_found_later() {
     assert_eq!(runtime.list().await.unwrap_err().code(), "unavailable");
     let _front = Front::open(&socket, engine.socket());
     runtime.list().await.unwrap();
-}
-
-#[tokio::test]
-async fn events_say_gap_after_the_engine_was_away() {
-    let Some(engine) = TestEngine::get().await else {
-        return;
-    };
-    let folder = tempfile::tempdir().unwrap();
-    let socket = folder.path().join("engine.sock");
-    let front = Front::open(&socket, engine.socket());
-    let runtime = DockerRuntime::new(DockerConfig::at(&socket));
-    let spec = engine.spec(&["echo"]);
-    let mut events = runtime.events(EventFilter::of(spec.name.clone())).await.unwrap();
-    let mut next = async || soon("an event", events.next()).await.unwrap().unwrap().kind;
-    assert_eq!(next().await, EventKind::Synced);
-    drop(front);
-    let _front = Front::open(&socket, engine.socket());
-    assert_eq!(next().await, EventKind::Gap);
-    engine.runtime.deploy(&spec).await.unwrap();
-    assert_eq!(next().await, EventKind::Created);
-    // Another test may take the shared network away in between: then it is made once more.
-    let started = async { while next().await != EventKind::Started {} };
-    soon("the start", started).await;
-    engine.remove(&spec.name).await;
 }

@@ -7,6 +7,7 @@
 
 mod bench;
 mod dropped;
+mod events;
 pub mod promises;
 
 use std::fmt;
@@ -127,6 +128,7 @@ pub async fn run(fixture: &dyn Fixture) -> Report {
         private_output_is_for_who_attaches_alone,
         logs_follow_until_removal,
         events_tell_the_life_of_an_instance,
+        events_of_one_workload_are_no_other_ones,
         a_server_that_exits_at_once_is_reported,
         a_missing_image_leaves_nothing,
         values_of_the_environment_are_in_no_view,

@@ -6,7 +6,8 @@ use thv_core::WorkloadName;
 
 use crate::InstanceId;
 
-/// Which events are wanted.
+/// Which events are wanted. An engine is asked for these alone where it can be: whoever listens to one workload is not to be
+/// woken by what happens to others.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EventFilter {
     /// Only those of these workloads; empty is all.

@@ -97,6 +97,12 @@ pub fn unclear_override(overrides: &BTreeMap<String, ToolOverride>) -> Option<&s
 
 /// Whether everything that `config` asks for is there. Otherwise names all that is not.
 pub fn check(config: &RunConfig) -> Result<(), Refusal> {
+    check_with(config, |_| false)
+}
+
+/// As [`check`], for a program that makes middleware of further types, or other ones of those that are known: the types
+/// that `makes` says it does are there, whatever their parameters are.
+pub fn check_with(config: &RunConfig, makes: impl Fn(&str) -> bool) -> Result<(), Refusal> {
     let mut refused = Vec::new();
     let mut refuse = |key: &str, reason| {
         let item = Refused {
@@ -149,6 +155,7 @@ pub fn check(config: &RunConfig) -> Result<(), Refusal> {
         .middleware_configs
         .iter()
         .chain(&config.additional_middleware_configs)
+        .filter(|middleware| !makes(&middleware.kind))
     {
         if let Some(reason) = judge(config, middleware) {
             refuse(&middleware.kind, reason);

@@ -22,6 +22,6 @@ mod check;
 mod feature;
 mod parameters;
 
-pub use check::{Reason, Refusal, Refused, check, unclear_override};
+pub use check::{Reason, Refusal, Refused, check, check_with, unclear_override};
 pub use feature::{Enforcement, Feature, Field, MiddlewareType, UnknownMiddleware};
 pub use parameters::{is_implied, is_without_effect};

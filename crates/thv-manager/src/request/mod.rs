@@ -24,6 +24,7 @@ pub use entry::{EntryOrigin, EntryPlan, MissingValue};
 pub(crate) use entry::{given_names, plan};
 pub use files::{Entry, Files, MemoryFiles, SystemFiles};
 pub use run_request::RunRequest;
+pub(crate) use tools::parameters as tool_parameters;
 
 use thv_core::RunConfig;
 use thv_runtime::HiddenPath;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use thv_core::{ProxyMode, ToolOverride, TransportType};
+use thv_core::{MiddlewareConfig, ProxyMode, ToolOverride, TransportType};
 use thv_runtime::RuntimeKind;
 
 /// What a user asks `run` for. Everything that is not said has the default of the command line.
@@ -86,6 +86,9 @@ pub struct RunRequest {
     pub tools_override: BTreeMap<String, ToolOverride>,
     /// A file with more of them: `{"toolsOverride": {"tool": {"name": …, "description": …}}}`.
     pub tools_override_file: Option<PathBuf>,
+    /// Layers of the application's own, of types that it has given its manager, outermost first. They stand before the
+    /// filter of tools.
+    pub middleware: Vec<MiddlewareConfig>,
     /// Whether the global ignore file applies to mounts.
     pub ignore_globally: Option<bool>,
     /// Say what ignore files hide.

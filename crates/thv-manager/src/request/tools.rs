@@ -39,6 +39,9 @@ pub(super) fn apply(
         let list = [entry("tool-filter"), entry("tool-call-filter")];
         config.middleware_configs.splice(0..0, list);
     }
+    config
+        .middleware_configs
+        .splice(0..0, request.middleware.iter().cloned());
     Ok(())
 }
 
@@ -74,7 +77,7 @@ fn check(overrides: &BTreeMap<String, ToolOverride>) -> Result<()> {
 }
 
 /// As ToolHive stores them.
-fn parameters(config: &RunConfig) -> Json {
+pub(crate) fn parameters(config: &RunConfig) -> Json {
     let filter = match config.tools_filter.as_slice() {
         [] => Json::Null,
         names => names.iter().map(|name| Json::from(name.as_str())).collect(),

@@ -2,12 +2,9 @@
 
 use std::time::Duration;
 
-use thv_core::RunConfig;
 use thv_proxy::{Front, ProxyService, ServeOptions};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-
-use crate::proxy;
 
 /// How long open requests may take when the proxy closes.
 pub(crate) const DRAIN: Duration = Duration::from_secs(5);
@@ -22,9 +19,9 @@ pub(crate) struct Door {
 }
 
 impl Door {
-    pub(crate) fn new(config: &RunConfig) -> Self {
+    pub(crate) fn new(front: Front) -> Self {
         Self {
-            front: proxy::front(config),
+            front,
             closing: CancellationToken::new(),
             cut: CancellationToken::new(),
             closed: CancellationToken::new(),

@@ -384,7 +384,7 @@ impl Supervisor {
         endpoint: Endpoint,
     ) -> Result<Backend> {
         if let Endpoint::Http(address) = endpoint {
-            return proxy::http(config, &self.parts.env, address);
+            return proxy::http(&self.parts.middleware, config, &self.parts.env, address);
         }
         let mut streams = runtime.attach(which).await?;
         if let Some(stderr) = streams.stderr.take() {
@@ -392,7 +392,13 @@ impl Supervisor {
                 .listen(stderr, self.server_log_path(), &self.parts.env)
                 .await;
         }
-        proxy::stdio(config, self.claim.as_str(), &self.parts.env, streams)
+        proxy::stdio(
+            &self.parts.middleware,
+            config,
+            self.claim.as_str(),
+            &self.parts.env,
+            streams,
+        )
     }
 
     async fn subscribe(

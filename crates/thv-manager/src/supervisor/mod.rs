@@ -149,7 +149,11 @@ impl Supervisor {
             detail: error.to_string(),
             source: None,
         })?;
-        let door = Door::new(&config);
+        let front = crate::proxy::front(&self.parts.middleware, &config);
+        let door = match front {
+            Ok(front) => Door::new(front),
+            Err(error) => return self.fail(with_causes(&error), Vec::new()).await,
+        };
         let lives = async {
             let end = self.lives_until_told(&config, &door).await;
             door.close().await;

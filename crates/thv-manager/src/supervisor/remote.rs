@@ -29,7 +29,7 @@ impl Supervisor {
         mut was_ready: bool,
     ) -> Result<LifeEnd> {
         let health = Health::from_env(&self.parts.env);
-        let backend = proxy::remote(config, &self.parts.env)?;
+        let backend = proxy::remote(&self.parts.middleware, config, &self.parts.env)?;
         door.open(backend.service());
         let began = Instant::now();
         let mut pause = FIRST_PAUSE;

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
-use thv_core::WorkloadStatus;
+use thv_core::{Json, MiddlewareConfig, WorkloadStatus};
 use thv_manager::{ListOptions, Manager, RunRequest, StopOptions};
+use thv_proxy::{Body, Layer, MiddlewareFactory};
 use thv_runtime::Runtimes;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -103,6 +104,58 @@ async fn a_remote_lives_without_a_runtime() {
         .await
         .unwrap();
     world.assert_nothing_of(&name("far")).await;
+}
+
+#[tokio::test]
+async fn an_applications_own_layer_stands_before_its_workload_and_who_does_not_know_it_refuses() {
+    let (world, remote) = (World::new(), Remote::start().await);
+    let kind = "com.example.teapot";
+    let factory = MiddlewareFactory::new().with(kind, |parameters| {
+        let status = parameters.as_object().and_then(|pairs| pairs.first()?.1.as_i64());
+        let status = u16::try_from(status.unwrap()).unwrap();
+        let status = http::StatusCode::from_u16(status).unwrap();
+        Ok(Some(Layer::before(move |_| {
+            let mut answer = http::Response::new(Body::empty());
+            *answer.status_mut() = status;
+            Some(answer)
+        })))
+    });
+    let builder = || world.builder(APP).runtimes(Runtimes::new());
+    let manager = builder().middleware(factory).build().unwrap();
+    let layer = MiddlewareConfig {
+        kind: kind.into(),
+        parameters: Json::parse(br#"{"status": 418}"#).unwrap(),
+        ..MiddlewareConfig::default()
+    };
+    let request = RunRequest {
+        middleware: vec![layer],
+        ..remote.request("far")
+    };
+    let outcome = manager.run(request.clone(), until_ready()).await.unwrap();
+    let response = post(&outcome.url, &initialize()).await.unwrap();
+    assert!(response.starts_with("HTTP/1.1 418 "), "{response}");
+    manager.stop(&name("far"), StopOptions::default()).await.unwrap();
+
+    let stranger = builder().build().unwrap();
+    for refused in [
+        stranger.start(&name("far"), start_until_ready()).await,
+        stranger
+            .run(
+                RunRequest {
+                    name: Some("near".into()),
+                    ..request
+                },
+                until_ready(),
+            )
+            .await,
+    ] {
+        assert!(refused.unwrap_err().to_string().contains(kind));
+    }
+    manager.start(&name("far"), start_until_ready()).await.unwrap();
+    manager
+        .delete(&name("far"), StopOptions::default())
+        .await
+        .unwrap();
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use thv_core::ProxyMode;
 
 use crate::error::ProxyError;
 use crate::forwarded::is_prefix;
-use crate::guard::GuardConfig;
+use crate::middleware::{Layer, Setting};
 
 /// How a [`StdioBridge`](crate::StdioBridge) behaves. All bounds have the defaults of the format.
 #[derive(Debug, Clone)]
@@ -54,10 +54,9 @@ pub struct BridgeConfig {
     pub endpoint_prefix: String,
     /// How often a new connection is asked for before the server counts as gone: 10.
     pub reconnect_attempts: u32,
-    /// Which hosts and origins are served.
-    pub guard: GuardConfig,
-    /// Layers around the bridge, outermost first.
-    pub layers: Vec<crate::middleware::MiddlewareKind>,
+    /// Layers around the bridge, outermost first: [`Layer::standard`]. What they say of `body_limit` and
+    /// `request_timeout` counts.
+    pub layers: Vec<Layer>,
 }
 
 impl Default for BridgeConfig {
@@ -84,13 +83,25 @@ impl Default for BridgeConfig {
             trust_forwarded: false,
             endpoint_prefix: String::new(),
             reconnect_attempts: 10,
-            guard: GuardConfig::default(),
-            layers: crate::middleware::MiddlewareKind::standard(),
+            layers: Layer::standard(),
         }
     }
 }
 
 impl BridgeConfig {
+    /// Takes what the layers say of what the bridge does itself.
+    pub(crate) fn settle(&mut self) {
+        for setting in Layer::settings(&self.layers) {
+            match setting {
+                Setting::BodyLimit(bytes) => self.body_limit = usize::try_from(*bytes).unwrap_or(usize::MAX),
+                Setting::RequestTimeout(timeout) => self.request_timeout = *timeout,
+                // There is no request to the server that could carry them.
+                Setting::Headers(_) => {}
+            }
+        }
+        Layer::take_innermost(&mut self.layers, |_| true);
+    }
+
     pub(crate) fn check(&self) -> Result<(), ProxyError> {
         let invalid = |what, reason: &str| {
             Err(ProxyError::Invalid {

@@ -132,6 +132,7 @@ async fn initialize(core: Arc<Core>, link: Arc<Link>) -> Result<Arc<Initialized>
         if refuses_the_method(error.of(&answer.line))
             && let Some(ready) = discover(&core, &link).await?
         {
+            core.listen_to_server(&link, &ready).await?;
             let _ = link.ready.set(Arc::clone(&ready));
             tracing::debug!(server = %ready.info().name, "the server has no sessions");
             return Ok(ready);
@@ -211,7 +212,8 @@ async fn discover(core: &Arc<Core>, link: &Arc<Link>) -> Result<Option<Arc<Initi
     Ok(Some(Arc::new(ready)))
 }
 
-/// What a server without sessions would have answered to `initialize`. Changes are not passed on from it.
+/// What a server without sessions would have answered to `initialize`. It is listened to for changes of its lists; those
+/// of single resources are not passed on from it.
 fn as_initialized(found: &serde_json::Map<String, serde_json::Value>) -> Bytes {
     let mut capabilities = found.get("capabilities").cloned().unwrap_or_default();
     if let Some(capabilities) = capabilities.as_object_mut() {
@@ -219,7 +221,7 @@ fn as_initialized(found: &serde_json::Map<String, serde_json::Value>) -> Bytes {
             .values_mut()
             .filter_map(serde_json::Value::as_object_mut)
         {
-            capability.retain(|name, _| !matches!(name.as_str(), "listChanged" | "subscribe"));
+            capability.remove("subscribe");
         }
     }
     let meta = found

@@ -2,16 +2,19 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::calls::{CallError, Then};
 use super::core::{Ask, Core, Shape};
 use super::event_stream::EventStream;
 use super::events::{Event, Events, queue};
-use super::initialize::Initialized;
+use super::initialize::{Initialized, own_meta};
+use super::link::Link;
 use super::request::{self, Message};
 use crate::answer;
 use crate::body::Body;
@@ -92,7 +95,47 @@ impl Listeners {
     }
 }
 
+/// A stream of the server's changes has no end while the server lives.
+const LISTENING: Duration = Duration::from_hours(365 * 24);
+
 impl Core {
+    /// Asks a server without sessions for the changes that it says it tells of, for all clients together. Returns when
+    /// the request is on its way.
+    pub(super) async fn listen_to_server(
+        self: &Arc<Self>,
+        link: &Arc<Link>,
+        server: &Initialized,
+    ) -> Result<(), CallError> {
+        let tells = |(_, capability, _): &&(&str, &str, &[u8])| {
+            let capability = jsonrpc::member(server.capabilities(), capability).unwrap_or_default();
+            jsonrpc::member(capability, "listChanged") == Some(b"true")
+        };
+        let wanted: Vec<String> = LISTS
+            .iter()
+            .filter(tells)
+            .map(|(name, ..)| format!(r#""{name}":true"#))
+            .collect();
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let (meta, wanted) = (own_meta(), wanted.join(","));
+        let message = format!(
+            r#"{{"jsonrpc":"2.0","id":0,"method":"subscriptions/listen","params":{{"_meta":{{{meta}}},"notifications":{{{wanted}}}}}}}"#
+        );
+        let mut call = self
+            .send(link, Ask::own(message.into())?, Instant::now() + LISTENING)
+            .await?;
+        let core = Arc::clone(self);
+        self.tasks.spawn(async move {
+            // It is answered when the server does not know it, or ends.
+            if let Some(answer) = core.stop.run_until_cancelled(call.reply()).await {
+                let refused = answer.is_ok_and(|line| line.error.is_some());
+                tracing::debug!(refused, "the server tells of no more changes");
+            }
+        });
+        Ok(())
+    }
+
     /// A list of the server has changed. How many who wanted to know had no room.
     pub(super) fn list_changed(&self, line: &Bytes, envelope: &Envelope) -> usize {
         let method = envelope.method_in(line);

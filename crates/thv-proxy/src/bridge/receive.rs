@@ -32,7 +32,7 @@ impl Core {
     /// Those whose answer cannot be given to them are told.
     fn fail(&self, ids: Vec<&[u8]>, error: &CallError) {
         let numbers = ids.into_iter().filter_map(|id| self.number_in(id));
-        for pending in numbers.filter_map(|number| self.calls.remove(number)) {
+        for pending in numbers.filter_map(|number| self.calls.answered(number)) {
             self.unsettled(&pending);
             let _ = pending.reply.send(Err(error.clone()));
         }
@@ -69,7 +69,7 @@ impl Core {
     fn receive_answer(&self, line: Bytes, envelope: &Envelope) {
         let pending = self
             .number_in(envelope.id_in(&line))
-            .and_then(|number| self.calls.remove(number));
+            .and_then(|number| self.calls.answered(number));
         let Some(pending) = pending else {
             return count(&self.counters.unknown_answers);
         };
@@ -117,9 +117,14 @@ impl Core {
             b"notifications/tools/list_changed"
             | b"notifications/resources/list_changed"
             | b"notifications/prompts/list_changed" => {
-                self.dropped(self.list_changed(&line, envelope));
-                if let Some(event) = self.event(line) {
-                    self.dropped(self.sessions.broadcast(&event));
+                if !self.is_stateless() {
+                    return self.pass_list_changed(line, envelope);
+                }
+                // It names the proxy's own subscription, which is for nobody else.
+                let method = envelope.method_in(&line);
+                let plain = [br#"{"jsonrpc":"2.0","method":""#, method, br#""}"#].concat();
+                if let Ok(envelope) = jsonrpc::scan(&plain) {
+                    self.pass_list_changed(plain.into(), &envelope);
                 }
             }
             b"notifications/resources/updated" => {
@@ -142,6 +147,13 @@ impl Core {
                 }
             }
             _ => count(&self.counters.dropped_messages),
+        }
+    }
+
+    fn pass_list_changed(&self, line: Bytes, envelope: &Envelope) {
+        self.dropped(self.list_changed(&line, envelope));
+        if let Some(event) = self.event(line) {
+            self.dropped(self.sessions.broadcast(&event));
         }
     }
 

@@ -21,17 +21,25 @@ type Maker = Arc<dyn Fn(&Json) -> Result<Option<Layer>, ProxyError> + Send + Syn
 /// of the list that they are made from.
 ///
 /// ```
-/// use thv_core::{Json, MiddlewareConfig};
-/// use thv_proxy::{Layer, MiddlewareFactory};
+/// use http::HeaderName;
+/// use thv_proxy::{Json, Layer, MiddlewareConfig, MiddlewareFactory, ProxyError};
 ///
-/// let factory = MiddlewareFactory::standard().with("x-nothing", |_| Ok(None));
-/// let wanted = ["x-nothing", "recovery"].map(|kind| {
-///     let mut config = MiddlewareConfig::default();
-///     config.kind = kind.to_owned();
-///     config
+/// let factory = MiddlewareFactory::standard().with("com.example.mark", |parameters| {
+///     let word = parameters.get("word").and_then(Json::as_str).unwrap_or_default();
+///     let value = word.parse().map_err(|_| ProxyError::Invalid {
+///         what: "com.example.mark",
+///         reason: "\"word\" cannot stand in a header".to_owned(),
+///     })?;
+///     Ok(Some(Layer::headers(vec![(HeaderName::from_static("x-mark"), value)])?))
+/// });
+/// let wanted = [("com.example.mark", r#"{"word": "hello"}"#), ("recovery", "null")];
+/// let wanted = wanted.map(|(kind, parameters)| MiddlewareConfig {
+///     kind: kind.to_owned(),
+///     parameters: Json::parse(parameters.as_bytes()).unwrap_or_default(),
+///     ..MiddlewareConfig::default()
 /// });
 /// let layers: Vec<Layer> = factory.chain(&wanted)?;
-/// assert_eq!(layers.len(), 1);
+/// assert_eq!(layers.len(), 2);
 /// # Ok::<(), thv_proxy::ProxyError>(())
 /// ```
 #[derive(Clone, Default)]
@@ -51,8 +59,10 @@ impl MiddlewareFactory {
         Self::default()
     }
 
-    /// The types of this crate: `bodylimit`, `origin`, `recovery`, `strip-auth`, `header-forward`, `tool-filter`,
-    /// `tool-call-filter` and `access-log`; `mcp-parser` and `usagemetrics` make nothing.
+    /// The types of this crate. Those of run configurations, with the parameters that they have there: `bodylimit`,
+    /// `origin`, `recovery`, `strip-auth`, `header-forward`, `tool-filter` and `tool-call-filter`; `mcp-parser` and
+    /// `usagemetrics` make nothing. Besides: `guard` (the members of a [`GuardConfig`]: `allowed_hosts`, `only_hosts`,
+    /// `any_address`, `any_host`, `allowed_origins`), `request-timeout` (`timeout`, such as `60s`) and `access-log`.
     pub fn standard() -> Self {
         let nothing = |_: &Json| Ok(None);
         Self::new()
@@ -62,15 +72,35 @@ impl MiddlewareFactory {
             .with("access-log", |_| Ok(Some(Layer::access_log())))
             .with("strip-auth", |_| Ok(Some(Layer::strip_auth())))
             .with("bodylimit", |parameters| {
-                let limit = match member(parameters, "max_bytes") {
-                    None => BODY_LIMIT as u64,
-                    Some(limit) => limit
-                        .as_i64()
-                        .and_then(|limit| u64::try_from(limit).ok())
-                        .filter(|limit| *limit > 0)
-                        .ok_or_else(|| invalid("bodylimit", "\"max_bytes\" is no number above zero"))?,
+                let limit = bytes(parameters, "bodylimit")?;
+                Ok(Some(Layer::body_limit(limit as u64)))
+            })
+            .with("request-timeout", |parameters| {
+                let text = member(parameters, "timeout").and_then(Json::as_str);
+                let parsed = text.and_then(|text| text.parse::<thv_core::gojson::GoDuration>().ok());
+                let timeout = parsed.and_then(thv_core::gojson::GoDuration::to_std);
+                let timeout = timeout.filter(|timeout| !timeout.is_zero()).ok_or_else(|| {
+                    invalid(
+                        "request-timeout",
+                        "\"timeout\" is no duration above zero such as \"60s\"",
+                    )
+                })?;
+                Ok(Some(Layer::request_timeout(timeout)))
+            })
+            .with("guard", |parameters| {
+                let flag = |key| match member(parameters, key) {
+                    None => Ok(false),
+                    Some(flag) => flag
+                        .as_bool()
+                        .ok_or_else(|| invalid("guard", format!("{key:?} is neither true nor false"))),
                 };
-                Ok(Some(Layer::body_limit(limit)))
+                Ok(Some(Layer::guard(GuardConfig {
+                    hosts: strings(parameters, "allowed_hosts", "guard")?,
+                    only: strings(parameters, "only_hosts", "guard")?,
+                    any_address: flag("any_address")?,
+                    any_host: flag("any_host")?,
+                    origins: strings(parameters, "allowed_origins", "guard")?,
+                })))
             })
             .with("origin", |parameters| {
                 Ok(Some(Layer::guard(GuardConfig {
@@ -80,14 +110,15 @@ impl MiddlewareFactory {
                 })))
             })
             .with("header-forward", |parameters| {
-                Ok(Some(Layer::headers(forwarded(parameters)?)))
+                Ok(Some(Layer::headers(forwarded(parameters)?)?))
             })
             .with("tool-filter", |parameters| {
                 Ok(Some(Layer::tool_lists(tools(parameters, "tool-filter")?)))
             })
             .with("tool-call-filter", |parameters| {
                 let policy = tools(parameters, "tool-call-filter")?;
-                Ok(Some(Layer::tool_calls(policy, BODY_LIMIT)))
+                let limit = bytes(parameters, "tool-call-filter")?;
+                Ok(Some(Layer::tool_calls(policy, limit)))
             })
     }
 
@@ -99,6 +130,19 @@ impl MiddlewareFactory {
     ) -> Self {
         self.makers.insert(kind.into(), Arc::new(maker));
         self
+    }
+
+    /// The types of both; of one that both have, as `other` makes it.
+    pub fn and(mut self, other: &Self) -> Self {
+        let makers = other.makers.iter();
+        self.makers
+            .extend(makers.map(|(kind, maker)| (kind.clone(), Arc::clone(maker))));
+        self
+    }
+
+    /// Whether layers of this type can be made.
+    pub fn knows(&self, kind: &str) -> bool {
+        self.makers.contains_key(kind)
     }
 
     /// The types that are known.
@@ -139,6 +183,17 @@ fn member<'a>(object: &'a Json, key: &str) -> Option<&'a Json> {
     found.map(|(_, value)| value).filter(|value| !value.is_null())
 }
 
+/// How large a body may be.
+fn bytes(parameters: &Json, what: &'static str) -> Result<usize, ProxyError> {
+    let Some(limit) = member(parameters, "max_bytes") else {
+        return Ok(BODY_LIMIT);
+    };
+    let limit = limit.as_i64().and_then(|limit| usize::try_from(limit).ok());
+    limit
+        .filter(|limit| *limit > 0)
+        .ok_or_else(|| invalid(what, "\"max_bytes\" is no number above zero"))
+}
+
 fn strings(parameters: &Json, key: &str, what: &'static str) -> Result<Vec<String>, ProxyError> {
     let Some(list) = member(parameters, key) else {
         return Ok(Vec::new());
@@ -158,9 +213,7 @@ fn forwarded(parameters: &Json) -> Result<Vec<(HeaderName, HeaderValue)>, ProxyE
     let pairs = headers.as_object().ok_or_else(bad)?;
     let header = |name: &str, value: &Json| {
         let name: HeaderName = name.parse().ok()?;
-        let mut value = HeaderValue::from_str(value.as_str()?).ok()?;
-        value.set_sensitive(true);
-        (!crate::reverse::is_restricted(&name)).then_some((name, value))
+        Some((name, HeaderValue::from_str(value.as_str()?).ok()?))
     };
     pairs
         .iter()

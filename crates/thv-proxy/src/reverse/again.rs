@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
-use http::{Method, StatusCode};
+use http::{Method, Response, StatusCode, Uri};
 use thv_core::TransportType;
 use url::Url;
 
 use super::sessions::{Known, SESSION_HEADER};
 use super::{EventReader, Failure, Shared, is_event_stream};
+use crate::body::Body;
 use crate::jsonrpc;
 
 /// How long the server may take to open the session, and how much of its answer is read.
@@ -21,38 +22,40 @@ const INITIALIZED: &[u8] = br#"{"jsonrpc":"2.0","method":"notifications/initiali
 #[derive(Debug, Clone)]
 pub(super) struct Outgoing {
     pub(super) method: Method,
-    pub(super) url: Url,
+    /// What the client asked for.
+    pub(super) uri: Uri,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
 }
 
 impl Shared {
-    /// Sends a request, in the session that it names or opens; none when that is not there.
+    /// Sends a request, in the session that it names or opens; none when that is not there. The answer comes with the
+    /// URL to which the server has redirected, if it has.
     pub(super) async fn send_in_session(
         &self,
-        mut request: Outgoing,
+        request: &mut Outgoing,
         hello: bool,
-    ) -> Result<Option<(Url, reqwest::Response)>, Failure> {
+    ) -> Result<Option<(Option<Url>, Response<Body>)>, Failure> {
         if self.config.transport != TransportType::StreamableHttp || self.config.stateless {
-            return self.send_one(request).await.map(Some);
+            return self.send(request).await.map(Some);
         }
         if hello {
-            request.headers.remove(SESSION_HEADER);
+            request.headers.remove(&SESSION_HEADER);
             let said = request.body.clone();
-            let (url, response) = self.send_one(request).await?;
-            let id = response.headers().get(SESSION_HEADER);
+            let (url, response) = self.send(request).await?;
+            let id = response.headers().get(&SESSION_HEADER);
             if let Some(id) = id.filter(|_| response.status().is_success()) {
                 self.sessions.opened(id, &said);
             }
             return Ok(Some((url, response)));
         }
-        let Some(id) = request.headers.get(SESSION_HEADER).cloned() else {
-            return self.send_one(request).await.map(Some);
+        let Some(id) = request.headers.get(&SESSION_HEADER).cloned() else {
+            return self.send(request).await.map(Some);
         };
         let ends = request.method == Method::DELETE;
         let (url, mut response) = match self.sessions.named(&request.headers) {
             Some(known) => self.send_known(&known, request).await?,
-            None => self.send_one(request).await?,
+            None => self.send(request).await?,
         };
         let status = response.status();
         if status == StatusCode::NOT_FOUND || (ends && status.is_success()) {
@@ -61,9 +64,9 @@ impl Shared {
         if status == StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        if response.headers().contains_key(SESSION_HEADER) {
+        if response.headers().contains_key(&SESSION_HEADER) {
             // The one that the client knows.
-            response.headers_mut().insert(SESSION_HEADER, id);
+            response.headers_mut().insert(&SESSION_HEADER, id);
         }
         Ok(Some((url, response)))
     }
@@ -73,32 +76,22 @@ impl Shared {
     async fn send_known(
         &self,
         known: &Known,
-        mut request: Outgoing,
-    ) -> Result<(Url, reqwest::Response), Failure> {
+        request: &mut Outgoing,
+    ) -> Result<(Option<Url>, Response<Body>), Failure> {
         let before = known.server_id();
-        request.headers.insert(SESSION_HEADER, before.clone());
-        let (url, response) = self.send_one(request.clone()).await?;
+        request.headers.insert(&SESSION_HEADER, before.clone());
+        let (url, response) = self.send(request).await?;
         if response.status() != StatusCode::NOT_FOUND || request.method == Method::DELETE {
             return Ok((url, response));
         }
-        let Some(renewed) = self.renew(known, &before, &request).await else {
+        let Some(renewed) = Box::pin(self.renew(known, &before, request)).await else {
             return Ok((url, response));
         };
         tracing::info!("the server has forgotten a session, which was made again");
-        request.headers.insert(SESSION_HEADER, renewed);
+        request.headers.insert(&SESSION_HEADER, renewed);
         // Its events are those of a stream that is gone.
         request.headers.remove("last-event-id");
-        self.send_one(request).await
-    }
-
-    async fn send_one(&self, request: Outgoing) -> Result<(Url, reqwest::Response), Failure> {
-        let Outgoing {
-            method,
-            url,
-            headers,
-            body,
-        } = request;
-        self.send(method, url, headers, body).await
+        self.send(request).await
     }
 
     /// The id of the session that was made for the one that `before` was; none when the server does not open it.
@@ -119,29 +112,29 @@ impl Shared {
         hello.method = Method::POST;
         hello.body = known.hello.clone();
         let headers = &mut hello.headers;
-        headers.remove(SESSION_HEADER);
+        headers.remove(&SESSION_HEADER);
         headers.remove("last-event-id");
         let accept = HeaderValue::from_static("application/json, text/event-stream");
         headers.insert(ACCEPT, accept);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let mut initialized = hello.clone();
-        let (_, response) = self.send_one(hello).await.ok()?;
-        let id = response.headers().get(SESSION_HEADER).cloned();
+        let (_, response) = self.send(&hello).await.ok()?;
+        let id = response.headers().get(&SESSION_HEADER).cloned();
         let id = id.filter(|_| response.status().is_success())?;
         answered(response, &known.hello).await?;
-        initialized.headers.insert(SESSION_HEADER, id.clone());
+        initialized.headers.insert(&SESSION_HEADER, id.clone());
         initialized.body = Bytes::from_static(INITIALIZED);
-        let (_, response) = self.send_one(initialized).await.ok()?;
+        let (_, response) = self.send(&initialized).await.ok()?;
         response.status().is_success().then_some(id)
     }
 }
 
 /// Reads until the server has answered `initialize`: then the session is there.
-async fn answered(mut response: reqwest::Response, hello: &[u8]) -> Option<()> {
+async fn answered(mut response: Response<Body>, hello: &[u8]) -> Option<()> {
     let envelope = jsonrpc::scan(hello).ok()?;
     let (streamed, id) = (is_event_stream(response.headers()), envelope.id_in(hello));
     let (mut reader, mut received) = (EventReader::new(), 0);
-    while let Some(chunk) = response.chunk().await.ok()? {
+    while let Some(chunk) = response.body_mut().chunk().await.ok()? {
         received += chunk.len();
         if received > LONGEST_ANSWER {
             return None;

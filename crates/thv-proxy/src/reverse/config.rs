@@ -2,15 +2,12 @@
 
 use std::time::Duration;
 
-use http::header::{HeaderName, HeaderValue};
 use thv_core::TransportType;
 use url::Url;
 
-use super::headers;
 use crate::error::ProxyError;
 use crate::forwarded::is_prefix;
-use crate::guard::GuardConfig;
-use crate::middleware::MiddlewareKind;
+use crate::middleware::{Header, Layer, Setting};
 
 /// How a [`ReverseProxy`](crate::ReverseProxy) behaves.
 #[derive(Debug, Clone)]
@@ -22,13 +19,9 @@ pub struct ReverseProxyConfig {
     pub remote: bool,
     /// The server keeps no sessions: methods other than POST and OPTIONS are answered with 405.
     pub stateless: bool,
-    /// Headers set on every request to the server; they replace the client's. Marked sensitive, so never logged.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Certificates of authorities in PEM, which are believed beside those of the system; of a local server none are
     /// asked for.
     pub ca_certificates: Vec<u8>,
-    /// The client's `Authorization`, `Cookie` and `Proxy-Authorization` are not passed on.
-    pub strip_auth: bool,
     /// Put before the path in the `endpoint` event of an SSE server, for a proxy behind another that removes it.
     pub endpoint_prefix: String,
     /// A request that a trusted proxy passed on: its `X-Forwarded-For`, `-Host`, `-Proto`, `-Port` and `-Prefix` are
@@ -46,10 +39,9 @@ pub struct ReverseProxyConfig {
     pub body_timeout: Duration,
     /// How long a connection to the server may take: 10 s. An answer may take any time.
     pub connect_timeout: Duration,
-    /// Which hosts and origins are served.
-    pub guard: GuardConfig,
-    /// Layers around the proxy, outermost first.
-    pub layers: Vec<MiddlewareKind>,
+    /// Layers around the proxy, outermost first: [`Layer::standard`]. What they say of `body_limit` counts, and the
+    /// headers that they set are on the proxy's own requests too.
+    pub layers: Vec<Layer>,
 }
 
 impl Default for ReverseProxyConfig {
@@ -58,9 +50,7 @@ impl Default for ReverseProxyConfig {
             transport: TransportType::StreamableHttp,
             remote: false,
             stateless: false,
-            headers: Vec::new(),
             ca_certificates: Vec::new(),
-            strip_auth: false,
             endpoint_prefix: String::new(),
             trust_forwarded: false,
             strict_versions: false,
@@ -69,14 +59,30 @@ impl Default for ReverseProxyConfig {
             body_budget: 64 << 20,
             body_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(10),
-            guard: GuardConfig::default(),
-            layers: MiddlewareKind::standard(),
+            layers: Layer::standard(),
         }
     }
 }
 
 impl ReverseProxyConfig {
-    pub(super) fn check(&mut self, target: &Url) -> Result<(), ProxyError> {
+    /// Takes what the layers say of what the proxy does itself.
+    pub(super) fn settle(&mut self) -> OwnHeaders {
+        for setting in Layer::settings(&self.layers) {
+            if let Setting::BodyLimit(bytes) = setting {
+                self.body_limit = usize::try_from(*bytes).unwrap_or(usize::MAX);
+            }
+        }
+        let for_probes = Layer::headers_of(&self.layers);
+        let taken = Layer::take_innermost(&mut self.layers, |setting| {
+            !matches!(setting, Setting::RequestTimeout(_))
+        });
+        OwnHeaders {
+            for_probes,
+            for_clients: Layer::headers_of(&taken),
+        }
+    }
+
+    pub(super) fn check(&self, target: &Url) -> Result<(), ProxyError> {
         let invalid = |what, reason: String| Err(ProxyError::Invalid { what, reason });
         if !matches!(target.scheme(), "http" | "https") || target.host_str().is_none_or(str::is_empty) {
             return invalid("target", "use an http or https URL with a host".into());
@@ -96,15 +102,6 @@ impl ReverseProxyConfig {
                 ),
             );
         }
-        for (name, value) in &mut self.headers {
-            if headers::is_restricted(name) {
-                return invalid(
-                    "forwarded header",
-                    format!("\"{name}\" belongs to the connection and cannot be set"),
-                );
-            }
-            value.set_sensitive(true);
-        }
         if self.body_limit == 0 || self.body_limit > 1 << 30 {
             return invalid("size", "body_limit must be 1 byte to 1 GiB".into());
         }
@@ -113,4 +110,13 @@ impl ReverseProxyConfig {
         }
         Ok(())
     }
+}
+
+/// Headers that the proxy sets towards the server.
+#[derive(Debug)]
+pub(super) struct OwnHeaders {
+    /// On requests of its own.
+    pub(super) for_probes: Vec<Header>,
+    /// On requests of clients: what outer layers set is on them already.
+    pub(super) for_clients: Vec<Header>,
 }

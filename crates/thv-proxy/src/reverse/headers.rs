@@ -8,38 +8,52 @@ use thv_core::TransportType;
 
 use super::ReverseProxyConfig;
 
-/// Headers of one connection, not of the message.
-const HOP_BY_HOP: [&str; 9] = [
-    "connection",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
+static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// Headers that nobody may set besides.
-const RESTRICTED: [&str; 8] = [
-    "host",
-    "http2-settings",
-    "content-length",
-    "forwarded",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
-    "x-real-ip",
-];
+/// Whether a header is one of the connection, not of the message.
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
+
+/// Whether a header says what only this proxy can say to the server.
+fn is_own(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "http2-settings"
+            | "content-length"
+            | "forwarded"
+            | "x-forwarded-for"
+            | "x-forwarded-host"
+            | "x-forwarded-proto"
+            | "x-real-ip"
+    )
+}
 
 /// Whether a configured header would break the connection or lie about the client.
 pub(crate) fn is_restricted(name: &HeaderName) -> bool {
-    HOP_BY_HOP.contains(&name.as_str()) || RESTRICTED.contains(&name.as_str())
+    *name == header::HOST || is_hop_by_hop(name) || is_own(name)
 }
 
 /// Removes what belongs to one connection, the headers that `Connection` names included.
 pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    strip(headers, is_hop_by_hop);
+}
+
+/// Removes what `Connection` names, and all that fits. Mostly there is nothing: so names are looked at, not looked up.
+fn strip(headers: &mut HeaderMap, fits: impl Fn(&HeaderName) -> bool) {
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
@@ -50,7 +64,8 @@ pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     for name in named {
         headers.remove(name);
     }
-    for name in HOP_BY_HOP {
+    let fitting: Vec<HeaderName> = headers.keys().filter(|name| fits(name)).cloned().collect();
+    for name in fitting {
         headers.remove(name);
     }
 }
@@ -63,29 +78,16 @@ pub(super) fn for_server(
     peer: Option<IpAddr>,
 ) -> HeaderMap {
     let host = headers.remove(header::HOST);
-    let trusted = |name: &str| headers.get(name).filter(|_| config.trust_forwarded).cloned();
-    let (outer_host, outer_scheme) = (trusted("x-forwarded-host"), trusted("x-forwarded-proto"));
+    let trusted = |name: &HeaderName| headers.get(name).filter(|_| config.trust_forwarded).cloned();
+    let (outer_host, outer_scheme) = (trusted(&FORWARDED_HOST), trusted(&FORWARDED_PROTO));
     let forwarded_for = forwarded_for(&headers, config, peer);
-    strip_hop_by_hop(&mut headers);
+    headers.remove(header::CONTENT_LENGTH);
+    strip(&mut headers, |name| {
+        is_hop_by_hop(name) || is_own(name) || *name == header::EXPECT
+    });
     if config.transport == TransportType::Sse {
         // An endpoint event could not be found in a compressed stream.
         headers.remove(header::ACCEPT_ENCODING);
-    }
-    for name in [
-        "content-length",
-        "expect",
-        "forwarded",
-        "http2-settings",
-        "x-forwarded-for",
-        "x-real-ip",
-        "x-forwarded-host",
-        "x-forwarded-proto",
-    ] {
-        headers.remove(name);
-    }
-    if config.strip_auth {
-        headers.remove(header::AUTHORIZATION);
-        headers.remove(header::COOKIE);
     }
     let own_scheme = if config.remote && scheme == "https" {
         "https"
@@ -94,17 +96,14 @@ pub(super) fn for_server(
     };
     let own_scheme = HeaderValue::from_static(own_scheme);
     headers.insert(
-        "x-forwarded-proto",
+        &FORWARDED_PROTO,
         outer_scheme.filter(|_| !config.remote).unwrap_or(own_scheme),
     );
     if let Some(forwarded_for) = forwarded_for {
-        headers.insert("x-forwarded-for", forwarded_for);
+        headers.insert(&FORWARDED_FOR, forwarded_for);
     }
     if let Some(host) = outer_host.or(host).filter(|_| !config.remote) {
-        headers.insert("x-forwarded-host", host);
-    }
-    for (name, value) in &config.headers {
-        headers.insert(name.clone(), value.clone());
+        headers.insert(&FORWARDED_HOST, host);
     }
     headers
 }
@@ -117,9 +116,9 @@ fn forwarded_for(
 ) -> Option<HeaderValue> {
     let peer = peer?;
     let before = headers
-        .get("x-forwarded-for")
+        .get(&FORWARDED_FOR)
         .filter(|_| config.trust_forwarded)
         .and_then(|value| value.to_str().ok());
     let all = before.map_or_else(|| peer.to_string(), |before| format!("{before}, {peer}"));
-    all.parse().ok()
+    all.try_into().ok()
 }

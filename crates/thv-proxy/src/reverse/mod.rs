@@ -2,40 +2,49 @@
 
 mod again;
 mod config;
+mod direct;
+mod ending;
 mod endpoint;
 mod event_reader;
 mod headers;
 mod sessions;
 mod sse_stream;
 
-use std::net::SocketAddr;
+use std::future::ready;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use axum::extract::ConnectInfo;
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, LOCATION};
-use http::{Method, Request, Response, StatusCode};
+use futures_util::future::BoxFuture;
+use http::header::{ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
+use http::{Method, Request, Response, StatusCode, Uri};
+use http_body_util::BodyExt;
 use thv_core::{SystemClock, TransportType};
-use url::Url;
+use url::{Position, Url};
 
 use self::again::Outgoing;
+use self::config::OwnHeaders;
 pub use self::config::ReverseProxyConfig;
+use self::direct::Direct;
+pub(crate) use self::direct::Driven;
+use self::ending::Ending;
 use self::endpoint::EndpointRewriter;
 pub(crate) use self::event_reader::{Data, EventReader};
 pub(crate) use self::headers::is_restricted;
 use self::sessions::Sessions;
 use self::sse_stream::{SseStream, Streams};
 use crate::answer;
-use crate::body::{self, Body, Held, ReadError};
+use crate::body::{self, Body, BodyError, Held, ReadError};
 use crate::bridge::STATELESS_REVISION;
 use crate::budget::Budget;
 use crate::error::ProxyError;
 use crate::forwarded::Outside;
 use crate::health;
 use crate::jsonrpc::{self, Kind};
-use crate::middleware::ProxyService;
-use crate::serve::{Drain, EndsItself};
+use crate::middleware::{Header, ProxyService};
+use crate::serve::{Drain, EndsItself, UntilDrain};
 
 const MOST_REDIRECTS: usize = 10;
 
@@ -47,13 +56,17 @@ pub struct ReverseProxy(Arc<Shared>);
 struct Shared {
     target: Url,
     config: ReverseProxyConfig,
+    own_headers: OwnHeaders,
     client: reqwest::Client,
+    /// What is asked in plain HTTP, with nothing between, is asked without the client.
+    direct: Option<Arc<Direct>>,
     /// Memory for what clients send.
     bodies: Budget,
     /// The sessions of a streamable HTTP server.
     sessions: Sessions,
     /// The open streams of an SSE server.
     streams: Arc<Streams>,
+    ending: Ending,
     /// What the last request to the server showed: one of the values below.
     seen: AtomicU8,
 }
@@ -66,15 +79,16 @@ impl ReverseProxy {
     /// A proxy for the server at `target`: for a local one only scheme, host and port count.
     ///
     /// # Errors
-    /// [`ProxyError::Invalid`] names what cannot be used: the target, the transport, or a header that must not be
-    /// forwarded.
+    /// [`ProxyError::Invalid`] names what cannot be used: the target, or the transport.
     pub fn new(target: Url, mut config: ReverseProxyConfig) -> Result<Self, ProxyError> {
+        let own_headers = config.settle();
         config.check(&target)?;
         let mut builder = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
             .connect_timeout(config.connect_timeout);
-        if !config.remote || is_loopback(&target) {
+        let near = !config.remote || is_loopback(&target);
+        if near {
             // What runs on this machine is not reached through the environment's proxy.
             builder = builder.no_proxy();
         }
@@ -91,13 +105,18 @@ impl ReverseProxy {
             reason: "no HTTP client can be built".into(),
             source: Some(Box::new(error)),
         })?;
+        let direct =
+            (near && target.scheme() == "http").then(|| Direct::new(&target, config.connect_timeout));
         Ok(Self(Arc::new(Shared {
+            direct: direct.flatten(),
             target,
             sessions: Sessions::new(config.session_ttl),
             bodies: Budget::new(config.body_budget.max(config.body_limit)),
             config,
+            own_headers,
             client,
             streams: Arc::default(),
+            ending: Ending::default(),
             seen: AtomicU8::new(SEEN_NOTHING),
         })))
     }
@@ -110,39 +129,40 @@ impl ReverseProxy {
         }
     }
 
+    /// Ends the event streams that clients listen to now, those of an SSE server each once its client has the answers
+    /// that are to come on it. [`serve`](crate::serve) does so itself when it is told to stop.
+    pub fn end_streams(&self) {
+        self.0.ending.end();
+    }
+
     /// The proxy as a service.
     pub fn into_service(self) -> ProxyService {
         let layers = self.0.config.layers.clone();
-        let guard = Arc::new(self.0.config.guard.clone());
-        ProxyService::new(move |request| {
-            let proxy = self.clone();
-            async move { proxy.route(request).await }
-        })
-        .layered(&layers, &guard)
+        ProxyService::passing(move |request| self.route(request)).within(&layers)
     }
 
-    /// The proxy as an axum router.
+    /// The proxy as an axum router, to be nested under any path of an application's own once that has its state
+    /// (`with_state`). Its layers come along: hosts other than this machine's are refused unless they say otherwise.
+    /// Its event streams last as long as the server's: an application that shuts down calls
+    /// [`end_streams`](Self::end_streams).
     pub fn into_router(self) -> axum::Router {
         self.into_service().into_router()
     }
 
-    async fn route(&self, request: Request<Body>) -> Response<Body> {
+    fn route(&self, request: Request<Body>) -> BoxFuture<'static, Response<Body>> {
         let path = request.uri().path();
-        if path == "/health" {
-            return health::answer(
-                request.method(),
-                self.0.config.transport,
-                self.available(),
-                &SystemClock,
-            );
-        }
-        if path == "/metrics" || path.starts_with("/.well-known/") {
-            return answer::not_found(path);
-        }
-        self.forward(request).await
+        let response = if path == "/health" {
+            let (transport, available) = (self.0.config.transport, self.available());
+            health::answer(request.method(), transport, available, &SystemClock)
+        } else if path == "/metrics" || path.starts_with("/.well-known/") {
+            answer::not_found(path)
+        } else {
+            return Box::pin(self.clone().forward(request));
+        };
+        Box::pin(ready(response))
     }
 
-    async fn forward(&self, request: Request<Body>) -> Response<Body> {
+    async fn forward(self, request: Request<Body>) -> Response<Body> {
         let (head, body) = request.into_parts();
         if let Some(refusal) = self.0.gate(&head.method, &head.headers) {
             return refusal;
@@ -179,21 +199,22 @@ impl ReverseProxy {
         let peer = peer.map(|ConnectInfo(peer)| peer.ip());
         let (trusted, prefix) = (self.0.config.trust_forwarded, &self.0.config.endpoint_prefix);
         let outside = Outside::of(&head.headers, trusted, prefix);
-        let request = Outgoing {
-            url: self.0.url(&head.method, &head.uri),
-            headers: headers::for_server(head.headers, &self.0.config, self.0.target.scheme(), peer),
+        let own_headers = &self.0.own_headers.for_clients;
+        let mut request = Outgoing {
+            uri: head.uri,
+            headers: self.0.headers(head.headers, own_headers, peer),
             method: head.method,
             body: body.clone(),
         };
         let hello = envelope.is_some_and(|envelope| envelope.method_in(&body) == b"initialize");
-        match self.0.send_in_session(request, hello).await {
+        match self.0.send_in_session(&mut request, hello).await {
             Ok(None) => answer::session_not_found(id),
-            Ok(Some((url, response))) => {
+            Ok(Some((redirected, response))) => {
                 if let Some(expected) = expected.filter(|_| response.status().is_success()) {
                     expected.accepted();
                 }
-                self.0
-                    .pass_back(url, outside, response, head.extensions.get::<Drain>())
+                let drain = head.extensions.get::<Drain>();
+                self.0.pass_back(&request, redirected, outside, response, drain)
             }
             Err(reason) => {
                 tracing::warn!(%reason, "a request did not reach the server");
@@ -212,15 +233,24 @@ impl ReverseProxy {
         method: Method,
         headers: HeaderMap,
         body: Bytes,
-    ) -> Result<reqwest::Response, Failure> {
+    ) -> Result<Response<Body>, Failure> {
         let path = match (self.0.config.transport, self.0.config.remote) {
             (TransportType::Sse, _) => "/sse",
             (_, false) => "/mcp",
             (_, true) => "/",
         };
-        let url = self.0.url(&method, &http::Uri::from_static(path));
-        let headers = headers::for_server(headers, &self.0.config, self.0.target.scheme(), None);
-        let asked = self.0.send(method, url, headers, body).await;
+        let mut headers = self.0.headers(headers, &self.0.own_headers.for_probes, None);
+        if self.0.direct.is_some() {
+            // It is asked seldom: a connection that is kept would wake the proxy only to be closed.
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        let request = Outgoing {
+            method,
+            uri: Uri::from_static(path),
+            headers,
+            body,
+        };
+        let asked = self.0.send(&request).await;
         asked.map(|(_, response)| response)
     }
 }
@@ -229,7 +259,7 @@ impl ReverseProxy {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     #[error("{0}")]
-    Unreachable(reqwest::Error),
+    Unreachable(BodyError),
     #[error("redirected more than {MOST_REDIRECTS} times")]
     TooManyRedirects,
     #[error("redirected to another host or to plain text")]
@@ -254,22 +284,31 @@ impl Shared {
         if matches!(*method, Method::CONNECT | Method::TRACE) {
             return Some(answer::method_not_allowed("GET, HEAD, POST, DELETE, OPTIONS"));
         }
-        let modern = headers
-            .get("mcp-protocol-version")
-            .is_some_and(|version| version == STATELESS_REVISION);
         let gated = matches!(*method, Method::GET | Method::HEAD | Method::DELETE);
-        if !gated || !(self.config.stateless || modern) {
+        let modern = || {
+            let version = headers.get("mcp-protocol-version");
+            version.is_some_and(|version| version == STATELESS_REVISION)
+        };
+        if !gated || !(self.config.stateless || modern()) {
             return None;
         }
         let mut refusal = answer::text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
         refusal
             .headers_mut()
-            .insert(ALLOW, http::HeaderValue::from_static("POST, OPTIONS"));
+            .insert(ALLOW, HeaderValue::from_static("POST, OPTIONS"));
         Some(refusal)
     }
 
+    fn headers(&self, headers: HeaderMap, own: &[Header], peer: Option<IpAddr>) -> HeaderMap {
+        let mut headers = headers::for_server(headers, &self.config, self.target.scheme(), peer);
+        for (name, value) in own {
+            headers.insert(name.clone(), value.clone());
+        }
+        headers
+    }
+
     /// Where a request goes.
-    fn url(&self, method: &Method, asked: &http::Uri) -> Url {
+    fn url(&self, method: &Method, asked: &Uri) -> Url {
         let mut url = self.target.clone();
         url.set_fragment(None);
         // An SSE server names a path of its own for messages; only its stream is where the remote URL says.
@@ -289,74 +328,114 @@ impl Shared {
     }
 
     /// Asks the server, following its redirects by the rules: same host, never from TLS to plain text, method and
-    /// body kept.
-    async fn send(
-        &self,
-        method: Method,
-        url: Url,
-        headers: HeaderMap,
-        body: Bytes,
-    ) -> Result<(Url, reqwest::Response), Failure> {
-        let sent = self.follow(method, url, headers, body).await;
-        match &sent {
-            Err(Failure::Unreachable(_)) => self.seen.store(SEEN_DEAD, Ordering::Relaxed),
-            _ => self.seen.store(SEEN_ALIVE, Ordering::Relaxed),
-        }
+    /// body kept. With the answer comes the URL to which it has redirected, if it has.
+    async fn send(&self, request: &Outgoing) -> Result<(Option<Url>, Response<Body>), Failure> {
+        let sent = self.follow(request).await;
+        let seen = match &sent {
+            Err(Failure::Unreachable(_)) => SEEN_DEAD,
+            _ => SEEN_ALIVE,
+        };
+        self.seen.store(seen, Ordering::Relaxed);
         sent
     }
 
-    async fn follow(
-        &self,
-        method: Method,
-        mut url: Url,
-        headers: HeaderMap,
-        body: Bytes,
-    ) -> Result<(Url, reqwest::Response), Failure> {
+    async fn follow(&self, request: &Outgoing) -> Result<(Option<Url>, Response<Body>), Failure> {
+        let mut redirected = None;
         for _ in 0..=MOST_REDIRECTS {
-            let mut request = reqwest::Request::new(method.clone(), url.clone());
-            *request.headers_mut() = headers.clone();
-            if !body.is_empty() || method == Method::POST {
-                *request.body_mut() = Some(body.clone().into());
+            let sent = self.send_to(redirected.as_ref(), request).await;
+            let response = sent.map_err(Failure::Unreachable)?;
+            if !is_redirect(response.status()) {
+                return Ok((redirected, response));
             }
-            let response = self
-                .client
-                .execute(request)
-                .await
-                .map_err(|error| Failure::Unreachable(error.without_url()))?;
-            let Some(next) = redirect(&url, &response) else {
-                return Ok((url, response));
+            let from = redirected.unwrap_or_else(|| self.url(&request.method, &request.uri));
+            let Some(next) = redirect(&from, &response) else {
+                return Ok((Some(from), response));
             };
-            if !may_follow(&url, &next) {
+            if !may_follow(&from, &next) {
                 return Err(Failure::ForeignRedirect);
             }
-            url = next;
+            redirected = Some(next);
         }
         Err(Failure::TooManyRedirects)
+    }
+
+    /// Sends a request where it belongs, or where the server has redirected it.
+    async fn send_to(
+        &self,
+        redirected: Option<&Url>,
+        request: &Outgoing,
+    ) -> Result<Response<Body>, BodyError> {
+        let direct = self.direct.as_ref();
+        let direct = direct.filter(|_| redirected.is_none_or(|url| url.scheme() == "http"));
+        let url = || match redirected {
+            Some(url) => url.clone(),
+            None => self.url(&request.method, &request.uri),
+        };
+        let (method, headers, body) = (&request.method, request.headers.clone(), request.body.clone());
+        let Some(direct) = direct else {
+            return Box::pin(self.send_by_client(method, url(), headers, body)).await;
+        };
+        let uri = if redirected.is_none() && !self.config.remote && is_plain(&request.uri) {
+            request.uri.clone()
+        } else {
+            url()[Position::BeforePath..Position::AfterQuery].parse()?
+        };
+        direct.send(method, uri, headers, body).await
+    }
+
+    async fn send_by_client(
+        &self,
+        method: &Method,
+        url: Url,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Response<Body>, BodyError> {
+        let mut request = reqwest::Request::new(method.clone(), url);
+        *request.headers_mut() = headers;
+        if !body.is_empty() || *method == Method::POST {
+            *request.body_mut() = Some(body.into());
+        }
+        let sent = self.client.execute(request).await;
+        let response: Response<reqwest::Body> = sent.map_err(reqwest::Error::without_url)?.into();
+        Ok(response.map(|body| Body::boxed(body.map_err(reqwest::Error::without_url))))
     }
 
     /// The server's answer for the client: as it comes, without waiting for its end.
     fn pass_back(
         &self,
-        url: Url,
+        request: &Outgoing,
+        redirected: Option<Url>,
         outside: Outside,
-        response: reqwest::Response,
+        response: Response<Body>,
         drain: Option<&Drain>,
     ) -> Response<Body> {
         let rewriting = self.config.transport == TransportType::Sse
             && is_event_stream(response.headers())
             && !response.headers().contains_key(CONTENT_ENCODING);
-        let response: Response<reqwest::Body> = response.into();
         let (mut head, body) = response.into_parts();
         headers::strip_hop_by_hop(&mut head.headers);
         head.version = http::Version::HTTP_11;
         head.extensions = http::Extensions::new();
         if !rewriting {
-            return Response::from_parts(head, Body::boxed(body));
+            let listens = request.method == Method::GET && is_event_stream(&head.headers);
+            let body = if listens {
+                Body::boxed(UntilDrain::new(body, self.ending.of_now()))
+            } else {
+                body
+            };
+            return Response::from_parts(head, body);
         }
         head.headers.remove(http::header::CONTENT_LENGTH);
         head.extensions.insert(EndsItself);
+        let url = redirected.unwrap_or_else(|| self.url(&request.method, &request.uri));
         let rewriter = EndpointRewriter::new(url, outside);
-        let stream = SseStream::new(body, rewriter, Arc::clone(&self.streams), drain.cloned());
+        let stream = SseStream::new(
+            body,
+            rewriter,
+            Arc::clone(&self.streams),
+            drain.cloned(),
+            self.ending.of_now(),
+        );
         Response::from_parts(head, stream.into_body())
     }
 }
@@ -390,10 +469,22 @@ pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
         .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
 }
 
-fn redirect(from: &Url, response: &reqwest::Response) -> Option<Url> {
-    if !matches!(response.status().as_u16(), 301 | 302 | 307 | 308) {
-        return None;
-    }
+/// Whether a URL parser would leave this path and query as they are.
+fn is_plain(uri: &Uri) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/!$&()*+,;=:@".contains(&byte);
+    let path = uri.path();
+    uri.authority().is_none()
+        && path.starts_with('/')
+        && path.bytes().all(fits)
+        && !path.contains("/.")
+        && uri.query().is_none_or(|query| query.bytes().all(fits))
+}
+
+fn is_redirect(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 307 | 308)
+}
+
+fn redirect(from: &Url, response: &Response<Body>) -> Option<Url> {
     from.join(response.headers().get(LOCATION)?.to_str().ok()?).ok()
 }
 

@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::Instant;
 
-pub(super) const SESSION_HEADER: &str = "mcp-session-id";
+pub(super) static SESSION_HEADER: HeaderName = HeaderName::from_static("mcp-session-id");
 /// Sessions that are kept, and the longest `initialize`.
 const MOST: usize = 10_000;
 const LONGEST: usize = 16 * 1024;
@@ -85,7 +85,7 @@ impl Sessions {
 
     /// The session that a client names, which counts as used by that.
     pub(super) fn named(&self, headers: &HeaderMap) -> Option<Arc<Known>> {
-        let known = lock(&self.table).get(headers.get(SESSION_HEADER)?).cloned()?;
+        let known = lock(&self.table).get(headers.get(&SESSION_HEADER)?).cloned()?;
         let mut used = lock(&known.used);
         if used.elapsed() > self.ttl {
             return None;
@@ -116,7 +116,7 @@ mod tests {
         assert_eq!(lock(&sessions.table).len(), MOST);
         let named = |at| {
             let mut headers = HeaderMap::new();
-            headers.insert(SESSION_HEADER, id(at));
+            headers.insert(&SESSION_HEADER, id(at));
             sessions.named(&headers)
         };
         assert!(named(0).is_none() && named(1).is_some() && named(MOST).is_some());

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http_body_util::BodyDataStream;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use super::endpoint::EndpointRewriter;
 use super::event_reader::EventReader;
@@ -107,23 +108,25 @@ impl Drop for Registered {
 
 /// One stream: rewritten, watched, and ended in order.
 pub(super) struct SseStream {
-    chunks: BodyDataStream<reqwest::Body>,
+    chunks: BodyDataStream<Body>,
     rewriter: EndpointRewriter,
     reader: EventReader,
     streams: Arc<Streams>,
     registered: Option<Registered>,
     owed: Arc<Owed>,
     drain: Drain,
+    ending: CancellationToken,
     draining: bool,
     ended: bool,
 }
 
 impl SseStream {
     pub(super) fn new(
-        body: reqwest::Body,
+        body: Body,
         rewriter: EndpointRewriter,
         streams: Arc<Streams>,
         drain: Option<Drain>,
+        ending: CancellationToken,
     ) -> Self {
         Self {
             chunks: BodyDataStream::new(body),
@@ -133,6 +136,7 @@ impl SseStream {
             registered: None,
             owed: Arc::default(),
             drain: drain.unwrap_or_default(),
+            ending,
             draining: false,
             ended: false,
         }
@@ -155,6 +159,7 @@ impl SseStream {
                     outcome => return Some(outcome),
                 },
                 () = drain.begun(), if !self.draining => self.draining = true,
+                () = self.ending.cancelled(), if !self.draining => self.draining = true,
                 () = self.owed.nothing(), if self.draining => self.ended = true,
                 () = drain.over(), if self.draining => {
                     self.ended = true;
@@ -165,10 +170,10 @@ impl SseStream {
         None
     }
 
-    fn take(&mut self, chunk: Option<Result<Bytes, reqwest::Error>>) -> Result<Bytes, BodyError> {
+    fn take(&mut self, chunk: Option<Result<Bytes, BodyError>>) -> Result<Bytes, BodyError> {
         let out = match chunk {
             Some(Ok(chunk)) => self.rewriter.push(chunk).map_err(BodyError::from),
-            Some(Err(error)) => Err(error.without_url().into()),
+            Some(Err(error)) => Err(error),
             None => {
                 self.ended = true;
                 return Ok(self.rewriter.finish());

@@ -8,6 +8,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::io::InspectReader;
 
 /// What becomes of a call.
 pub(crate) enum Do {
@@ -34,6 +35,8 @@ pub(crate) struct Meddler {
     serving: JoinHandle<()>,
     /// Each call and its whole request.
     seen: Arc<Mutex<Vec<(String, String)>>>,
+    /// What the engine sent in answers that were forwarded.
+    heard: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Meddler {
@@ -47,11 +50,13 @@ impl Meddler {
         let engine = engine.to_owned();
         let all = Arc::new(Mutex::new(Vec::new()));
         let (seen, decide, next) = (Arc::clone(&all), Arc::new(decide), Arc::new(AtomicUsize::new(0)));
+        let heard = Arc::default();
+        let hears = Arc::clone(&heard);
         let serving = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             loop {
                 let (client, _) = listener.accept().await.unwrap();
-                let (engine, seen) = (engine.clone(), Arc::clone(&seen));
+                let (engine, seen, hears) = (engine.clone(), Arc::clone(&seen), Arc::clone(&hears));
                 let (decide, next) = (Arc::clone(&decide), Arc::clone(&next));
                 connections.spawn(async move {
                     let mut client = client;
@@ -61,7 +66,7 @@ impl Meddler {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     let text = String::from_utf8_lossy(&request).into_owned();
                     seen.lock().unwrap().push((call.clone(), text));
-                    serve(client, &engine, request, decide(number, &call)).await;
+                    serve(client, &engine, request, decide(number, &call), &hears).await;
                 });
             }
         });
@@ -69,6 +74,7 @@ impl Meddler {
             path: path.to_owned(),
             serving,
             seen: all,
+            heard,
         }
     }
 
@@ -76,6 +82,11 @@ impl Meddler {
     pub(crate) fn calls(&self) -> Vec<String> {
         let seen = self.seen.lock().unwrap();
         seen.iter().map(|(call, _)| call.clone()).collect()
+    }
+
+    /// What the engine sent so far in answers that were forwarded.
+    pub(crate) fn heard(&self) -> String {
+        String::from_utf8_lossy(&self.heard.lock().unwrap()).into_owned()
     }
 
     /// The requests so far, with their bodies.
@@ -100,11 +111,13 @@ pub(crate) fn version() -> Do {
     )
 }
 
-async fn serve(mut client: UnixStream, engine: &Path, request: Vec<u8>, what: Do) {
+async fn serve(mut client: UnixStream, engine: &Path, request: Vec<u8>, what: Do, heard: &Mutex<Vec<u8>>) {
     match what {
         Do::Forward => {
             let mut server = UnixStream::connect(engine).await.unwrap();
             server.write_all(&request).await.unwrap();
+            let mut server =
+                InspectReader::new(server, |bytes| heard.lock().unwrap().extend_from_slice(bytes));
             let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
         }
         Do::Answer(status, body) => {

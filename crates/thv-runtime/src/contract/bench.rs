@@ -52,6 +52,10 @@ impl<'a> Bench<'a> {
             .map_or(0, |since| since.as_nanos());
         let next = NEXT.fetch_add(1, Ordering::Relaxed);
         let text = format!("contract-{}-{:x}-{next}", std::process::id(), now & 0xffff_ffff);
+        self.named(text)
+    }
+
+    fn named(&self, text: String) -> WorkloadName {
         let name = self.ok(WorkloadName::new(text), "make a name");
         self.names
             .lock()
@@ -62,6 +66,18 @@ impl<'a> Bench<'a> {
 
     pub(super) fn spec(&self, server: Server) -> std::result::Result<DeploySpec, Skip> {
         let name = self.name();
+        self.fixture
+            .spec(name, server)
+            .ok_or_else(|| Skip(format!("the fixture has no {server:?} server")))
+    }
+
+    /// As [`spec`](Self::spec), under a name that begins with the other one's.
+    pub(super) fn spec_beside(
+        &self,
+        other: &DeploySpec,
+        server: Server,
+    ) -> std::result::Result<DeploySpec, Skip> {
+        let name = self.named(format!("{}-too", other.name));
         self.fixture
             .spec(name, server)
             .ok_or_else(|| Skip(format!("the fixture has no {server:?} server")))

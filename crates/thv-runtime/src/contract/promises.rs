@@ -17,13 +17,14 @@ pub use super::dropped::{
     a_dropped_attach_is_healed, a_dropped_deploy_is_healed, a_dropped_remove_does_not_reach_the_next_deploy,
     a_dropped_remove_is_healed, a_dropped_stop_does_not_reach_the_next_deploy, a_dropped_stop_is_healed,
 };
+pub use super::events::{events_of_one_workload_are_no_other_ones, events_tell_the_life_of_an_instance};
 use super::{EXIT_CODE, LAST_WORDS, Outcome, READY_LINE, Server};
 use crate::{
-    DeployOutcome, EventFilter, EventKind, Expect, InstanceId, InstanceRef, InstanceState, LogLine,
-    LogOptions, MountBind, PortBinding, StopOptions,
+    DeployOutcome, Expect, InstanceId, InstanceRef, InstanceState, LogLine, LogOptions, MountBind,
+    PortBinding, StopOptions,
 };
 
-const SHORT: Duration = Duration::from_secs(2);
+pub(super) const SHORT: Duration = Duration::from_secs(2);
 
 pub async fn answers_a_ping(bench: &Bench<'_>) -> Outcome {
     bench.ok(bench.runtime.ping().await, "ping");
@@ -431,22 +432,6 @@ pub async fn logs_follow_until_removal(bench: &Bench<'_>) -> Outcome {
             while logs.next().await.is_some() {}
         })
         .await;
-    Ok(())
-}
-
-pub async fn events_tell_the_life_of_an_instance(bench: &Bench<'_>) -> Outcome {
-    bench.needs(bench.runtime.capabilities().events, "events")?;
-    let spec = bench.spec(Server::Echo)?;
-    let filter = EventFilter::of(spec.name.clone());
-    let mut events = bench.ok(bench.runtime.events(filter).await, "subscribe");
-    assert_eq!(bench.event(&mut events).await, EventKind::Synced);
-    bench.deploy(&spec).await;
-    assert_eq!(bench.event(&mut events).await, EventKind::Created);
-    assert_eq!(bench.event(&mut events).await, EventKind::Started);
-    bench.stop(&spec, SHORT).await;
-    assert!(matches!(bench.event(&mut events).await, EventKind::Exited { .. }));
-    bench.remove(&spec).await;
-    assert_eq!(bench.event(&mut events).await, EventKind::Removed);
     Ok(())
 }
 

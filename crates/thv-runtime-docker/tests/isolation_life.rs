@@ -5,6 +5,7 @@
 mod support;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 use support::isolating::{Isolating, http_port};
 use support::meddler::{Do, Meddler};
 use support::raw::{api, start_container};
-use support::{soon, until};
+use support::{soon, unique_name, until};
 use thv_core::TransportType;
 use thv_runtime::{
     DeployOutcome, DeploySpec, Endpoint, EventFilter, EventKind, Expect, InstanceRef, InstanceState,
@@ -137,6 +138,35 @@ async fn what_cannot_be_isolated_is_refused() {
     }
     let error = on.engine.runtime.deploy(&on.spec(&["echo"])).await.unwrap_err();
     assert_eq!(error.code(), "unsupported", "without the helper: {error:?}");
+}
+
+/// That is said, and refused, never left out in silence.
+#[tokio::test]
+async fn isolation_is_refused_where_it_was_not_tried() {
+    for (security, tried) in [("name=rootless", false), ("name=seccomp,profile=default", true)] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("engine.sock");
+        let _engine = Meddler::open(&path, Path::new("/nowhere"), move |_, call| match call {
+            "GET /version" => Do::Answer(
+                200,
+                json!({"Version": "4.3.1", "ApiVersion": "1.41", "MinAPIVersion": "1.24",
+                    "Components": [{"Name": "Podman Engine"}]}),
+            ),
+            "GET /info" => Do::Answer(200, json!({ "SecurityOptions": [security] })),
+            call if call.starts_with("GET /containers/json") => Do::Answer(200, json!([])),
+            _ => Do::Answer(404, json!({"message": "no"})),
+        });
+        let program = std::env::current_exe().unwrap();
+        let runtime = DockerRuntime::new(DockerConfig::at(&path).with_egress_helper(program));
+        let mut spec = DeploySpec::new(unique_name(), "fetch");
+        spec.isolate_network = true;
+        // Also by a value that has not asked the engine yet.
+        let error = runtime.deploy(&spec).await.unwrap_err();
+        assert_eq!(error.code() == "unsupported", !tried, "{security}: {error:?}");
+        let lacks = runtime.capabilities().isolation_lacks;
+        assert_eq!(lacks.is_none(), tried, "{lacks:?}");
+        assert!(lacks.is_none_or(|why| why.contains("Podman without root")));
+    }
 }
 
 impl Isolating {

@@ -153,6 +153,7 @@ async fn isolation_is_refused_where_it_was_not_tried() {
                     "Components": [{"Name": "Podman Engine"}]}),
             ),
             "GET /info" => Do::Answer(200, json!({ "SecurityOptions": [security] })),
+            "GET /_ping" => Do::Answer(200, json!("OK")),
             call if call.starts_with("GET /containers/json") => Do::Answer(200, json!([])),
             _ => Do::Answer(404, json!({"message": "no"})),
         });
@@ -160,12 +161,12 @@ async fn isolation_is_refused_where_it_was_not_tried() {
         let runtime = DockerRuntime::new(DockerConfig::at(&path).with_egress_helper(program));
         let mut spec = DeploySpec::new(unique_name(), "fetch");
         spec.isolate_network = true;
-        // Also by a value that has not asked the engine yet.
+        runtime.ping().await.unwrap();
         let error = runtime.deploy(&spec).await.unwrap_err();
-        assert_eq!(error.code() == "unsupported", !tried, "{security}: {error:?}");
-        let lacks = runtime.capabilities().isolation_lacks;
-        assert_eq!(lacks.is_none(), tried, "{lacks:?}");
-        assert!(lacks.is_none_or(|why| why.contains("Podman without root")));
+        assert_eq!(error.code(), "unsupported", "{error:?}");
+        // This program is none that could do it, which is said where the engine could.
+        let lacks = runtime.capabilities().isolation_lacks.unwrap();
+        assert_eq!(!lacks.contains("Podman without root"), tried, "{lacks}");
     }
 }
 

@@ -1,24 +1,29 @@
 //! What a workload costs beside its server: the resident memory of the detached proxy of the released `thv`, at rest,
-//! after calls, and after large ones; and how often it wakes up while nobody calls.
+//! after calls, after large ones, and with many clients at once; and how often it wakes up while nobody calls.
 //!
 //! `cargo bench -p thv-benches --bench memory`
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::try_join_all;
 use http_body_util::{BodyExt as _, Full};
 use hyper::Request;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 use thv_benches::programs;
+use thv_benches::session::Session;
 
-/// What a proxy may take at rest.
+/// What a proxy may take at rest, and with so many clients.
 const GOAL: f64 = 12.0;
+const CROWD: usize = 1_000;
+const CROWD_GOAL: f64 = 32.0;
 
 /// How long is watched how often an idle proxy wakes up.
 const IDLE: Duration = Duration::from_secs(30);
@@ -52,15 +57,21 @@ async fn measure(machine: &Machine, server: &Path, transport: &str) {
         status["url"].as_str().expect("a URL"),
         &status["thv"]["proxy_pid"],
     );
-    let at_rest = resident(pid);
-    let verdict = if at_rest <= GOAL { "within" } else { "above" };
-    println!("{transport}: {at_rest:.1} MiB at rest, {verdict} {GOAL} MiB");
+    judge(transport, "at rest", resident(pid), GOAL);
     let before = switches(pid);
     tokio::time::sleep(IDLE).await;
-    let switches = switches(pid) - before;
+    let after = switches(pid);
+    let new = |(thread, count): (&PathBuf, &u64)| count - before.get(thread).copied().unwrap_or(0);
+    let switches: u64 = after.iter().map(new).sum();
     println!(
         "{transport}: {switches} context switches in {} s at rest",
         IDLE.as_secs()
+    );
+    judge(
+        transport,
+        "with 1,000 clients that call at once",
+        crowd(url, pid).await,
+        CROWD_GOAL,
     );
     for (what, calls, length) in [
         ("1,000 calls of 100 B", 1_000, 100),
@@ -72,6 +83,31 @@ async fn measure(machine: &Machine, server: &Path, transport: &str) {
         println!("{transport}: {:.1} MiB after {what}", resident(pid));
     }
     machine.thv(&["rm", "measured"]);
+}
+
+fn judge(transport: &str, when: &str, resident: f64, goal: f64) {
+    let verdict = if resident <= goal { "within" } else { "above" };
+    println!("{transport}: {resident:.1} MiB {when}, {verdict} {goal} MiB");
+}
+
+/// Has many sessions call at the same time, and looks while all are open.
+async fn crowd(url: &str, pid: &Value) -> f64 {
+    let address = url
+        .strip_prefix("http://")
+        .and_then(|rest| rest.split('/').next());
+    let address = address
+        .and_then(|address| address.parse().ok())
+        .expect("an address");
+    let opening = (0..CROWD).map(|_| Session::open(address, "/mcp", true));
+    let mut sessions = try_join_all(opening).await.expect("sessions");
+    let payload = "x".repeat(100);
+    for number in 0..3 {
+        let calls = sessions
+            .iter_mut()
+            .map(|session| session.call(number, "echo", &payload));
+        try_join_all(calls).await.expect("answers");
+    }
+    resident(pid)
 }
 
 /// A session of its own with one call, as short-lived clients have.
@@ -118,18 +154,17 @@ fn resident(pid: &Value) -> f64 {
     kib.and_then(|kib| kib.parse::<f64>().ok()).expect("kB") / 1024.0
 }
 
-/// The context switches of all threads of a process since it began.
-fn switches(pid: &Value) -> u64 {
+/// The context switches of each thread of a process since it began.
+fn switches(pid: &Value) -> BTreeMap<PathBuf, u64> {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("a process");
     let of_thread = |folder: PathBuf| {
         let status = std::fs::read_to_string(folder.join("status")).unwrap_or_default();
         let lines = status.lines().filter_map(|line| line.split_once(':'));
         let counts = lines.filter(|(name, _)| name.ends_with("ctxt_switches"));
-        counts
-            .filter_map(|(_, count)| count.trim().parse::<u64>().ok())
-            .sum::<u64>()
+        let counts = counts.filter_map(|(_, count)| count.trim().parse::<u64>().ok());
+        (folder, counts.sum())
     };
-    threads.flatten().map(|thread| of_thread(thread.path())).sum()
+    threads.flatten().map(|thread| of_thread(thread.path())).collect()
 }
 
 /// A home of its own.

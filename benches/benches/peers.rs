@@ -76,11 +76,14 @@ struct Plan {
     loads: &'static [(usize, usize)],
 }
 
-#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
-async fn main() {
-    if contestants::serve_if_asked().await {
-        return;
+fn main() {
+    if !contestants::serve_if_asked() {
+        run();
     }
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn run() {
     let given = |name: &str| std::env::args().any(|argument| argument == name);
     let wanted = |part: &str| given(part) || !PARTS.iter().any(|part| given(part));
     let plan = if given("quick") {

@@ -32,21 +32,34 @@ use crate::bare;
 /// The first argument of a process that is a contestant; its name and what it is in front of follow.
 pub const SERVE: &str = "serve-contestant";
 
-/// Serves until it is killed, if this process was started for that. Its address is the first line it prints.
-pub async fn serve_if_asked() -> bool {
+/// Serves until it is killed, if this process was started for that: on one thread, as `thv` does. Its address is the
+/// first line it prints.
+///
+/// # Panics
+/// When it cannot.
+pub fn serve_if_asked() -> bool {
     let mut arguments = std::env::args().skip(1);
     if arguments.next().as_deref() != Some(SERVE) {
         return false;
     }
     let (name, behind) = (arguments.next().unwrap(), arguments.next().unwrap());
-    let (address, _child) = match name.as_str() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(serve_contestant(&name, &behind));
+    true
+}
+
+async fn serve_contestant(name: &str, behind: &str) {
+    let (address, _child) = match name {
         "reference" => {
-            let mut child = child(&behind);
+            let mut child = child(behind);
             let (reader, writer) = (child.stdout.take().unwrap(), child.stdin.take().unwrap());
             (bare::start(reader, writer).await, Some(child))
         }
         "bridge" => {
-            let mut child = child(&behind);
+            let mut child = child(behind);
             let (reader, writer) = (child.stdout.take().unwrap(), child.stdin.take().unwrap());
             let bridge = StdioBridge::new(BackendIo::new(reader, writer), BridgeConfig::default()).unwrap();
             (listen(bridge.into_service()).await, Some(child))
@@ -61,7 +74,6 @@ pub async fn serve_if_asked() -> bool {
     println!("{address}");
     std::io::stdout().flush().unwrap();
     std::future::pending::<()>().await;
-    true
 }
 
 /// The echo server as a child of this process.

@@ -89,10 +89,19 @@ impl Engine {
     /// # Panics
     /// As [`create`](Self::create).
     pub async fn create_logged_by(&self, name: &str, image: &str, driver: &str) -> Container {
+        let host = json!({ "LogConfig": { "Type": driver } });
+        self.create_with(name, image, &host).await
+    }
+
+    /// As [`create`](Self::create), with this `HostConfig`.
+    ///
+    /// # Panics
+    /// As [`create`](Self::create).
+    pub async fn create_with(&self, name: &str, image: &str, host: &Value) -> Container {
         let config = json!({
             "Image": image, "OpenStdin": true, "StdinOnce": true,
             "AttachStdin": true, "AttachStdout": true, "AttachStderr": true,
-            "HostConfig": { "LogConfig": { "Type": driver } },
+            "HostConfig": host,
         });
         let path = format!("/containers/create?name={name}");
         let body = config.to_string().into_bytes();
@@ -102,6 +111,15 @@ impl Engine {
             engine: self.clone(),
             id: answer["Id"].as_str().expect("an id").to_owned(),
         }
+    }
+
+    /// All its containers, as it tells them.
+    ///
+    /// # Panics
+    /// When the engine does not.
+    pub async fn list(&self) -> Value {
+        let told = self.call(Method::GET, "/containers/json?all=true", "", Vec::new());
+        serde_json::from_slice(&told.await).expect("JSON")
     }
 
     /// Kills a container's program.
@@ -169,8 +187,7 @@ impl Container {
             .await;
         let upgraded = hyper::upgrade::on(response).await.expect("a stream");
         let mut stream = TokioIo::new(upgraded);
-        let path = format!("/containers/{}/start", self.id);
-        self.engine.call(Method::POST, &path, "", Vec::new()).await;
+        self.launch().await;
         stream
             .write_all(format!("{message}\n").as_bytes())
             .await
@@ -194,6 +211,23 @@ impl Container {
     /// When the engine does not.
     pub async fn stop(&self, mut stream: TokioIo<Upgraded>) {
         stream.shutdown().await.expect("closed");
+        self.end().await;
+    }
+
+    /// Starts it, and nothing else.
+    ///
+    /// # Panics
+    /// When the engine does not.
+    pub async fn launch(&self) {
+        let path = format!("/containers/{}/start", self.id);
+        self.engine.call(Method::POST, &path, "", Vec::new()).await;
+    }
+
+    /// Has the engine stop it.
+    ///
+    /// # Panics
+    /// When the engine does not.
+    pub async fn end(&self) {
         let path = format!("/containers/{}/stop?t=30", self.id);
         self.engine.call(Method::POST, &path, "", Vec::new()).await;
     }

@@ -65,6 +65,7 @@ async fn is_fenced(machine: &Machine, times: usize) {
         answers(&after).await;
         machine.thv(["rm", &name]).await.ok();
         assert!(machine.find(&name).await.is_none());
+        application.kill().await;
     }
     // Removed for good, it stays so.
     let (application, _) = Application::up(machine, &name).await;
@@ -72,6 +73,7 @@ async fn is_fenced(machine: &Machine, times: usize) {
     machine.thv(["rm", &name]).await.ok();
     wake(&application).await;
     assert!(machine.find(&name).await.is_none());
+    application.kill().await;
 }
 
 #[tokio::test]

@@ -201,7 +201,8 @@ async fn an_interrupt_in_the_middle_is_heard_when_the_upgrade_is_over() {
     world.offer("2.0.0-mute").await;
     let apply = ["upgrade", "apply", name, "--yes", "--rollback=10s"];
     let apply = machine.command(apply).spawn().expect("it starts");
-    eventually(WAIT, "the new version is there", async || {
+    // It is pulled first.
+    eventually(2 * WAIT, "the new version is there", async || {
         let now = world.docker.instance(name).await?;
         (now.id != old).then_some(())
     })

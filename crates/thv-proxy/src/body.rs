@@ -189,8 +189,12 @@ pub(crate) struct Held {
 /// A first allocation is not larger: a length that was only announced costs nothing.
 const FIRST_ROOM: usize = 1 << 20;
 
-/// Reads a whole body of at most `limit` bytes; its memory is taken from `budget` as it comes. A body in one piece is
-/// not copied.
+/// A piece that is not longer is copied: else it would keep the whole buffer of its connection, which then could not be
+/// used again while the request is under way.
+const SMALL: usize = 4 << 10;
+
+/// Reads a whole body of at most `limit` bytes; its memory is taken from `budget` as it comes. A large body in one piece
+/// is not copied.
 pub(crate) async fn read_all(
     mut body: Body,
     limit: usize,
@@ -231,10 +235,35 @@ pub(crate) async fn read_all(
             }
             whole.extend_from_slice(&data);
         }
-        Ok(if whole.is_empty() { first } else { whole.freeze() })
+        Ok(if !whole.is_empty() {
+            whole.freeze()
+        } else if first.len() <= SMALL {
+            Bytes::copy_from_slice(&first)
+        } else {
+            first
+        })
     };
     let bytes = tokio::time::timeout(within, reading)
         .await
         .unwrap_or(Err(ReadError::TooSlow))?;
     Ok(Held { bytes, share })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_small_body_does_not_keep_its_connections_buffer_and_a_large_one_is_not_copied() {
+        let (buffer, budget) = (Bytes::from(vec![b'x'; 64 << 10]), Budget::new(1 << 20));
+        for (length, kept) in [(100, false), (32 << 10, true)] {
+            let body = Body::full(buffer.slice(..length));
+            let held = read_all(body, 1 << 20, Duration::from_secs(1), &budget).await;
+            let bytes = held.unwrap().bytes;
+            assert_eq!(bytes.len(), length);
+            assert_eq!(bytes.as_ptr() == buffer.as_ptr(), kept, "{length}");
+        }
+    }
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use thv_core::{SystemClock, TransportType};
-use tower::Service;
 
 use crate::answer;
 use crate::body::{self, Body};
@@ -64,29 +63,21 @@ impl Front {
     /// The front as a service.
     pub fn into_service(self) -> ProxyService {
         let layers = self.0.layers.clone();
-        ProxyService::new(move |request| {
-            let front = self.clone();
-            async move { front.route(request).await }
+        ProxyService::passing(move |request| {
+            let current = self.0.current.read().unwrap_or_else(PoisonError::into_inner);
+            match current.clone() {
+                Some(service) => {
+                    drop(current);
+                    service.ask(request)
+                }
+                None => Box::pin(self.clone().alone(request)),
+            }
         })
         .within(&layers)
     }
 
-    async fn route(&self, request: Request<Body>) -> Response<Body> {
-        let current = {
-            let current = self.0.current.read().unwrap_or_else(PoisonError::into_inner);
-            current.clone()
-        };
-        match current {
-            Some(mut service) => match service.call(request).await {
-                Ok(response) => response,
-                Err(never) => match never {},
-            },
-            None => self.alone(request).await,
-        }
-    }
-
     /// The answer without a server.
-    async fn alone(&self, request: Request<Body>) -> Response<Body> {
+    async fn alone(self, request: Request<Body>) -> Response<Body> {
         let path = request.uri().path();
         if path == "/health" {
             return health::answer(request.method(), self.0.transport, Some(false), &SystemClock);

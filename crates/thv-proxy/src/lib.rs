@@ -23,6 +23,32 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! An application has them among its own routes, once those have their state, and ends their event streams before it
+//! waits for its connections:
+//!
+//! ```
+//! use axum::Router;
+//! use axum::extract::State;
+//! use axum::routing::get;
+//! use thv_proxy::{ReverseProxy, ReverseProxyConfig, TransportType};
+//!
+//! # async fn example(stop: impl Future<Output = ()> + Send + 'static) -> Result<(), Box<dyn std::error::Error>> {
+//! let config = ReverseProxyConfig { transport: TransportType::Sse, ..ReverseProxyConfig::default() };
+//! let proxy = ReverseProxy::new("http://127.0.0.1:9000".parse()?, config)?;
+//! let app = Router::new()
+//!     .route("/", get(async |State(name): State<&'static str>| name))
+//!     .with_state("mine")
+//!     .nest("/tools", proxy.clone().into_router());
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
+//! let ending = async move {
+//!     stop.await;
+//!     proxy.end_streams();
+//! };
+//! axum::serve(listener, app).with_graceful_shutdown(ending).await?;
+//! # Ok(())
+//! # }
+//! ```
 
 mod answer;
 mod body;
@@ -40,13 +66,19 @@ mod probe;
 mod reverse;
 mod serve;
 
+#[doc(no_inline)]
+pub use async_trait::async_trait;
 pub use body::{Body, BodyError};
 pub use bridge::{Backend, BackendIo, BridgeConfig, BridgeEnd, BridgeStats, Once, StdioBridge};
 pub use error::ProxyError;
 pub use framer::{Frame, LineFramer};
 pub use front::Front;
 pub use guard::{GuardConfig, Refusal};
-pub use middleware::{Layer, MiddlewareFactory, ProxyService, ToolPolicy};
+pub use middleware::{Answering, Layer, MiddlewareFactory, ProxyService, ToolPolicy};
 pub use probe::ServerInfo;
 pub use reverse::{ReverseProxy, ReverseProxyConfig};
 pub use serve::{Drain, EndsItself, ServeOptions, listener, serve};
+#[doc(no_inline)]
+pub use thv_core::{Json, MiddlewareConfig, ProxyMode, TransportType};
+#[doc(no_inline)]
+pub use url::Url;

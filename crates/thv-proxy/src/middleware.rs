@@ -7,13 +7,15 @@ mod tool_lists;
 mod tool_policy;
 
 use std::convert::Infallible;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
-use tower::util::BoxCloneSyncService;
-use tower::{Service, service_fn};
+use tower::Service;
 
 pub use self::factory::MiddlewareFactory;
 pub use self::layer::Layer;
@@ -22,11 +24,12 @@ pub use self::tool_policy::ToolPolicy;
 use crate::body::Body;
 
 /// A whole proxy as a tower service: for hyper directly ([`serve`](crate::serve)) or as the fallback of an axum router.
+/// A cheap handle.
 #[derive(Clone)]
-pub struct ProxyService(BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>);
+pub struct ProxyService(Arc<dyn Fn(Request<Body>) -> BoxFuture<'static, Response<Body>> + Send + Sync>);
 
-impl std::fmt::Debug for ProxyService {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for ProxyService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ProxyService")
     }
 }
@@ -35,12 +38,17 @@ impl ProxyService {
     /// A service from what handles one request.
     pub fn new<F, Fut>(handle: F) -> Self
     where
-        F: Fn(Request<Body>) -> Fut + Clone + Send + Sync + 'static,
+        F: Fn(Request<Body>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Response<Body>> + Send + 'static,
     {
-        Self(BoxCloneSyncService::new(service_fn(move |request| {
-            handle(request).map(Ok)
-        })))
+        Self(Arc::new(move |request| handle(request).boxed()))
+    }
+
+    /// As [`new`](Self::new), where mostly another service's future is passed on.
+    pub(crate) fn passing(
+        handle: impl Fn(Request<Body>) -> BoxFuture<'static, Response<Body>> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(handle))
     }
 
     /// This service inside `layers`, the first of which is the outermost.
@@ -49,11 +57,8 @@ impl ProxyService {
     }
 
     /// The answer to one request.
-    pub async fn ask(&self, request: Request<Body>) -> Response<Body> {
-        match self.0.clone().call(request).await {
-            Ok(response) => response,
-            Err(never) => match never {},
-        }
+    pub fn ask(&self, request: Request<Body>) -> BoxFuture<'static, Response<Body>> {
+        (self.0)(request)
     }
 
     /// An axum router that serves everything through this service.
@@ -68,13 +73,30 @@ where
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+    type Future = Answering;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Service::<Request<Body>>::poll_ready(&mut self.0, cx)
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        Box::pin(self.0.call(request.map(Body::from)))
+    fn call(&mut self, request: Request<B>) -> Answering {
+        Answering(self.ask(request.map(Body::from)))
+    }
+}
+
+/// The answer of a [`ProxyService`] to one request, on its way.
+pub struct Answering(BoxFuture<'static, Response<Body>>);
+
+impl fmt::Debug for Answering {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Answering")
+    }
+}
+
+impl Future for Answering {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx).map(Ok)
     }
 }

@@ -114,6 +114,23 @@ async fn shutdown_ends_open_streams_properly_lets_calls_finish_and_frees_the_por
 }
 
 #[tokio::test]
+async fn connections_on_which_nothing_is_asked_are_closed_at_once() {
+    let (io, far) = wire();
+    tokio::spawn(common::run_server(far));
+    let options = ServeOptions {
+        drain: Duration::from_hours(1),
+        head_timeout: Duration::from_hours(1),
+        ..ServeOptions::default()
+    };
+    let mut served = served_with(StdioBridge::new(io, BridgeConfig::default()).unwrap(), options).await;
+    // The client keeps the connection.
+    assert_eq!(finish(served.client.get(served.url("/health"))).await.status, 200);
+    served.stop.cancel();
+    let ended = tokio::time::timeout(Duration::from_secs(20), &mut served.server).await;
+    ended.expect("an idle connection is waited for").unwrap();
+}
+
+#[tokio::test]
 async fn what_does_not_finish_is_closed_at_the_deadline() {
     let mut served = with_server(BridgeConfig::default()).await;
     let call = tokio::spawn(
@@ -126,4 +143,17 @@ async fn what_does_not_finish_is_closed_at_the_deadline() {
     (&mut served.server).await.unwrap();
     assert!(call.await.unwrap().is_err());
     assert_eq!(served.bridge.stats().in_flight, 0);
+}
+
+#[tokio::test]
+async fn a_listener_that_is_dropped_closes_everything_at_once() {
+    let (served, mut wire) = with_wire(BridgeConfig::default()).await;
+    let (ready, ()) = tokio::join!(served.bridge.initialize(), wire.handshake());
+    ready.unwrap();
+    let call = served.post_request(None, r#"{"jsonrpc":"2.0","id":1,"method":"w"}"#);
+    let call = tokio::spawn(call.send());
+    wire.next().await.unwrap();
+    served.server.abort();
+    let ended = tokio::time::timeout(Duration::from_secs(10), call).await;
+    assert!(ended.unwrap().unwrap().is_err(), "its connection is closed");
 }

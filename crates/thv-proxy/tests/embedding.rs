@@ -4,18 +4,35 @@
 
 mod common;
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
-use common::{finish, run_server, wire};
-use http::HeaderValue;
+use common::{finish, read_until, run_server, wire};
+use futures_util::{StreamExt, stream};
+use http::{HeaderValue, Method};
+use thv_core::TransportType;
 use thv_proxy::{BridgeConfig, ReverseProxy, ReverseProxyConfig, StdioBridge};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower::util::MapResponseLayer;
+
+/// The event stream of a server that never ends it.
+async fn endless() -> Response {
+    let begun = stream::iter([Ok::<_, Infallible>("event: endpoint\ndata: /messages\n\n")]);
+    let body = axum::body::Body::from_stream(begun.chain(stream::pending()));
+    ([("content-type", "text/event-stream")], body).into_response()
+}
+
+async fn far_away(method: Method) -> Response {
+    if method == Method::GET {
+        return endless().await;
+    }
+    "far away".into_response()
+}
 
 #[derive(Clone)]
 struct App {
@@ -32,18 +49,27 @@ async fn an_application_has_both_proxies_among_its_routes_and_ends_when_it_wants
         let serving = axum::serve(listener, app).with_graceful_shutdown(ending);
         (address, tokio::spawn(serving.into_future()))
     };
-    let (far, _) = run(Router::new().route("/mcp", any(async || "far away"))).await;
+    let (far, _) = run(Router::new()
+        .route("/mcp", any(far_away))
+        .route("/sse", get(endless)))
+    .await;
 
     let (io, server) = wire();
     tokio::spawn(run_server(server));
     let bridge = StdioBridge::new(io, BridgeConfig::default()).unwrap();
     let target = format!("http://{far}").parse().unwrap();
     let proxy = ReverseProxy::new(target, ReverseProxyConfig::default()).unwrap();
+    let config = ReverseProxyConfig {
+        transport: TransportType::Sse,
+        ..ReverseProxyConfig::default()
+    };
+    let sse = ReverseProxy::new(format!("http://{far}").parse().unwrap(), config).unwrap();
     let app = Router::new()
         .route("/hello", get(async |State(app): State<App>| app.greeting))
         .with_state(App { greeting: "hello" })
         .nest("/stdio", bridge.clone().into_router())
-        .nest("/far", proxy.into_router())
+        .nest("/far", proxy.clone().into_router())
+        .nest("/far-sse", sse.clone().into_router())
         .layer(MapResponseLayer::new(|mut response: Response| {
             let headers = response.headers_mut();
             headers.insert("x-app", HeaderValue::from_static("mine"));
@@ -77,12 +103,21 @@ async fn an_application_has_both_proxies_among_its_routes_and_ends_when_it_wants
         .header("accept", "text/event-stream")
         .header("mcp-session-id", &opened.headers["mcp-session-id"]);
     let listening = listening.send().await.unwrap();
+    let of_far = client.get(url("/far/mcp")).send().await.unwrap();
+    let mut of_far_sse = client.get(url("/far-sse/sse")).send().await.unwrap();
+    let mut seen = String::new();
+    read_until(&mut of_far_sse, &mut seen, "endpoint\ndata: /messages\n\n").await;
     bridge.end_streams();
+    proxy.end_streams();
+    sse.end_streams();
     stop.cancel();
-    assert!(
-        listening.text().await.is_ok(),
-        "the stream has an end, and is not cut off"
-    );
+    for stream in [listening, of_far, of_far_sse] {
+        let read = tokio::time::timeout(Duration::from_secs(30), stream.text()).await;
+        assert!(
+            read.is_ok_and(|read| read.is_ok()),
+            "the stream has an end, and is not cut off"
+        );
+    }
     drop(client);
     let ended = tokio::time::timeout(Duration::from_secs(30), serving).await;
     ended.unwrap().unwrap().unwrap();

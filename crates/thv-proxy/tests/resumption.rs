@@ -7,6 +7,8 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::{Served, Wire, eventually, read_until, with_wire};
 use serde_json::{Value, json};
 use thv_proxy::BridgeConfig;
@@ -170,4 +172,16 @@ async fn calls_that_go_on_without_their_clients_are_bounded() {
         (stats.away, stats.in_flight) == (64, 64)
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_newer_stream_of_a_session_ends_the_older_one() {
+    let (served, mut wire, session) = opened().await;
+    let mut older = come_back(&served, &session, "").await;
+    let mut newer = come_back(&served, &session, "").await;
+    let end = tokio::time::timeout(Duration::from_secs(20), older.chunk()).await;
+    assert!(end.expect("it goes on").unwrap().is_none());
+    wire.write(r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#)
+        .await;
+    read_until(&mut newer, &mut String::new(), "list_changed").await;
 }

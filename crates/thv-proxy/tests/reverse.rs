@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::Path;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{any, get};
@@ -18,7 +19,8 @@ use common::{finish, read_until};
 use futures_util::StreamExt;
 use thv_core::TransportType;
 use thv_proxy::{Layer, ProxyError, ReverseProxy, ReverseProxyConfig, ServeOptions, serve};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use url::Url;
@@ -230,6 +232,21 @@ async fn redirects_stay_on_the_host_and_keep_method_and_body() {
         )
         .route("/away", any(move || async move { Redirect::temporary(&foreign) }))
         .route("/circle", any(|| async { Redirect::temporary("/circle") }))
+        .route(
+            "/named",
+            any(|headers: HeaderMap| async move {
+                // The same port of what may be another machine.
+                let port = headers["host"].to_str().unwrap().rsplit_once(':').unwrap().1;
+                Redirect::temporary(&format!("http://localhost:{port}/x"))
+            }),
+        )
+        .route(
+            "/hops/{left}",
+            any(async |Path(left): Path<u32>| match left {
+                0 => "there".into_response(),
+                left => Redirect::temporary(&format!("/hops/{}", left - 1)).into_response(),
+            }),
+        )
         .fallback(mirror);
     let server = Running::new(router).await;
     let proxy = proxy(server.url(""), ReverseProxyConfig::default()).await;
@@ -245,7 +262,8 @@ async fn redirects_stay_on_the_host_and_keep_method_and_body() {
         text.starts_with("POST /there?y=1\n") && text.ends_with(r#""method":"m"}"#),
         "{text}"
     );
-    for path in ["/away", "/circle"] {
+    assert_eq!(ask("/hops/10").await.text, "there");
+    for path in ["/away", "/named", "/circle", "/hops/11"] {
         let answer = ask(path).await;
         assert!(
             answer.status == 502 && answer.text.contains("redirect"),
@@ -512,11 +530,51 @@ async fn what_a_proxy_before_this_one_says_counts_only_if_it_is_trusted() {
     }
 }
 
-/// A server with sessions that forgets all of them when `generation` changes.
-fn forgetful(generation: Arc<AtomicU64>) -> Router {
+#[tokio::test]
+async fn clients_without_sessions_do_not_get_past_the_gate_with_methods_of_sessions() {
+    let server = Running::new(Router::new().fallback(mirror)).await;
+    let proxy = proxy(server.url("/"), ReverseProxyConfig::default()).await;
+    for (version, expected) in [("2026-07-28", 405), ("2025-11-25", 200)] {
+        for method in [Method::GET, Method::HEAD, Method::DELETE] {
+            let request = client().request(method, proxy.url("/mcp"));
+            let answer = finish(request.header("mcp-protocol-version", version)).await;
+            assert_eq!(answer.status, expected, "{version}");
+            let allowed = answer.headers.get("allow").map(|value| value.to_str().unwrap());
+            assert_eq!(allowed == Some("POST, OPTIONS"), expected == 405, "{allowed:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_not_waited_for() {
+    let server = Running::new(Router::new().fallback(mirror)).await;
+    let config = ReverseProxyConfig {
+        body_timeout: Duration::from_millis(300),
+        ..ReverseProxyConfig::default()
+    };
+    let proxy = proxy(server.url("/"), config).await;
+    let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+    let head = format!(
+        "POST /mcp HTTP/1.1\r\nhost: {}\r\ncontent-length: 100\r\nconnection: close\r\n\r\n{{",
+        proxy.address
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    let reading = stream.read_to_string(&mut answer);
+    let read = tokio::time::timeout(Duration::from_secs(20), reading).await;
+    read.expect("it is waited for").unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+}
+
+/// A server with sessions that forgets all of them when `generation` changes, and counts those that it opens.
+fn forgetful(generation: Arc<AtomicU64>, opened: Arc<AtomicU64>) -> Router {
     Router::new().fallback(move |headers: HeaderMap, body: String| {
         let now = generation.load(Ordering::SeqCst);
+        if body.contains("\"initialize\"") {
+            opened.fetch_add(1, Ordering::SeqCst);
+        }
         async move {
+            let last = headers.get("last-event-id").cloned();
             let id = format!("g{now}");
             let named = headers.get("mcp-session-id").and_then(|id| id.to_str().ok());
             if body.contains("\"initialize\"") {
@@ -528,7 +586,11 @@ fn forgetful(generation: Arc<AtomicU64>) -> Router {
             } else {
                 StatusCode::NOT_FOUND
             };
-            (status, [("mcp-session-id", id)], format!("{named:?} {body}"))
+            (
+                status,
+                [("mcp-session-id", id)],
+                format!("{named:?} {last:?} {body}"),
+            )
         }
     })
 }
@@ -536,15 +598,16 @@ fn forgetful(generation: Arc<AtomicU64>) -> Router {
 #[tokio::test]
 async fn a_session_that_the_server_has_forgotten_is_made_again_for_its_client() {
     let generation = Arc::new(AtomicU64::new(1));
-    let server = Running::new(forgetful(Arc::clone(&generation))).await;
+    let opened = Arc::new(AtomicU64::new(0));
+    let server = Running::new(forgetful(Arc::clone(&generation), Arc::clone(&opened))).await;
     let proxy = proxy(server.url("/"), ReverseProxyConfig::default()).await;
     let post = |session: &str, body: &'static str| {
         let request = client().post(proxy.url("/mcp")).body(body);
         finish(request.header("mcp-session-id", session.to_owned()))
     };
     let hello = r#"{"jsonrpc":"2.0","id":"hello","method":"initialize","params":{}}"#;
-    let opened = post("of-nobody", hello).await;
-    assert_eq!(opened.headers["mcp-session-id"], "g1");
+    let answer = post("of-nobody", hello).await;
+    assert_eq!(answer.headers["mcp-session-id"], "g1");
     let call = r#"{"jsonrpc":"2.0","id":7,"method":"tools/list"}"#;
     assert_eq!(post("g1", call).await.status, 200);
 
@@ -555,6 +618,25 @@ async fn a_session_that_the_server_has_forgotten_is_made_again_for_its_client() 
         assert!(answer.text.contains("g2") && answer.text.contains("tools/list"));
         assert_eq!(answer.headers["mcp-session-id"], "g1", "the client's id stays");
     }
+    assert_eq!(opened.load(Ordering::SeqCst), 2, "made again once, whoever asks");
+    let listen = || {
+        let request = client().get(proxy.url("/mcp")).header("mcp-session-id", "g1");
+        finish(request.header("last-event-id", "of-the-old-one"))
+    };
+    assert!(
+        listen().await.text.contains("of-the-old-one"),
+        "the server knows it"
+    );
+    generation.store(4, Ordering::SeqCst);
+    let listening = listen().await;
+    assert_eq!(listening.status, 200);
+    assert!(
+        listening.text.contains("g4") && !listening.text.contains("of-the-old-one"),
+        "{}",
+        listening.text
+    );
+    generation.store(2, Ordering::SeqCst);
+    assert_eq!(post("g1", call).await.status, 200);
     let unknown = post("of-nobody", call).await;
     assert_eq!(unknown.status, 404);
     assert!(

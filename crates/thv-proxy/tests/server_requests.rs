@@ -38,7 +38,8 @@ async fn asked(stream: &mut reqwest::Response) -> Value {
 
 /// The next message to the server is a refusal of this request.
 async fn refused(wire: &mut Wire, id: u32, code: i32) {
-    let answer = wire.next().await.unwrap();
+    let answer = tokio::time::timeout(Duration::from_secs(20), wire.next()).await;
+    let answer = answer.expect("it is asked, or nobody is").unwrap();
     assert_eq!(
         (&answer["id"], &answer["error"]["code"]),
         (&json!(id), &json!(code)),
@@ -67,9 +68,9 @@ async fn a_request_goes_to_the_session_that_caused_it_and_its_answer_back() {
     assert_eq!(request["method"], "sampling/createMessage");
 
     // Only she can answer, and only once.
-    let answer = json!({"jsonrpc": "2.0", "id": request["id"], "result": {"text": "hi"}}).to_string();
-    for session in [&bob, &alice, &alice] {
-        assert_eq!(served.post(Some(session), answer.clone()).await.status, 202);
+    for (session, text) in [(&bob, "of bob"), (&alice, "hi"), (&alice, "again")] {
+        let answer = json!({"jsonrpc": "2.0", "id": request["id"], "result": {"text": text}});
+        assert_eq!(served.post(Some(session), answer.to_string()).await.status, 202);
     }
     assert_eq!(
         wire.next().await.unwrap(),
@@ -178,4 +179,129 @@ async fn sse_clients_are_asked_on_their_stream_and_their_going_is_noticed() {
     tokio::time::timeout(Duration::from_secs(20), refused(&mut wire, 2, -32000))
         .await
         .expect("the server waits for a client that is gone");
+}
+
+#[tokio::test]
+async fn what_a_call_asks_that_nobody_waits_for_any_more_reaches_nobody_else() {
+    let (served, mut wire) = with_wire(BridgeConfig::default()).await;
+    let (ready, ()) = tokio::join!(served.bridge.initialize(), wire.handshake());
+    ready.unwrap();
+    let alice = open(&served, json!({"elicitation": {}})).await;
+    let bob = open(&served, json!({"elicitation": {}})).await;
+    let (mut to_alice, mut to_bob) = (listen(&served, &alice).await, listen(&served, &bob).await);
+    let cancel = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}"#;
+    let mut ids = 0;
+    for cancelled in [false, true] {
+        let call_of_alice = tokio::spawn(served.post_request(Some(&alice), call(1)).send());
+        let of_alice = wire.next().await.unwrap();
+        if cancelled {
+            assert_eq!(served.post(Some(&alice), cancel).await.status, 202);
+            assert_eq!(wire.next().await.unwrap()["params"]["requestId"], of_alice["id"]);
+        } else {
+            call_of_alice.abort();
+        }
+        common::eventually("nobody waits", || served.bridge.stats().in_flight == 0).await;
+
+        // It is hers, while nobody else has a call.
+        ids += 1;
+        ask(&mut wire, ids, "elicitation/create", json!({})).await;
+        assert_eq!(asked(&mut to_alice).await["method"], "elicitation/create");
+        let call_of_bob = tokio::spawn(finish(served.post_request(Some(&bob), call(1))));
+        let of_bob = wire.next().await.unwrap();
+        ids += 1;
+        ask(&mut wire, ids, "elicitation/create", json!({})).await;
+        refused(&mut wire, ids, -32000).await;
+
+        // Her call is over: now it can only be his.
+        wire.write(&json!({"jsonrpc": "2.0", "id": of_alice["id"], "result": 1}).to_string())
+            .await;
+        ids += 1;
+        ask(&mut wire, ids, "elicitation/create", json!({})).await;
+        assert_eq!(asked(&mut to_bob).await["method"], "elicitation/create");
+        wire.write(&json!({"jsonrpc": "2.0", "id": of_bob["id"], "result": 1}).to_string())
+            .await;
+        assert_eq!(call_of_bob.await.unwrap().status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_was_lost_with_the_stream_comes_again() {
+    let (served, mut wire) = with_wire(BridgeConfig::default()).await;
+    let (ready, ()) = tokio::join!(served.bridge.initialize(), wire.handshake());
+    ready.unwrap();
+    let session = open(&served, json!({"roots": {}})).await;
+    let mut stream = listen(&served, &session).await;
+    wire.write(r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#)
+        .await;
+    let mut seen = String::new();
+    read_until(&mut stream, &mut seen, "list_changed").await;
+    ask(&mut wire, 4, "roots/list", json!({})).await;
+    assert_eq!(asked(&mut stream).await["method"], "roots/list");
+    drop(stream);
+    let again = served.client.get(served.url("/mcp"));
+    let again = again
+        .header("mcp-session-id", &session)
+        .header("last-event-id", "1");
+    let mut stream = again.send().await.unwrap();
+    let request = asked(&mut stream).await;
+    assert_eq!(request["method"], "roots/list");
+    let answer = json!({"jsonrpc": "2.0", "id": request["id"], "result": {"roots": []}}).to_string();
+    assert_eq!(served.post(Some(&session), answer).await.status, 202);
+    assert_eq!(
+        wire.next().await.unwrap(),
+        json!({"jsonrpc": "2.0", "id": 4, "result": {"roots": []}})
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_never_answers_is_not_in_the_way_of_others() {
+    let (served, mut wire) = with_wire(BridgeConfig::default()).await;
+    let (ready, ()) = tokio::join!(served.bridge.initialize(), wire.handshake());
+    ready.unwrap();
+    let silent = open(&served, json!({"roots": {}})).await;
+    let (io, mut read) = (listen(&served, &silent).await, String::new());
+    let mut stream = io;
+    for id in 0..64 {
+        ask(&mut wire, id, "roots/list", json!({})).await;
+        read_until(&mut stream, &mut read, &format!("\"s{id}\"")).await;
+    }
+    ask(&mut wire, 64, "roots/list", json!({})).await;
+    refused(&mut wire, 64, -32000).await;
+
+    let other = open(&served, json!({"roots": {}})).await;
+    let mut to_other = listen(&served, &other).await;
+    let call_of_other = tokio::spawn(finish(served.post_request(Some(&other), call(1))));
+    let of_other = wire.next().await.unwrap();
+    ask(&mut wire, 65, "roots/list", json!({})).await;
+    assert_eq!(asked(&mut to_other).await["method"], "roots/list");
+    wire.write(&json!({"jsonrpc": "2.0", "id": of_other["id"], "result": 1}).to_string())
+        .await;
+    assert_eq!(call_of_other.await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn the_only_session_is_not_asked_for_calls_of_others() {
+    let config = BridgeConfig {
+        id_prefix: "mine-".into(),
+        ..BridgeConfig::default()
+    };
+    let (served, mut wire) = with_wire(config).await;
+    let (ready, ()) = tokio::join!(served.bridge.initialize(), wire.handshake());
+    ready.unwrap();
+    let only = open(&served, json!({"roots": {}})).await;
+    let mut stream = listen(&served, &only).await;
+    // A call that is over, as far as anybody knows.
+    ask(&mut wire, 1, "roots/list", json!({"progressToken": "mine-99"})).await;
+    refused(&mut wire, 1, -32000).await;
+    let call_of_nobody = tokio::spawn(finish(served.post_request(None, call(1))));
+    let of_nobody = wire.next().await.unwrap();
+    for (id, meta) in [(2, json!({})), (3, of_nobody["params"]["_meta"].clone())] {
+        ask(&mut wire, id, "roots/list", meta).await;
+        refused(&mut wire, id, -32601).await;
+    }
+    wire.write(&json!({"jsonrpc": "2.0", "id": of_nobody["id"], "result": 1}).to_string())
+        .await;
+    assert_eq!(call_of_nobody.await.unwrap().status, 200);
+    ask(&mut wire, 4, "roots/list", json!({})).await;
+    assert_eq!(asked(&mut stream).await["method"], "roots/list");
 }

@@ -4,12 +4,13 @@
 
 mod common;
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::{Served, Wire, finish, read_until, with_wire};
+use common::{Served, Wire, finish, read_until, served, wire, with_wire};
 use serde_json::{Value, json};
 use thv_core::ProxyMode;
-use thv_proxy::BridgeConfig;
+use thv_proxy::{Backend, BackendIo, BridgeConfig, StdioBridge};
 
 fn about(method: &str, uri: &str) -> String {
     json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": {"uri": uri}}).to_string()
@@ -162,4 +163,54 @@ async fn a_uri_without_end_is_refused() {
         "{}",
         refused.text
     );
+}
+
+/// A server that is there again at once.
+#[derive(Debug)]
+struct Again(Mutex<Option<BackendIo>>);
+
+#[async_trait::async_trait]
+impl Backend for Again {
+    async fn attach(&self) -> std::io::Result<Option<BackendIo>> {
+        Ok(self.0.lock().unwrap().take())
+    }
+}
+
+#[tokio::test]
+async fn the_next_server_is_told_what_is_listened_to() {
+    let (first, mut before) = wire();
+    let (second, mut after) = wire();
+    let backend = Arc::new(Again(Mutex::new(Some(second))));
+    let bridge = StdioBridge::with_backend(first, backend, BridgeConfig::default()).unwrap();
+    let served = served(bridge).await;
+    let (session, ()) = tokio::join!(served.open(), before.handshake());
+    let mut stream = listen(&served, &session).await;
+    let asking = served.post(Some(&session), about("resources/subscribe", "a:b"));
+    let yes = json!({"result": {}});
+    let playing = expect(&mut before, "resources/subscribe", "a:b", yes.clone());
+    assert_eq!(tokio::join!(asking, playing).0.status, 200);
+    drop(before);
+    // Whoever asks first makes it known; until the end of the former one was seen, there is nobody to ask.
+    let asking = async {
+        let call = r#"{"jsonrpc":"2.0","id":1,"method":"count"}"#;
+        while served.post(Some(&session), call).await.status != 200 {}
+    };
+    let playing = async {
+        after.handshake().await;
+        for _ in 0..2 {
+            let asked = after.next().await.unwrap();
+            if asked["method"] == "resources/subscribe" {
+                assert_eq!(asked["params"]["uri"], "a:b");
+            }
+            let answer = json!({"jsonrpc": "2.0", "id": asked["id"], "result": {}});
+            after.write(&answer.to_string()).await;
+        }
+        update(&mut after, "a:b").await;
+    };
+    let both = async { tokio::join!(asking, playing) };
+    let both = tokio::time::timeout(Duration::from_secs(60), both).await;
+    both.expect("nobody tells the next server");
+    update(&mut after, "a:b").await;
+    let mut seen = String::new();
+    read_until(&mut stream, &mut seen, "resources/updated").await;
 }

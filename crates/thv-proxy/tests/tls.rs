@@ -54,6 +54,13 @@ async fn server(protocols: &[&str]) -> SocketAddr {
 }
 
 async fn tell(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    if request.uri().path() == "/plain" {
+        let authority = request.uri().authority().map(ToString::to_string);
+        let host = authority.unwrap_or_else(|| request.headers()["host"].to_str().unwrap().to_owned());
+        let response = Response::builder().status(307);
+        let response = response.header("location", format!("http://{host}/mcp"));
+        return Ok(response.body(Full::default()).unwrap());
+    }
     let forwarded = request.headers().get("x-forwarded-proto").cloned();
     let text = format!("{:?} {} {forwarded:?}", request.version(), request.uri().path());
     Ok(Response::new(Full::from(text)))
@@ -61,7 +68,11 @@ async fn tell(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infal
 
 /// What a client of the proxy gets.
 async fn ask(target: SocketAddr, config: ReverseProxyConfig) -> Answer {
-    let target = format!("https://localhost:{}/mcp", target.port())
+    ask_at("/mcp", target, config).await
+}
+
+async fn ask_at(path: &str, target: SocketAddr, config: ReverseProxyConfig) -> Answer {
+    let target = format!("https://localhost:{}{path}", target.port())
         .parse()
         .unwrap();
     let service = ReverseProxy::new(target, config).unwrap().into_service();
@@ -90,6 +101,18 @@ async fn an_authority_of_ones_own_is_believed_when_it_is_named_and_the_newest_ht
         assert_eq!(answer.text, format!("{expected} /mcp Some(\"https\")"));
         let stranger = ask(target, remote(b"")).await;
         assert_eq!(stranger.status, 502, "{}", stranger.text);
+    }
+}
+
+#[tokio::test]
+async fn what_was_asked_under_tls_is_not_asked_in_plain_text() {
+    for protocol in ["h2", "http/1.1"] {
+        let answer = ask_at("/plain", server(&[protocol]).await, remote(AUTHORITY)).await;
+        assert!(
+            answer.status == 502 && answer.text.contains("plain text"),
+            "{}",
+            answer.text
+        );
     }
 }
 

@@ -45,6 +45,11 @@ impl Application {
         self.process.id().expect("it was not awaited")
     }
 
+    /// Kills it, and waits for its end.
+    pub(crate) async fn kill(mut self) {
+        self.process.kill().await.expect("it ends");
+    }
+
     /// Ends its async runtime; the process lives on.
     pub(crate) async fn close(&mut self) {
         self.input.write_all(b"close\n").await.expect("it listens");

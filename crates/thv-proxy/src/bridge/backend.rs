@@ -33,7 +33,7 @@ impl fmt::Debug for BackendIo {
     }
 }
 
-/// Gives a new pair after the last one ended.
+/// Gives a new pair after the last one ended. It is implemented under [`async_trait`](crate::async_trait).
 #[async_trait]
 pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// Attaches to the server once more. `Ok(None)`: it does not run any more, do not ask again. An error is retried

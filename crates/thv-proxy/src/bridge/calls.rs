@@ -9,6 +9,7 @@ use http::StatusCode;
 use tokio::sync::oneshot;
 
 use super::events::Events;
+use super::late::Late;
 use super::levels::Level;
 use crate::jsonrpc::Span;
 
@@ -141,6 +142,8 @@ pub(crate) struct Calls {
     next: AtomicU64,
     limit: usize,
     table: Mutex<HashMap<u64, Pending>>,
+    /// Changed only while the table is locked: a call is here or there.
+    late: Late,
 }
 
 impl Calls {
@@ -149,6 +152,7 @@ impl Calls {
             next: AtomicU64::new(1),
             limit,
             table: Mutex::default(),
+            late: Late::default(),
         }
     }
 
@@ -169,8 +173,24 @@ impl Calls {
         Ok(())
     }
 
-    pub(crate) fn remove(&self, number: u64) -> Option<Pending> {
-        self.table().remove(&number)
+    /// The call that the server has answered, if somebody waits for it.
+    pub(crate) fn answered(&self, number: u64) -> Option<Pending> {
+        let mut table = self.table();
+        let pending = table.remove(&number);
+        if pending.is_none() {
+            self.late.answered(number);
+        }
+        pending
+    }
+
+    /// Nobody waits for this call any more. Where the server works on it, `told` says whether it will hear of that.
+    pub(crate) fn give_up(&self, number: u64, told: bool) -> Option<Pending> {
+        let mut table = self.table();
+        let pending = table.remove(&number)?;
+        if pending.written && !pending.own {
+            self.late.add(number, pending.session, told);
+        }
+        Some(pending)
     }
 
     /// How many calls of clients wait.
@@ -189,14 +209,18 @@ impl Calls {
         }
     }
 
-    /// Ends the call that waits in `session` under `id`.
+    /// Ends the call that waits in `session` under `id`; the server will be told.
     pub(crate) fn take(&self, session: u128, id: &[u8]) -> Option<(u64, Pending)> {
         let mut table = self.table();
         let number = table
             .iter()
             .find(|(_, call)| call.session == Some(session) && call.id == id)
             .map(|(number, _)| *number)?;
-        table.remove(&number).map(|pending| (number, pending))
+        let pending = table.remove(&number)?;
+        if pending.written {
+            self.late.add(number, pending.session, true);
+        }
+        Some((number, pending))
     }
 
     /// Who made this call, if it is under way.
@@ -208,10 +232,11 @@ impl Calls {
             .collect()
     }
 
-    /// Who has calls that the server works on, each once.
-    pub(crate) fn callers(&self) -> Vec<Option<u128>> {
+    /// Who has calls that the server works on, each once; none when that is not known.
+    pub(crate) fn callers(&self) -> Option<Vec<Option<u128>>> {
         let mut callers = Vec::new();
-        for call in self.table().values().filter(|call| call.written && !call.own) {
+        let table = self.table();
+        for call in table.values().filter(|call| call.written && !call.own) {
             if !callers.contains(&call.session) {
                 callers.push(call.session);
             }
@@ -219,7 +244,7 @@ impl Calls {
                 break;
             }
         }
-        callers
+        self.late.add_callers(&mut callers).then_some(callers)
     }
 
     /// Where the progress of a call goes, and its client's token.
@@ -231,7 +256,11 @@ impl Calls {
 
     /// Everybody who waits is told `error`.
     pub(crate) fn fail_all(&self, error: &CallError) {
-        let waiting = std::mem::take(&mut *self.table());
+        let waiting = {
+            let mut table = self.table();
+            self.late.clear();
+            std::mem::take(&mut *table)
+        };
         for pending in waiting.into_values() {
             let _ = pending.reply.send(Err(error.clone()));
         }

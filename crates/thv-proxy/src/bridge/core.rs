@@ -1,11 +1,13 @@
 //! The state that all clients of one server share, and the way of a message to it.
 
+use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::StatusCode;
+use memchr::memmem::Finder;
 use thv_core::ProxyMode;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
@@ -163,20 +165,20 @@ impl Core {
         let deadline = Instant::now() + self.config.request_timeout;
         let link = self.link()?;
         if link.ready.get().is_none() {
-            tokio::time::timeout_at(deadline, self.initialized(&link))
+            Box::pin(tokio::time::timeout_at(deadline, self.initialized(&link)))
                 .await
                 .map_err(|_| CallError::Timeout)??;
         }
         self.send(&link, ask, deadline).await
     }
 
-    /// Puts a request under a number of ours and queues it.
-    pub(super) async fn send(
+    /// Puts a request under a number of ours.
+    fn prepare(
         self: &Arc<Self>,
         link: &Arc<Link>,
         ask: Ask,
         deadline: Instant,
-    ) -> Result<InFlight, CallError> {
+    ) -> Result<(InFlight, Outgoing), CallError> {
         let Ask {
             session,
             mut message,
@@ -238,13 +240,29 @@ impl Core {
             call: Some(number),
             _share: share,
         };
-        match tokio::time::timeout_at(deadline, link.queue.send(outgoing)).await {
-            Err(_) => Err(CallError::Timeout),
-            Ok(Err(_)) => Err(CallError::Died),
-            // The connection may have ended between the look at it and the entry in the table.
-            Ok(Ok(())) if link.is_closed() => Err(CallError::Died),
-            Ok(Ok(())) => Ok(call),
+        Ok((call, outgoing))
+    }
+
+    /// Puts a request under a number of ours and queues it.
+    pub(super) async fn send(
+        self: &Arc<Self>,
+        link: &Arc<Link>,
+        ask: Ask,
+        deadline: Instant,
+    ) -> Result<InFlight, CallError> {
+        let (call, outgoing) = self.prepare(link, ask, deadline)?;
+        if let Err(full) = link.queue.try_send(outgoing) {
+            let waiting = link.queue.send(full.into_inner());
+            Box::pin(tokio::time::timeout_at(deadline, waiting))
+                .await
+                .map_err(|_| CallError::Timeout)?
+                .map_err(|_| CallError::Died)?;
         }
+        // The connection may have ended between the look at it and the entry in the table.
+        if link.is_closed() {
+            return Err(CallError::Died);
+        }
+        Ok(call)
     }
 
     /// Queues a message that has no answer.
@@ -258,11 +276,11 @@ impl Core {
 
     /// A number of ours as the server sees it, quotes included.
     pub(super) fn server_id(&self, number: u64) -> Bytes {
-        let mut id = Vec::with_capacity(self.prefix.len() + 21);
+        let mut id = BytesMut::with_capacity(self.prefix.len() + 21);
         id.extend_from_slice(&self.prefix);
-        id.extend_from_slice(number.to_string().as_bytes());
-        id.push(b'"');
-        id.into()
+        // Writing to memory does not fail.
+        let _ = write!(id, "{number}\"");
+        id.freeze()
     }
 
     /// The number in an id or token that came back; none when it is not one of ours.
@@ -310,15 +328,20 @@ impl InFlight {
 
     /// The server's line. Cancel-safe.
     pub(super) async fn reply(&mut self) -> Result<ServerLine, CallError> {
-        let outcome = tokio::time::timeout_at(self.deadline, &mut self.answer).await;
-        self.done = true;
-        if let Ok(answer) = outcome {
-            return answer.unwrap_or(Err(CallError::Died));
+        if let Some(reply) = self.reply_until(self.deadline).await {
+            return reply;
         }
-        if self.give_up() {
+        self.done = true;
+        if self.give_up(true) {
             self.tell_cancelled("timeout");
         }
         Err(CallError::Timeout)
+    }
+
+    async fn reply_until(&mut self, until: Instant) -> Option<Result<ServerLine, CallError>> {
+        let answer = tokio::time::timeout_at(until, &mut self.answer).await.ok()?;
+        self.done = true;
+        Some(answer.unwrap_or(Err(CallError::Died)))
     }
 
     fn tell_cancelled(&self, reason: &str) {
@@ -331,18 +354,36 @@ impl InFlight {
     /// The answer for the client, in pieces, its own id restored. Cancel-safe.
     pub(super) async fn answer(&mut self) -> Result<[Bytes; 3], CallError> {
         let reply = self.reply().await?;
+        Ok(self.shaped(reply))
+    }
+
+    /// As [`answer`](Self::answer), if it comes within `patience`. Cancel-safe.
+    pub(super) async fn answer_within(
+        &mut self,
+        patience: Duration,
+    ) -> Option<Result<[Bytes; 3], CallError>> {
+        let until = Instant::now() + patience;
+        let reply = if until < self.deadline {
+            self.reply_until(until).await?
+        } else {
+            self.reply().await
+        };
+        Some(reply.map(|reply| self.shaped(reply)))
+    }
+
+    fn shaped(&mut self, reply: ServerLine) -> [Bytes; 3] {
         if let Shape::Stateless { cacheable } = self.shape {
             let (pieces, status) = stateless::shape(&reply, &self.id, cacheable);
             self.status = status;
-            return Ok(pieces);
+            return pieces;
         }
         let ServerLine { line, id, .. } = reply;
-        Ok([line.slice(..id.start), self.id.clone(), line.slice(id.end..)])
+        [line.slice(..id.start), self.id.clone(), line.slice(id.end..)]
     }
 
-    /// Nobody waits any more. Whether the server works on it.
-    fn give_up(&self) -> bool {
-        let Some(pending) = self.core.calls.remove(self.number) else {
+    /// Nobody waits any more. Whether the server works on it; where it does, `told` says whether it will hear of that.
+    fn give_up(&self, told: bool) -> bool {
+        let Some(pending) = self.core.calls.give_up(self.number, told) else {
             return false;
         };
         self.core.unsettled(&pending);
@@ -352,8 +393,9 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        if !self.done && self.give_up() && matches!(self.shape, Shape::Stateless { .. }) {
-            // There is no other way for this client to say so.
+        // There is no other way for a client without sessions to say so.
+        let says_so = matches!(self.shape, Shape::Stateless { .. });
+        if !self.done && self.give_up(says_so) && says_so {
             self.tell_cancelled("the client has gone");
         }
     }
@@ -371,11 +413,13 @@ fn cancelled(id: &[u8], reason: &str) -> Bytes {
     message.concat().into()
 }
 
+static PROGRESS_TOKEN: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"progressToken\""));
+
 /// Where `params._meta.progressToken` is.
 pub(super) fn progress_token(message: &[u8], envelope: &Envelope) -> Option<Span> {
     let params = envelope.params?;
     let text = params.of(message);
-    memchr::memmem::find(text, b"\"progressToken\"")?;
+    PROGRESS_TOKEN.find(text)?;
     let meta = jsonrpc::member_span(text, "_meta")?;
     let token = jsonrpc::member_span(meta.of(text), "progressToken")?;
     let start = params.start + meta.start;

@@ -13,6 +13,7 @@ mod event_stream;
 mod events;
 mod housekeeping;
 mod initialize;
+mod late;
 mod levels;
 mod link;
 mod listen;
@@ -26,10 +27,12 @@ mod stateless;
 mod streamable;
 mod subscriptions;
 
+use std::future::ready;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use http::Request;
+use futures_util::future::BoxFuture;
+use http::{Method, Request, Response};
 use thv_core::{ProxyMode, SystemClock, TransportType};
 use tokio_util::sync::DropGuard;
 
@@ -187,11 +190,7 @@ impl StdioBridge {
     /// The bridge as a service: what [`serve`](crate::serve) takes with the least work for each request.
     pub fn into_service(self) -> ProxyService {
         let layers = self.core.config.layers.clone();
-        ProxyService::new(move |request| {
-            let bridge = self.clone();
-            async move { bridge.route(request).await }
-        })
-        .within(&layers)
+        ProxyService::passing(move |request| self.route(request)).within(&layers)
     }
 
     /// The bridge as an axum router, to be nested under any path of an application's own once that has its state
@@ -201,12 +200,15 @@ impl StdioBridge {
         self.into_service().into_router()
     }
 
-    async fn route(&self, request: Request<Body>) -> http::Response<Body> {
-        let path = request.uri().path();
-        match (self.core.config.mode, path) {
-            (ProxyMode::StreamableHttp, "/mcp") => streamable::serve(&self.core, request).await,
+    fn route(&self, request: Request<Body>) -> BoxFuture<'static, Response<Body>> {
+        let (path, bridge) = (request.uri().path(), self.clone());
+        let response = match (self.core.config.mode, path) {
+            (ProxyMode::StreamableHttp, "/mcp") if request.method() == Method::POST => {
+                return Box::pin(streamable::post(bridge, request));
+            }
+            (ProxyMode::StreamableHttp, "/mcp") => streamable::answer(&self.core, &request),
             (ProxyMode::Sse, "/sse") => sse::connect(&self.core, &request),
-            (ProxyMode::Sse, "/messages") => sse::message(&self.core, request).await,
+            (ProxyMode::Sse, "/messages") => return Box::pin(sse::message(bridge, request)),
             (_, "/health") => {
                 let available = self.core.available();
                 health::answer(
@@ -217,7 +219,8 @@ impl StdioBridge {
                 )
             }
             _ => answer::not_found(path),
-        }
+        };
+        Box::pin(ready(response))
     }
 }
 

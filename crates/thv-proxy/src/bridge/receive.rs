@@ -32,7 +32,7 @@ impl Core {
     /// Those whose answer cannot be given to them are told.
     fn fail(&self, ids: Vec<&[u8]>, error: &CallError) {
         let numbers = ids.into_iter().filter_map(|id| self.number_in(id));
-        for pending in numbers.filter_map(|number| self.calls.remove(number)) {
+        for pending in numbers.filter_map(|number| self.calls.answered(number)) {
             self.unsettled(&pending);
             let _ = pending.reply.send(Err(error.clone()));
         }
@@ -69,7 +69,7 @@ impl Core {
     fn receive_answer(&self, line: Bytes, envelope: &Envelope) {
         let pending = self
             .number_in(envelope.id_in(&line))
-            .and_then(|number| self.calls.remove(number));
+            .and_then(|number| self.calls.answered(number));
         let Some(pending) = pending else {
             return count(&self.counters.unknown_answers);
         };

@@ -63,6 +63,15 @@ impl Replay {
         event
     }
 
+    /// Forgets the event that was kept last.
+    pub(super) fn take_back(&mut self) {
+        if self.kept.back().is_some_and(|(number, _)| *number == self.last)
+            && let Some((_, event)) = self.kept.pop_back()
+        {
+            self.give_back(&event);
+        }
+    }
+
     /// The number of the last event.
     pub(super) fn last(&self) -> u64 {
         self.last
@@ -70,9 +79,13 @@ impl Replay {
 
     fn forget(&mut self) {
         if let Some((_, event)) = self.kept.pop_front() {
-            self.bytes -= event.len();
-            self.all.0.fetch_sub(event.len(), Ordering::Relaxed);
+            self.give_back(&event);
         }
+    }
+
+    fn give_back(&mut self, event: &Event) {
+        self.bytes -= event.len();
+        self.all.0.fetch_sub(event.len(), Ordering::Relaxed);
     }
 
     /// The last event was handed to a stream.

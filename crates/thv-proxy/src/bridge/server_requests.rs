@@ -1,7 +1,7 @@
 //! Requests of the server: each goes to the session that caused it, and its answer back.
 //!
-//! Whose call it was is known by its progress token, or when exactly one session has calls under way; without calls,
-//! when there is only one session. Otherwise the server gets an error: a guess could show one user's prompt to another.
+//! Whose call it was is known by its progress token, or when exactly one session has calls that the server works on,
+//! those included that nobody waits for any more; without calls, when there is only one session. Otherwise the server gets an error: a guess could show one user's prompt to another.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,8 +17,9 @@ use super::sessions::Session;
 use crate::answer;
 use crate::jsonrpc::{self, Envelope, Span};
 
-/// Requests that may wait for clients.
+/// Requests that may wait for clients, and for one of them: who never answers must not be in the way of others.
 const MOST: usize = 1024;
+const OF_SESSION: usize = 64;
 /// A request with a longer id is not answered.
 const LONGEST_ID: usize = 1024;
 /// How long a client that has just begun may take to open its event stream.
@@ -76,7 +77,8 @@ impl ServerRequests {
 
     fn add(&self, session: u128, id: &[u8]) -> Option<u64> {
         let mut table = self.table();
-        if table.len() >= MOST {
+        let of_session = table.values().filter(|open| open.session == session).count();
+        if table.len() >= MOST || of_session >= OF_SESSION {
             return None;
         }
         let number = self.next.fetch_add(1, Ordering::Relaxed);
@@ -170,9 +172,9 @@ impl Core {
             return Err(Refusal(-32000, "too many messages wait to be read by clients"));
         };
         let event = Event::message([message]);
-        match session.stream() {
-            Some(stream) if stream.offer(event.clone()) => {}
-            Some(_) => {
+        match session.ask(&event) {
+            Some(true) => {}
+            Some(false) => {
                 self.server_requests.remove(number);
                 return Err(Refusal(-32000, "the client does not read"));
             }
@@ -189,7 +191,10 @@ impl Core {
         const UNKNOWN: Refusal = Refusal(-32000, "it is not known which client this is for");
         let meta = jsonrpc::member(params, "_meta").unwrap_or_default();
         let token = jsonrpc::member(meta, "progressToken").and_then(|token| self.number_in(token));
-        let callers = token.map_or_else(|| self.calls.callers(), |number| self.calls.caller(number));
+        let callers = match token {
+            Some(number) => self.calls.caller(number),
+            None => self.calls.callers().ok_or(UNKNOWN)?,
+        };
         match callers.as_slice() {
             [Some(session)] => self.sessions.by_key(*session).ok_or(UNKNOWN),
             [None] => Err(Refusal(-32601, "the client has no session and cannot be asked")),
@@ -254,8 +259,8 @@ async fn deliver_later(core: Arc<Core>, session: Arc<Session>, number: u64, even
     let opening = async {
         loop {
             let opened = session.stream_opened.notified();
-            if let Some(stream) = session.stream() {
-                return stream.offer(event.clone());
+            if let Some(taken) = session.ask(&event) {
+                return taken;
             }
             opened.await;
         }

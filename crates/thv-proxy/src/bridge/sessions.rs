@@ -89,6 +89,23 @@ impl Session {
         lock(&self.channel).open().is_some()
     }
 
+    /// Hands a request of the server to the session's stream; none without one, false when it has no room. Only what a
+    /// stream was handed is kept for a client that comes back.
+    pub(super) fn ask(&self, event: &Event) -> Option<bool> {
+        let mut channel = lock(&self.channel);
+        let stream = channel.open()?.clone();
+        let Some(replay) = &mut channel.replay else {
+            return Some(stream.offer(event.clone()));
+        };
+        let taken = stream.offer(replay.keep(event));
+        if taken {
+            replay.sent();
+        } else {
+            replay.take_back();
+        }
+        Some(taken)
+    }
+
     /// Hands an event to the session's stream; false when there is one without room.
     fn offer(&self, event: &Event) -> bool {
         let mut channel = lock(&self.channel);

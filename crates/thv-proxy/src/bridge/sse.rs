@@ -8,6 +8,7 @@ use http::header::HOST;
 use http::{Method, Request, Response, StatusCode};
 use uuid::Uuid;
 
+use super::StdioBridge;
 use super::calls::CallError;
 use super::core::Core;
 use super::event_stream::EventStream;
@@ -64,7 +65,8 @@ fn base(core: &Core, request: &Request<Body>) -> String {
 }
 
 /// Takes a message of a client whose stream is open.
-pub(super) async fn message(core: &Arc<Core>, request: Request<Body>) -> Response<Body> {
+pub(super) async fn message(bridge: StdioBridge, request: Request<Body>) -> Response<Body> {
+    let core = &bridge.core;
     if request.method() != Method::POST {
         return answer::method_not_allowed("POST");
     }

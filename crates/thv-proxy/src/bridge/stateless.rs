@@ -3,8 +3,11 @@
 //! The server behind the bridge may be older. Then it was asked to initialize once, `server/discover` is answered from
 //! what it said, and its answers get what this revision adds. What it wants to ask a client cannot be passed on.
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
+use memchr::memmem::Finder;
 
 use super::calls::{CallError, ServerLine, Then};
 use super::core::{Ask, Core, InFlight, Shape};
@@ -43,10 +46,13 @@ const CACHEABLE: [&[u8]; 5] = [
     b"resources/read",
 ];
 
+/// In the names of what this revision says in a request.
+static NAMESPACE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"modelcontextprotocol"));
+
 /// What a request says of its revision; empty when it says nothing.
 fn said_version(message: &Message) -> &[u8] {
     let params = message.envelope.params_in(&message.bytes);
-    if memchr::memmem::find(params, b"modelcontextprotocol").is_none() {
+    if NAMESPACE.find(params).is_none() {
         return b"";
     }
     let meta = jsonrpc::meta_in(&message.bytes, &message.envelope);

@@ -1,16 +1,17 @@
 //! Streamable HTTP: one endpoint that takes messages by POST and gives event streams by GET.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
 use http::header::ACCEPT;
-use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use memchr::memmem::Finder;
 use uuid::Uuid;
 
+use super::StdioBridge;
 use super::call_stream::{EventId, Streamed};
 use super::calls::CallError;
 use super::core::{Core, InFlight, progress_token};
@@ -34,15 +35,13 @@ const PROGRESS_BYTES: usize = 256 * 1024;
 /// An answer that comes within this is sent in one piece; for a slower one the event stream is begun without it.
 const PROMPT: Duration = Duration::from_secs(1);
 
-pub(super) async fn serve(core: &Arc<Core>, request: Request<Body>) -> Response<Body> {
-    let (head, body) = request.into_parts();
-    match head.method {
-        Method::POST => post(core, head, body).await,
-        Method::GET | Method::DELETE if stateless::is_named(&head.headers) => {
-            answer::method_not_allowed("POST")
-        }
-        Method::GET => get(core, &head.headers),
-        Method::DELETE => delete(core, &head.headers),
+/// The answer to a request other than POST.
+pub(super) fn answer(core: &Arc<Core>, request: &Request<Body>) -> Response<Body> {
+    let headers = request.headers();
+    match *request.method() {
+        Method::GET | Method::DELETE if stateless::is_named(headers) => answer::method_not_allowed("POST"),
+        Method::GET => get(core, headers),
+        Method::DELETE => delete(core, headers),
         _ => answer::method_not_allowed("GET, POST, DELETE"),
     }
 }
@@ -63,7 +62,10 @@ fn session(core: &Core, headers: &HeaderMap) -> Named {
         .map_or(Named::Unknown, Named::Known)
 }
 
-async fn post(core: &Arc<Core>, head: Parts, body: Body) -> Response<Body> {
+/// Takes a message.
+pub(super) async fn post(bridge: StdioBridge, request: Request<Body>) -> Response<Body> {
+    let core = &bridge.core;
+    let (head, body) = request.into_parts();
     let message = match request::read(core, &head.headers, body).await {
         Ok(message) => message,
         Err(refusal) => return *refusal,
@@ -80,7 +82,8 @@ async fn post(core: &Arc<Core>, head: Parts, body: Body) -> Response<Body> {
             Named::Known(session) => Some(session),
             Named::Nobody | Named::Unknown => None,
         };
-        return match core.take_notification(session.as_deref(), message).await {
+        let taking = core.take_notification(session.as_deref(), message);
+        return match Box::pin(taking).await {
             Ok(()) => answer::empty(StatusCode::ACCEPTED),
             Err(error) => request::failure(&error, b""),
         };
@@ -89,7 +92,7 @@ async fn post(core: &Arc<Core>, head: Parts, body: Body) -> Response<Body> {
     if message.envelope.method_in(&message.bytes) == b"initialize" {
         let hello = Hello::new(&message);
         drop(message);
-        return initialize(core, &hello, streaming).await;
+        return Box::pin(initialize(core, &hello, streaming)).await;
     }
     let mut caller = None;
     if stateless {
@@ -97,8 +100,10 @@ async fn post(core: &Arc<Core>, head: Parts, body: Body) -> Response<Body> {
             return *refusal;
         }
         match message.envelope.method_in(&message.bytes) {
-            b"server/discover" => return core.discover(message.envelope.id_in(&message.bytes)).await,
-            b"subscriptions/listen" if streaming => return core.listen(message).await,
+            b"server/discover" => {
+                return Box::pin(core.discover(message.envelope.id_in(&message.bytes))).await;
+            }
+            b"subscriptions/listen" if streaming => return Box::pin(core.listen(message)).await,
             b"subscriptions/listen" => return answer::not_acceptable(),
             method if stateless::is_removed(method) => {
                 return stateless::method_not_found(message.envelope.id_in(&message.bytes));
@@ -118,9 +123,14 @@ async fn post(core: &Arc<Core>, head: Parts, body: Body) -> Response<Body> {
     } else {
         (None, None)
     };
+    let primed = streaming && understands_priming(&head.headers);
+    // Its memory is the connection's.
+    drop(head);
     let id = Bytes::copy_from_slice(message.envelope.id_in(&message.bytes));
     let begun = if stateless {
-        core.begin_stateless(message, events).await.map(Begun::Waiting)
+        Box::pin(core.begin_stateless(message, events))
+            .await
+            .map(Begun::Waiting)
     } else {
         core.begin_request(caller.as_deref(), message, events).await
     };
@@ -131,18 +141,20 @@ async fn post(core: &Arc<Core>, head: Parts, body: Body) -> Response<Body> {
             Err(error) => request::failure(&error, &id),
         },
         Ok(Begun::Waiting(call)) => {
-            let owner = caller.map(|session| (session, understands_priming(&head.headers)));
+            let owner = caller.map(|session| (session, primed));
             stream_answer(core, call, progress, id, owner).await
         }
         Err(error) => failed(&error, &id, streaming),
     }
 }
 
+static EVENT_STREAM: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"text/event-stream"));
+
 fn accepts_events(headers: &HeaderMap) -> bool {
     headers
         .get_all(ACCEPT)
         .iter()
-        .any(|value| memchr::memmem::find(value.as_bytes(), b"text/event-stream").is_some())
+        .any(|value| EVENT_STREAM.find(value.as_bytes()).is_some())
 }
 
 /// A whole answer, as JSON or as an event stream of one event.
@@ -210,10 +222,10 @@ async fn stream_answer(
     owner: Option<(Arc<Session>, bool)>,
 ) -> Response<Body> {
     let Some(mut progress) = progress else {
-        return match tokio::time::timeout(PROMPT, call.answer()).await {
-            Ok(Ok(pieces)) => complete(call.status, pieces, true),
-            Ok(Err(error)) => failed(&error, &id, true),
-            Err(_) => begun(core, owner, call, None, id, Event::default()),
+        return match call.answer_within(PROMPT).await {
+            Some(Ok(pieces)) => complete(call.status, pieces, true),
+            Some(Err(error)) => failed(&error, &id, true),
+            None => begun(core, owner, call, None, id, Event::default()),
         };
     };
     let first = tokio::select! {

@@ -21,16 +21,25 @@ type Maker = Arc<dyn Fn(&Json) -> Result<Option<Layer>, ProxyError> + Send + Syn
 /// of the list that they are made from.
 ///
 /// ```
-/// use thv_core::MiddlewareConfig;
-/// use thv_proxy::{Layer, MiddlewareFactory};
+/// use http::HeaderName;
+/// use thv_proxy::{Json, Layer, MiddlewareConfig, MiddlewareFactory, ProxyError};
 ///
-/// let factory = MiddlewareFactory::standard().with("x-nothing", |_| Ok(None));
-/// let wanted = ["x-nothing", "recovery"].map(|kind| MiddlewareConfig {
+/// let factory = MiddlewareFactory::standard().with("com.example.mark", |parameters| {
+///     let word = parameters.get("word").and_then(Json::as_str).unwrap_or_default();
+///     let value = word.parse().map_err(|_| ProxyError::Invalid {
+///         what: "com.example.mark",
+///         reason: "\"word\" cannot stand in a header".to_owned(),
+///     })?;
+///     Ok(Some(Layer::headers(vec![(HeaderName::from_static("x-mark"), value)])?))
+/// });
+/// let wanted = [("com.example.mark", r#"{"word": "hello"}"#), ("recovery", "null")];
+/// let wanted = wanted.map(|(kind, parameters)| MiddlewareConfig {
 ///     kind: kind.to_owned(),
+///     parameters: Json::parse(parameters.as_bytes()).unwrap_or_default(),
 ///     ..MiddlewareConfig::default()
 /// });
 /// let layers: Vec<Layer> = factory.chain(&wanted)?;
-/// assert_eq!(layers.len(), 1);
+/// assert_eq!(layers.len(), 2);
 /// # Ok::<(), thv_proxy::ProxyError>(())
 /// ```
 #[derive(Clone, Default)]

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::future::ready;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -112,15 +113,9 @@ impl Layer {
         let change = Arc::new(change);
         Self::new(move |inner| {
             let change = Arc::clone(&change);
-            ProxyService::new(move |mut request| {
-                let answer = change(&mut request);
-                let inner = inner.clone();
-                async move {
-                    match answer {
-                        Some(answer) => answer,
-                        None => inner.ask(request).await,
-                    }
-                }
+            ProxyService::passing(move |mut request| match change(&mut request) {
+                Some(answer) => Box::pin(ready(answer)),
+                None => inner.ask(request),
             })
         })
     }

@@ -297,6 +297,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
+    use super::super::{ReverseProxy, ReverseProxyConfig};
     use super::*;
 
     /// Reads one request (its body is empty) and answers it.
@@ -370,6 +371,28 @@ mod tests {
         assert!(direct.close_idle().is_some());
         tokio::time::advance(LONGEST_IDLE / 2).await;
         assert!(direct.close_idle().is_none() && direct.lock().links.is_empty());
+    }
+
+    #[tokio::test]
+    async fn the_connection_of_a_probe_is_not_kept() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = format!("http://{}", listener.local_addr().unwrap());
+        let proxy = ReverseProxy::new(target.parse().unwrap(), ReverseProxyConfig::default()).unwrap();
+        let serving = async {
+            let mut stream = listener.accept().await.unwrap().0;
+            let mut seen = Vec::new();
+            while !seen.ends_with(b"\r\n\r\n") {
+                seen.push(stream.read_u8().await.unwrap());
+            }
+            // It does not do as it is told.
+            let answer = b"HTTP/1.1 200 OK\r\nconnection: keep-alive\r\ncontent-length: 0\r\n\r\n";
+            stream.write_all(answer).await.unwrap();
+            stream
+        };
+        let asking = proxy.ask_server(Method::GET, HeaderMap::new(), Bytes::new());
+        let (_stream, answer) = tokio::join!(serving, asking);
+        assert!(answer.unwrap().into_body().chunk().await.unwrap().is_none());
+        assert!(proxy.0.direct.as_ref().unwrap().lock().links.is_empty());
     }
 
     #[tokio::test]

@@ -3,19 +3,22 @@
 mod again;
 mod config;
 mod direct;
+mod ending;
 mod endpoint;
 mod event_reader;
 mod headers;
 mod sessions;
 mod sse_stream;
 
+use std::future::ready;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use axum::extract::ConnectInfo;
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, LOCATION};
+use futures_util::future::BoxFuture;
+use http::header::{ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use thv_core::{SystemClock, TransportType};
@@ -26,6 +29,7 @@ use self::config::OwnHeaders;
 pub use self::config::ReverseProxyConfig;
 use self::direct::Direct;
 pub(crate) use self::direct::Driven;
+use self::ending::Ending;
 use self::endpoint::EndpointRewriter;
 pub(crate) use self::event_reader::{Data, EventReader};
 pub(crate) use self::headers::is_restricted;
@@ -40,7 +44,7 @@ use crate::forwarded::Outside;
 use crate::health;
 use crate::jsonrpc::{self, Kind};
 use crate::middleware::{Header, ProxyService};
-use crate::serve::{Drain, EndsItself};
+use crate::serve::{Drain, EndsItself, UntilDrain};
 
 const MOST_REDIRECTS: usize = 10;
 
@@ -62,6 +66,7 @@ struct Shared {
     sessions: Sessions,
     /// The open streams of an SSE server.
     streams: Arc<Streams>,
+    ending: Ending,
     /// What the last request to the server showed: one of the values below.
     seen: AtomicU8,
 }
@@ -111,6 +116,7 @@ impl ReverseProxy {
             own_headers,
             client,
             streams: Arc::default(),
+            ending: Ending::default(),
             seen: AtomicU8::new(SEEN_NOTHING),
         })))
     }
@@ -123,39 +129,40 @@ impl ReverseProxy {
         }
     }
 
+    /// Ends the event streams that clients listen to now, those of an SSE server each once its client has the answers
+    /// that are to come on it. [`serve`](crate::serve) does so itself when it is told to stop.
+    pub fn end_streams(&self) {
+        self.0.ending.end();
+    }
+
     /// The proxy as a service.
     pub fn into_service(self) -> ProxyService {
         let layers = self.0.config.layers.clone();
-        ProxyService::new(move |request| {
-            let proxy = self.clone();
-            async move { proxy.route(request).await }
-        })
-        .within(&layers)
+        ProxyService::passing(move |request| self.route(request)).within(&layers)
     }
 
     /// The proxy as an axum router, to be nested under any path of an application's own once that has its state
     /// (`with_state`). Its layers come along: hosts other than this machine's are refused unless they say otherwise.
+    /// Its event streams last as long as the server's: an application that shuts down calls
+    /// [`end_streams`](Self::end_streams).
     pub fn into_router(self) -> axum::Router {
         self.into_service().into_router()
     }
 
-    async fn route(&self, request: Request<Body>) -> Response<Body> {
+    fn route(&self, request: Request<Body>) -> BoxFuture<'static, Response<Body>> {
         let path = request.uri().path();
-        if path == "/health" {
-            return health::answer(
-                request.method(),
-                self.0.config.transport,
-                self.available(),
-                &SystemClock,
-            );
-        }
-        if path == "/metrics" || path.starts_with("/.well-known/") {
-            return answer::not_found(path);
-        }
-        self.forward(request).await
+        let response = if path == "/health" {
+            let (transport, available) = (self.0.config.transport, self.available());
+            health::answer(request.method(), transport, available, &SystemClock)
+        } else if path == "/metrics" || path.starts_with("/.well-known/") {
+            answer::not_found(path)
+        } else {
+            return Box::pin(self.clone().forward(request));
+        };
+        Box::pin(ready(response))
     }
 
-    async fn forward(&self, request: Request<Body>) -> Response<Body> {
+    async fn forward(self, request: Request<Body>) -> Response<Body> {
         let (head, body) = request.into_parts();
         if let Some(refusal) = self.0.gate(&head.method, &head.headers) {
             return refusal;
@@ -232,10 +239,15 @@ impl ReverseProxy {
             (_, false) => "/mcp",
             (_, true) => "/",
         };
+        let mut headers = self.0.headers(headers, &self.0.own_headers.for_probes, None);
+        if self.0.direct.is_some() {
+            // It is asked seldom: a connection that is kept would wake the proxy only to be closed.
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         let request = Outgoing {
             method,
             uri: Uri::from_static(path),
-            headers: self.0.headers(headers, &self.0.own_headers.for_probes, None),
+            headers,
             body,
         };
         let asked = self.0.send(&request).await;
@@ -283,7 +295,7 @@ impl Shared {
         let mut refusal = answer::text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
         refusal
             .headers_mut()
-            .insert(ALLOW, http::HeaderValue::from_static("POST, OPTIONS"));
+            .insert(ALLOW, HeaderValue::from_static("POST, OPTIONS"));
         Some(refusal)
     }
 
@@ -405,13 +417,25 @@ impl Shared {
         head.version = http::Version::HTTP_11;
         head.extensions = http::Extensions::new();
         if !rewriting {
+            let listens = request.method == Method::GET && is_event_stream(&head.headers);
+            let body = if listens {
+                Body::boxed(UntilDrain::new(body, self.ending.of_now()))
+            } else {
+                body
+            };
             return Response::from_parts(head, body);
         }
         head.headers.remove(http::header::CONTENT_LENGTH);
         head.extensions.insert(EndsItself);
         let url = redirected.unwrap_or_else(|| self.url(&request.method, &request.uri));
         let rewriter = EndpointRewriter::new(url, outside);
-        let stream = SseStream::new(body, rewriter, Arc::clone(&self.streams), drain.cloned());
+        let stream = SseStream::new(
+            body,
+            rewriter,
+            Arc::clone(&self.streams),
+            drain.cloned(),
+            self.ending.of_now(),
+        );
         Response::from_parts(head, stream.into_body())
     }
 }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http_body_util::BodyDataStream;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use super::endpoint::EndpointRewriter;
 use super::event_reader::EventReader;
@@ -114,6 +115,7 @@ pub(super) struct SseStream {
     registered: Option<Registered>,
     owed: Arc<Owed>,
     drain: Drain,
+    ending: CancellationToken,
     draining: bool,
     ended: bool,
 }
@@ -124,6 +126,7 @@ impl SseStream {
         rewriter: EndpointRewriter,
         streams: Arc<Streams>,
         drain: Option<Drain>,
+        ending: CancellationToken,
     ) -> Self {
         Self {
             chunks: BodyDataStream::new(body),
@@ -133,6 +136,7 @@ impl SseStream {
             registered: None,
             owed: Arc::default(),
             drain: drain.unwrap_or_default(),
+            ending,
             draining: false,
             ended: false,
         }
@@ -155,6 +159,7 @@ impl SseStream {
                     outcome => return Some(outcome),
                 },
                 () = drain.begun(), if !self.draining => self.draining = true,
+                () = self.ending.cancelled(), if !self.draining => self.draining = true,
                 () = self.owed.nothing(), if self.draining => self.ended = true,
                 () = drain.over(), if self.draining => {
                     self.ended = true;

@@ -36,9 +36,16 @@ impl Drain {
 pub struct EndsItself;
 
 /// A body that ends, properly, when the end was asked for.
-pub(super) struct UntilDrain<B> {
+pub(crate) struct UntilDrain<B> {
     pub(super) body: B,
     pub(super) end: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+}
+
+impl<B> UntilDrain<B> {
+    pub(crate) fn new(body: B, end: CancellationToken) -> Self {
+        let end = Some(Box::pin(end.cancelled_owned()));
+        Self { body, end }
+    }
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Body for UntilDrain<B> {

@@ -5,6 +5,7 @@ mod stream;
 mod unread;
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -16,16 +17,15 @@ use http::header::{CONTENT_TYPE, EXPECT};
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::{Service as _, service_fn};
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service;
 
-use self::drain::UntilDrain;
+pub(crate) use self::drain::UntilDrain;
 pub use self::drain::{Drain, EndsItself};
 use self::stream::Watched;
 pub(crate) use self::unread::Returning;
@@ -103,6 +103,9 @@ where
     let connections = TaskTracker::new();
     let (over, force) = (CancellationToken::new(), CancellationToken::new());
     let drain = Drain::new(stop.clone(), over.clone());
+    // A connection looks for the one, and then for the other: dropped in this order.
+    let ended = stop.child_token();
+    let end_on_drop = ended.clone().drop_guard();
     let close_on_drop = force.clone().drop_guard();
     let mut builder = http1::Builder::new();
     builder
@@ -115,19 +118,16 @@ where
         });
         let stream = TokioIo::new(Watched::new(stream, options.write_timeout));
         let connection = builder.serve_connection(stream, service);
-        let (stop, force) = (stop.clone(), force.clone());
+        let (ended, force) = (ended.clone(), force.clone());
         connections.spawn(async move {
             let _place = place;
             let mut connection = pin!(connection);
-            let draining = async {
-                tokio::select! {
-                    outcome = connection.as_mut() => return outcome,
-                    () = stop.cancelled() => {}
-                }
+            let mut outcome = ended.run_until_cancelled(connection.as_mut()).await;
+            if outcome.is_none() {
                 connection.as_mut().graceful_shutdown();
-                connection.await
-            };
-            if let Some(Err(error)) = force.run_until_cancelled(draining).await {
+                outcome = force.run_until_cancelled(connection).await;
+            }
+            if let Some(Err(error)) = outcome {
                 tracing::debug!(%error, "a connection ended");
             }
         });
@@ -145,13 +145,13 @@ where
             "closing connections that did not finish in time"
         );
     }
-    drop(close_on_drop);
+    drop((close_on_drop, end_on_drop));
     connections.wait().await;
 }
 
 /// One request, from its head to the head of its answer.
 async fn handle<S, B>(
-    service: S,
+    mut service: S,
     request: Request<Incoming>,
     peer: SocketAddr,
     drain: Drain,
@@ -170,7 +170,8 @@ where
     if listens {
         request.extensions_mut().insert(drain);
     }
-    let response = TowerToHyperService::new(service).call(request).await?;
+    poll_fn(|cx| service.poll_ready(cx)).await?;
+    let response = service.call(request).await?;
     if !waits {
         unread.discard().await;
     }

@@ -49,7 +49,8 @@ impl Unread {
                 }
             }
         };
-        let _ = tokio::time::timeout(LONGEST, reading).await;
+        // Seldom needed, and large.
+        let _ = Box::pin(tokio::time::timeout(LONGEST, reading)).await;
     }
 }
 

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use drill::{answers, kill_9, proxy_pid, run, status};
 use serde_json::{Value, json};
-use thv::core::WorkloadStatus;
+use thv::core::{Env, RunConfig, TransportType, WorkloadName, WorkloadStatus};
+use thv::manager::{
+    Error, Manager, RollbackPolicy, RunOptions, RunRequest, StopOptions, UpdateOptions, WaitFor,
+};
 use thv_tests::{Client, Docker, Machine, SseSession, docker, eventually, static_egress};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 
@@ -104,19 +107,21 @@ async fn rules(docker: &Docker, name: &str) -> (String, Vec<String>) {
     (helper["Id"].to_string(), arguments.collect())
 }
 
+/// A file with a profile that lets this host through.
+fn profile(machine: &Machine, host: &str) -> String {
+    let path = machine.folder().join(format!("{host}.json"));
+    let profile = json!({ "network": { "outbound": { "allow_host": [host], "allow_port": [443] } } });
+    std::fs::write(&path, profile.to_string()).expect("a file");
+    path.display().to_string()
+}
+
 #[tokio::test]
 async fn a_replaced_isolated_server_has_the_new_rules_and_leaves_nothing_of_the_old_ones() {
     let Some((docker, machine)) = isolating().await else {
         return;
     };
     let name = machine.name("ruled");
-    let profile = |host: &str| {
-        let path = machine.folder().join(format!("{host}.json"));
-        let profile = json!({ "network": { "outbound": { "allow_host": [host], "allow_port": [443] } } });
-        std::fs::write(&path, profile.to_string()).expect("a file");
-        path.display().to_string()
-    };
-    let (old, new) = (profile("old.example"), profile("new.example"));
+    let (old, new) = (profile(&machine, "old.example"), profile(&machine, "new.example"));
     let with = |profile| {
         [
             "--transport",
@@ -157,6 +162,112 @@ async fn a_replaced_isolated_server_has_the_new_rules_and_leaves_nothing_of_the_
     machine.thv(fails).await.failed();
     docker.assert_gone(&name).await;
     machine.thv(["rm", &name]).await.ok();
+}
+
+/// The hosts that these rules let through. The addresses that they do not come and go with other networks.
+fn hosts(rules: &[String]) -> Vec<&str> {
+    let pairs = rules.windows(2).filter(|pair| pair[0] == "--allow-host");
+    pairs.map(|pair| pair[1].as_str()).collect()
+}
+
+/// How an update ends whose server never answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fails {
+    /// It is given no more time.
+    Silent,
+    /// It is killed while it is waited for.
+    Killed,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_isolated_server_whose_update_does_not_answer_is_back_with_the_old_rules_and_helpers_of_its_own() {
+    let Some((docker, machine)) = isolating().await else {
+        return;
+    };
+    let env = Env::from_vars([
+        ("DOCKER_HOST", docker.host()),
+        (
+            "TOOLHIVE_EGRESS_HELPER",
+            static_egress().expect("as before").display().to_string(),
+        ),
+    ]);
+    let builder = thv::manager_in(machine.dirs().clone(), env).expect("the usual parts");
+    let manager = builder.launcher_id("com.example.isolated").build();
+    let manager: Manager = manager.expect("a manager");
+    let name = machine.name("back");
+    let request = RunRequest {
+        name: Some(name.clone()),
+        transport: Some(TransportType::Stdio),
+        isolate_network: Some(true),
+        permission_profile: Some(profile(&machine, "old.example")),
+        ..RunRequest::new(docker.image())
+    };
+    let ready = RunOptions {
+        wait: WaitFor::Ready(RESTART),
+        ..RunOptions::default()
+    };
+    Box::pin(manager.run(request, ready)).await.expect("it runs");
+    let workload: WorkloadName = name.parse().expect("a name");
+    let config = machine.dirs().runconfigs().join(format!("{name}.json"));
+    let read = || std::fs::read(&config).expect("a configuration");
+    let before = read();
+    let (mut helper, old_rules) = rules(&docker, &name).await;
+    assert_eq!(hosts(&old_rules), ["old.example"]);
+
+    for fails in [Fails::Killed, Fails::Silent] {
+        let mut new = RunConfig::from_json(&before).expect("a configuration");
+        new.cmd_args.push("--no-answer".to_owned());
+        let network = new.permission_profile.as_mut().and_then(|it| it.network.as_mut());
+        let outbound = network.and_then(|it| it.outbound.as_mut()).expect("a list");
+        outbound.allow_host = vec!["new.example".to_owned()];
+        let options = UpdateOptions {
+            ready_within: if fails == Fails::Silent {
+                Duration::from_secs(10)
+            } else {
+                Duration::from_mins(5)
+            },
+            rollback: RollbackPolicy::OnFailure,
+            ..UpdateOptions::default()
+        };
+        let update = Box::pin(manager.update(new, options));
+        let killing = async {
+            if fails == Fails::Silent {
+                return;
+            }
+            eventually(RESTART, "the new rules", async || {
+                let running = containers(&docker, &name)
+                    .await
+                    .iter()
+                    .filter(|it| it.1 == "running")
+                    .count()
+                    == 3;
+                (running && rules(&docker, &name).await.1.contains(&"new.example".to_owned())).then_some(())
+            })
+            .await;
+            docker.post(&format!("/containers/{name}/kill")).await;
+        };
+        let (updated, ()) = tokio::join!(update, killing);
+        match updated {
+            Err(Error::UpdateFailed { old, .. }) => assert!(old.contains("serves again"), "{fails:?}: {old}"),
+            other => panic!("{fails:?}: {other:?}"),
+        }
+        assert_eq!(read(), before, "{fails:?}: byte for byte");
+        answers(&machine.workload(&name).await).await;
+        is_isolated(&machine, &name).await;
+        let (now, rules_now) = rules(&docker, &name).await;
+        assert_eq!(hosts(&rules_now), ["old.example"], "{fails:?}");
+        assert_ne!(now, helper, "{fails:?}: it is the one of the update");
+        helper = now;
+        let all = containers(&docker, &name).await;
+        assert_eq!(all.len(), 3, "{fails:?}: {all:?}");
+        assert!(
+            all.iter().all(|(_, state)| state == "running"),
+            "{fails:?}: {all:?}"
+        );
+    }
+    let removed = manager.delete(&workload, StopOptions::default()).await;
+    removed.expect("it goes");
+    docker.assert_gone(&name).await;
 }
 
 #[tokio::test]

@@ -480,3 +480,6 @@ pub(crate) fn endpoint(spec: &DeploySpec, ports: &[PortBinding]) -> Option<Endpo
     };
     Some(Endpoint::Http(SocketAddr::new(ip, port.host_port)))
 }
+
+#[cfg(test)]
+mod tests;

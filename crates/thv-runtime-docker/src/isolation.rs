@@ -14,7 +14,6 @@ use std::net::Ipv4Addr;
 use thv_core::TransportType;
 use thv_runtime::{DeployOutcome, DeploySpec, Deployment, Error, InstanceState, NetworkMode, Result};
 
-use crate::Flavour;
 use crate::container::{desired, is_identical};
 use crate::deploy::{self, Attempt};
 use crate::engine::Engine;
@@ -23,6 +22,7 @@ use crate::helper_program::PROGRAM;
 use crate::helpers::{self, HELPED, Role};
 use crate::host_addresses;
 use crate::lookup;
+use crate::quirks;
 use crate::remove::force_remove;
 use crate::wire::{Container, Create, Info, Mount};
 
@@ -43,11 +43,8 @@ const NETWORK_RETRIES: u8 = 5;
 
 /// Why this engine isolates nothing, and what to do about it. One that was not asked yet is taken for Docker.
 pub(crate) fn lacks(engine: &Engine) -> Option<String> {
-    let podman = engine
-        .known()
-        .is_some_and(|about| about.flavour == Flavour::Podman);
-    if podman {
-        return Some("on Podman it was not tried: use Docker for it".to_owned());
+    if let Some(lack) = engine.known().and_then(|about| quirks::isolation_lacks(&about)) {
+        return Some(lack.to_owned());
     }
     match engine.egress_helper() {
         None => Some(format!(
@@ -422,62 +419,4 @@ fn inner_helper(spec: &DeploySpec, name: &str, image: &str, outer: &str, info: &
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use thv_runtime::PortBinding;
-
-    #[test]
-    fn rules_and_ports_are_the_helpers_arguments() {
-        let mut spec = DeploySpec::new("fetch".parse().unwrap(), "fetch:1");
-        let denied = BTreeSet::from([[172, 17, 0, 1].into(), [10, 0, 0, 9].into()]);
-        let shown = |spec: &DeploySpec| outer_arguments(spec, &denied).join(" ");
-        assert_eq!(shown(&spec), "outer --deny 10.0.0.9 --deny 172.17.0.1");
-        spec.egress.hosts = vec![".example.com".to_owned()];
-        spec.egress.ports = vec![443];
-        spec.transport = TransportType::StreamableHttp;
-        spec.target = Some(PortBinding {
-            container_port: 8080,
-            host_ip: None,
-            host_port: 0,
-        });
-        let expected = "outer --deny 10.0.0.9 --deny 172.17.0.1 --allow-host .example.com --allow-port 443 --ingress 8080";
-        assert_eq!(shown(&spec), expected);
-        assert_eq!(inner_arguments(&spec).join(" "), "inner --ingress 8080");
-    }
-
-    #[test]
-    fn a_helper_with_other_rules_is_another_one_and_other_addresses_of_the_host_are_none() {
-        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
-        for (have, want, expected) in [
-            (
-                "outer --deny a --deny b --allow-all",
-                "outer --deny b --allow-all",
-                true,
-            ),
-            (
-                "outer --deny b --allow-all",
-                "outer --deny a --deny b --allow-all",
-                true,
-            ),
-            ("outer --deny a --allow-all", "outer --deny a", false),
-            (
-                "outer --deny a --allow-host x",
-                "outer --deny a --allow-host y",
-                false,
-            ),
-        ] {
-            assert_eq!(rules(&words(have)) == rules(&words(want)), expected, "{have}");
-        }
-    }
-
-    #[test]
-    fn the_workload_has_no_network_of_its_own() {
-        let mut spec = DeploySpec::new("fetch".parse().unwrap(), "fetch:1");
-        spec.env
-            .insert("HTTP_PROXY".to_owned(), "http://elsewhere".to_owned());
-        let wanted = workload(&spec, "abc", &Info::default());
-        assert_eq!(wanted.host_config.network_mode, "container:abc");
-        assert!(wanted.host_config.port_bindings.is_empty());
-        assert!(wanted.config.env.contains(&format!("HTTP_PROXY={PROXY}")));
-    }
-}
+mod tests;

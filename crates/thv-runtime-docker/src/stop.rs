@@ -40,8 +40,10 @@ async fn down(engine: &Engine, turn: &Turn, which: &InstanceRef, opts: StopOptio
     let failed = |e: EngineError| -> Error {
         engine.error(e, format!("stop the container of workload \"{}\"", which.name))
     };
-    // A restart policy of ToolHive's is disarmed only by a stop, also while it waits to restart.
-    if !matches!(row.state.as_str(), "exited" | "created" | "dead" | "removing") {
+    if matches!(row.state.as_str(), "exited" | "created" | "dead" | "removing") {
+        engine.attachments().forget(&row.id);
+    } else {
+        // A restart policy of ToolHive's is disarmed only by a stop, also while it waits to restart.
         let stopping = stop_container(engine, &row.id, opts.grace);
         tokio::pin!(stopping);
         let stopped = tokio::select! {
@@ -53,7 +55,6 @@ async fn down(engine: &Engine, turn: &Turn, which: &InstanceRef, opts: StopOptio
         };
         stopped.map_err(failed)?;
     }
-    engine.attachments().forget(&row.id);
     if thv_labels::is_isolated(&row.labels) {
         for helper in helpers::around(engine, row.name()).await.map_err(failed)? {
             if let Err(cause) = stop_container(engine, &helper.id, opts.grace).await {
@@ -64,7 +65,7 @@ async fn down(engine: &Engine, turn: &Turn, which: &InstanceRef, opts: StopOptio
     Ok(())
 }
 
-/// Asks the server to end, and kills it after `grace`. Returns when it is down.
+/// Asks the server to end, and kills it after `grace`. Returns when it is down and nobody can take its streams any more.
 pub(crate) async fn stop_container(engine: &Engine, id: &str, grace: Duration) -> Result<(), EngineError> {
     // Whole seconds, rounded up: the engine knows no less.
     let seconds = (grace.as_secs() + u64::from(grace.subsec_nanos() > 0)).min(24 * 3600);

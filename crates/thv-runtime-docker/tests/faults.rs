@@ -5,7 +5,7 @@
 mod support;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -211,6 +211,47 @@ async fn a_limit_that_the_engine_discards_undoes_the_deployment() {
     assert!(!calls.iter().any(|call| call.contains("/start")), "{calls:?}");
 }
 
+/// The engine was still at it when the connection broke off.
+#[tokio::test]
+async fn a_container_that_appears_after_its_creation_broke_off_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("engine.sock");
+    let (broken, looks) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let spec = DeploySpec::new(unique_name(), "fetch");
+    let name = spec.name.to_string();
+    let inspection = format!("GET /containers/{name}/json");
+    let engine = Meddler::open(&socket, Path::new(NOBODY), move |_, call| match call {
+        "GET /version" => version(),
+        "GET /info" => Do::Answer(200, json!({})),
+        call if call.starts_with("GET /networks") => {
+            Do::Answer(200, json!([{"Id": "n", "Name": "toolhive-external"}]))
+        }
+        call if call.starts_with("GET /containers/json") => Do::Answer(200, json!([])),
+        call if call.starts_with("POST /containers/create") => {
+            broken.store(true, Ordering::Relaxed);
+            Do::CutBefore
+        }
+        call if call == inspection
+            && broken.load(Ordering::Relaxed)
+            && looks.fetch_add(1, Ordering::Relaxed) > 0 =>
+        {
+            let labels = json!({"toolhive": "true", "toolhive-name": name, "toolhive-basename": name});
+            let made = json!({"Id": "abc", "Name": format!("/{name}"), "State": {"Status": "created"},
+                "Config": {"Labels": labels}, "HostConfig": {}});
+            Do::Answer(200, made)
+        }
+        "DELETE /containers/abc?force=true&v=true" => Do::Answer(204, Value::Null),
+        _ => Do::Answer(404, json!({"message": "no"})),
+    });
+    let error = patient(&socket).deploy(&spec).await.unwrap_err();
+    assert!(error.is_retryable(), "{error:?}");
+    let calls = engine.calls();
+    let removed = calls
+        .iter()
+        .any(|call| call.starts_with("DELETE /containers/abc"));
+    assert!(removed, "{calls:?}");
+}
+
 #[tokio::test]
 async fn a_container_that_goes_away_while_an_engine_lists_it_is_nobodys_failure() {
     let folder = tempfile::tempdir().unwrap();
@@ -227,7 +268,7 @@ async fn a_container_that_goes_away_while_an_engine_lists_it_is_nobodys_failure(
             json!({"message": "read /proc/27853/cgroup: no such process"}),
         )
     };
-    let lists = std::sync::atomic::AtomicUsize::new(0);
+    let lists = AtomicUsize::new(0);
     let _engine = Meddler::open(&socket, Path::new(NOBODY), move |_, call| match call {
         "GET /version" => version(),
         call if call.starts_with("GET /containers/json") => match lists.fetch_add(1, Ordering::Relaxed) % 3 {
@@ -393,7 +434,13 @@ async fn stops_and_removals_cut(engine: &TestEngine, when: When) {
         assert_eq!(stopped.state, InstanceState::Stopped, "{:?}", cut.what());
 
         let cut = Cut::new(engine, number, when);
-        let _either = soon("the removal", cut.runtime.remove(&which)).await;
+        let removed = soon("the removal", cut.runtime.remove(&which)).await;
+        if let Some(what) = cut.what()
+            && what.starts_with("DELETE /containers/")
+        {
+            // Asked for once more, whatever became of it the first time.
+            removed.unwrap_or_else(|error| panic!("{what} ({when:?}): {error:?}"));
+        }
         let remove_was_cut = cut.what().is_some();
         engine.runtime.remove(&which).await.unwrap();
         assert!(

@@ -56,6 +56,7 @@ async fn what_is_allowed_is_reached_through_the_proxy_and_nothing_else_by_any_wa
         format!("{address}:8080"),
         format!("{}-egress:8080", other.name),
         "host.docker.internal:8080".to_owned(),
+        "host.containers.internal:8080".to_owned(),
         "127.0.0.1:8080".to_owned(),
         "localhost:8080".to_owned(),
     ] {
@@ -193,6 +194,7 @@ async fn everything_is_all_but_the_engines_host() {
         [
             "172.17.0.1",
             "host.docker.internal",
+            "host.containers.internal",
             "127.0.0.1",
             "127.1.2.3",
             "0.0.0.0",

@@ -5,7 +5,11 @@ use std::net::Ipv4Addr;
 use crate::place::Place;
 
 /// Names by which engines call the host that they run on.
-const GATEWAY_NAMES: [&str; 2] = ["host.docker.internal", "gateway.docker.internal"];
+const GATEWAY_NAMES: [&str; 3] = [
+    "host.docker.internal",
+    "gateway.docker.internal",
+    "host.containers.internal",
+];
 
 /// What the permission profile allows.
 #[derive(Debug, Default)]
@@ -147,6 +151,7 @@ mod tests {
             "host.docker.internal",
             "HOST.docker.internal.",
             "gateway.docker.internal",
+            "host.containers.internal",
         ] {
             assert!(!all.allow(name, 80), "{name}");
         }

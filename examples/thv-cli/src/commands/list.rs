@@ -80,7 +80,7 @@ fn table(workloads: &[Workload], checks: Option<&[CheckResult]>, colours: bool) 
         heads.push("UPGRADE");
     }
     // ToolHive's table, as long as there is nothing to say.
-    let has_notes = workloads.iter().any(|workload| !old_secrets(workload).is_empty());
+    let has_notes = workloads.iter().any(|workload| !notes(workload).is_empty());
     if has_notes {
         heads.push("NOTE");
     }
@@ -100,11 +100,24 @@ fn table(workloads: &[Workload], checks: Option<&[CheckResult]>, colours: bool) 
             row.push(status.into());
         }
         if has_notes {
-            row.push(Cell::coloured(old_secrets(workload), Colour::Yellow));
+            row.push(Cell::coloured(notes(workload), Colour::Yellow));
         }
         row
     }));
     layout(&rows, colours)
+}
+
+/// What the columns do not say: why nothing is known of it, and what is old.
+fn notes(workload: &Workload) -> String {
+    let unknown = workload.status == WorkloadStatus::Unknown;
+    let reason = if unknown {
+        workload.status_context.as_str()
+    } else {
+        ""
+    };
+    let notes = [reason, &old_secrets(workload)];
+    let notes: Vec<_> = notes.into_iter().filter(|note| !note.is_empty()).collect();
+    notes.join("; ")
 }
 
 /// What is to be said of the secrets of a server that runs.
@@ -193,6 +206,14 @@ mod tests {
         assert_eq!(old_secrets(&workloads[0]), "");
         workloads[0].thv.old_secrets = vec!["a".into(), "b\n".into()];
         workloads[1].thv.secrets_may_be_old = true;
+        insta::assert_snapshot!(table(&workloads, None, false));
+    }
+
+    #[test]
+    fn why_nothing_is_known_of_a_server_is_said() {
+        let mut workloads = workloads();
+        workloads[1].status = WorkloadStatus::Unknown;
+        workloads[1].status_context = "it belongs to the engine at /a; here is the one at /b".into();
         insta::assert_snapshot!(table(&workloads, None, false));
     }
 

@@ -12,7 +12,7 @@ use crate::{Error, Result, engine, toolhive};
 
 /// How soon a supervisor says that it heard that it should end; one that does not hangs. As long as the grace within these
 /// bounds: whoever has little patience does not wait for a hanging one either.
-const ANSWER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3));
+const ANSWER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
 /// What a supervisor may need besides grace of its clients and of its server: writing its status.
 const SUPERVISOR_MARGIN: Duration = Duration::from_secs(2);
 /// After a kill the kernel frees what a process held at once; this is for a machine under load.

@@ -224,14 +224,8 @@ async fn a_client_that_does_not_read_is_an_error_to_the_server() {
         (&json!(2), &json!(-32000))
     );
     drop(unread);
-    // What was refused is not asked of a client that comes back; what was not is.
-    let mut back = bridge.service.ask(get(&session, "0")).await.into_body();
-    let mut seen = String::new();
-    while !seen.ends_with("\n\n") {
-        let frame = back.frame().await.unwrap().unwrap().into_data().unwrap();
-        seen.push_str(std::str::from_utf8(&frame).unwrap());
-    }
-    assert!(seen.contains("\"s0\""), "{seen}");
+    // What was refused is not asked of a client that comes back.
+    let mut back = bridge.service.ask(get(&session, "1")).await.into_body();
     let more = tokio::time::timeout(Duration::from_secs(20), back.frame()).await;
     assert!(more.is_err(), "{more:?}");
 }

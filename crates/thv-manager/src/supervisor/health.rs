@@ -1,11 +1,13 @@
-//! How a remote server is watched: the numbers, from the environment.
+//! How a server that speaks HTTP is watched: the numbers, from the environment, and what they mean.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use thv_core::Env;
 use thv_core::gojson::GoDuration;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 
-/// When and how often a remote server is looked at.
+/// When and how often a server is looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Health {
     /// `TOOLHIVE_REMOTE_HEALTHCHECKS=false` switches it off.
@@ -16,7 +18,7 @@ pub(super) struct Health {
     pub(super) retry_delay: Duration,
     /// `TOOLHIVE_HEALTH_CHECK_PING_TIMEOUT`: how long a look may take.
     pub(super) timeout: Duration,
-    /// `TOOLHIVE_HEALTH_CHECK_FAILURE_THRESHOLD`: how many in a row make it unhealthy.
+    /// `TOOLHIVE_HEALTH_CHECK_FAILURE_THRESHOLD`: how many in a row, each repeated, make it unhealthy.
     pub(super) threshold: u32,
 }
 
@@ -42,17 +44,54 @@ impl Health {
             interval: duration("TOOLHIVE_HEALTH_CHECK_INTERVAL", 10),
             retry_delay: duration("TOOLHIVE_HEALTH_CHECK_RETRY_DELAY", 5),
             timeout: duration("TOOLHIVE_HEALTH_CHECK_PING_TIMEOUT", 5),
-            threshold: env
-                .non_empty(threshold)
-                .and_then(|text| text.parse().ok())
-                .filter(|n| *n > 0)
-                .unwrap_or(5),
+            threshold: env.non_empty(threshold).map_or(5, |text| {
+                let parsed = text.parse().ok().filter(|number| *number > 0);
+                parsed.unwrap_or_else(|| {
+                    tracing::warn!(
+                        variable = threshold,
+                        "not a number above zero, the default is used"
+                    );
+                    5
+                })
+            }),
+        }
+    }
+
+    /// Looks again and again until so many looks in a row have failed, and their repetitions too; what was wrong with the
+    /// last. Cancel-safe.
+    pub(super) async fn watch<E, F>(&self, look: impl Fn() -> F) -> E
+    where
+        E: Display,
+        F: Future<Output = Result<(), E>>,
+    {
+        let mut failures = 0;
+        let mut ticks = interval_at(Instant::now() + self.interval, self.interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let mut looked = look().await;
+            if looked.is_err() {
+                sleep(self.retry_delay.min(self.interval)).await;
+                looked = look().await;
+            }
+            let Err(error) = looked else {
+                failures = 0;
+                continue;
+            };
+            failures += 1;
+            tracing::warn!(%error, failures, "the server does not answer");
+            if failures >= self.threshold {
+                return error;
+            }
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::future::ready;
+    use std::sync::Mutex;
+
     use super::*;
 
     #[test]
@@ -75,5 +114,22 @@ mod tests {
             (default.retry_delay, default.threshold)
         );
         assert!(!health.enabled);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn so_many_looks_in_a_row_fail_each_of_them_twice() {
+        let health = Health::from_env(&Env::default());
+        let (began, looks) = (Instant::now(), Mutex::new(Vec::new()));
+        // Of the first three looks and their repetitions one repetition succeeds.
+        let answers = Mutex::new([false, false, false, false, false, true].into_iter());
+        let error = health.watch(|| {
+            looks.lock().unwrap().push(began.elapsed().as_secs());
+            let well = answers.lock().unwrap().next().unwrap_or(false);
+            ready(well.then_some(()).ok_or("it is away"))
+        });
+        assert_eq!(error.await, "it is away");
+        let looks = looks.into_inner().unwrap();
+        let expected = (1..=8).flat_map(|tick| [10 * tick, 10 * tick + 5]);
+        assert_eq!(looks, expected.collect::<Vec<u64>>());
     }
 }

@@ -99,29 +99,7 @@ impl Supervisor {
             self.signal.stop.cancelled().await;
             return None;
         }
-        let mut failures = 0;
-        let mut wait = health.interval;
-        loop {
-            tokio::select! {
-                () = self.signal.stop.cancelled() => return None,
-                () = sleep(wait) => {}
-            }
-            let look = tokio::select! {
-                () = self.signal.stop.cancelled() => return None,
-                look = backend.reachable(health.timeout) => look,
-            };
-            wait = health.interval;
-            match look {
-                Ok(()) => failures = 0,
-                Err(error) => {
-                    failures += 1;
-                    tracing::warn!(%error, failures, "the server does not answer");
-                    if failures >= health.threshold {
-                        return Some(error);
-                    }
-                    wait = health.retry_delay.min(health.interval);
-                }
-            }
-        }
+        let watching = health.watch(|| backend.reachable(health.timeout));
+        self.signal.stop.run_until_cancelled(watching).await
     }
 }

@@ -60,12 +60,12 @@ pub(crate) fn has_last_lines(engine: &EngineInfo) -> bool {
     engine.flavour != Flavour::Podman
 }
 
-/// Why networks are not isolated on this engine. Podman 4.3 as root was tried: each way around the proxy that the tests know
-/// was closed, but the way that is allowed was not always open, because its containers were not found by name each time.
+/// Why networks are not isolated on this engine. On Podman 4.3 as root each way around the proxy that the tests know was
+/// closed; the way that is allowed was not always open where several Podmans of one machine share the folder of their name
+/// server. Without root it was not tried.
 pub(crate) fn isolation_lacks(engine: &EngineInfo) -> Option<&'static str> {
-    (engine.flavour == Flavour::Podman).then_some(
-        "on Podman what is allowed was not reached by its name each time that it was tried: use Docker for it",
-    )
+    (engine.flavour == Flavour::Podman)
+        .then_some("on Podman what is allowed was not always reached by its name: use Docker for it")
 }
 
 /// Which events of containers can be asked for without the others. Old Podman wants each event to be all that are named.

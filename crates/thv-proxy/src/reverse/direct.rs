@@ -28,7 +28,7 @@ use crate::body::{Body, BodyError};
 
 /// Idle connections that are kept, and for how long: servers of Node and of Python close theirs after five seconds, and
 /// a request that meets such a close is lost.
-const MOST_IDLE: usize = 128;
+const MOST_IDLE: usize = 1024;
 const LONGEST_IDLE: Duration = Duration::from_secs(4);
 
 /// A connection and what asks on it.

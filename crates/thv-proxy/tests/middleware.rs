@@ -173,6 +173,38 @@ async fn what_is_made_limits_the_proxy_inside_also_where_it_is_not_the_innermost
     assert_eq!(answer.status(), StatusCode::PAYLOAD_TOO_LARGE);
 }
 
+#[tokio::test]
+async fn of_several_bounds_the_least_counts_also_for_a_body_that_does_not_say_how_long_it_is() {
+    let layers = || {
+        vec![
+            Layer::body_limit(1000),
+            Layer::access_log(),
+            Layer::body_limit(1 << 20),
+        ]
+    };
+    let long = || {
+        let pieces = (0..20).map(|_| Ok("1".repeat(100).into()));
+        let body = Body::stream(futures_util::stream::iter(pieces));
+        let request = Request::post("/mcp").header("content-type", "application/json");
+        request.header("host", "localhost").body(body).unwrap()
+    };
+    let (io, far) = wire();
+    tokio::spawn(run_server(far));
+    let config = BridgeConfig {
+        layers: layers(),
+        ..BridgeConfig::default()
+    };
+    let bridge = StdioBridge::new(io, config).unwrap().into_service();
+    assert_eq!(bridge.ask(long()).await.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    let config = ReverseProxyConfig {
+        layers: layers(),
+        ..ReverseProxyConfig::default()
+    };
+    let proxy = ReverseProxy::new("http://127.0.0.1:9".parse().unwrap(), config).unwrap();
+    let answer = proxy.into_service().ask(long()).await;
+    assert_eq!(answer.status(), StatusCode::PAYLOAD_TOO_LARGE);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_does_not_begin_in_time_is_a_504() {
     let layers = made(

@@ -91,14 +91,17 @@ impl Default for BridgeConfig {
 impl BridgeConfig {
     /// Takes what the layers say of what the bridge does itself.
     pub(crate) fn settle(&mut self) {
-        for setting in Layer::settings(&self.layers) {
-            match setting {
-                Setting::BodyLimit(bytes) => self.body_limit = usize::try_from(*bytes).unwrap_or(usize::MAX),
-                Setting::RequestTimeout(timeout) => self.request_timeout = *timeout,
-                // There is no request to the server that could carry them.
-                Setting::Headers(_) => {}
-            }
+        if let Some(bytes) = Layer::body_limit_of(&self.layers) {
+            self.body_limit = bytes;
         }
+        let timeouts = Layer::settings(&self.layers).filter_map(|setting| match setting {
+            Setting::RequestTimeout(timeout) => Some(*timeout),
+            _ => None,
+        });
+        if let Some(timeout) = timeouts.min() {
+            self.request_timeout = timeout;
+        }
+        // Headers among them: there is no request to the server that could carry them.
         Layer::take_innermost(&mut self.layers, |_| true);
     }
 

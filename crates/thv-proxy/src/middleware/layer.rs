@@ -217,6 +217,15 @@ impl Layer {
         })
     }
 
+    /// The longest body that all of these layers let through; none where none of them says.
+    pub(crate) fn body_limit_of(layers: &[Self]) -> Option<usize> {
+        let limits = Self::settings(layers).filter_map(|setting| match setting {
+            Setting::BodyLimit(bytes) => Some(usize::try_from(*bytes).unwrap_or(usize::MAX)),
+            _ => None,
+        });
+        limits.min()
+    }
+
     /// Takes the innermost ones away, as long as `taken` says that the proxy does them itself.
     pub(crate) fn take_innermost(layers: &mut Vec<Self>, taken: impl Fn(&Setting) -> bool) -> Vec<Self> {
         let stays = |layer: &Self| match &layer.0 {

@@ -67,10 +67,8 @@ impl Default for ReverseProxyConfig {
 impl ReverseProxyConfig {
     /// Takes what the layers say of what the proxy does itself.
     pub(super) fn settle(&mut self) -> OwnHeaders {
-        for setting in Layer::settings(&self.layers) {
-            if let Setting::BodyLimit(bytes) = setting {
-                self.body_limit = usize::try_from(*bytes).unwrap_or(usize::MAX);
-            }
+        if let Some(bytes) = Layer::body_limit_of(&self.layers) {
+            self.body_limit = bytes;
         }
         let for_probes = Layer::headers_of(&self.layers);
         let taken = Layer::take_innermost(&mut self.layers, |setting| {

@@ -8,7 +8,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Answer, Served, Wire, with_wire};
+use common::{Answer, Served, Wire, peak, with_wire};
 use serde_json::{Value, json};
 use thv_proxy::BridgeConfig;
 use tokio::io::AsyncWriteExt;
@@ -17,17 +17,6 @@ use tokio::io::AsyncWriteExt;
 const MOST: u64 = 160 << 20;
 /// Long after the promise. Nobody waits for it but a test that fails.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// The most memory that this program has had, in bytes.
-fn peak() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .unwrap();
-    let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
-    kibibytes << 10
-}
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Server {

@@ -8,16 +8,12 @@ mod common;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use common::finish;
+use common::{finish, peak, tls};
 use thv_proxy::{ReverseProxy, ReverseProxyConfig, ServeOptions, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
@@ -163,14 +159,7 @@ async fn play(server: Server, stream: &mut Stream) -> io::Result<()> {
 
 /// A server on loopback, with a certificate of the test's authority.
 async fn start(server: Server) -> SocketAddr {
-    let certificate = CertificateDer::from_slice(include_bytes!("tls/server.der"));
-    let key = PrivateKeyDer::try_from(&include_bytes!("tls/server.key.der")[..]).unwrap();
-    let mut config = ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)
-        .unwrap();
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let acceptor = tls(&["h2"]);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -187,17 +176,6 @@ async fn start(server: Server) -> SocketAddr {
         }
     });
     address
-}
-
-/// The most memory that this program has had, in bytes.
-fn peak() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .unwrap();
-    let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
-    kibibytes << 10
 }
 
 #[tokio::test]

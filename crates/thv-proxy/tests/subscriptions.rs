@@ -7,10 +7,10 @@ mod common;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::{Served, Wire, finish, read_until, served, wire, with_wire};
+use common::{Again, Served, Wire, finish, read_until, served, wire, with_wire};
 use serde_json::{Value, json};
 use thv_core::ProxyMode;
-use thv_proxy::{Backend, BackendIo, BridgeConfig, StdioBridge};
+use thv_proxy::{BridgeConfig, StdioBridge};
 
 fn about(method: &str, uri: &str) -> String {
     json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": {"uri": uri}}).to_string()
@@ -163,17 +163,6 @@ async fn a_uri_without_end_is_refused() {
         "{}",
         refused.text
     );
-}
-
-/// A server that is there again at once.
-#[derive(Debug)]
-struct Again(Mutex<Option<BackendIo>>);
-
-#[async_trait::async_trait]
-impl Backend for Again {
-    async fn attach(&self) -> std::io::Result<Option<BackendIo>> {
-        Ok(self.0.lock().unwrap().take())
-    }
 }
 
 #[tokio::test]

@@ -6,10 +6,9 @@ mod common;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use bytes::Bytes;
-use common::{Answer, finish};
+use common::{Answer, finish, tls};
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -18,23 +17,13 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use thv_proxy::{ProxyError, ReverseProxy, ReverseProxyConfig, ServeOptions, serve};
 use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_util::sync::CancellationToken;
 
 const AUTHORITY: &[u8] = include_bytes!("tls/authority.pem");
 
 /// A server on loopback, with a certificate of the test's authority, that tells which HTTP it was asked with.
 async fn server(protocols: &[&str]) -> SocketAddr {
-    let certificate = CertificateDer::from_slice(include_bytes!("tls/server.der"));
-    let key = PrivateKeyDer::try_from(&include_bytes!("tls/server.key.der")[..]).unwrap();
-    let mut config = ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)
-        .unwrap();
-    config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let acceptor = tls(protocols);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {

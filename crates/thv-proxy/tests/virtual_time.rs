@@ -7,7 +7,7 @@ mod common;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::{Wire, wire};
+use common::{Again, Wire, wire};
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -228,17 +228,6 @@ async fn a_client_that_does_not_read_is_an_error_to_the_server() {
     let mut back = bridge.service.ask(get(&session, "1")).await.into_body();
     let more = tokio::time::timeout(Duration::from_secs(20), back.frame()).await;
     assert!(more.is_err(), "{more:?}");
-}
-
-/// A server that is there again at once.
-#[derive(Debug)]
-struct Again(Mutex<Option<BackendIo>>);
-
-#[async_trait::async_trait]
-impl Backend for Again {
-    async fn attach(&self) -> std::io::Result<Option<BackendIo>> {
-        Ok(self.0.lock().unwrap().take())
-    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,16 +7,20 @@
 )]
 
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use thv_proxy::{BackendIo, BridgeConfig, ServeOptions, StdioBridge, serve};
+use thv_proxy::{Backend, BackendIo, BridgeConfig, ServeOptions, StdioBridge, serve};
 use tokio::io::{
     AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, ReadHalf, WriteHalf, duplex, split,
 };
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_util::sync::CancellationToken;
 
 /// The server's end of the pipe.
@@ -253,4 +257,38 @@ pub async fn read_until(response: &mut reqwest::Response, seen: &mut String, wan
     tokio::time::timeout(Duration::from_secs(10), reading)
         .await
         .unwrap_or_else(|_| panic!("no {wanted:?}"));
+}
+
+/// A server that is there again at once.
+#[derive(Debug)]
+pub struct Again(pub Mutex<Option<BackendIo>>);
+
+#[thv_proxy::async_trait]
+impl Backend for Again {
+    async fn attach(&self) -> std::io::Result<Option<BackendIo>> {
+        Ok(self.0.lock().unwrap().take())
+    }
+}
+
+/// The TLS of a server with a certificate of the tests' authority, which offers these protocols.
+pub fn tls(protocols: &[&str]) -> TlsAcceptor {
+    let certificate = CertificateDer::from_slice(include_bytes!("../tls/server.der"));
+    let key = PrivateKeyDer::try_from(&include_bytes!("../tls/server.key.der")[..]).unwrap();
+    let mut config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+    TlsAcceptor::from(Arc::new(config))
+}
+
+/// The most memory that this program has had, in bytes.
+pub fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .unwrap();
+    let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
+    kibibytes << 10
 }

@@ -163,10 +163,11 @@ struct Feeds(Vec<Feed>);
 
 impl Feeds {
     async fn of_workloads(engine: &Engine, filter: &EventFilter) -> Result<Self, EngineError> {
+        let actions = quirks::told_actions(&*engine.info().await?);
         let mut feeds = Vec::new();
         for label in labels(filter) {
             let mut filters = serde_json::json!({ "type": ["container"], "label": [label] });
-            if let Some(actions) = quirks::told_actions(&*engine.info().await?) {
+            if let Some(actions) = actions {
                 // What nobody is told need not wake anybody: a health check alone is three events.
                 filters["event"] = serde_json::json!(actions);
             }

@@ -55,7 +55,7 @@ pub struct BridgeConfig {
     /// How often a new connection is asked for before the server counts as gone: 10.
     pub reconnect_attempts: u32,
     /// Layers around the bridge, outermost first: [`Layer::standard`]. What they say of `body_limit` and
-    /// `request_timeout` counts.
+    /// `request_timeout` counts, of several the least.
     pub layers: Vec<Layer>,
 }
 

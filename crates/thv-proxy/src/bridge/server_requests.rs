@@ -1,7 +1,8 @@
 //! Requests of the server: each goes to the session that caused it, and its answer back.
 //!
 //! Whose call it was is known by its progress token, or when exactly one session has calls that the server works on,
-//! those included that nobody waits for any more; without calls, when there is only one session. Otherwise the server gets an error: a guess could show one user's prompt to another.
+//! those included that nobody waits for any more; without calls, when there is only one session. Otherwise the server
+//! gets an error: a guess could show one user's prompt to another.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};

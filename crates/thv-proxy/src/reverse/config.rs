@@ -39,8 +39,8 @@ pub struct ReverseProxyConfig {
     pub body_timeout: Duration,
     /// How long a connection to the server may take: 10 s. An answer may take any time.
     pub connect_timeout: Duration,
-    /// Layers around the proxy, outermost first: [`Layer::standard`]. What they say of `body_limit` counts, and the
-    /// headers that they set are on the proxy's own requests too.
+    /// Layers around the proxy, outermost first: [`Layer::standard`]. What they say of `body_limit` counts, of several
+    /// the least; the headers that they set are on the proxy's own requests too.
     pub layers: Vec<Layer>,
 }
 

@@ -73,6 +73,7 @@ mod owner;
 mod parts;
 mod ports;
 mod proxy;
+mod remotes;
 mod toolhive;
 mod wait_runtime;
 
@@ -95,6 +96,7 @@ pub use options::{
 pub use ports::{MemoryPorts, Ports, SystemPorts};
 pub use pulls::{PullState, PullWatcher};
 pub use reconcile::{ReconcileAction, Reconciled};
+pub use remotes::{MemoryRemotes, NetworkRemotes, Remotes};
 pub use request::{Entry, Files, MemoryFiles, RunRequest, SystemFiles};
 #[cfg(feature = "registry")]
 pub use request::{EntryOrigin, EntryPlan, MissingValue};

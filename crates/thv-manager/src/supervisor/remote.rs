@@ -29,7 +29,12 @@ impl Supervisor {
         mut was_ready: bool,
     ) -> Result<LifeEnd> {
         let health = Health::from_env(&self.parts.env);
-        let backend = proxy::remote(&self.parts.middleware, config, &self.parts.env)?;
+        let backend = proxy::remote(
+            &self.parts.middleware,
+            config,
+            &self.parts.env,
+            &self.parts.remotes,
+        )?;
         door.open(backend.service());
         let began = Instant::now();
         let mut pause = FIRST_PAUSE;

@@ -18,13 +18,15 @@ pub(crate) enum Verb {
     ToolHiveStops,
     /// The same program removes it: its container, its status file, its configuration.
     ToolHiveRemoves,
-    /// The server ends by itself.
+    /// The same program starts it, if it does not run as far as that program knows.
+    ToolHiveStarts,
+    /// The server ends by itself; a remote one goes away, and is back at the next such step, or in the end.
     ServerEnds,
     /// Somebody deletes the lock that a supervisor holds. It does not know, and others see none.
     LockLost,
 }
 
-const VERBS: [Verb; 13] = [
+const VERBS: [Verb; 14] = [
     Verb::Run,
     Verb::Run,
     Verb::Run,
@@ -37,10 +39,13 @@ const VERBS: [Verb; 13] = [
     Verb::Reconcile,
     Verb::ToolHiveStops,
     Verb::ToolHiveRemoves,
+    Verb::ToolHiveStarts,
     Verb::ServerEnds,
 ];
 
-pub(crate) const NAMES: [&str; 2] = ["echo", "other"];
+/// The last one is a remote server's.
+pub(crate) const NAMES: [&str; 3] = ["echo", "other", "far"];
+pub(crate) const FAR: &str = "http://far.example:1/mcp";
 
 #[derive(Debug, Clone)]
 pub(crate) struct Step {
@@ -92,7 +97,7 @@ impl Chance {
         Step {
             after: Duration::from_millis(self.of(&afters)),
             verb: self.of(&VERBS),
-            name: self.of(&[NAMES[0], NAMES[0], NAMES[0], NAMES[1]]),
+            name: self.of(&[NAMES[0], NAMES[0], NAMES[0], NAMES[1], NAMES[2], NAMES[2]]),
             fault: self.fault(40),
             proxy_fault: self.fault(20),
             slow_read: None,

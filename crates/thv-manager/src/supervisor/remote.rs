@@ -92,6 +92,7 @@ impl Supervisor {
             let wait = if was_ready { health.interval } else { pause };
             pause = (pause * 2).min(LONGEST_PAUSE);
             tokio::select! {
+                biased;
                 () = self.signal.stop.cancelled() => return Ok(self.told(door, &backend, None).await),
                 () = sleep(wait) => {}
             }

@@ -68,13 +68,10 @@ impl AllProcesses {
         self.lives.lock().unwrap().toolhive.values().any(|of| of == name)
     }
 
-    /// That program asks its own proxies to end.
-    pub(crate) fn ask_toolhive_to_end(&self, name: &WorkloadName) {
-        let lives = self.lives.lock().unwrap();
-        for (pid, _) in lives.toolhive.iter().filter(|(_, of)| *of == name) {
-            if let Some((_, Some(term))) = lives.hear.get(pid) {
-                term.cancel();
-            }
+    /// That program asks a proxy to end.
+    pub(crate) fn ask_to_end(&self, pid: u32) {
+        if let Some((_, Some(term))) = self.lives.lock().unwrap().hear.get(&pid) {
+            term.cancel();
         }
     }
 

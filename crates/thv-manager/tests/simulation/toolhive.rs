@@ -31,8 +31,8 @@ impl Machine {
         if self.world.snapshot(name).await.status.is_some() {
             // Whoever works on it right now may not have seen that.
             drop(self.asked.begin(workload, Some(Is::Stopped)));
+            self.ask_proxy_to_end(name).await;
             self.world.toolhive_writes_now(name, WorkloadStatus::Stopped, 0);
-            self.processes.ask_toolhive_to_end(name);
         }
     }
 
@@ -43,8 +43,16 @@ impl Machine {
                 self.asked.begin(workload, Some(Is::Stopped)),
                 self.asked.begin(workload, Some(Is::Absent)),
             );
-            self.processes.ask_toolhive_to_end(name);
+            self.ask_proxy_to_end(name).await;
             self.world.toolhive_removes(name).await;
+        }
+    }
+
+    /// It signals whatever process the status file names.
+    async fn ask_proxy_to_end(&self, name: &WorkloadName) {
+        let status = self.world.snapshot(name).await.status;
+        if let Some(pid) = status.and_then(|file| u32::try_from(file.process_id).ok()) {
+            self.processes.ask_to_end(pid);
         }
     }
 

@@ -44,6 +44,21 @@ async fn what_toolhive_starts_after_our_stop_is_not_reconciled_away() {
     assert!(!manager.status(&name("echo")).await.unwrap().desired_running);
 }
 
+/// Its proxy does not listen yet when somebody replaces the workload: the port is free and is taken, then that proxy ends.
+#[tokio::test(start_paused = true)]
+async fn what_toolhive_is_just_starting_can_be_replaced() {
+    let world = World::new();
+    let manager = world.manager_of("thv");
+    let first = run(&manager, "echo").await;
+    manager.stop(&name("echo"), StopOptions::default()).await.unwrap();
+    let pid = toolhive_proxy(&world);
+    world.toolhive_writes_now(&name("echo"), WorkloadStatus::Running, pid);
+    let again = manager.run(request("echo"), replacing()).await.unwrap();
+    assert!(again.ready);
+    assert_eq!(again.url, first.url);
+    assert_eq!(world.processes.signals().len(), 1, "ToolHive's proxy is ended");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_supervisor_that_hears_of_nothing_leaves_to_toolhive_what_it_starts() {
     for proved in [false, true] {

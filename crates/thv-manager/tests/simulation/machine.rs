@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use thv_core::{Clock, RunConfig, WorkloadStatus};
 use thv_manager::{
-    Launcher, Manager, MemoryFiles, MemoryRemotes, ReconcileAction, RunRequest, StartOptions, StopOptions,
-    UpdateOptions, WaitFor,
+    Launcher, Manager, MemoryFiles, MemoryRemotes, Ports as _, ReconcileAction, RunRequest, StartOptions,
+    StopOptions, UpdateOptions, WaitFor,
 };
 use thv_process::{MemoryProcesses, ProcessIdentity, Processes};
 use thv_runtime::MemoryRuntime;
-use thv_status::{Desired, OwnerState};
+use thv_status::{Desired, ForeignMeaning, OwnerState, Reading};
 
 use crate::asked::{Asked, Is};
 use crate::history::{FAR, History, NAMES, Program, Step, Verb};
@@ -127,6 +127,11 @@ impl Machine {
     pub(crate) fn life(&self, fault: Option<(usize, Fault)>) -> Life {
         let number = self.begun.fetch_add(1, Ordering::Relaxed);
         Life::with(fault).telling(number, self.trace.clone())
+    }
+
+    /// Listens at the port of a workload.
+    pub(crate) fn binds(&self, port: u16) -> std::io::Result<std::net::TcpListener> {
+        self.ports.bind((std::net::Ipv4Addr::LOCALHOST, port).into())
     }
 
     pub(crate) fn identity_of(&self, pid: u32) -> ProcessIdentity {
@@ -313,13 +318,13 @@ impl Machine {
         if config.is_none() {
             return wrong("a record without a configuration");
         }
-        let status = snapshot.status.as_ref().map(|file| file.status);
+        // What another program says went wrong is shown until somebody of ours writes.
+        let told = snapshot.reading == Reading::Foreign(ForeignMeaning::Other)
+            || snapshot.status.as_ref().map(|file| file.status) == Some(WorkloadStatus::Running);
         match snapshot.desired() {
             _ if by_toolhive && (!runs || alive) => wrong("ToolHive should run it alone"),
             _ if by_toolhive => Ok(()),
-            Desired::Running if !runs || !alive || status != Some(WorkloadStatus::Running) => {
-                wrong("it should run")
-            }
+            Desired::Running if !runs || !alive || !told => wrong("it should run"),
             Desired::Stopped if runs || alive => wrong("it should not run"),
             _ => Ok(()),
         }

@@ -99,8 +99,13 @@ impl Proxy {
         };
         let pid = i64::from(self.pid);
         let world = &self.machine.world;
-        world.toolhive_writes_now(&self.name, WorkloadStatus::Running, pid);
-        while !self.is_gone(id.as_ref()).await {
+        let listens = self.machine.binds(config.port);
+        let (status, pid) = match &listens {
+            Ok(_) => (WorkloadStatus::Running, pid),
+            Err(_) => (WorkloadStatus::Error, 0),
+        };
+        world.toolhive_writes_now(&self.name, status, pid);
+        while listens.is_ok() && !self.is_gone(id.as_ref()).await {
             let told = self.term.cancelled();
             if tokio::time::timeout(LOOK, told).await.is_ok() {
                 break;

@@ -58,9 +58,9 @@ impl Machine {
 
     /// It starts a workload that does not run as far as its status file says.
     pub(crate) async fn toolhive_starts(self: &Arc<Self>, workload: &'static str, name: &WorkloadName) {
-        let Some(config) = self.world.config(name).await else {
+        if self.world.config(name).await.is_none() {
             return;
-        };
+        }
         let status = self.world.snapshot(name).await.status;
         let runs = [WorkloadStatus::Running, WorkloadStatus::Starting];
         if status.is_some_and(|file| runs.contains(&file.status)) {
@@ -69,6 +69,10 @@ impl Machine {
         let _asked = self.asked.begin(workload, Some(Is::Running));
         self.world.toolhive_writes_now(name, WorkloadStatus::Starting, 0);
         tokio::time::sleep(A_MOMENT).await;
+        // Its proxy reads that anew.
+        let Some(config) = self.world.config(name).await else {
+            return;
+        };
         let (life, term) = (self.life(None), CancellationToken::new());
         let proxy = Proxy {
             pid: self.processes.toolhive(name, &life, &term),

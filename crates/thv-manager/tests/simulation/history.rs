@@ -92,12 +92,16 @@ impl Chance {
         all[usize::try_from(self.below(all.len() as u64)).unwrap()]
     }
 
-    fn step(&mut self) -> Step {
+    /// With `far`, the remote server is in it too.
+    fn step(&mut self, far: bool) -> Step {
         let afters = [0, 0, 0, 1, 20, 300, 4_000, 20_000];
         Step {
             after: Duration::from_millis(self.of(&afters)),
             verb: self.of(&VERBS),
-            name: self.of(&[NAMES[0], NAMES[0], NAMES[0], NAMES[1], NAMES[2], NAMES[2]]),
+            name: match far {
+                true => self.of(&[NAMES[0], NAMES[1], NAMES[2], NAMES[2]]),
+                false => self.of(&[NAMES[0], NAMES[0], NAMES[0], NAMES[1]]),
+            },
             fault: self.fault(40),
             proxy_fault: self.fault(20),
             slow_read: None,
@@ -116,10 +120,11 @@ impl Chance {
 impl History {
     pub(crate) fn of(seed: u64) -> Self {
         let mut chance = Chance(seed);
+        let far = chance.below(6) == 0;
         let programs = (0..3)
             .map(|_| Program {
                 apart: chance.below(2) == 0,
-                steps: (0..=chance.below(4)).map(|_| chance.step()).collect(),
+                steps: (0..=chance.below(4)).map(|_| chance.step(far)).collect(),
             })
             .collect();
         Self {
@@ -170,10 +175,16 @@ impl History {
             programs: vec![
                 program(apart, late),
                 program(chance.below(2) == 0, others),
-                program(false, vec![chance.step()]),
+                program(false, vec![chance.step(false)]),
             ],
             reboot: true,
         }
+    }
+
+    /// Whether anything is done to `name`.
+    pub(crate) fn is_about(&self, name: &str) -> bool {
+        let mut steps = self.programs.iter().flat_map(|program| &program.steps);
+        steps.any(|step| step.name == name)
     }
 
     /// Leaves out what it fails without, one thing at a time.

@@ -129,9 +129,11 @@ impl Machine {
         Life::with(fault).telling(number, self.trace.clone())
     }
 
-    /// Listens at the port of a workload.
-    pub(crate) fn binds(&self, port: u16) -> std::io::Result<std::net::TcpListener> {
-        self.ports.bind((std::net::Ipv4Addr::LOCALHOST, port).into())
+    /// A process listens at the port of a workload.
+    pub(crate) fn binds(&self, port: u16, pid: u32) -> std::io::Result<std::net::TcpListener> {
+        let listener = self.ports.bind((std::net::Ipv4Addr::LOCALHOST, port).into())?;
+        self.table.listen(port, pid);
+        Ok(listener)
     }
 
     pub(crate) fn identity_of(&self, pid: u32) -> ProcessIdentity {
@@ -174,7 +176,7 @@ impl Machine {
         }
         // Back-offs end, and what was asked for is noticed.
         tokio::time::sleep(Duration::from_secs(300)).await;
-        let sound = self.is_sound().await;
+        let sound = self.is_sound(history).await;
         drop(alive);
         sound
     }
@@ -245,7 +247,7 @@ impl Machine {
         }
     }
 
-    async fn is_sound(self: &Arc<Self>) -> Result<(), String> {
+    async fn is_sound(self: &Arc<Self>, history: &History) -> Result<(), String> {
         let twice = self.servers.twice();
         if !twice.is_empty() {
             return Err(format!("two servers at a time: {twice:?}"));
@@ -269,7 +271,7 @@ impl Machine {
         if !again.is_empty() {
             return Err(format!("reconcile again has something to do: {again:?}"));
         }
-        for workload in NAMES {
+        for workload in NAMES.into_iter().filter(|name| history.is_about(name)) {
             self.can_be_used(&manager, workload).await?;
         }
         Ok(())

@@ -103,7 +103,7 @@ impl Proxy {
         };
         let pid = i64::from(self.pid);
         let world = &self.machine.world;
-        let listens = self.machine.binds(config.port);
+        let listens = self.machine.binds(config.port, self.pid);
         let (status, pid) = match &listens {
             Ok(_) => (WorkloadStatus::Running, pid),
             Err(_) => (WorkloadStatus::Error, 0),

@@ -98,9 +98,10 @@ impl Chance {
         Step {
             after: Duration::from_millis(self.of(&afters)),
             verb: self.of(&VERBS),
-            name: match far {
-                true => self.of(&[NAMES[0], NAMES[1], NAMES[2], NAMES[2]]),
-                false => self.of(&[NAMES[0], NAMES[0], NAMES[0], NAMES[1]]),
+            name: if far {
+                self.of(&[NAMES[0], NAMES[1], NAMES[2], NAMES[2]])
+            } else {
+                self.of(&[NAMES[0], NAMES[0], NAMES[0], NAMES[1]])
             },
             fault: self.fault(40),
             proxy_fault: self.fault(20),

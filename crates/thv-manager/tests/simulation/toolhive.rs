@@ -94,12 +94,11 @@ impl Proxy {
     }
 
     async fn lives(&self, config: &RunConfig) {
-        let id = match config.is_remote() {
-            true => None,
-            false => match self.deploys().await {
-                Some(id) => Some(id),
-                None => return,
-            },
+        let id = if config.is_remote() {
+            None
+        } else {
+            let Some(id) = self.deploys().await else { return };
+            Some(id)
         };
         let pid = i64::from(self.pid);
         let world = &self.machine.world;

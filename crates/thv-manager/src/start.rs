@@ -147,7 +147,17 @@ impl Manager {
             self.check_stop(name, stop).await?;
             Box::pin(self.end(name, &op, Some(&config), stop)).await?;
         }
-        let (launch, notices) = self.launchable(name, &op, options).await?;
+        let launchable = match self.launchable(name, &op, options).await {
+            // Another program's proxy of this very workload, of which no record speaks any more.
+            Err(Error::PortTaken { .. })
+                if toolhive::find_proxy(&self.parts, name, &snapshot, Some(&config))?.is_some() =>
+            {
+                Box::pin(self.end(name, &op, Some(&config), StopOptions::default())).await?;
+                self.launchable(name, &op, options).await
+            }
+            other => other,
+        };
+        let (launch, notices) = launchable?;
         Ok(Start::Launch(Box::new(launch.under(op)), notices))
     }
 

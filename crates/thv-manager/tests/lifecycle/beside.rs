@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use thv_core::WorkloadStatus;
 use thv_manager::{Error, ForegroundEnd, ForegroundOptions, ReconcileAction, StopOptions};
-use thv_process::{Exit, MemoryProcess};
+use thv_process::{Exit, MemoryProcess, Processes, Signal};
 use thv_runtime::Call;
 use thv_state::StateStoreExt;
 use thv_status::{Authority, Draft, Operation, Pending, StatusManager};
@@ -60,6 +60,32 @@ async fn what_toolhive_runs_and_a_start_found_running_is_brought_back() {
     let done = manager.reconcile(start_until_ready()).await.unwrap();
     assert!(matches!(done[0].action, ReconcileAction::Started), "{done:?}");
     assert!(world.runs(&name("echo")).await);
+}
+
+/// Its start and our verb met, and our status file was the last: nothing but the port tells of its proxy.
+#[tokio::test]
+async fn a_proxy_of_toolhives_that_no_record_speaks_of_gives_way_to_a_start() {
+    let world = World::new();
+    let manager = world.manager_of("thv");
+    run(&manager, "echo").await;
+    manager.stop(&name("echo"), StopOptions::default()).await.unwrap();
+    let port = world.config(&name("echo")).await.unwrap().port;
+    let pid = u32::try_from(toolhive_proxy(&world)).unwrap();
+    world.processes.listen(port, pid);
+    let listener = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let identity = world.processes.facts(pid).unwrap().unwrap().identity;
+    let proxy = world.processes.open(&identity).unwrap().unwrap();
+    tokio::spawn(async move {
+        proxy.exited().await.unwrap();
+        drop(listener);
+    });
+    let outcome = manager.start(&name("echo"), start_until_ready()).await.unwrap();
+    assert!(outcome.ready && !outcome.already_running);
+    assert_eq!(world.processes.signals(), [(identity, Signal::Term)]);
+    manager
+        .delete(&name("echo"), StopOptions::default())
+        .await
+        .unwrap();
 }
 
 /// Its proxy does not listen yet when somebody replaces the workload: the port is free and is taken, then that proxy ends.

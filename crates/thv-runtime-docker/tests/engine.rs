@@ -189,32 +189,6 @@ async fn each_network_mode_is_what_it_says() {
     }
 }
 
-/// Podman isolates nothing yet: that is said, and refused, never left out in silence.
-#[tokio::test]
-async fn isolation_is_refused_where_the_engine_does_not_have_it() {
-    let Some(engine) = TestEngine::get().await else {
-        return;
-    };
-    if engine.runtime.engine_info().await.unwrap().flavour != Flavour::Podman {
-        eprintln!("skipped: this is about Podman");
-        return;
-    }
-    let program = std::env::current_exe().unwrap();
-    let runtime = DockerRuntime::new(DockerConfig::at(engine.socket()).with_egress_helper(program));
-    let mut spec = engine.spec(&["echo"]);
-    spec.isolate_network = true;
-    // Also by a value that has not asked the engine yet.
-    for _ in 0..2 {
-        let error = runtime.deploy(&spec).await.unwrap_err();
-        assert_eq!(error.code(), "unsupported", "{error:?}");
-        assert!(engine.runtime.inspect(&spec.name).await.unwrap().is_none());
-        runtime.engine_info().await.unwrap();
-    }
-    let can = runtime.capabilities();
-    assert!(!can.network_isolation);
-    assert!(can.isolation_lacks.unwrap().contains("Podman"));
-}
-
 #[tokio::test]
 async fn a_busy_port_is_named_and_nothing_is_left() {
     let Some(engine) = TestEngine::get().await else {

@@ -223,12 +223,13 @@ fn engine_of_one(call: &str, state: &Value) -> Do {
         call if call.starts_with("POST /containers/create") => {
             Do::Answer(201, json!({"Id": "abc", "Warnings": []}))
         }
-        "POST /containers/abc/start" => Do::Answer(204, Value::Null),
+        "POST /containers/abc/start" | "DELETE /containers/abc?force=true&v=true" => {
+            Do::Answer(204, Value::Null)
+        }
         "GET /containers/abc/json" => Do::Answer(
             200,
             json!({"Id": "abc", "Name": "/fetch", "State": state, "Config": {}, "HostConfig": {}}),
         ),
-        "DELETE /containers/abc?force=true&v=true" => Do::Answer(204, Value::Null),
         _ => Do::Answer(404, json!({"message": "no"})),
     }
 }

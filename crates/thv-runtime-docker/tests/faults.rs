@@ -704,6 +704,15 @@ async fn streams_that_nobody_takes_are_closed_with_their_container() {
     spec.expect = deploy(&spec).await;
     open(1, "one stream that waits").await;
     engine.runtime.stop(&which, SHORT).await.unwrap();
+    // The engine's list lags behind its answers.
+    until("a list with its end", async || {
+        let listed = engine.runtime.list().await.unwrap();
+        let mut ours = listed
+            .iter()
+            .filter(|one| one.instance_name == spec.instance_name);
+        ours.all(|one| one.state == InstanceState::Stopped).then_some(())
+    })
+    .await;
     runtime.stop(&which, SHORT).await.unwrap();
     open(0, "its end with a stop of what had ended").await;
 

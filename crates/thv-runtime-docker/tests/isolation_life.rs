@@ -219,11 +219,33 @@ async fn an_isolated_deployment_that_is_cut_anywhere_leaves_nothing_that_the_nex
 #[tokio::test]
 async fn helpers_of_an_isolated_deployment_that_fails_are_removed() {
     let Some(on) = Isolating::get().await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("engine.sock");
+    let starts = AtomicUsize::new(0);
+    // Two helpers, then the workload, which has ended when it is looked at.
+    let _front = Meddler::open(&path, on.engine.socket(), move |_, call| {
+        if call.ends_with("/start") {
+            starts.fetch_add(1, Ordering::Relaxed);
+        }
+        let is_look = call.starts_with("GET /containers/") && !call.contains("/containers/json");
+        if is_look && starts.load(Ordering::Relaxed) == 3 {
+            let state = json!({"Status": "exited", "ExitCode": 3});
+            return Do::Answer(
+                200,
+                json!({"Id": "abc", "State": state, "Config": {}, "HostConfig": {}}),
+            );
+        }
+        Do::Forward
+    });
+    let behind = DockerRuntime::new(DockerConfig::at(&path).with_egress_helper(&on.helper));
     let mut missing = on.spec(&["echo"]);
     "localhost/thv-test/missing:none".clone_into(&mut missing.image);
-    let ends = on.spec(&["exit", "words", "3"]);
-    for (spec, code) in [(missing, "image_not_found"), (ends, "start_failed")] {
-        let error = on.runtime.deploy(&spec).await.unwrap_err();
+    let ends = on.spec(&["echo"]);
+    for (runtime, spec, code) in [
+        (&on.runtime, missing, "image_not_found"),
+        (&behind, ends, "start_failed"),
+    ] {
+        let error = runtime.deploy(&spec).await.unwrap_err();
         assert_eq!(error.code(), code, "{error:?}");
         let left = on.containers(spec.name.as_str()).await;
         assert!(left.is_empty(), "{code}: left {left:?}");

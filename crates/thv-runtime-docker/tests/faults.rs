@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use support::meddler::{Do, Meddler, version};
 use support::raw::api;
-use support::{TestEngine, soon, unique_name};
+use support::{TestEngine, soon, unique_name, until};
 use thv_runtime::{
     DeployOutcome, DeploySpec, EventFilter, Expect, InstanceRef, InstanceState, MountBind, Runtime,
     StopOptions,
@@ -209,6 +209,75 @@ async fn a_limit_that_the_engine_discards_undoes_the_deployment() {
         "{calls:?}"
     );
     assert!(!calls.iter().any(|call| call.contains("/start")), "{calls:?}");
+}
+
+/// An engine that makes one container `abc`, which is in this state once it was started.
+fn engine_of_one(call: &str, state: &Value) -> Do {
+    match call {
+        "GET /version" => version(),
+        "GET /info" => Do::Answer(200, json!({})),
+        call if call.starts_with("GET /networks") => {
+            Do::Answer(200, json!([{"Id": "n", "Name": "toolhive-external"}]))
+        }
+        call if call.starts_with("GET /containers/json") => Do::Answer(200, json!([])),
+        call if call.starts_with("POST /containers/create") => {
+            Do::Answer(201, json!({"Id": "abc", "Warnings": []}))
+        }
+        "POST /containers/abc/start" | "DELETE /containers/abc?force=true&v=true" => {
+            Do::Answer(204, Value::Null)
+        }
+        "GET /containers/abc/json" => Do::Answer(
+            200,
+            json!({"Id": "abc", "Name": "/fetch", "State": state, "Config": {}, "HostConfig": {}}),
+        ),
+        _ => Do::Answer(404, json!({"message": "no"})),
+    }
+}
+
+fn was_removed(engine: &Meddler) -> bool {
+    let mut calls = engine.calls().into_iter();
+    calls.any(|call| call.starts_with("DELETE /containers/abc"))
+}
+
+#[tokio::test]
+async fn a_container_that_ended_at_once_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("engine.sock");
+    let state = json!({"Status": "exited", "ExitCode": 3});
+    let engine = Meddler::open(&socket, Path::new(NOBODY), move |_, call| {
+        engine_of_one(call, &state)
+    });
+    let spec = DeploySpec::new(unique_name(), "fetch");
+    let error = patient(&socket).deploy(&spec).await.unwrap_err();
+    assert_eq!(error.code(), "start_failed", "{error:?}");
+    assert!(was_removed(&engine), "{:?}", engine.calls());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_container_that_nobody_waits_for_any_more_is_removed_once_it_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("engine.sock");
+    let (dropped, waits) = std::sync::mpsc::channel::<()>();
+    let waits = std::sync::Mutex::new(waits);
+    let engine = Meddler::open(&socket, Path::new(NOBODY), move |_, call| {
+        if call == "POST /containers/abc/start" {
+            // It takes its time.
+            let _ = waits.lock().unwrap().recv();
+        }
+        engine_of_one(call, &json!({"Status": "running"}))
+    });
+    let spec = DeploySpec::new(unique_name(), "fetch");
+    let runtime = patient(&socket);
+    let starts = until("the start", async || {
+        let calls = engine.calls();
+        calls.iter().any(|call| call.ends_with("/start")).then_some(())
+    });
+    tokio::select! {
+        () = starts => {}
+        deployed = runtime.deploy(&spec) => panic!("{deployed:?}"),
+    }
+    dropped.send(()).unwrap();
+    until("the removal", async || was_removed(&engine).then_some(())).await;
 }
 
 /// The engine was still at it when the connection broke off.

@@ -5,6 +5,7 @@
 mod support;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 use support::isolating::{Isolating, http_port};
 use support::meddler::{Do, Meddler};
 use support::raw::{api, start_container};
-use support::{soon, until};
+use support::{soon, unique_name, until};
 use thv_core::TransportType;
 use thv_runtime::{
     DeployOutcome, DeploySpec, Endpoint, EventFilter, EventKind, Expect, InstanceRef, InstanceState,
@@ -137,6 +138,36 @@ async fn what_cannot_be_isolated_is_refused() {
     }
     let error = on.engine.runtime.deploy(&on.spec(&["echo"])).await.unwrap_err();
     assert_eq!(error.code(), "unsupported", "without the helper: {error:?}");
+}
+
+/// That is said, and refused, never left out in silence.
+#[tokio::test]
+async fn isolation_is_refused_where_it_was_not_tried() {
+    for (security, tried) in [("name=rootless", false), ("name=seccomp,profile=default", true)] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("engine.sock");
+        let _engine = Meddler::open(&path, Path::new("/nowhere"), move |_, call| match call {
+            "GET /version" => Do::Answer(
+                200,
+                json!({"Version": "4.3.1", "ApiVersion": "1.41", "MinAPIVersion": "1.24",
+                    "Components": [{"Name": "Podman Engine"}]}),
+            ),
+            "GET /info" => Do::Answer(200, json!({ "SecurityOptions": [security] })),
+            "GET /_ping" => Do::Answer(200, json!("OK")),
+            call if call.starts_with("GET /containers/json") => Do::Answer(200, json!([])),
+            _ => Do::Answer(404, json!({"message": "no"})),
+        });
+        let program = std::env::current_exe().unwrap();
+        let runtime = DockerRuntime::new(DockerConfig::at(&path).with_egress_helper(program));
+        let mut spec = DeploySpec::new(unique_name(), "fetch");
+        spec.isolate_network = true;
+        runtime.ping().await.unwrap();
+        let error = runtime.deploy(&spec).await.unwrap_err();
+        assert_eq!(error.code(), "unsupported", "{error:?}");
+        // This program is none that could do it, which is said where the engine could.
+        let lacks = runtime.capabilities().isolation_lacks.unwrap();
+        assert_eq!(!lacks.contains("Podman without root"), tried, "{lacks}");
+    }
 }
 
 impl Isolating {

@@ -1,8 +1,12 @@
 //! Requests of the server: each goes to the session that caused it, and its answer back.
 //!
-//! Whose call it was is known by its progress token, or when exactly one session has calls that the server works on,
-//! those included that nobody waits for any more; without calls, when there is only one session. Otherwise the server
-//! gets an error: a guess could show one user's prompt to another.
+//! Whose call it was is known when the request names it, or when exactly one session has calls that the server works
+//! on, those included that nobody waits for any more; without calls, when there is only one session. Otherwise the
+//! server gets an error: a guess could show one user's prompt to another.
+//!
+//! A request names a call by its progress token, or by its id in `_meta.relatedRequestId`. No revision of the protocol
+//! has a field for that: the SDKs' own "related request" chooses a stream of HTTP, and is not written to a pipe. That
+//! name is the one that was proposed for it; what stands there counts only if it is an id of this proxy.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,6 +30,8 @@ const OF_CALLER: usize = 64;
 const LONGEST_ID: usize = 1024;
 /// How long a client that has just begun may take to open its event stream.
 const STREAM_WAIT: Duration = Duration::from_secs(5);
+/// Members of `_meta` that say during which call the server asks.
+const NAMES_OF_A_CALL: [&str; 2] = ["relatedRequestId", "progressToken"];
 /// What the proxy declares, so that a server asks at all.
 pub(super) const CAPABILITIES: &str = r#"{"elicitation":{},"roots":{"listChanged":true},"sampling":{}}"#;
 
@@ -211,8 +217,10 @@ impl Core {
     /// Whose call made the server ask.
     fn cause(&self, params: &[u8]) -> Result<Cause, Refusal> {
         let meta = jsonrpc::member(params, "_meta").unwrap_or_default();
-        let token = jsonrpc::member(meta, "progressToken").and_then(|token| self.number_in(token));
-        let callers = match token {
+        let named = NAMES_OF_A_CALL
+            .iter()
+            .find_map(|name| self.number_in(jsonrpc::member(meta, name)?));
+        let callers = match named {
             Some(number) => self.calls.caller(number),
             None => self.calls.callers().ok_or(UNKNOWN)?,
         };
@@ -220,7 +228,7 @@ impl Core {
             [Caller::Session(key)] => self.sessions.by_key(*key).map(Cause::Session).ok_or(UNKNOWN),
             [Caller::Call(number)] => Ok(Cause::Call(*number)),
             [Caller::Nobody] => Err(Refusal(-32601, "the client has no session and cannot be asked")),
-            [] if token.is_none() => self.sessions.only().map(Cause::Session).ok_or(UNKNOWN),
+            [] if named.is_none() => self.sessions.only().map(Cause::Session).ok_or(UNKNOWN),
             _ => Err(UNKNOWN),
         }
     }

@@ -45,6 +45,7 @@ mod pulls;
 mod reconcile;
 mod run;
 mod secrets;
+mod seen;
 mod start;
 mod status;
 mod stop;
@@ -74,6 +75,7 @@ mod parts;
 mod ports;
 mod proxy;
 mod toolhive;
+mod view;
 mod wait_runtime;
 
 pub use batch::{Batch, BatchFuture, BatchResult};

@@ -2,8 +2,15 @@
 
 use std::path::Path;
 
+use rmcp::model::{
+    CallToolRequestParams, ClientCapabilities, ClientConfig, ElicitRequestParams, ElicitResult,
+    ElicitationAction, Implementation, ProtocolVersion,
+};
+use rmcp::service::RequestContext;
+use rmcp::transport::StreamableHttpClientTransport;
+use rmcp::{ClientHandler, ClientLifecycleMode, ClientServiceExt, ErrorData, RoleClient};
 use serde_json::json;
-use thv_tests::{Client, Machine, Output, echo_server, python};
+use thv_tests::{Client, Machine, Output, WAIT, echo_server, python};
 
 async fn run_echo(machine: &Machine, name: &str, flags: &[&str]) -> String {
     let server = format!("exec://{}", echo_server().display());
@@ -93,6 +100,56 @@ async fn rmcp_speaks_the_revision_without_sessions_beside_an_older_one() {
     assert_eq!(slow, "slept 300 ms");
     new.close().await;
     old.close().await;
+}
+
+/// A client with somebody before it.
+struct Attended;
+
+impl ClientHandler for Attended {
+    fn get_info(&self) -> ClientConfig {
+        let able = json!({ "elicitation": {} });
+        let able: ClientCapabilities = serde_json::from_value(able).expect("capabilities");
+        ClientConfig::new(able, Implementation::new("attended", "1"))
+    }
+
+    async fn create_elicitation(
+        &self,
+        _: ElicitRequestParams,
+        _: RequestContext<RoleClient>,
+    ) -> Result<ElicitResult, ErrorData> {
+        Ok(ElicitResult::new(ElicitationAction::Accept).with_content(json!({ "username": "ada" })))
+    }
+}
+
+#[tokio::test]
+async fn rmcp_without_a_session_answers_what_an_older_server_asks_during_its_call() {
+    let machine = Machine::new();
+    let name = machine.name("asks");
+    let server = format!("exec://{}", env!("CARGO_BIN_EXE_conformance-server"));
+    let run = ["run", &server, "--name", &name, "--transport", "stdio"];
+    machine.thv(run).await.ok();
+    let transport = StreamableHttpClientTransport::from_uri(machine.workload(&name).await.url);
+    let lifecycle = ClientLifecycleMode::Discover {
+        preferred_versions: vec![ProtocolVersion::V_2026_07_28],
+    };
+    let beginning = Box::pin(Attended.serve_with_lifecycle(transport, lifecycle));
+    let client = tokio::time::timeout(WAIT, beginning)
+        .await
+        .expect("in time")
+        .expect("server/discover");
+    let mut call = CallToolRequestParams::new("test_elicitation");
+    call.arguments = json!({ "message": "Who are you?" }).as_object().cloned();
+    let calling = Box::pin(client.call_tool(call));
+    let result = tokio::time::timeout(WAIT, calling)
+        .await
+        .expect("in time")
+        .expect("an answer");
+    let text = result.content[0].as_text().expect("text").text.as_str();
+    assert!(
+        text.contains(r#"action="accept", content={"username":"ada"}"#),
+        "{text}"
+    );
+    client.cancel().await.expect("the client ends");
 }
 
 #[tokio::test]

@@ -45,6 +45,7 @@ mod pulls;
 mod reconcile;
 mod run;
 mod secrets;
+mod seen;
 mod start;
 mod status;
 mod stop;
@@ -75,6 +76,7 @@ mod ports;
 mod proxy;
 mod remotes;
 mod toolhive;
+mod view;
 mod wait_runtime;
 
 pub use batch::{Batch, BatchFuture, BatchResult};

@@ -191,6 +191,16 @@ pub fn member_span(object: &[u8], name: &str) -> Option<Span> {
     if twice { None } else { found }
 }
 
+/// Shows `see` each member of `object`: its name, quotes included, and its value. What is no object has none.
+pub(crate) fn each_member(object: &[u8], mut see: impl FnMut(&[u8], &[u8])) {
+    let mut parser = Parser::new(object);
+    parser.skip_space();
+    let _ = parser.object(|name, value| {
+        see(name.of(object), value.of(object));
+        Ok(())
+    });
+}
+
 /// Whether `matches` any member name of `object`, quotes included.
 pub(crate) fn any_name(object: &[u8], matches: impl Fn(&[u8]) -> bool) -> bool {
     let mut found = false;

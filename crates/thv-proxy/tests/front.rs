@@ -52,6 +52,8 @@ async fn without_a_server_strangers_are_refused_health_is_degraded_and_requests_
     );
     assert_eq!(post(Some("evil.example")).await.status, 403);
     degraded(get("/health").await);
+    let posted = client.post(format!("{url}/health")).body("{}");
+    assert_eq!(finish(posted).await.status, 405);
     assert_eq!(get("/.well-known/x").await.status, 404);
     assert_eq!(get("/mcp").await.status, 503);
 

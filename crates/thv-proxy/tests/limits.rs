@@ -223,6 +223,31 @@ async fn who_does_not_read_is_not_waited_for_without_end() {
 }
 
 #[tokio::test]
+async fn a_client_that_has_sent_more_than_it_is_answered_is_noticed_when_it_goes() {
+    let (served, mut wire) = with_wire(BridgeConfig::default()).await;
+    let (ready, ()) = tokio::join!(served.bridge.initialize(), wire.handshake());
+    ready.unwrap();
+    for more in [0, 1, 20] {
+        let message = r#"{"jsonrpc":"2.0","id":1,"method":"w"}"#;
+        let request = format!(
+            "POST /mcp HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{message}",
+            served.address,
+            message.len()
+        );
+        let mut stream = TcpStream::connect(served.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        assert_eq!(wire.next().await.unwrap()["method"], "w");
+        // Now and in two pieces, so that it stands in every buffer on the way.
+        for _ in 0..more {
+            stream.write_all(request.as_bytes()).await.unwrap();
+        }
+        assert_eq!(served.bridge.stats().in_flight, 1);
+        drop(stream);
+        eventually("its call is given up", || served.bridge.stats().in_flight == 0).await;
+    }
+}
+
+#[tokio::test]
 async fn notifications_that_the_server_does_not_read_are_bounded() {
     let config = BridgeConfig {
         body_limit: MIB,

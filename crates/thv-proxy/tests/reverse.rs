@@ -146,6 +146,8 @@ async fn bad_requests_do_not_reach_the_server() {
             "Too Large",
         ),
         (client().get(proxy.url("/mcp")), 405, ""),
+        (client().post(proxy.url("/health")).body("{}"), 405, ""),
+        (client().delete(proxy.url("/health")), 405, ""),
         (client().get(proxy.url("/metrics")), 404, ""),
         (client().get(proxy.url("/.well-known/x")), 404, "not_found"),
         (
@@ -564,6 +566,56 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
     let read = tokio::time::timeout(Duration::from_secs(20), reading).await;
     read.expect("it is waited for").unwrap();
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+}
+
+#[tokio::test]
+async fn bodies_that_do_not_fit_into_memory_are_refused_until_others_are_done() {
+    const LARGE: usize = 1 << 20;
+    let (arrived, mut asked) = mpsc::channel::<tokio::sync::oneshot::Sender<()>>(4);
+    let server = any(async move |body: String| {
+        let (go_on, wait) = tokio::sync::oneshot::channel();
+        arrived.send(go_on).await.unwrap();
+        wait.await.unwrap();
+        body.len().to_string()
+    });
+    let limit = axum::extract::DefaultBodyLimit::disable();
+    let server = Running::new(Router::new().fallback_service(server.layer(limit))).await;
+    let config = ReverseProxyConfig {
+        body_limit: LARGE,
+        body_budget: LARGE,
+        ..ReverseProxyConfig::default()
+    };
+    let proxy = proxy(server.url("/"), config).await;
+    let post = |bytes| finish(client().post(proxy.url("/mcp")).body("x".repeat(bytes)));
+    // All memory, then the reserve that lets one always get on.
+    let mut held = Vec::new();
+    let mut under_way = Vec::new();
+    for _ in 0..2 {
+        under_way.push(tokio::spawn(post(LARGE)));
+        held.push(asked.recv().await.unwrap());
+    }
+    let refused = post(LARGE).await;
+    assert_eq!(
+        (refused.status, &refused.headers["retry-after"]),
+        (503, &"1".parse().unwrap())
+    );
+    assert!(
+        refused.text.contains("too many large requests"),
+        "{}",
+        refused.text
+    );
+    let small = tokio::spawn(post(100));
+    asked.recv().await.unwrap().send(()).unwrap();
+    assert_eq!(small.await.unwrap().text, "100", "a small one needs none of it");
+    for go_on in held {
+        go_on.send(()).unwrap();
+    }
+    for answer in under_way {
+        assert_eq!(answer.await.unwrap().text, LARGE.to_string());
+    }
+    let after = tokio::spawn(post(LARGE));
+    asked.recv().await.unwrap().send(()).unwrap();
+    assert_eq!(after.await.unwrap().status, 200, "it was given back");
 }
 
 /// A server with sessions that forgets all of them when `generation` changes, and counts those that it opens.

@@ -77,7 +77,7 @@ async fn a_request_goes_to_the_session_that_caused_it_and_its_answer_back() {
         json!({"jsonrpc": "2.0", "id": 5, "result": {"text": "hi"}})
     );
 
-    // Two could have caused it: a token tells them apart, nothing else does.
+    // Two could have caused it: a token or an id tells them apart, nothing else does.
     let of_bob = tokio::spawn(finish(served.post_request(Some(&bob), call(1))));
     let second = wire.next().await.unwrap();
     assert_eq!(
@@ -93,6 +93,23 @@ async fn a_request_goes_to_the_session_that_caused_it_and_its_answer_back() {
     wire.write(r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":7}}"#)
         .await;
     assert_eq!(asked(&mut to_bob).await["params"]["requestId"], request["id"]);
+
+    ask(
+        &mut wire,
+        9,
+        "sampling/createMessage",
+        json!({"relatedRequestId": first["id"]}),
+    )
+    .await;
+    assert_eq!(asked(&mut to_alice).await["method"], "sampling/createMessage");
+    ask(
+        &mut wire,
+        10,
+        "sampling/createMessage",
+        json!({"relatedRequestId": 1}),
+    )
+    .await;
+    refused(&mut wire, 10, -32000).await;
 
     for (asked, call) in [(first, of_alice), (second, of_bob)] {
         wire.write(&json!({"jsonrpc": "2.0", "id": asked["id"], "result": 1}).to_string())

@@ -160,6 +160,8 @@ async fn bad_input_gets_a_named_error_and_the_server_sees_nothing_of_it() {
         ),
         (served.client.delete(served.url("/mcp")), 400, "Mcp-Session-Id"),
         (served.client.put(served.url("/mcp")), 405, ""),
+        (served.client.post(served.url("/health")).body(good), 405, ""),
+        (served.client.delete(served.url("/health")), 405, ""),
         (served.client.get(served.url("/sse")), 404, ""),
         (
             served

@@ -42,6 +42,8 @@ pub struct EngineInfo {
     pub(crate) route: Route,
     /// What it is.
     pub flavour: Flavour,
+    /// A Podman of a user other than root. Others are not asked.
+    pub(crate) rootless: bool,
     /// Why it is looked for there: a variable, a context of Docker, the usual places.
     pub chosen_by: String,
     /// Its version.
@@ -289,6 +291,7 @@ mod tests {
                 place: address.to_string(),
                 route: Route::without_certificates(address),
                 flavour: Flavour::Docker,
+                rootless: false,
                 chosen_by: "DOCKER_HOST".to_owned(),
                 version: "26.1".to_owned(),
                 api_version: "1.45".to_owned(),

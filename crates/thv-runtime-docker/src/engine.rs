@@ -16,7 +16,7 @@ use crate::error::{EngineError, NoEngine};
 use crate::helper_program::HelperProgram;
 use crate::http::{Answer, Call, send};
 use crate::wire::{Info, Version};
-use crate::{DockerConfig, EngineInfo, Flavour};
+use crate::{DockerConfig, EngineInfo, Flavour, quirks};
 
 /// The versions of the API that this crate was tried with.
 const OLDEST: (u32, u32) = (1, 40);
@@ -182,6 +182,15 @@ impl Engine {
             .iter()
             .flatten()
             .any(|c| c.name.to_lowercase().contains("podman"));
+        let api_version = format!("{}.{}", spoken.0, spoken.1);
+        // Known before anybody asks what it can do.
+        let rootless = if is_podman {
+            let call = Call::get("/info");
+            let answer = send(&route, &format!("/v{api_version}"), call, limit, Some(limit)).await?;
+            quirks::is_rootless(&answer.json().await?)
+        } else {
+            false
+        };
         Ok(EngineInfo {
             place: candidate.address.to_string(),
             route,
@@ -191,8 +200,9 @@ impl Engine {
                 Flavour::Unknown => Flavour::Docker,
                 told => told,
             },
+            rootless,
             version: version.version,
-            api_version: format!("{}.{}", spoken.0, spoken.1),
+            api_version,
         })
     }
 

@@ -41,6 +41,8 @@ pub(crate) struct Info {
     /// The log driver of containers for which none is asked.
     pub(crate) logging_driver: String,
     #[serde(deserialize_with = "nullable")]
+    pub(crate) security_options: Vec<String>,
+    #[serde(deserialize_with = "nullable")]
     pub(crate) init_commit: Commit,
 }
 

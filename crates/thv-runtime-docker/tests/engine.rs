@@ -87,6 +87,10 @@ async fn what_toolhive_made_is_listed_stopped_replaced_and_removed_with_its_help
         .unwrap();
     let stopped = engine.runtime.inspect(&name).await.unwrap().unwrap();
     assert_eq!(stopped.state, InstanceState::Stopped, "{}", stopped.status_text);
+    let path = format!("/v1.41/containers/{helper}/json");
+    let (_, answer) = api(socket, "GET", &path, &Value::Null).await;
+    let seen: Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!(seen["State"]["Running"], false, "its helper ends with it");
 
     let mut spec = engine.spec_named(name.clone(), &["echo"]);
     spec.expect = Expect::Instance(stopped.id);
@@ -114,6 +118,26 @@ async fn what_toolhive_made_is_listed_stopped_replaced_and_removed_with_its_help
             "{gone} is left"
         );
     }
+}
+
+#[tokio::test]
+async fn a_network_of_a_stranger_stays_whatever_its_name() {
+    let Some(engine) = TestEngine::get().await else {
+        return;
+    };
+    let spec = engine.spec(&["echo"]);
+    let network = format!("toolhive-{}-internal", spec.name);
+    let create = "/v1.41/networks/create";
+    let (status, answer) = api(engine.socket(), "POST", create, &json!({ "Name": network })).await;
+    assert_eq!(status, 201, "{answer}");
+    engine.runtime.deploy(&spec).await.unwrap();
+    engine.remove(&spec.name).await;
+    let path = format!("/v1.41/networks/{network}");
+    assert_eq!(
+        api(engine.socket(), "DELETE", &path, &Value::Null).await.0,
+        204,
+        "it is gone"
+    );
 }
 
 #[tokio::test]
@@ -187,32 +211,6 @@ async fn each_network_mode_is_what_it_says() {
         );
         engine.remove(&spec.name).await;
     }
-}
-
-/// Podman isolates nothing yet: that is said, and refused, never left out in silence.
-#[tokio::test]
-async fn isolation_is_refused_where_the_engine_does_not_have_it() {
-    let Some(engine) = TestEngine::get().await else {
-        return;
-    };
-    if engine.runtime.engine_info().await.unwrap().flavour != Flavour::Podman {
-        eprintln!("skipped: this is about Podman");
-        return;
-    }
-    let program = std::env::current_exe().unwrap();
-    let runtime = DockerRuntime::new(DockerConfig::at(engine.socket()).with_egress_helper(program));
-    let mut spec = engine.spec(&["echo"]);
-    spec.isolate_network = true;
-    // Also by a value that has not asked the engine yet.
-    for _ in 0..2 {
-        let error = runtime.deploy(&spec).await.unwrap_err();
-        assert_eq!(error.code(), "unsupported", "{error:?}");
-        assert!(engine.runtime.inspect(&spec.name).await.unwrap().is_none());
-        runtime.engine_info().await.unwrap();
-    }
-    let can = runtime.capabilities();
-    assert!(!can.network_isolation);
-    assert!(can.isolation_lacks.unwrap().contains("Podman"));
 }
 
 #[tokio::test]

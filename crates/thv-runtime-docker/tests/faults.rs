@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use support::meddler::{Do, Meddler, version};
 use support::raw::api;
-use support::{TestEngine, soon, unique_name};
+use support::{TestEngine, soon, unique_name, until};
 use thv_runtime::{
     DeployOutcome, DeploySpec, EventFilter, Expect, InstanceRef, InstanceState, MountBind, Runtime,
     StopOptions,
@@ -209,6 +209,75 @@ async fn a_limit_that_the_engine_discards_undoes_the_deployment() {
         "{calls:?}"
     );
     assert!(!calls.iter().any(|call| call.contains("/start")), "{calls:?}");
+}
+
+/// An engine that makes one container `abc`, which is in this state once it was started.
+fn engine_of_one(call: &str, state: &Value) -> Do {
+    match call {
+        "GET /version" => version(),
+        "GET /info" => Do::Answer(200, json!({})),
+        call if call.starts_with("GET /networks") => {
+            Do::Answer(200, json!([{"Id": "n", "Name": "toolhive-external"}]))
+        }
+        call if call.starts_with("GET /containers/json") => Do::Answer(200, json!([])),
+        call if call.starts_with("POST /containers/create") => {
+            Do::Answer(201, json!({"Id": "abc", "Warnings": []}))
+        }
+        "POST /containers/abc/start" | "DELETE /containers/abc?force=true&v=true" => {
+            Do::Answer(204, Value::Null)
+        }
+        "GET /containers/abc/json" => Do::Answer(
+            200,
+            json!({"Id": "abc", "Name": "/fetch", "State": state, "Config": {}, "HostConfig": {}}),
+        ),
+        _ => Do::Answer(404, json!({"message": "no"})),
+    }
+}
+
+fn was_removed(engine: &Meddler) -> bool {
+    let mut calls = engine.calls().into_iter();
+    calls.any(|call| call.starts_with("DELETE /containers/abc"))
+}
+
+#[tokio::test]
+async fn a_container_that_ended_at_once_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("engine.sock");
+    let state = json!({"Status": "exited", "ExitCode": 3});
+    let engine = Meddler::open(&socket, Path::new(NOBODY), move |_, call| {
+        engine_of_one(call, &state)
+    });
+    let spec = DeploySpec::new(unique_name(), "fetch");
+    let error = patient(&socket).deploy(&spec).await.unwrap_err();
+    assert_eq!(error.code(), "start_failed", "{error:?}");
+    assert!(was_removed(&engine), "{:?}", engine.calls());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_container_that_nobody_waits_for_any_more_is_removed_once_it_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("engine.sock");
+    let (dropped, waits) = std::sync::mpsc::channel::<()>();
+    let waits = std::sync::Mutex::new(waits);
+    let engine = Meddler::open(&socket, Path::new(NOBODY), move |_, call| {
+        if call == "POST /containers/abc/start" {
+            // It takes its time.
+            let _ = waits.lock().unwrap().recv();
+        }
+        engine_of_one(call, &json!({"Status": "running"}))
+    });
+    let spec = DeploySpec::new(unique_name(), "fetch");
+    let runtime = patient(&socket);
+    let starts = until("the start", async || {
+        let calls = engine.calls();
+        calls.iter().any(|call| call.ends_with("/start")).then_some(())
+    });
+    tokio::select! {
+        () = starts => {}
+        deployed = runtime.deploy(&spec) => panic!("{deployed:?}"),
+    }
+    dropped.send(()).unwrap();
+    until("the removal", async || was_removed(&engine).then_some(())).await;
 }
 
 /// The engine was still at it when the connection broke off.
@@ -544,6 +613,118 @@ async fn what_the_image_brings_is_what_is_left_when_nothing_is_asked_for() {
         assert_eq!(again.outcome, DeployOutcome::AlreadyRunning);
     }
     engine.remove(&spec.name).await;
+}
+
+/// An engine that has one running container.
+fn engine_with_one(call: &str) -> Do {
+    match call {
+        "GET /version" => version(),
+        call if call.starts_with("GET /containers/json") => Do::Answer(
+            200,
+            json!([{"Id": "abc", "Names": ["/fetch"], "State": "running", "Labels": {
+                "toolhive": "true", "toolhive-basename": "fetch",
+            }}]),
+        ),
+        _ => Do::Answer(404, json!({"message": "no such container"})),
+    }
+}
+
+#[tokio::test]
+async fn what_is_removed_while_it_is_stopped_is_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("engine.sock");
+    let engine = Meddler::open(&socket, Path::new(NOBODY), |_, call| engine_with_one(call));
+    let which = InstanceRef::named("fetch".parse().unwrap());
+    patient(&socket).stop(&which, SHORT).await.unwrap();
+    let calls = engine.calls();
+    assert!(
+        calls.iter().any(|call| call == "POST /containers/abc/stop?t=2"),
+        "{calls:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_ends_by_itself_while_it_is_killed_is_stopped() {
+    for status in [404, 409] {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("engine.sock");
+        let killed = std::sync::Arc::new(tokio::sync::Notify::new());
+        let engine = Meddler::open(&socket, Path::new(NOBODY), move |_, call| match call {
+            "POST /containers/abc/stop?t=600" => Do::AnswerAfter(std::sync::Arc::clone(&killed), 204),
+            "POST /containers/abc/kill" => {
+                killed.notify_one();
+                Do::Answer(status, json!({"message": "it is not running"}))
+            }
+            call => engine_with_one(call),
+        });
+        let runtime = patient(&socket);
+        let which = InstanceRef::named("fetch".parse().unwrap());
+        let grace = Duration::from_mins(10);
+        let (patient, hasty) = tokio::join!(runtime.stop(&which, StopOptions { grace }), async {
+            until("the stop", async || {
+                let calls = engine.calls();
+                calls.iter().any(|call| call.contains("/stop")).then_some(())
+            })
+            .await;
+            let grace = Duration::ZERO;
+            runtime.stop(&which, StopOptions { grace }).await
+        });
+        patient.unwrap();
+        hasty.unwrap();
+    }
+}
+
+/// Standard error is attached from before the start; nobody may come for it.
+#[tokio::test]
+async fn streams_that_nobody_takes_are_closed_with_their_container() {
+    let Some(engine) = TestEngine::get().await else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("engine.sock");
+    let front = Meddler::open(&socket, engine.socket(), |_, _| Do::Forward);
+    let runtime = patient(&socket);
+    let mut spec = engine.spec(&["echo"]);
+    spec.private_output = true;
+    let which = InstanceRef::named(spec.name.clone());
+    let open = async |wanted: usize, when: &str| {
+        until(when, async || (front.open_connections() == wanted).then_some(())).await;
+    };
+    let deploy = async |spec: &DeploySpec| {
+        let deployed = runtime.deploy(spec).await.unwrap();
+        Expect::Instance(deployed.instance.id)
+    };
+
+    spec.expect = deploy(&spec).await;
+    open(1, "one stream that waits").await;
+    runtime.stop(&which, SHORT).await.unwrap();
+    open(0, "its end with a stop").await;
+
+    // It ended by itself before it is stopped.
+    spec.expect = deploy(&spec).await;
+    open(1, "one stream that waits").await;
+    engine.runtime.stop(&which, SHORT).await.unwrap();
+    // The engine's list lags behind its answers.
+    until("a list with its end", async || {
+        let listed = engine.runtime.list().await.unwrap();
+        let mut ours = listed
+            .iter()
+            .filter(|one| one.instance_name == spec.instance_name);
+        ours.all(|one| one.state == InstanceState::Stopped).then_some(())
+    })
+    .await;
+    runtime.stop(&which, SHORT).await.unwrap();
+    open(0, "its end with a stop of what had ended").await;
+
+    // Another container of the workload, made by somebody else meanwhile, and ours after that.
+    spec.expect = deploy(&spec).await;
+    engine.remove(&spec.name).await;
+    spec.expect = Expect::Absent;
+    spec.expect = deploy(&spec).await;
+    open(1, "the stream of the new one alone").await;
+
+    runtime.remove(&which).await.unwrap();
+    open(0, "its end with a removal").await;
 }
 
 #[tokio::test]

@@ -13,8 +13,9 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::calls::CallError;
-use super::core::{Core, InFlight, count};
+use super::core::{Core, count};
 use super::events::{Event, Events, Waiting, queue};
+use super::in_flight::InFlight;
 use super::replay::{EVENTS, Kept, Replay};
 use super::request;
 use super::sessions::Session;

@@ -11,6 +11,8 @@ use tokio::sync::oneshot;
 use super::events::Events;
 use super::late::Late;
 use super::levels::Level;
+use super::rounds::Asked;
+use super::server_requests::Abilities;
 use crate::jsonrpc::Span;
 
 /// Why a call has no answer of the server.
@@ -36,6 +38,8 @@ pub(crate) enum CallError {
     Draining,
     /// A session asks for more than it may keep.
     TooMuch { what: &'static str },
+    /// What the client says to go on with a call is of no use.
+    Unfit { reason: &'static str },
     /// The server refused to initialize.
     NotReady { reason: String },
     /// The answer of the server to `initialize` is an error: the text of its `error` member.
@@ -87,7 +91,9 @@ impl CallError {
                 -32000,
                 "the proxy ended before the server answered".into(),
             ),
-            Self::TooMuch { what } => (StatusCode::BAD_REQUEST, -32602, (*what).into()),
+            Self::TooMuch { what: reason } | Self::Unfit { reason } => {
+                (StatusCode::BAD_REQUEST, -32602, (*reason).into())
+            }
             Self::NotReady { reason } => (StatusCode::BAD_GATEWAY, -32000, reason.clone()),
             Self::InitializeError { .. } => (
                 StatusCode::BAD_GATEWAY,
@@ -107,6 +113,28 @@ pub(crate) struct ServerLine {
     pub(crate) error: Option<Span>,
 }
 
+/// What becomes of a call.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    Answer(ServerLine),
+    /// The server asks something of the client first; the call goes on.
+    Asked(Box<Asked>),
+}
+
+/// Where a call hears what becomes of it.
+pub(crate) type Outcome = oneshot::Receiver<Result<Reply, CallError>>;
+
+/// Who can be asked what the server wants to know while it works on a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// A session, by its key.
+    Session(u128),
+    /// A client without a session, in the answer to its call of this number.
+    Call(u64),
+    /// Nobody.
+    Nobody,
+}
+
 /// One waiting call.
 #[derive(Debug)]
 pub(crate) struct Pending {
@@ -116,13 +144,25 @@ pub(crate) struct Pending {
     pub(crate) id: Bytes,
     /// The progress token as the client wrote it.
     pub(crate) token: Option<Bytes>,
-    pub(crate) reply: oneshot::Sender<Result<ServerLine, CallError>>,
+    pub(crate) reply: oneshot::Sender<Result<Reply, CallError>>,
     pub(crate) events: Option<Events>,
     pub(crate) then: Then,
     /// The proxy itself asks.
     pub(crate) own: bool,
     /// Whether the server has got it.
     pub(crate) written: bool,
+    /// What its client can be asked for in the answer to it; none when it cannot.
+    pub(crate) askable: Option<Abilities>,
+}
+
+impl Pending {
+    fn caller(&self, number: u64) -> Caller {
+        match (self.session, self.askable) {
+            (Some(session), _) => Caller::Session(session),
+            (None, Some(_)) => Caller::Call(number),
+            (None, None) => Caller::Nobody,
+        }
+    }
 }
 
 /// What a call changes in the proxy when it succeeds.
@@ -136,14 +176,31 @@ pub(crate) enum Then {
     SetLevel { own: Level, merged: Level },
 }
 
-/// All waiting calls of one bridge. Numbers are never used twice.
+/// All calls of one bridge. Numbers are never used twice.
 #[derive(Debug)]
 pub(crate) struct Calls {
     next: AtomicU64,
     limit: usize,
-    table: Mutex<HashMap<u64, Pending>>,
-    /// Changed only while the table is locked: a call is here or there.
+    table: Mutex<Table>,
+}
+
+/// A call is here or there.
+#[derive(Debug, Default)]
+struct Table {
+    /// Somebody waits for these.
+    waiting: HashMap<u64, Pending>,
+    /// Nobody does any more, and the server may still work on them.
     late: Late,
+}
+
+impl Table {
+    fn give_up(&mut self, number: u64, told: bool) -> Option<Pending> {
+        let pending = self.waiting.remove(&number)?;
+        if pending.written && !pending.own {
+            self.late.add(number, pending.caller(number), told);
+        }
+        Some(pending)
+    }
 }
 
 impl Calls {
@@ -152,11 +209,10 @@ impl Calls {
             next: AtomicU64::new(1),
             limit,
             table: Mutex::default(),
-            late: Late::default(),
         }
     }
 
-    fn table(&self) -> MutexGuard<'_, HashMap<u64, Pending>> {
+    fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -166,41 +222,36 @@ impl Calls {
 
     pub(crate) fn insert(&self, number: u64, pending: Pending) -> Result<(), CallError> {
         let mut table = self.table();
-        if table.len() >= self.limit {
+        if table.waiting.len() >= self.limit {
             return Err(CallError::Busy);
         }
-        table.insert(number, pending);
+        table.waiting.insert(number, pending);
         Ok(())
     }
 
     /// The call that the server has answered, if somebody waits for it.
     pub(crate) fn answered(&self, number: u64) -> Option<Pending> {
         let mut table = self.table();
-        let pending = table.remove(&number);
+        let pending = table.waiting.remove(&number);
         if pending.is_none() {
-            self.late.answered(number);
+            table.late.answered(number);
         }
         pending
     }
 
     /// Nobody waits for this call any more. Where the server works on it, `told` says whether it will hear of that.
     pub(crate) fn give_up(&self, number: u64, told: bool) -> Option<Pending> {
-        let mut table = self.table();
-        let pending = table.remove(&number)?;
-        if pending.written && !pending.own {
-            self.late.add(number, pending.session, told);
-        }
-        Some(pending)
+        self.table().give_up(number, told)
     }
 
     /// How many calls of clients wait.
     pub(crate) fn len(&self) -> usize {
-        self.table().values().filter(|call| !call.own).count()
+        self.table().waiting.values().filter(|call| !call.own).count()
     }
 
     /// Notes that the server gets this call now; false when nobody waits for it any more.
     pub(crate) fn begin_write(&self, number: u64) -> bool {
-        match self.table().get_mut(&number) {
+        match self.table().waiting.get_mut(&number) {
             Some(pending) => {
                 pending.written = true;
                 true
@@ -213,55 +264,85 @@ impl Calls {
     pub(crate) fn take(&self, session: u128, id: &[u8]) -> Option<(u64, Pending)> {
         let mut table = self.table();
         let number = table
+            .waiting
             .iter()
             .find(|(_, call)| call.session == Some(session) && call.id == id)
             .map(|(number, _)| *number)?;
-        let pending = table.remove(&number)?;
-        if pending.written {
-            self.late.add(number, pending.session, true);
-        }
-        Some((number, pending))
+        Some((number, table.give_up(number, true)?))
     }
 
     /// Who made this call, if it is under way.
-    pub(crate) fn caller(&self, number: u64) -> Vec<Option<u128>> {
+    pub(crate) fn caller(&self, number: u64) -> Vec<Caller> {
         self.table()
+            .waiting
             .get(&number)
-            .map(|call| call.session)
+            .map(|call| call.caller(number))
             .into_iter()
             .collect()
     }
 
     /// Who has calls that the server works on, each once; none when that is not known.
-    pub(crate) fn callers(&self) -> Option<Vec<Option<u128>>> {
+    pub(crate) fn callers(&self) -> Option<Vec<Caller>> {
         let mut callers = Vec::new();
         let table = self.table();
-        for call in table.values().filter(|call| call.written && !call.own) {
-            if !callers.contains(&call.session) {
-                callers.push(call.session);
+        for (number, call) in &table.waiting {
+            if !call.written || call.own {
+                continue;
+            }
+            let caller = call.caller(*number);
+            if !callers.contains(&caller) {
+                callers.push(caller);
             }
             if callers.len() > 1 {
                 break;
             }
         }
-        self.late.add_callers(&mut callers).then_some(callers)
+        table.late.add_callers(&mut callers).then_some(callers)
+    }
+
+    /// What can be asked in the answer to this call; none when nothing can.
+    pub(crate) fn askable(&self, number: u64) -> Option<Abilities> {
+        self.table().waiting.get(&number)?.askable
+    }
+
+    /// Tells whoever waits for this call what `asked` makes, given where the call is heard of from then on. False when
+    /// nobody waits.
+    pub(crate) fn interrupt(&self, number: u64, asked: impl FnOnce(Outcome) -> Asked) -> bool {
+        let (reply, next) = oneshot::channel();
+        let mut table = self.table();
+        let Some(call) = table.waiting.get_mut(&number) else {
+            return false;
+        };
+        let before = std::mem::replace(&mut call.reply, reply);
+        before.send(Ok(Reply::Asked(Box::new(asked(next))))).is_ok()
+    }
+
+    /// Nobody listens to the progress of this call for now.
+    pub(crate) fn redirect(&self, number: u64) {
+        if let Some(call) = self.table().waiting.get_mut(&number) {
+            (call.events, call.token) = (None, None);
+        }
+    }
+
+    /// Its client is there again, and says again where its progress goes and what can be asked.
+    pub(crate) fn go_on(&self, number: u64, progress: Option<(Events, Bytes)>, askable: Abilities) {
+        if let Some(call) = self.table().waiting.get_mut(&number) {
+            (call.events, call.token) = progress.unzip();
+            call.askable = Some(askable);
+        }
     }
 
     /// Where the progress of a call goes, and its client's token.
     pub(crate) fn progress(&self, number: u64) -> Option<(Events, Bytes)> {
         let table = self.table();
-        let call = table.get(&number)?;
+        let call = table.waiting.get(&number)?;
         Some((call.events.clone()?, call.token.clone()?))
     }
 
     /// Everybody who waits is told `error`.
     pub(crate) fn fail_all(&self, error: &CallError) {
-        let waiting = {
-            let mut table = self.table();
-            self.late.clear();
-            std::mem::take(&mut *table)
-        };
-        for pending in waiting.into_values() {
+        let all = std::mem::take(&mut *self.table());
+        for pending in all.waiting.into_values() {
             let _ = pending.reply.send(Err(error.clone()));
         }
     }

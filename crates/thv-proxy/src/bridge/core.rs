@@ -6,7 +6,6 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::StatusCode;
 use memchr::memmem::Finder;
 use thv_core::ProxyMode;
 use tokio::sync::{Notify, oneshot, watch};
@@ -15,12 +14,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::BridgeEnd;
-use super::calls::{CallError, Calls, Pending, ServerLine, Then};
+use super::calls::{CallError, Calls, Pending, Then};
 use super::config::BridgeConfig;
 use super::events::Events;
+use super::in_flight::{InFlight, Shape};
 use super::link::{Link, Outgoing};
 use super::listen::Listeners;
-use super::server_requests::ServerRequests;
+use super::rounds::Rounds;
+use super::server_requests::{Abilities, ServerRequests};
 use super::sessions::Sessions;
 use super::stateless;
 use super::subscriptions::Subscriptions;
@@ -39,6 +40,7 @@ pub(crate) struct Core {
     pub(super) calls: Calls,
     pub(super) sessions: Sessions,
     pub(super) server_requests: ServerRequests,
+    pub(super) rounds: Rounds,
     pub(super) listeners: Listeners,
     pub(super) subscriptions: Subscriptions,
     /// URIs that the server should stop sending.
@@ -83,6 +85,8 @@ pub(super) struct Ask {
     /// The proxy itself asks.
     pub(super) own: bool,
     pub(super) shape: Shape,
+    /// What its client can be asked for in the answer to it; none when it cannot.
+    pub(super) askable: Option<Abilities>,
 }
 
 impl Ask {
@@ -100,6 +104,7 @@ impl Ask {
             then: Then::Nothing,
             own: true,
             shape: Shape::AsItComes,
+            askable: None,
         })
     }
 }
@@ -116,6 +121,7 @@ impl Core {
             calls: Calls::new(config.max_in_flight),
             sessions: Sessions::new(ttl, config.max_sessions, config.mode == ProxyMode::StreamableHttp),
             server_requests: ServerRequests::default(),
+            rounds: Rounds::default(),
             listeners: Listeners::new(config.max_sessions),
             subscriptions: Subscriptions::default(),
             orphans: Mutex::default(),
@@ -188,6 +194,7 @@ impl Core {
             then,
             own,
             shape,
+            askable,
         } = ask;
         if link.ready.get().is_some_and(|ready| ready.stateless) {
             (message, envelope) = stateless::introduced(message, envelope)?;
@@ -222,19 +229,10 @@ impl Core {
             then,
             own,
             written: false,
+            askable,
         };
         self.calls.insert(number, pending)?;
-        let call = InFlight {
-            core: Arc::clone(self),
-            link: Arc::clone(link),
-            number,
-            id: client_id,
-            answer,
-            deadline,
-            shape,
-            status: StatusCode::OK,
-            done: false,
-        };
+        let call = InFlight::new(self, link, number, client_id, answer, deadline, shape);
         let outgoing = Outgoing {
             pieces: [message.slice(..id_span.start), id, message.slice(id_span.end..)],
             call: Some(number),
@@ -292,125 +290,6 @@ impl Core {
         }
         std::str::from_utf8(digits).ok()?.parse().ok()
     }
-}
-
-/// What a client expects of an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Shape {
-    AsItComes,
-    /// Of the revision without sessions.
-    Stateless {
-        /// Its results say for how long they are good.
-        cacheable: bool,
-    },
-}
-
-/// A call under way. Dropping it frees its place; a late answer is then dropped.
-#[derive(Debug)]
-pub(super) struct InFlight {
-    core: Arc<Core>,
-    link: Arc<Link>,
-    number: u64,
-    id: Bytes,
-    answer: oneshot::Receiver<Result<ServerLine, CallError>>,
-    deadline: Instant,
-    shape: Shape,
-    /// With which status the answer goes out, once it is there and nothing was sent before it.
-    pub(super) status: StatusCode,
-    done: bool,
-}
-
-impl InFlight {
-    /// Its number, which no other call has.
-    pub(super) fn number(&self) -> u64 {
-        self.number
-    }
-
-    /// The server's line. Cancel-safe.
-    pub(super) async fn reply(&mut self) -> Result<ServerLine, CallError> {
-        if let Some(reply) = self.reply_until(self.deadline).await {
-            return reply;
-        }
-        self.done = true;
-        if self.give_up(true) {
-            self.tell_cancelled("timeout");
-        }
-        Err(CallError::Timeout)
-    }
-
-    async fn reply_until(&mut self, until: Instant) -> Option<Result<ServerLine, CallError>> {
-        let answer = tokio::time::timeout_at(until, &mut self.answer).await.ok()?;
-        self.done = true;
-        Some(answer.unwrap_or(Err(CallError::Died)))
-    }
-
-    fn tell_cancelled(&self, reason: &str) {
-        let message = cancelled(&self.core.server_id(self.number), reason);
-        if self.link.urgent.try_send(message).is_err() {
-            count(&self.core.counters.dropped_messages);
-        }
-    }
-
-    /// The answer for the client, in pieces, its own id restored. Cancel-safe.
-    pub(super) async fn answer(&mut self) -> Result<[Bytes; 3], CallError> {
-        let reply = self.reply().await?;
-        Ok(self.shaped(reply))
-    }
-
-    /// As [`answer`](Self::answer), if it comes within `patience`. Cancel-safe.
-    pub(super) async fn answer_within(
-        &mut self,
-        patience: Duration,
-    ) -> Option<Result<[Bytes; 3], CallError>> {
-        let until = Instant::now() + patience;
-        let reply = if until < self.deadline {
-            self.reply_until(until).await?
-        } else {
-            self.reply().await
-        };
-        Some(reply.map(|reply| self.shaped(reply)))
-    }
-
-    fn shaped(&mut self, reply: ServerLine) -> [Bytes; 3] {
-        if let Shape::Stateless { cacheable } = self.shape {
-            let (pieces, status) = stateless::shape(&reply, &self.id, cacheable);
-            self.status = status;
-            return pieces;
-        }
-        let ServerLine { line, id, .. } = reply;
-        [line.slice(..id.start), self.id.clone(), line.slice(id.end..)]
-    }
-
-    /// Nobody waits any more. Whether the server works on it; where it does, `told` says whether it will hear of that.
-    fn give_up(&self, told: bool) -> bool {
-        let Some(pending) = self.core.calls.give_up(self.number, told) else {
-            return false;
-        };
-        self.core.unsettled(&pending);
-        pending.written
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        // There is no other way for a client without sessions to say so.
-        let says_so = matches!(self.shape, Shape::Stateless { .. });
-        if !self.done && self.give_up(says_so) && says_so {
-            self.tell_cancelled("the client has gone");
-        }
-    }
-}
-
-/// Tells the server that nobody waits for the answer to `id`.
-fn cancelled(id: &[u8], reason: &str) -> Bytes {
-    let message = [
-        br#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"#.as_slice(),
-        id,
-        br#","reason":""#,
-        reason.as_bytes(),
-        br#""}}"#,
-    ];
-    message.concat().into()
 }
 
 static PROGRESS_TOKEN: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"progressToken\""));

@@ -10,9 +10,10 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::calls::{CallError, Then};
-use super::core::{Ask, Core, Shape};
+use super::core::{Ask, Core};
 use super::event_stream::EventStream;
 use super::events::{Event, Events, queue};
+use super::in_flight::Shape;
 use super::initialize::{Initialized, own_meta};
 use super::link::Link;
 use super::request::{self, Message};
@@ -250,6 +251,7 @@ impl Core {
             then: Then::Subscribe(Arc::clone(&uri)),
             own: false,
             shape: Shape::AsItComes,
+            askable: None,
         };
         match self.begin(ask).await {
             Ok(mut call) => Ok(call.reply().await?.result.is_some()),

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use super::calls::{CallError, Pending, ServerLine, Then};
+use super::calls::{CallError, Pending, Reply, ServerLine, Then};
 use super::core::{Core, count, one_line, splice};
 use super::events::Event;
 use super::link::Link;
@@ -76,12 +76,12 @@ impl Core {
         self.settled(&pending, envelope.result.is_some());
         let id = envelope.id.unwrap_or_default();
         let answer = self.answers.charge(line).map_or(Err(CallError::Unread), |line| {
-            Ok(ServerLine {
+            Ok(Reply::Answer(ServerLine {
                 line,
                 id,
                 result: envelope.result,
                 error: envelope.error,
-            })
+            }))
         });
         let _ = pending.reply.send(answer);
     }

@@ -7,8 +7,9 @@ use http::header::{CONTENT_TYPE, HeaderMap};
 use http::{Response, StatusCode};
 
 use super::calls::{CallError, Then};
-use super::core::{Ask, Core, InFlight, Shape, one_line, progress_token, splice};
+use super::core::{Ask, Core, one_line, progress_token, splice};
 use super::events::Events;
+use super::in_flight::{InFlight, Shape};
 use super::initialize::revision;
 use super::levels::SetLevel;
 use super::server_requests::Abilities;
@@ -22,13 +23,15 @@ use crate::jsonrpc::{self, Envelope, Kind, ScanError, Span};
 const LONGEST_ID: usize = 1024;
 /// Names that the proxy looks for in `params` and in `params._meta`. Written with escapes, they would not be found
 /// here and still mean the same to the server.
-const NAMES: [&str; 6] = [
+const NAMES: [&str; 8] = [
     "_meta",
     "requestId",
     "progressToken",
     "uri",
     "level",
     "protocolVersion",
+    "requestState",
+    "inputResponses",
 ];
 
 /// One message of a client, read and understood.
@@ -243,6 +246,7 @@ impl Core {
             then,
             own: false,
             shape: Shape::AsItComes,
+            askable: None,
         };
         let begun = self.begin(ask).await;
         if let (Err(_), Then::Subscribe(uri), Some(session)) = (&begun, subscribing, session) {

@@ -1,8 +1,12 @@
 //! Requests of the server: each goes to the session that caused it, and its answer back.
 //!
-//! Whose call it was is known by its progress token, or when exactly one session has calls that the server works on,
-//! those included that nobody waits for any more; without calls, when there is only one session. Otherwise the server
-//! gets an error: a guess could show one user's prompt to another.
+//! Whose call it was is known when the request names it, or when exactly one session has calls that the server works
+//! on, those included that nobody waits for any more; without calls, when there is only one session. Otherwise the
+//! server gets an error: a guess could show one user's prompt to another.
+//!
+//! A request names a call by its progress token, or by its id in `_meta.relatedRequestId`. No revision of the protocol
+//! has a field for that: the SDKs' own "related request" chooses a stream of HTTP, and is not written to a pipe. That
+//! name is the one that was proposed for it; what stands there counts only if it is an id of this proxy.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,6 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::calls::Caller;
 use super::core::{Core, count, one_line, splice};
 use super::events::Event;
 use super::link::Link;
@@ -20,11 +25,13 @@ use crate::jsonrpc::{self, Envelope, Span};
 
 /// Requests that may wait for clients, and for one of them: who never answers must not be in the way of others.
 const MOST: usize = 1024;
-const OF_SESSION: usize = 64;
+const OF_CALLER: usize = 64;
 /// A request with a longer id is not answered.
 const LONGEST_ID: usize = 1024;
 /// How long a client that has just begun may take to open its event stream.
 const STREAM_WAIT: Duration = Duration::from_secs(5);
+/// Members of `_meta` that say during which call the server asks.
+const NAMES_OF_A_CALL: [&str; 2] = ["relatedRequestId", "progressToken"];
 /// What the proxy declares, so that a server asks at all.
 pub(super) const CAPABILITIES: &str = r#"{"elicitation":{},"roots":{"listChanged":true},"sampling":{}}"#;
 
@@ -41,7 +48,11 @@ impl Abilities {
 
     /// From the params of `initialize`.
     pub(super) fn of(params: &[u8]) -> Self {
-        let declared = jsonrpc::member(params, "capabilities").unwrap_or_default();
+        Self::declared(jsonrpc::member(params, "capabilities").unwrap_or_default())
+    }
+
+    /// From the capabilities of a client.
+    pub(super) fn declared(declared: &[u8]) -> Self {
         let mut bits = 0;
         for (place, (name, _)) in Self::ALL.iter().enumerate() {
             if jsonrpc::member(declared, name).is_some_and(|value| value.first() == Some(&b'{')) {
@@ -51,15 +62,20 @@ impl Abilities {
         Self(bits)
     }
 
-    fn has(self, method: &[u8]) -> bool {
+    /// Whether the client can be asked this.
+    pub(super) fn check(self, method: &[u8]) -> Result<(), Refusal> {
         let place = Self::ALL.iter().position(|(_, known)| *known == method);
-        place.is_some_and(|place| self.0 & (1 << place) != 0)
+        if place.is_some_and(|place| self.0 & (1 << place) != 0) {
+            return Ok(());
+        }
+        let reason = "the client has not declared that it can be asked for this";
+        Err(Refusal(-32601, reason))
     }
 }
 
 #[derive(Debug)]
 struct Open {
-    session: u128,
+    caller: Caller,
     /// The id as the server wrote it.
     id: Bytes,
 }
@@ -76,41 +92,45 @@ impl ServerRequests {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, session: u128, id: &[u8]) -> Option<u64> {
+    /// A number for a request with this id that `caller` is asked.
+    pub(super) fn open(&self, caller: Caller, id: &[u8]) -> Result<u64, Refusal> {
         let mut table = self.table();
-        let of_session = table.values().filter(|open| open.session == session).count();
-        if table.len() >= MOST || of_session >= OF_SESSION {
-            return None;
+        let of_caller = table.values().filter(|open| open.caller == caller).count();
+        if table.len() >= MOST || of_caller >= OF_CALLER {
+            return Err(Refusal(-32000, "too many requests wait for clients"));
         }
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let id = Bytes::copy_from_slice(id);
-        table.insert(number, Open { session, id });
-        Some(number)
+        table.insert(number, Open { caller, id });
+        Ok(number)
     }
 
-    /// The server's id of a request that `session` answers.
-    fn answered(&self, session: u128, id: &[u8]) -> Option<Bytes> {
-        let digits = id.strip_prefix(b"\"s")?.strip_suffix(b"\"")?;
-        let number: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    /// The server's id of a request that `caller` answers.
+    pub(super) fn answered(&self, caller: Caller, number: u64) -> Option<Bytes> {
         let mut table = self.table();
-        table.get(&number).filter(|open| open.session == session)?;
+        table.get(&number).filter(|open| open.caller == caller)?;
         table.remove(&number).map(|open| open.id)
     }
 
-    /// The request that the server does not want answered any more.
-    fn cancelled(&self, id: &[u8]) -> Option<(u64, u128)> {
-        let mut table = self.table();
-        let number = *table.iter().find(|(_, open)| open.id == id)?.0;
-        table.remove(&number).map(|open| (number, open.session))
+    pub(super) fn is_open(&self, number: u64) -> bool {
+        self.table().contains_key(&number)
     }
 
-    fn leave(&self, session: u128) -> Vec<Bytes> {
+    /// The request that the server does not want answered any more.
+    fn cancelled(&self, id: &[u8]) -> Option<(u64, Caller)> {
         let mut table = self.table();
-        let gone = table.extract_if(|_, open| open.session == session);
+        let number = *table.iter().find(|(_, open)| open.id == id)?.0;
+        table.remove(&number).map(|open| (number, open.caller))
+    }
+
+    /// The ids of all that `caller` was asked and will not answer.
+    pub(super) fn leave(&self, caller: Caller) -> Vec<Bytes> {
+        let mut table = self.table();
+        let gone = table.extract_if(|_, open| open.caller == caller);
         gone.map(|(_, open)| open.id).collect()
     }
 
-    fn remove(&self, number: u64) -> Option<Bytes> {
+    pub(super) fn remove(&self, number: u64) -> Option<Bytes> {
         self.table().remove(&number).map(|open| open.id)
     }
 
@@ -125,8 +145,18 @@ fn client_id(number: u64) -> Bytes {
     format!("\"s{number}\"").into()
 }
 
+/// What made the server ask.
+enum Cause {
+    Session(Arc<Session>),
+    /// The call of this number, of a client without a session.
+    Call(u64),
+}
+
 /// Why a request does not reach a client.
-struct Refusal(i32, &'static str);
+pub(super) struct Refusal(i32, &'static str);
+
+pub(super) const NO_ROOM: Refusal = Refusal(-32000, "too many messages wait to be read by clients");
+pub(super) const UNKNOWN: Refusal = Refusal(-32000, "it is not known which client this is for");
 
 impl Core {
     /// A request of the server. Never waits.
@@ -155,22 +185,19 @@ impl Core {
     }
 
     fn pass_request(self: &Arc<Self>, line: &Bytes, envelope: &Envelope) -> Result<(), Refusal> {
-        let session = self.cause(envelope.params_in(line))?;
-        let abilities = Abilities(session.abilities.load(Ordering::Acquire));
-        if !abilities.has(envelope.method_in(line)) {
-            return Err(Refusal(
-                -32601,
-                "the client has not declared that it can be asked for this",
-            ));
-        }
-        let span = envelope.id.unwrap_or_default();
-        let Some(number) = self.server_requests.add(session.key(), span.of(line)) else {
-            return Err(Refusal(-32000, "too many requests wait for clients"));
+        let session = match self.cause(envelope.params_in(line))? {
+            Cause::Session(session) => session,
+            Cause::Call(number) => return self.ask_in_answer(number, line, envelope),
         };
+        Abilities(session.abilities.load(Ordering::Acquire)).check(envelope.method_in(line))?;
+        let span = envelope.id.unwrap_or_default();
+        let number = self
+            .server_requests
+            .open(Caller::Session(session.key()), span.of(line))?;
         let message = self.answers.charge(splice(line, span, &client_id(number)));
         let Some(message) = message else {
             self.server_requests.remove(number);
-            return Err(Refusal(-32000, "too many messages wait to be read by clients"));
+            return Err(NO_ROOM);
         };
         let event = Event::message([message]);
         match session.ask(&event) {
@@ -187,19 +214,21 @@ impl Core {
         Ok(())
     }
 
-    /// The session whose call made the server ask.
-    fn cause(&self, params: &[u8]) -> Result<Arc<Session>, Refusal> {
-        const UNKNOWN: Refusal = Refusal(-32000, "it is not known which client this is for");
+    /// Whose call made the server ask.
+    fn cause(&self, params: &[u8]) -> Result<Cause, Refusal> {
         let meta = jsonrpc::member(params, "_meta").unwrap_or_default();
-        let token = jsonrpc::member(meta, "progressToken").and_then(|token| self.number_in(token));
-        let callers = match token {
+        let named = NAMES_OF_A_CALL
+            .iter()
+            .find_map(|name| self.number_in(jsonrpc::member(meta, name)?));
+        let callers = match named {
             Some(number) => self.calls.caller(number),
             None => self.calls.callers().ok_or(UNKNOWN)?,
         };
         match callers.as_slice() {
-            [Some(session)] => self.sessions.by_key(*session).ok_or(UNKNOWN),
-            [None] => Err(Refusal(-32601, "the client has no session and cannot be asked")),
-            [] if token.is_none() => self.sessions.only().ok_or(UNKNOWN),
+            [Caller::Session(key)] => self.sessions.by_key(*key).map(Cause::Session).ok_or(UNKNOWN),
+            [Caller::Call(number)] => Ok(Cause::Call(*number)),
+            [Caller::Nobody] => Err(Refusal(-32601, "the client has no session and cannot be asked")),
+            [] if named.is_none() => self.sessions.only().map(Cause::Session).ok_or(UNKNOWN),
             _ => Err(UNKNOWN),
         }
     }
@@ -212,7 +241,11 @@ impl Core {
         envelope: &Envelope,
     ) -> Option<Bytes> {
         let span = envelope.id?;
-        let id = self.server_requests.answered(session.key(), span.of(message))?;
+        let digits = span.of(message).strip_prefix(b"\"s")?.strip_suffix(b"\"")?;
+        let number = std::str::from_utf8(digits).ok()?.parse().ok()?;
+        let id = self
+            .server_requests
+            .answered(Caller::Session(session.key()), number)?;
         let message = splice(message, span, &id);
         Some(if envelope.line_breaks {
             one_line(&message)
@@ -225,8 +258,12 @@ impl Core {
     pub(super) fn cancel_at_client(&self, line: &Bytes, envelope: &Envelope) {
         let params = envelope.params_in(line);
         let found = jsonrpc::member_span(params, "requestId").and_then(|span| {
-            let (number, session) = self.server_requests.cancelled(span.of(params))?;
-            Some((span, number, self.sessions.by_key(session)?))
+            let (number, caller) = self.server_requests.cancelled(span.of(params))?;
+            match caller {
+                Caller::Session(key) => Some((span, number, self.sessions.by_key(key)?)),
+                // It is not asked when it comes back; there is no way to tell it before.
+                Caller::Call(_) | Caller::Nobody => None,
+            }
         });
         let Some((span, number, session)) = found else {
             return count(&self.counters.dropped_messages);
@@ -243,12 +280,12 @@ impl Core {
 
     /// A client that was asked is gone.
     pub(super) fn client_gone(&self, session: u128) {
-        for id in self.server_requests.leave(session) {
+        for id in self.server_requests.leave(Caller::Session(session)) {
             self.refuse_late(&id, "the client that was asked is gone");
         }
     }
 
-    fn refuse_late(&self, id: &[u8], reason: &str) {
+    pub(super) fn refuse_late(&self, id: &[u8], reason: &str) {
         if let Ok(link) = self.link() {
             self.reply(&link, answer::error_message(-32000, reason, id));
         }

@@ -1,7 +1,8 @@
 //! The revision without sessions (2026-07-28): each request says itself which revision it is of and what its client can.
 //!
 //! The server behind the bridge may be older. Then it was asked to initialize once, `server/discover` is answered from
-//! what it said, and its answers get what this revision adds. What it wants to ask a client cannot be passed on.
+//! what it said, and its answers get what this revision adds. What it wants to ask a client stands in the answer to the
+//! client's call ([`rounds`](super::rounds)).
 
 use std::sync::LazyLock;
 
@@ -10,10 +11,12 @@ use http::{HeaderMap, Response, StatusCode};
 use memchr::memmem::Finder;
 
 use super::calls::{CallError, ServerLine, Then};
-use super::core::{Ask, Core, InFlight, Shape};
+use super::core::{Ask, Core};
 use super::events::Events;
+use super::in_flight::Shape;
 use super::initialize::{REVISIONS, STATELESS_REVISION, own_meta};
-use super::request::{self, Message};
+use super::request::{self, Begun, Message};
+use super::server_requests::Abilities;
 use crate::answer;
 use crate::body::Body;
 use crate::jsonrpc::{self, Envelope, Kind, Span};
@@ -192,12 +195,19 @@ impl Core {
         link.is_ok_and(|link| link.ready.get().is_some_and(|ready| ready.stateless))
     }
 
-    /// Passes a request on to the server.
+    /// Passes a request on to the server, or goes on with one.
     pub(super) async fn begin_stateless(
         self: &std::sync::Arc<Self>,
-        message: Message,
+        mut message: Message,
         events: Option<Events>,
-    ) -> Result<Box<InFlight>, CallError> {
+    ) -> Result<Begun, CallError> {
+        let meta = jsonrpc::meta_in(&message.bytes, &message.envelope);
+        let capabilities = jsonrpc::member_however_written(meta, CAPABILITIES).unwrap_or_default();
+        let abilities = Abilities::declared(capabilities);
+        if let Some(begun) = self.resume(&mut message, abilities, events.as_ref()).await? {
+            return Ok(begun);
+        }
+        let binding = self.binding(&message, abilities);
         let Message {
             bytes,
             envelope,
@@ -212,9 +222,11 @@ impl Core {
             share,
             then: Then::Nothing,
             own: false,
-            shape: Shape::Stateless { cacheable },
+            shape: Shape::Stateless { cacheable, binding },
+            askable: binding.map(|_| abilities),
         };
-        self.begin(ask).await.map(Box::new)
+        let call = self.begin(ask).await?;
+        Ok(Begun::Waiting(Box::new(call)))
     }
 
     /// `server/discover`, answered from what the server said when it was asked to initialize.

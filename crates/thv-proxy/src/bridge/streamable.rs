@@ -14,9 +14,10 @@ use uuid::Uuid;
 use super::StdioBridge;
 use super::call_stream::{EventId, Streamed};
 use super::calls::CallError;
-use super::core::{Core, InFlight, progress_token};
+use super::core::{Core, progress_token};
 use super::event_stream::{EventStream, KEEP_ALIVE};
 use super::events::{Event, Waiting, queue};
+use super::in_flight::InFlight;
 use super::request::{self, Begun, Hello};
 use super::sessions::Session;
 use super::stateless;
@@ -128,9 +129,7 @@ pub(super) async fn post(bridge: StdioBridge, request: Request<Body>) -> Respons
     drop(head);
     let id = Bytes::copy_from_slice(message.envelope.id_in(&message.bytes));
     let begun = if stateless {
-        Box::pin(core.begin_stateless(message, events))
-            .await
-            .map(Begun::Waiting)
+        Box::pin(core.begin_stateless(message, events)).await
     } else {
         core.begin_request(caller.as_deref(), message, events).await
     };

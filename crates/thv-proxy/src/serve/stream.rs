@@ -1,20 +1,30 @@
-//! A connection whose peer must read.
+//! A connection whose peer must read, and is missed when it has gone.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
+/// Bytes that are read before anybody wants them.
+const AHEAD: usize = 16 * 1024;
+
 /// A stream on which a write that makes no progress for a while is an error: what waits to be written is memory.
+///
+/// So is its end while a request is worked on. Whoever sends the next request before the answer to the first would not
+/// be missed otherwise: nobody reads on while one request waits.
 #[derive(Debug)]
 pub(super) struct Watched<S> {
     stream: S,
     limit: Duration,
     /// Runs while a write waits.
     stalled: Option<Pin<Box<Sleep>>>,
+    /// What was read last is worked on: nobody waits for more, and nothing was written since.
+    paused: bool,
+    ahead: BytesMut,
 }
 
 impl<S> Watched<S> {
@@ -23,6 +33,8 @@ impl<S> Watched<S> {
             stream,
             limit,
             stalled: None,
+            paused: false,
+            ahead: BytesMut::new(),
         }
     }
 
@@ -42,18 +54,48 @@ impl<S> Watched<S> {
     }
 }
 
+impl<S: AsyncRead + Unpin> Watched<S> {
+    /// Reads on, up to a bound: the end of the stream is an error.
+    fn look_ahead(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        while self.ahead.len() < AHEAD {
+            let mut room = [0; 2048];
+            let mut buffer = ReadBuf::new(&mut room);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+                Poll::Pending => break,
+                Poll::Ready(outcome) => outcome?,
+            }
+            if buffer.filled().is_empty() {
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
+            self.ahead.extend_from_slice(buffer.filled());
+        }
+        Ok(())
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        if !self.ahead.is_empty() {
+            let count = buffer.remaining().min(self.ahead.len());
+            buffer.put_slice(&self.ahead[..count]);
+            self.ahead.advance(count);
+            self.paused = true;
+            return Poll::Ready(Ok(()));
+        }
+        let before = buffer.filled().len();
+        let outcome = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        self.paused = buffer.filled().len() > before;
+        outcome
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.paused = false;
         let outcome = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.watch(cx, outcome)
     }
@@ -63,6 +105,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         cx: &mut Context<'_>,
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.paused = false;
         let outcome = Pin::new(&mut self.stream).poll_write_vectored(cx, pieces);
         self.watch(cx, outcome)
     }
@@ -71,7 +114,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         self.stream.is_write_vectored()
     }
 
+    /// The connection does this each time it has nothing to write.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.paused {
+            self.look_ahead(cx)?;
+        }
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
@@ -85,6 +132,33 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
+
+    #[tokio::test]
+    async fn what_is_read_ahead_is_not_lost_and_the_end_behind_it_is_noticed() {
+        let (near, mut far) = tokio::io::duplex(1 << 20);
+        let mut near = Watched::new(near, Duration::from_secs(30));
+        near.flush().await.unwrap();
+        let sent: Vec<u8> = (0..100_000_u32).map(|at| at.to_le_bytes()[0]).collect();
+        far.write_all(&sent).await.unwrap();
+        let mut read = vec![0; 10];
+        near.read_exact(&mut read).await.unwrap();
+        near.flush().await.unwrap();
+        assert!(
+            (AHEAD..AHEAD + 2048).contains(&near.ahead.len()),
+            "no more than that"
+        );
+        read.resize(sent.len() - 5_000, 0);
+        near.read_exact(&mut read[10..]).await.unwrap();
+        near.write_all(b"an answer").await.unwrap();
+        drop(far);
+        near.flush().await.unwrap();
+        let mut rest = [0; 2_000];
+        near.read_exact(&mut rest).await.unwrap();
+        let gone = near.flush().await.unwrap_err();
+        assert_eq!(gone.kind(), io::ErrorKind::ConnectionAborted);
+        read.extend_from_slice(&rest);
+        assert_eq!(read[..], sent[..read.len()]);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_does_not_read_is_an_error_and_one_that_reads_slowly_is_not() {

@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 use thv_core::TransportType;
 use thv_runtime::{DeploySpec, InstanceRef, PortBinding, Runtime, Stdio};
-use thv_runtime_docker::{DockerConfig, DockerRuntime, Flavour};
+use thv_runtime_docker::{DockerConfig, DockerRuntime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::raw::api;
@@ -23,9 +23,6 @@ impl Isolating {
     pub(crate) async fn get() -> Option<Self> {
         static HELPER: tokio::sync::OnceCell<std::path::PathBuf> = tokio::sync::OnceCell::const_new();
         let engine = TestEngine::get().await?;
-        if engine.runtime.engine_info().await.unwrap().flavour == Flavour::Podman {
-            return None;
-        }
         let helper = HELPER.get_or_init(async || compile()).await.clone();
         let config = DockerConfig::at(engine.socket()).with_egress_helper(&helper);
         Some(Self {

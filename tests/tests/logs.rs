@@ -106,4 +106,10 @@ async fn logs_of_what_does_not_exist_are_pruned() {
     machine.thv(["logs", &kept, "--proxy"]).await.ok();
     let nothing = machine.thv(["logs", "prune"]).await.ok();
     assert_eq!(nothing.stdout, "");
+    let left = folder.join(format!("{gone}.log"));
+    std::fs::write(&left, "text").expect("a file");
+    let pruned = machine.thv(["logs", "prune", "--format", "json"]).await.ok();
+    assert_eq!(pruned.json(), serde_json::json!([left]));
+    let refused = machine.thv(["logs", &kept, "--format", "json"]).await;
+    refused.failed().says(["logs prune"]);
 }

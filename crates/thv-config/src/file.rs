@@ -141,18 +141,14 @@ impl ConfigFile {
     }
 
     fn text(&self) -> Result<String> {
-        let file = match File::open(&self.path) {
-            Ok(file) => file,
+        // Looked at before it is opened: a pipe would wait for a writer.
+        match std::fs::metadata(&self.path) {
+            Ok(about) if about.is_file() => {}
+            Ok(_) => return Err(self.invalid("it is not a file")),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
-            Err(source) => return Err(self.io("open", source)),
-        };
-        let is_file = file
-            .metadata()
-            .map_err(|source| self.io("look at", source))?
-            .is_file();
-        if !is_file {
-            return Err(self.invalid("it is not a file"));
+            Err(source) => return Err(self.io("look at", source)),
         }
+        let file = File::open(&self.path).map_err(|source| self.io("open", source))?;
         let mut bytes = Vec::new();
         file.take(MAX_CONFIG_BYTES + 1)
             .read_to_end(&mut bytes)

@@ -55,6 +55,19 @@ fn what_toolhive_writes_is_read() {
 }
 
 #[test]
+fn a_pipe_in_its_place_is_no_file_and_nobody_waits_for_it() {
+    let (folder, file) = file(Some(""));
+    std::fs::remove_file(file.path()).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(file.path()).status();
+    assert!(made.unwrap().success());
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || tell.send(file.read().map_err(|error| error.to_string())));
+    let read = told.recv_timeout(std::time::Duration::from_secs(10)).unwrap();
+    assert!(read.unwrap_err().contains("not a file"));
+    drop(folder);
+}
+
+#[test]
 fn without_a_file_everything_is_at_its_default_and_nothing_is_written() {
     let (_folder, file) = file(None);
     assert_eq!(file.read().unwrap().registry(), RegistrySetting::BuiltIn);

@@ -139,16 +139,16 @@ async fn end_owner(
         let launcher = companion.map_or_else(String::new, |companion| companion.launcher.clone());
         return Ok(ProxyEnd::Application { launcher });
     };
-    // With the lock goes the proxy: a supervisor releases it as its last act.
+    // The lock goes first: a supervisor releases it as its last act, and then its process ends.
     process.signal(thv_process::Signal::Term)?;
     let answer = grace.clamp(ANSWER.0, ANSWER.1);
     if status.owner_free(name, answer).await? {
-        return Ok(ProxyEnd::Ended);
+        return buried(&*process, ProxyEnd::Ended).await;
     }
     let answered = is_ending(&status.read(name).await?);
     let rest = (grace + clients_grace(grace) + SUPERVISOR_MARGIN).saturating_sub(answer);
     if answered && status.owner_free(name, rest).await? {
-        return Ok(ProxyEnd::Ended);
+        return buried(&*process, ProxyEnd::Ended).await;
     }
     let pid = process.identity().pid;
     tracing::warn!(workload = %name, pid, answered, "the proxy does not end, killing it");
@@ -156,7 +156,22 @@ async fn end_owner(
     if !status.owner_free(name, AFTER_KILL).await? {
         return Ok(ProxyEnd::StillAlive { pid });
     }
-    Ok(if answered { ProxyEnd::Late } else { ProxyEnd::Ended })
+    let end = if answered { ProxyEnd::Late } else { ProxyEnd::Ended };
+    buried(&*process, end).await
+}
+
+/// `end`, once the process is gone that has given its lock up already. It has nothing left to do: one that does not end
+/// is killed.
+async fn buried(process: &dyn ProcessHandle, end: ProxyEnd) -> Result<ProxyEnd> {
+    for _ in 0..2 {
+        if tokio::time::timeout(AFTER_KILL, process.exited()).await.is_ok() {
+            return Ok(end);
+        }
+        process.signal(thv_process::Signal::Kill)?;
+    }
+    Ok(ProxyEnd::StillAlive {
+        pid: process.identity().pid,
+    })
 }
 
 /// How long a supervisor waits for its clients' open requests before it turns to its server.

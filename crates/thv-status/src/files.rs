@@ -220,7 +220,9 @@ impl Files {
         for path in damaged {
             let kept = path.with_extension("json.corrupted");
             tracing::warn!(workload = name, kept = %kept.display(), "a damaged file is replaced");
-            if let Err(error) = std::fs::copy(&path, &kept) {
+            // A second name for it, not a copy: it may be a pipe, or larger than what is left of the disk.
+            let linked = atomic::remove(&kept).and_then(|_| std::fs::hard_link(&path, &kept));
+            if let Err(error) = linked {
                 tracing::warn!(%error, "and could not be kept");
             }
         }

@@ -305,6 +305,26 @@ async fn a_damaged_record_is_made_anew_by_a_verb_and_kept_beside() {
 }
 
 #[tokio::test]
+async fn a_pipe_in_place_of_a_file_holds_nobody_up() {
+    let workload = Workload::ours().await;
+    let record = workload.dirs.lifecycle().join("fetch.json");
+    for path in [workload.file(), record] {
+        fs::remove_file(&path).unwrap();
+        let folder = fs::File::open(path.parent().unwrap()).unwrap();
+        let name = path.file_name().unwrap();
+        let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR);
+        rustix::fs::mknodat(folder, name, kind, mode, 0).unwrap();
+        assert!(workload.read().await.damage.is_some());
+        let write = workload.write(|draft| draft.force_status(WorkloadStatus::Stopped, ""));
+        tokio::time::timeout(SOON, write).await.unwrap();
+        let kept = fs::symlink_metadata(path.with_extension("json.corrupted")).unwrap();
+        assert!(!kept.is_file(), "it is kept beside");
+        let snapshot = workload.read().await;
+        assert_eq!(snapshot.status.unwrap().status, WorkloadStatus::Stopped);
+    }
+}
+
+#[tokio::test]
 async fn a_record_of_a_newer_program_is_left_alone() {
     let workload = Workload::ours().await;
     let record = workload.dirs.lifecycle().join("fetch.json");

@@ -62,7 +62,7 @@ pub(crate) enum Command {
     Group(GroupCommand),
     /// Show the log of an MCP server or of its proxy
     #[command(
-        override_usage = "thv logs [OPTIONS] NAME\n       thv logs prune",
+        override_usage = "thv logs [OPTIONS] NAME\n       thv logs prune [--format <FORMAT>]",
         after_help = "\"thv logs prune\" removes the logs of MCP servers that do not exist any more."
     )]
     Logs(LogsArgs),
@@ -233,6 +233,9 @@ pub(crate) struct LogsArgs {
     /// Only the last lines
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) tail: Option<usize>,
+    /// How "prune" writes what it removed
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<Format>,
 }
 
 #[derive(Debug, Args)]

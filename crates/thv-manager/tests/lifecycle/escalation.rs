@@ -9,7 +9,7 @@ use thv_core::WorkloadStatus;
 use thv_manager::{Error, ShutdownMode, StopOptions};
 use thv_process::{MemoryProcess, ProcessIdentity, Processes, Signal};
 use thv_runtime::MemoryRuntime;
-use thv_status::{Authority, Desired, Operation, Owner, OwnerKind, StatusManager};
+use thv_status::{Authority, Desired, Operation, Owner, OwnerGuard, OwnerKind, StatusManager};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -59,6 +59,19 @@ async fn hangs(world: &World, ending: bool) -> ProcessIdentity {
 
 /// The same, whose lock goes so long after its process.
 async fn supervised(world: &World, ending: bool, after: Duration) -> ProcessIdentity {
+    let (proxy, owner) = owned(world, ending).await;
+    // With the process goes its lock.
+    let process = world.processes.open(&proxy).unwrap().unwrap();
+    tokio::spawn(async move {
+        let _ = process.exited().await;
+        tokio::time::sleep(after).await;
+        drop(owner);
+    });
+    proxy
+}
+
+/// The same, and its lock.
+async fn owned(world: &World, ending: bool) -> (ProcessIdentity, OwnerGuard) {
     let (name, manager) = (&name("echo"), world.manager());
     run(&manager, "echo").await;
     manager.shutdown(ShutdownMode::Leave).await.unwrap();
@@ -78,14 +91,7 @@ async fn supervised(world: &World, ending: bool, after: Duration) -> ProcessIden
     });
     let written = world.status.update(name, Authority::Verb(&op), change);
     written.await.unwrap();
-    // With the process goes its lock.
-    let process = world.processes.open(&proxy).unwrap().unwrap();
-    tokio::spawn(async move {
-        let _ = process.exited().await;
-        tokio::time::sleep(after).await;
-        drop(owner);
-    });
-    proxy
+    (proxy, owner)
 }
 
 fn was_killed(world: &World, proxy: &ProcessIdentity) -> bool {
@@ -152,6 +158,30 @@ async fn a_proxy_that_hangs_while_it_ends_is_killed_and_its_server_at_once() {
     took(began, Duration::from_secs(2 + 2 + 2));
     assert!(was_killed(&world, &proxy));
     world.assert_stopped(&name("echo")).await;
+}
+
+/// Its lock is free before its process is gone: whoever hears that it is stopped finds no process.
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_has_given_its_lock_up_is_gone_when_it_is_stopped() {
+    for (ends, took_it) in [(Some(3), 3), (None, 5)] {
+        let world = World::new();
+        let (proxy, owner) = owned(&world, false).await;
+        let processes = world.processes.clone();
+        let dying = proxy.clone();
+        tokio::spawn(async move {
+            eventually(|| async { !processes.signals().is_empty() }).await;
+            drop(owner);
+            if let Some(seconds) = ends {
+                tokio::time::sleep(Duration::from_secs(seconds)).await;
+                processes.exit(dying.pid, thv_process::Exit::Code(0));
+            }
+        });
+        let began = Instant::now();
+        world.manager().stop(&name("echo"), within(30)).await.unwrap();
+        took(began, Duration::from_secs(took_it));
+        assert!(world.processes.open(&proxy).unwrap().is_none(), "it lives");
+        assert_eq!(was_killed(&world, &proxy), ends.is_none());
+    }
 }
 
 #[tokio::test(start_paused = true)]

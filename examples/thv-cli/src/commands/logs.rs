@@ -3,16 +3,21 @@
 use std::process::ExitCode;
 
 use futures_util::StreamExt as _;
-use thv::core::WorkloadName;
+use thv::core::{Json, WorkloadName};
 use thv::manager::LogRequest;
 
 use super::{Done, Failure, manager};
-use crate::cli::LogsArgs;
-use crate::output;
+use crate::cli::{Format, LogsArgs};
+use crate::output::{self, json};
 
 pub(super) async fn run(args: &LogsArgs) -> Done {
     if args.name == "prune" {
         return prune(args).await;
+    }
+    if args.format.is_some() {
+        return Err(Failure::new(
+            "--format is for logs prune: a log is what the server wrote",
+        ));
     }
     let name = WorkloadName::new(args.name.as_str())?;
     let manager = manager()?;
@@ -37,9 +42,16 @@ pub(super) async fn run(args: &LogsArgs) -> Done {
 /// Removes the logs of workloads that do not exist.
 async fn prune(args: &LogsArgs) -> Done {
     if args.follow || args.proxy || args.tail.is_some() {
-        return Err(Failure::new("logs prune takes no flags: leave them out"));
+        return Err(Failure::new(
+            "logs prune takes no flag but --format: leave them out",
+        ));
     }
     let removed = manager()?.prune_logs().await?;
+    if args.format == Some(Format::Json) {
+        let paths = removed.iter().map(|path| Json::from(&*path.to_string_lossy()));
+        json::print(&paths.collect())?;
+        return Ok(ExitCode::SUCCESS);
+    }
     for path in &removed {
         output::print(&format!("{}\n", path.display()))?;
     }

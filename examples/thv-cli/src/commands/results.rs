@@ -54,11 +54,7 @@ pub(super) fn write<T>(
         match &one.result {
             Ok(_) => {}
             Err(error) if whom.leaves_out(error) => {
-                note(&format!(
-                    "Warning: \"{}\" is left out: {}",
-                    one.name,
-                    error::chain(error)
-                ));
+                note(&error::left_out(&one.name, error));
             }
             Err(error) => {
                 failed = true;

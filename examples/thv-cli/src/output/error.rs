@@ -49,10 +49,41 @@ pub(crate) fn of_workload(name: &str, error: &thv::manager::Error) -> String {
     }
 }
 
-/// The same for programs.
+/// The warning for one workload of several that is not ours to touch.
+pub(crate) fn left_out(name: &str, error: &thv::manager::Error) -> String {
+    let text = chain(error);
+    if text.contains(&format!("\"{name}\"")) {
+        format!("Warning: left out: {text}")
+    } else {
+        format!("Warning: \"{name}\" is left out: {text}")
+    }
+}
+
+/// What went wrong, for programs.
 pub(crate) fn object(error: &thv::manager::Error) -> Json {
     Object::default()
         .with("code", error.code())
         .with("message", chain(error))
         .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_stands_once_in_a_line() {
+        let error = thv::manager::Error::AnotherInstallation {
+            name: "fetch".into(),
+            detail: "its instance is fetch-1".into(),
+        };
+        for line in [left_out("fetch", &error), of_workload("fetch", &error)] {
+            assert_eq!(line.matches("\"fetch\"").count(), 1, "{line}");
+        }
+        let other = thv::manager::Error::PortTaken {
+            port: 1,
+            holder: "nobody".into(),
+        };
+        assert!(left_out("fetch", &other).contains("\"fetch\" is left out"));
+    }
 }

@@ -45,7 +45,7 @@ impl Running {
         .await;
     }
 
-    async fn is_stopped_by_a_stop(self) {
+    async fn ends_with_a_stop(self) {
         let Self {
             docker,
             machine,
@@ -94,7 +94,7 @@ async fn a_stop_with_the_status_file_deleted_stops_the_container() {
         return;
     };
     std::fs::remove_file(status_file(&running.machine, &running.name)).expect("it was there");
-    running.is_stopped_by_a_stop().await;
+    running.ends_with_a_stop().await;
 }
 
 #[tokio::test]
@@ -103,7 +103,7 @@ async fn a_stop_after_the_container_was_removed_by_hand_stops_its_helpers() {
         return;
     };
     running.docker.remove(&running.name).await;
-    running.is_stopped_by_a_stop().await;
+    running.ends_with_a_stop().await;
 }
 
 /// Nobody is there who would notice.
@@ -114,7 +114,7 @@ async fn a_stop_after_proxy_and_container_went_stops_the_helpers() {
     };
     kill_9(proxy_pid(&running.machine, &running.name).await);
     running.docker.remove(&running.name).await;
-    running.is_stopped_by_a_stop().await;
+    running.ends_with_a_stop().await;
 }
 
 #[tokio::test]
@@ -125,7 +125,7 @@ async fn a_stop_ends_the_sleep_between_two_containers() {
     let kill = format!("/containers/{}/kill", running.name);
     assert!(running.docker.post(&kill).await.contains(" 204 "));
     running.becomes(WorkloadStatus::Starting).await;
-    running.is_stopped_by_a_stop().await;
+    running.ends_with_a_stop().await;
 }
 
 #[tokio::test]
@@ -135,7 +135,7 @@ async fn a_stop_of_a_container_whose_proxy_was_killed_stops_it() {
     };
     kill_9(proxy_pid(&running.machine, &running.name).await);
     running.becomes(WorkloadStatus::Unhealthy).await;
-    running.is_stopped_by_a_stop().await;
+    running.ends_with_a_stop().await;
 }
 
 #[tokio::test]

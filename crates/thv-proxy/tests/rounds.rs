@@ -237,6 +237,12 @@ async fn nobody_is_asked_for_what_it_has_not_declared_or_where_it_cannot_answer(
     for (method, params, able, asked) in [
         ("tools/call", &tool, json!({"sampling": {}}), "elicitation/create"),
         ("tools/call", &tool, json!({}), "roots/list"),
+        (
+            "tools/call",
+            &tool,
+            json!({"elicitation": {"url": {}}}),
+            "elicitation/create",
+        ),
         ("tools/call", &tool, json!({"tasks": {}}), "tasks/list"),
         ("completion/complete", &json!({}), all(), "roots/list"),
     ] {

@@ -20,7 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("thv-image", &[]),
     ("thv-runtime", &["thv-labels"]),
     ("thv-runtime-docker", &["thv-labels", "thv-runtime"]),
-    ("thv-runtime-local", &["thv-process", "thv-runtime"]),
+    ("thv-runtime-local", &["thv-process", "thv-runtime", "thv-state"]),
     (
         "thv-status",
         &["thv-labels", "thv-process", "thv-runtime", "thv-state"],

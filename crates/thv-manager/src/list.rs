@@ -3,17 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use thv_core::gojson::GoTime;
 use thv_core::{RunConfig, Workload, WorkloadName, WorkloadStatus};
-use thv_labels::user_labels;
-use thv_runtime::{EngineIdentity, Instance, RuntimeKind};
-use thv_secrets::Revisions;
 use thv_state::{DocumentKind, DocumentName, Parsed, StateStoreExt};
-use thv_status::{Desired, InstanceView, Observation, OwnerState, ProxyState, Snapshot, observe};
+use thv_status::{InstanceView, OwnerState, ProxyState, Snapshot, observe};
 
 use crate::parts::Parts;
-use crate::stop::was_removed;
-use crate::{Error, ListOptions, ListOutcome, Manager, Result, engine, image, secrets, toolhive};
+use crate::seen::{Seen, claims_to_run};
+use crate::view::{View, from_runtime};
+use crate::{Error, ListOptions, ListOutcome, Manager, Result, secrets, toolhive};
 
 impl Manager {
     /// Lists workloads in the order of their names: those of all runtimes, remote ones, and what only files know of.
@@ -28,9 +25,10 @@ impl Manager {
             warnings: seen.warnings.clone(),
             ..ListOutcome::default()
         };
+        let none = BTreeMap::new();
         for name in seen.names() {
-            let mut view = self.view(&seen, &name);
-            if WorkloadName::new(name.as_str()).is_err() {
+            let mut view = self.view(&seen, name);
+            if WorkloadName::new(name).is_err() {
                 mark_misnamed(&mut view.workload.status_context);
             }
             if view.should_run && !options.all {
@@ -44,7 +42,7 @@ impl Manager {
                 && options
                     .selector
                     .as_ref()
-                    .is_none_or(|selector| selector.matches(&view.labels));
+                    .is_none_or(|selector| selector.matches(seen.labels(name).unwrap_or(&none)));
             if wanted {
                 outcome.workloads.push(view.workload);
             }
@@ -93,43 +91,27 @@ impl Manager {
 
     /// The names of all workloads that there are, but for those that only a runtime knows which does not answer.
     pub(crate) async fn all_names(&self) -> Result<BTreeSet<String>> {
-        Ok(self.look().await?.names())
+        let seen = self.look().await?;
+        Ok(seen.names().into_iter().map(str::to_owned).collect())
     }
 
-    /// Looks at everything once. Records first: what starts meanwhile is then seen running, not missing.
+    /// Looks at everything at the same time. Where an instance is not as its record would have it, one of them may have
+    /// changed in between: then the records are read again, and if that was not it, the runtimes are asked again.
     async fn look(&self) -> Result<Seen> {
         let parts = &self.parts;
         let mut seen = Seen::default();
-        let snapshots = async { parts.status.list().await.map_err(Error::from) };
-        let (snapshots, configs) = tokio::try_join!(snapshots, self.configs())?;
-        for snapshot in snapshots {
-            if let Some(damage) = &snapshot.damage {
-                seen.warnings.push(format!(
-                    "what is recorded of \"{}\" is damaged: {damage}",
-                    snapshot.raw_name
-                ));
-            }
-            seen.snapshots.insert(snapshot.raw_name.clone(), snapshot);
+        let snapshots = || async { parts.status.list().await.map_err(Error::from) };
+        let instances = async { Ok(parts.runtimes.list().await) };
+        let (known, configs, instances) = tokio::try_join!(snapshots(), self.configs(), instances)?;
+        seen.put_snapshots(known);
+        seen.put_instances(instances);
+        seen.configs.extend(configs);
+        if !seen.unsettled(&parts.runtimes).is_empty() {
+            seen.put_snapshots(snapshots().await?);
+            let kinds = seen.unsettled(&parts.runtimes);
+            seen.put_instances(parts.runtimes.list_of(&kinds).await);
         }
-        for (name, config) in configs {
-            if let Err(error) = &config {
-                seen.warnings.push(error.to_string());
-            }
-            seen.configs.insert(name, config);
-        }
-        for listing in parts.runtimes.list().await {
-            match listing.instances {
-                Ok(instances) => {
-                    for instance in instances {
-                        seen.instances.insert(instance.workload.clone(), instance);
-                    }
-                }
-                Err(error) => {
-                    seen.warn_if_needed(&listing.runtime, &error.to_string());
-                    seen.down.insert(listing.runtime, error.to_string());
-                }
-            }
-        }
+        seen.warn();
         self.look_at_engines(&mut seen).await;
         self.look_at_secrets(&mut seen).await;
         Ok(seen)
@@ -219,7 +201,15 @@ impl Manager {
             Some(snapshot) => observe(snapshot, &seen_instance, proxy, &boot_id),
             None => from_runtime(&seen_instance),
         };
-        let mut view = View::new(name, observation, snapshot, config, instance, kind);
+        let mut view = View::new(
+            name,
+            observation,
+            snapshot,
+            config,
+            instance,
+            kind,
+            seen.labels(name),
+        );
         if !remote
             && instance.is_none()
             && let Some(reason) = seen.elsewhere(snapshot)
@@ -258,13 +248,7 @@ pub(crate) fn proxy_state(parts: &Parts, snapshot: &Snapshot, config: Option<&Ru
     let Some(name) = &snapshot.name else {
         return ProxyState::Unknown;
     };
-    let claims_to_run = snapshot.status.as_ref().is_some_and(|status| {
-        !matches!(
-            status.status,
-            WorkloadStatus::Stopped | WorkloadStatus::Error | WorkloadStatus::PolicyStopped
-        )
-    });
-    if !claims_to_run {
+    if !claims_to_run(snapshot) {
         return ProxyState::Dead;
     }
     match toolhive::find_proxy(parts, name, snapshot, config) {
@@ -314,174 +298,4 @@ fn parse(
             what: format!("run configuration of \"{name}\""),
             detail: error.to_string(),
         })
-}
-
-/// Everything that was looked at.
-#[derive(Default)]
-struct Seen {
-    /// Which engines answered, where a record names one and its instance is not there.
-    engines: BTreeMap<RuntimeKind, EngineIdentity>,
-    snapshots: BTreeMap<String, Snapshot>,
-    configs: BTreeMap<String, Result<Arc<RunConfig>>>,
-    instances: BTreeMap<String, Instance>,
-    down: BTreeMap<RuntimeKind, String>,
-    revisions: Option<Revisions>,
-    warnings: Vec<String>,
-}
-
-impl Seen {
-    fn config(&self, name: &str) -> Option<&RunConfig> {
-        self.configs.get(name)?.as_deref().ok()
-    }
-
-    fn names(&self) -> BTreeSet<String> {
-        // A record alone is what another program left when it removed the workload.
-        let known = self
-            .snapshots
-            .iter()
-            .filter(|(_, snapshot)| !was_removed(snapshot));
-        known
-            .map(|(name, _)| name)
-            .chain(self.configs.keys())
-            .chain(self.instances.keys())
-            .cloned()
-            .collect()
-    }
-
-    /// A runtime that is down concerns somebody only when a workload belongs to it.
-    fn warn_if_needed(&mut self, kind: &RuntimeKind, reason: &str) {
-        let concerned = self.snapshots.values().any(|snapshot| {
-            snapshot
-                .companion
-                .as_ref()
-                .and_then(|c| c.runtime.as_ref())
-                .is_some_and(|of| of.kind == *kind)
-        });
-        if concerned {
-            self.warnings.push(reason.to_owned());
-        }
-    }
-
-    /// Why an instance that was not found is not missing: another engine has it.
-    fn elsewhere(&self, snapshot: Option<&Snapshot>) -> Option<String> {
-        let record = snapshot?.companion.as_ref()?.runtime.as_ref()?;
-        engine::elsewhere(record, self.engines.get(&record.kind)?)
-    }
-
-    /// Why nothing can be said about an instance that was not found.
-    fn reason_for(
-        &self,
-        kind: Option<&RuntimeKind>,
-        config: Option<&RunConfig>,
-        parts: &Parts,
-    ) -> Option<String> {
-        if let Some(kind) = kind {
-            return self
-                .down
-                .get(kind)
-                .cloned()
-                .or_else(|| parts.runtimes.get(kind).err().map(|error| error.to_string()));
-        }
-        let runtime = parts.runtime_for_image(&config?.image).ok()?;
-        self.down.get(runtime.kind()).cloned()
-    }
-}
-
-/// What is to be said about one workload.
-pub(crate) struct View {
-    pub(crate) workload: Workload,
-    /// All labels: what selectors match.
-    labels: BTreeMap<String, String>,
-    pub(crate) should_run: bool,
-    pub(crate) runtime: Option<RuntimeKind>,
-    pub(crate) launcher: Option<String>,
-    pub(crate) isolated: bool,
-    pub(crate) proxy_pid: Option<u32>,
-}
-
-impl View {
-    fn new(
-        name: &str,
-        observation: Observation,
-        snapshot: Option<&Snapshot>,
-        config: Option<&RunConfig>,
-        instance: Option<&Instance>,
-        runtime: Option<RuntimeKind>,
-    ) -> Self {
-        let labels = match (config, instance) {
-            (Some(config), _) => config.container_labels.clone(),
-            (None, Some(instance)) => instance.labels.clone(),
-            (None, None) => BTreeMap::new(),
-        };
-        let companion = snapshot.and_then(|snapshot| snapshot.companion.as_ref());
-        let mut workload = Workload::new(name, observation.status);
-        workload.status_context = observation.context;
-        if let Some(config) = config {
-            describe(&mut workload, config);
-        } else if let Some(instance) = instance {
-            workload.package.clone_from(&instance.image);
-            workload.port = thv_labels::port(&labels).unwrap_or(0);
-            workload.transport_type = thv_labels::transport(&labels);
-        }
-        workload.labels = user_labels(&labels);
-        if let Some(created) = snapshot
-            .and_then(|snapshot| snapshot.status.as_ref())
-            .map(|s| s.created_at)
-        {
-            workload.created_at = created;
-        } else if let Some(created) = instance.and_then(|instance| instance.created) {
-            workload.created_at = GoTime::from(created);
-        }
-        if let Some(started) = instance.and_then(|instance| instance.started) {
-            workload.started_at = GoTime::from(started);
-        }
-        let isolated = instance.is_some_and(|instance| instance.network_isolated);
-        workload.thv.runtime = runtime.as_ref().map(ToString::to_string);
-        workload.thv.isolated = (!workload.remote).then_some(isolated);
-        workload.thv.launcher = companion
-            .map(|companion| companion.launcher.clone())
-            .filter(|launcher| !launcher.is_empty());
-        workload.thv.image = companion.and_then(image::record);
-        Self {
-            labels,
-            should_run: snapshot.is_some_and(|snapshot| snapshot.desired() == Desired::Running),
-            runtime,
-            launcher: workload.thv.launcher.clone(),
-            isolated,
-            proxy_pid: snapshot
-                .filter(|snapshot| snapshot.owner == OwnerState::Alive)
-                .and_then(|snapshot| snapshot.companion.as_ref()?.owner.as_ref())
-                .map(|owner| owner.identity.pid),
-            workload,
-        }
-    }
-}
-
-fn describe(workload: &mut Workload, config: &RunConfig) {
-    workload.remote = config.is_remote();
-    workload.package = if workload.remote {
-        "remote".into()
-    } else {
-        config.image.clone()
-    };
-    workload.url = config.client_url("127.0.0.1").unwrap_or_default();
-    workload.port = config.port;
-    workload.transport_type = Some(config.transport);
-    workload.proxy_mode = Some(config.effective_proxy_mode());
-    workload.group.clone_from(&config.group);
-    workload.tools.clone_from(&config.tools_filter);
-}
-
-/// What is said of a workload without any record: what the runtime says.
-fn from_runtime(instance: &InstanceView<'_>) -> Observation {
-    match instance {
-        InstanceView::Present(instance) => Observation {
-            status: instance.state.into(),
-            context: instance.status_text.clone(),
-        },
-        _ => Observation {
-            status: WorkloadStatus::Stopped,
-            context: String::new(),
-        },
-    }
 }

@@ -95,7 +95,8 @@ pub(crate) fn collect(
                 return Ok(());
             };
             match locked.read()? {
-                Found::Record(mut now) if now.id == record.id => {
+                Found::Record(now) if now.id == record.id => {
+                    let mut now = Arc::unwrap_or_clone(now);
                     now.exit_code = code;
                     locked.write(&now)
                 }

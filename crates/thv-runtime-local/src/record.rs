@@ -5,15 +5,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use thv_core::{TransportType, WorkloadName};
 use thv_process::{Containment, ProcessIdentity};
 use thv_runtime::{InstanceId, Result};
+use thv_state::{FolderReader, Parsed, atomic, in_shares};
 
 use crate::error::{failed, file};
 use crate::program::TOKEN;
@@ -24,9 +26,8 @@ const VERSION: u32 = 1;
 const DAMAGED: &str = "damaged";
 /// A record is some kilobytes; what is far larger is not one.
 const MAX_RECORD: u64 = 4 << 20;
-/// A list is read by this many threads at most, each of which reads at least this many records.
-const THREADS: usize = 4;
-const SHARE: usize = 64;
+/// How the files begin that are not whole yet.
+const TEMPORARY: &str = ".record-";
 
 /// An instance. No values of its environment: they are secrets.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -75,7 +76,7 @@ impl Record {
 #[derive(Debug)]
 pub(crate) enum Found {
     Nothing,
-    Record(Box<Record>),
+    Record(Arc<Record>),
     /// A file that is no record, and why. Nobody can tell which instance it was.
     Damaged(String),
 }
@@ -102,7 +103,11 @@ impl Found {
 
 /// The folder of records.
 #[derive(Debug, Clone)]
-pub(crate) struct Records(PathBuf);
+pub(crate) struct Records {
+    folder: PathBuf,
+    /// What was listed last.
+    known: Arc<Parsed<Record>>,
+}
 
 /// The right to change the record of one workload, until it is dropped.
 #[derive(Debug)]
@@ -113,17 +118,20 @@ pub(crate) struct Locked {
 }
 
 impl Records {
-    pub(crate) fn new(dir: PathBuf) -> Self {
-        Self(dir)
+    pub(crate) fn new(folder: PathBuf) -> Self {
+        Self {
+            folder,
+            known: Arc::default(),
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.0.join(format!("{name}.json"))
+        self.folder.join(format!("{name}.json"))
     }
 
     /// Waits for the lock on a thread of its own: a dropped wait lets the lock go as soon as it has it.
     pub(crate) async fn lock(&self, name: &WorkloadName) -> Result<Locked> {
-        private_dir(&self.0)?;
+        private_dir(&self.folder)?;
         self.wait_for_lock(name, true)
             .await?
             .ok_or_else(|| crate::error::not_found(name))
@@ -136,7 +144,7 @@ impl Records {
 
     async fn wait_for_lock(&self, name: &WorkloadName, create: bool) -> Result<Option<Locked>> {
         let path = self.path(name.as_str());
-        let lock = self.0.join(format!("{name}.lock"));
+        let lock = self.folder.join(format!("{name}.lock"));
         let waiting = tokio::task::spawn_blocking(move || match acquire(&lock, create) {
             Ok(flock) => Ok(Some(Locked {
                 _flock: flock,
@@ -164,50 +172,47 @@ impl Records {
         look: impl Fn(WorkloadName, Found) -> Option<T> + Sync,
     ) -> Result<Vec<T>> {
         let names = self.names()?;
-        let threads = std::thread::available_parallelism()
-            .map_or(1, usize::from)
-            .min(THREADS);
-        let share = names.len().div_ceil(threads).max(SHARE);
-        let some = |names: &[WorkloadName]| -> Vec<T> {
-            names.iter().filter_map(|name| self.seen(name, &look)).collect()
-        };
-        std::thread::scope(|scope| {
-            let mut chunks = names.chunks(share);
-            // The first share is this thread's own.
-            let own = chunks.next().unwrap_or_default();
-            let others: Vec<_> = chunks.map(|names| scope.spawn(move || some(names))).collect();
-            let mut all = some(own);
-            for other in others {
-                all.extend(
-                    other
-                        .join()
-                        .map_err(|_| failed("list instances", "a reader panicked"))?,
-                );
-            }
-            Ok(all)
-        })
+        let shares = in_shares(&names, |names| self.some(names, &look));
+        let shares = shares
+            .map_err(|_| failed("list instances", "a reader panicked"))?
+            .into_iter()
+            .collect::<Result<Vec<Vec<_>>>>()?;
+        self.known.retain(&names);
+        Ok(shares.into_iter().flatten().collect())
     }
 
-    fn seen<T>(&self, name: &WorkloadName, look: &impl Fn(WorkloadName, Found) -> Option<T>) -> Option<T> {
-        match self.read(name) {
-            Ok(found) => look(name.clone(), found),
-            Err(error) => {
-                tracing::warn!(workload = %name, %error, "unreadable instance record");
-                None
+    /// One thread's part of a list.
+    fn some<T>(
+        &self,
+        names: &[WorkloadName],
+        look: &impl Fn(WorkloadName, Found) -> Option<T>,
+    ) -> Result<Vec<T>> {
+        let mut reader = FolderReader::open(&self.folder).map_err(|e| file("list", &self.folder, e))?;
+        let mut seen = Vec::with_capacity(names.len());
+        for name in names {
+            let path = self.path(name.as_str());
+            let text = reader.read(&format!("{name}.json"), MAX_RECORD);
+            let parse = |text: &[u8]| self.known.get(name.as_str(), text, parse);
+            match found(&path, text, parse) {
+                Ok(found) => seen.extend(look(name.clone(), found)),
+                Err(error) => {
+                    tracing::warn!(workload = %name, %error, "unreadable instance record");
+                }
             }
         }
+        Ok(seen)
     }
 
     /// The names that there are records of, in order.
     fn names(&self) -> Result<Vec<WorkloadName>> {
-        let entries = match fs::read_dir(&self.0) {
+        let entries = match fs::read_dir(&self.folder) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(file("list", &self.0, error)),
+            Err(error) => return Err(file("list", &self.folder, error)),
         };
         let mut names = Vec::new();
         for entry in entries {
-            let entry = entry.map_err(|e| file("list", &self.0, e))?.file_name();
+            let entry = entry.map_err(|e| file("list", &self.folder, e))?.file_name();
             let name = entry.to_str().and_then(|entry| entry.strip_suffix(".json"));
             names.extend(name.and_then(|name| WorkloadName::new(name).ok()));
         }
@@ -223,16 +228,7 @@ impl Locked {
 
     pub(crate) fn write(&self, record: &Record) -> Result<()> {
         let text = serde_json::to_vec_pretty(record).map_err(|e| failed("encode an instance record", e))?;
-        let dir = self.path.parent().unwrap_or(Path::new("/"));
-        let write = || -> io::Result<()> {
-            // Temporary files are made with mode 0600.
-            let mut temporary = tempfile::Builder::new().prefix(".record-").tempfile_in(dir)?;
-            temporary.write_all(&text)?;
-            temporary.as_file().sync_all()?;
-            temporary.persist(&self.path).map_err(|e| e.error)?;
-            File::open(dir)?.sync_all()
-        };
-        write().map_err(|e| file("write", &self.path, e))
+        atomic::replace(&self.path, TEMPORARY, &text).map_err(|e| file("write", &self.path, e))
     }
 
     /// Removes the record.
@@ -283,37 +279,60 @@ fn acquire(path: &Path, create: bool) -> io::Result<File> {
     }
 }
 
+/// Why a text is no record to us.
+enum Unusable {
+    /// Of this version. The rest may have another form.
+    Newer(u32),
+    Damaged(String),
+}
+
 fn read(path: &Path) -> Result<Found> {
-    let opened = match File::open(path) {
-        Ok(opened) => opened,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+    found(path, atomic::read(path, MAX_RECORD), |text| {
+        parse(text).map(Arc::new)
+    })
+}
+
+/// What the file at `path` is, of which this `text` was read.
+fn found(
+    path: &Path,
+    text: io::Result<Option<impl AsRef<[u8]>>>,
+    parse: impl FnOnce(&[u8]) -> std::result::Result<Arc<Record>, Unusable>,
+) -> Result<Found> {
+    let damaged = |why: &str| Ok(Found::Damaged(format!("{} is damaged: {why}", path.display())));
+    let text = match text {
+        Ok(Some(text)) => text,
+        Ok(None) => return Ok(Found::Nothing),
+        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+            return damaged("it is too large for a record");
+        }
         Err(error) => return Err(file("read", path, error)),
     };
-    let mut text = Vec::new();
-    opened
-        .take(MAX_RECORD)
-        .read_to_end(&mut text)
-        .map_err(|e| file("read", path, e))?;
+    match parse(text.as_ref()) {
+        Ok(record) => Ok(Found::Record(record)),
+        Err(Unusable::Newer(version)) => {
+            let newer = format!("it has version {version}, this program knows {VERSION}");
+            Err(failed(&format!("understand {}", path.display()), newer))
+        }
+        Err(Unusable::Damaged(why)) => damaged(&why),
+    }
+}
+
+fn parse(text: &[u8]) -> std::result::Result<Record, Unusable> {
     #[derive(Deserialize)]
     struct Versioned {
         version: u32,
     }
-    let record = serde_json::from_slice::<Box<Record>>(&text);
-    // The rest of a newer one may have another form, so that it is no record to us.
+    let record = serde_json::from_slice::<Record>(text);
     let version = match &record {
         Ok(record) => Some(record.version),
-        Err(_) => serde_json::from_slice(&text)
+        Err(_) => serde_json::from_slice(text)
             .ok()
             .map(|Versioned { version }| version),
     };
-    if let Some(version) = version.filter(|version| *version > VERSION) {
-        let newer = format!("it has version {version}, this program knows {VERSION}");
-        return Err(failed(&format!("understand {}", path.display()), newer));
+    match version {
+        Some(version) if version > VERSION => Err(Unusable::Newer(version)),
+        _ => record.map_err(|error| Unusable::Damaged(error.to_string())),
     }
-    Ok(match record {
-        Ok(record) => Found::Record(record),
-        Err(error) => Found::Damaged(format!("{} is damaged: {error}", path.display())),
-    })
 }
 
 #[cfg(test)]
@@ -321,12 +340,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_no_file_or_too_large_is_damaged_and_holds_nobody_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let records = Records::new(folder.path().to_owned());
+        let at = |name: &str| records.path(name);
+        let large = File::create(at("large")).unwrap();
+        large.set_len(MAX_RECORD + 1).unwrap();
+        let mode = rustix::fs::Mode::RUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, at("pipe"), rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        for name in ["large", "pipe"] {
+            let one = records.read(&name.parse().unwrap()).unwrap();
+            assert!(matches!(one, Found::Damaged(_)), "{name}");
+        }
+        assert_eq!(records.all().unwrap().len(), 2);
+    }
+
+    #[test]
     fn many_records_are_read_in_the_order_of_their_names() {
         let folder = tempfile::tempdir().unwrap();
         let records = Records::new(folder.path().to_owned());
-        let names: Vec<_> = (0..3 * SHARE)
-            .map(|number| format!("server-{number:04}"))
-            .collect();
+        let names: Vec<_> = (0..200).map(|number| format!("server-{number:04}")).collect();
         for name in names.iter().rev() {
             fs::write(records.path(name), "{").unwrap();
         }

@@ -69,7 +69,7 @@ impl LocalRuntime {
 
     fn there(&self, which: &InstanceRef) -> Result<Record> {
         match Self::meant(which, self.records.read(&which.name)?)? {
-            Found::Record(record) => Ok(*record),
+            Found::Record(record) => Ok(Arc::unwrap_or_clone(record)),
             Found::Nothing => Err(not_found(&which.name)),
             Found::Damaged(detail) => Err(failed("understand an instance record", detail)),
         }
@@ -117,7 +117,7 @@ impl LocalRuntime {
     async fn take_back(&self, locked: Locked, record: Record, files: Files) -> Result<()> {
         self.end(&record, Duration::ZERO).await?;
         files.remove()?;
-        self.forget(&locked, &Found::Record(Box::new(record)))?;
+        self.forget(&locked, &Found::Record(Arc::new(record)))?;
         locked.discard()
     }
 
@@ -278,7 +278,7 @@ impl LocalRuntime {
         let id = found.id()?;
         match found {
             Found::Nothing => None,
-            Found::Record(record) => Some(self.view(*record)),
+            Found::Record(record) => Some(self.view(&record)),
             Found::Damaged(detail) => Some(Instance {
                 instance_name: name.to_string(),
                 workload: name.to_string(),
@@ -299,21 +299,21 @@ impl LocalRuntime {
         }
     }
 
-    fn view(&self, record: Record) -> Instance {
-        let (state, status_text, exit_code) = self.state(&record);
+    fn view(&self, record: &Record) -> Instance {
+        let (state, status_text, exit_code) = self.state(record);
         Instance {
             workload: record.workload.to_string(),
-            id: record.id,
-            instance_name: record.instance_name,
+            id: record.id.clone(),
+            instance_name: record.instance_name.clone(),
             runtime: self.kind.clone(),
-            image: record.image,
+            image: record.image.clone(),
             image_id: None,
             state,
             status_text,
             exit_code,
             created: Some(record.created),
-            started: record.process.map(|_| record.created),
-            labels: record.labels,
+            started: record.process.as_ref().map(|_| record.created),
+            labels: record.labels.clone(),
             ports: record
                 .port
                 .map(|port| PortBinding {
@@ -333,7 +333,7 @@ impl LocalRuntime {
             Endpoint::Http(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port))
         });
         Deployment {
-            instance: self.view(record),
+            instance: self.view(&record),
             outcome,
             endpoint,
         }
@@ -405,7 +405,7 @@ impl Runtime for LocalRuntime {
         let outcome = match old {
             Found::Nothing => DeployOutcome::Created,
             Found::Record(old) if self.identical(&old, spec, &program) => {
-                return Ok(self.deployment(*old, DeployOutcome::AlreadyRunning));
+                return Ok(self.deployment(Arc::unwrap_or_clone(old), DeployOutcome::AlreadyRunning));
             }
             old => {
                 self.end_found(&spec.name, &old, REPLACE_GRACE).await?;
@@ -543,7 +543,7 @@ impl Runtime for LocalRuntime {
                         let workload = record.workload.to_string();
                         Ok(RuntimeEvent {
                             workload,
-                            instance: Some(record.id),
+                            instance: Some(record.id.clone()),
                             kind,
                         })
                     })

@@ -1,6 +1,6 @@
 //! A routed set of runtimes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -136,7 +136,17 @@ impl Runtimes {
     /// Lists all runtimes at once. One that is down or does not answer in time is its own answer, not a failure of the
     /// list.
     pub async fn list(&self) -> Vec<Listing> {
-        join_all(self.by_kind.values().map(|entry| async move {
+        self.list_each(self.by_kind.values()).await
+    }
+
+    /// As [`list`](Self::list), only those of `kinds`.
+    pub async fn list_of(&self, kinds: &BTreeSet<RuntimeKind>) -> Vec<Listing> {
+        self.list_each(kinds.iter().filter_map(|kind| self.by_kind.get(kind)))
+            .await
+    }
+
+    async fn list_each(&self, entries: impl Iterator<Item = &Entry>) -> Vec<Listing> {
+        join_all(entries.map(|entry| async move {
             let runtime = &entry.runtime;
             let listed = timeout(self.list_timeout, runtime.list()).await;
             let instances = listed.unwrap_or_else(|_| {

@@ -225,3 +225,42 @@ async fn a_change_before_anybody_listened_is_heard_too() {
     world.until_unowned(&outcome.name).await;
     assert!(!world.runs(&outcome.name).await);
 }
+
+/// Whatever is read late, what was read before it is not held against it.
+#[tokio::test(start_paused = true)]
+async fn a_list_that_takes_long_tells_no_half_of_a_change() {
+    use WorkloadStatus as S;
+    for read in 0..3 {
+        for starts in [true, false] {
+            let world = World::new();
+            let manager = world.manager();
+            run(&manager, "echo").await;
+            let (echo, options) = (name("echo"), StopOptions::default());
+            if starts {
+                manager.stop(&echo, options).await.unwrap();
+            }
+            let life = Life::with(None);
+            let reader = life.manager(&world);
+            life.slow_down(Some((read, Duration::from_secs(10))));
+            let all = thv_manager::ListOptions {
+                all: true,
+                ..Default::default()
+            };
+            let change = async {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                if starts {
+                    manager.start(&echo, start_until_ready()).await.map(drop)
+                } else {
+                    manager.stop(&echo, options).await.map(drop)
+                }
+            };
+            let (listed, changed) = tokio::join!(reader.list(all), change);
+            changed.unwrap();
+            let listed = &listed.unwrap().workloads[0];
+            assert!(
+                matches!(listed.status, S::Running | S::Stopped),
+                "{read}, {starts}: {listed:?}"
+            );
+        }
+    }
+}

@@ -86,7 +86,7 @@ impl Played {
     }
 
     /// As [`call`](Self::call), with a change in the text of the message.
-    async fn call_changed(&self, more: &Value, from: &str, to: &str) -> Value {
+    fn call_changed(&self, more: &Value, from: &str, to: &str) -> impl Future<Output = Value> + use<> {
         let mut params = json!({"name": "t", "arguments": {"a": 1}});
         params
             .as_object_mut()
@@ -94,11 +94,14 @@ impl Played {
             .extend(more.as_object().unwrap().clone());
         let request = request("tools/call", &params, &all(), "application/json");
         let (head, body) = request.into_parts();
-        let bytes = body.collect().await.unwrap().to_bytes();
-        let text = std::str::from_utf8(&bytes).unwrap();
-        assert!(text.contains(from));
-        let changed = Request::from_parts(head, Body::full(text.replace(from, to)));
-        message(self.service.ask(changed).await).await
+        let (service, from, to) = (self.service.clone(), from.to_owned(), to.to_owned());
+        async move {
+            let bytes = body.collect().await.unwrap().to_bytes();
+            let text = std::str::from_utf8(&bytes).unwrap();
+            assert!(text.contains(&from));
+            let changed = Request::from_parts(head, Body::full(text.replace(&from, &to)));
+            message(service.ask(changed).await).await
+        }
     }
 
     async fn server_asks(&mut self, id: i64, method: &str) {
@@ -253,6 +256,22 @@ async fn a_state_is_good_for_its_own_call_and_once() {
     assert_eq!(refused["error"]["code"], INVALID, "used already");
     bridge.server_answers(&call, "done").await;
     assert_eq!(calling.await.unwrap()["result"], complete("done"));
+}
+
+#[tokio::test]
+async fn an_answer_may_be_written_over_several_lines() {
+    let mut bridge = Played::new().await;
+    let (call, told) = bridge.kept(11).await;
+    let again = retry(&told, &yes());
+    let calling = bridge.call_changed(&again, r#"{"action""#, "{\r\n\t\"action\"");
+    let server = async {
+        let answer = bridge.wire.next().await.unwrap();
+        assert_eq!(answer, json!({"jsonrpc": "2.0", "id": 11, "result": yes()}));
+        let done = json!({"jsonrpc": "2.0", "id": call, "result": {}});
+        bridge.wire.write(&done.to_string()).await;
+    };
+    let (told, ()) = tokio::join!(calling, server);
+    assert_eq!(told["result"], json!({"resultType": "complete"}));
 }
 
 #[tokio::test]

@@ -219,7 +219,7 @@ async fn a_state_is_good_for_its_own_call_and_once() {
     guessed["requestState"] = json!("00000000000040008000000000000000");
     let mut written_otherwise = good.clone();
     let state = good["requestState"].as_str().unwrap();
-    written_otherwise["requestState"] = json!(format!("{{{}}}", state.to_uppercase()));
+    written_otherwise["requestState"] = json!(state.to_uppercase());
     let mut no_text = good.clone();
     no_text["requestState"] = json!(5);
     let mut no_object = good.clone();

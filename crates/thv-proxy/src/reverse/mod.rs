@@ -7,6 +7,7 @@ mod ending;
 mod endpoint;
 mod event_reader;
 mod headers;
+mod http1;
 mod sessions;
 mod sse_stream;
 
@@ -371,14 +372,16 @@ impl Shared {
             Some(url) => url.clone(),
             None => self.url(&request.method, &request.uri),
         };
-        let (method, headers, body) = (&request.method, request.headers.clone(), request.body.clone());
+        let (method, headers, body) = (&request.method, &request.headers, request.body.clone());
         let Some(direct) = direct else {
-            return Box::pin(self.send_by_client(method, url(), headers, body)).await;
+            return Box::pin(self.send_by_client(method, url(), headers.clone(), body)).await;
         };
+        let parsed;
         let uri = if redirected.is_none() && !self.config.remote && is_plain(&request.uri) {
-            request.uri.clone()
+            &request.uri
         } else {
-            url()[Position::BeforePath..Position::AfterQuery].parse()?
+            parsed = url()[Position::BeforePath..Position::AfterQuery].parse()?;
+            &parsed
         };
         direct.send(method, uri, headers, body).await
     }

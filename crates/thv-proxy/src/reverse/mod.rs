@@ -164,7 +164,7 @@ impl ReverseProxy {
     }
 
     async fn forward(self, request: Request<Body>) -> Response<Body> {
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
         if let Some(refusal) = self.0.gate(&head.method, &head.headers) {
             return refusal;
         }
@@ -185,6 +185,7 @@ impl ReverseProxy {
             Err(ReadError::TooSlow) => return answer::text(StatusCode::REQUEST_TIMEOUT, "Request Timeout"),
             Err(ReadError::Broken) => return answer::text(StatusCode::BAD_REQUEST, "Bad Request"),
         };
+        headers::detach(&mut head.uri, &mut head.headers);
         if head.method == Method::POST && jsonrpc::is_batch(&body) {
             return answer::batch();
         }

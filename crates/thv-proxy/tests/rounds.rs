@@ -85,6 +85,22 @@ impl Played {
         self.ask("tools/call", &params, &all())
     }
 
+    /// As [`call`](Self::call), with a change in the text of the message.
+    async fn call_changed(&self, more: &Value, from: &str, to: &str) -> Value {
+        let mut params = json!({"name": "t", "arguments": {"a": 1}});
+        params
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        let request = request("tools/call", &params, &all(), "application/json");
+        let (head, body) = request.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        let text = std::str::from_utf8(&bytes).unwrap();
+        assert!(text.contains(from));
+        let changed = Request::from_parts(head, Body::full(text.replace(from, to)));
+        message(self.service.ask(changed).await).await
+    }
+
     async fn server_asks(&mut self, id: i64, method: &str) {
         let asked = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": {"of": id}});
         self.wire.write(&asked.to_string()).await;
@@ -198,6 +214,9 @@ async fn a_state_is_good_for_its_own_call_and_once() {
     more["cursor"] = json!("c");
     let mut guessed = good.clone();
     guessed["requestState"] = json!("00000000000040008000000000000000");
+    let mut written_otherwise = good.clone();
+    let state = good["requestState"].as_str().unwrap();
+    written_otherwise["requestState"] = json!(format!("{{{}}}", state.to_uppercase()));
     let mut no_text = good.clone();
     no_text["requestState"] = json!(5);
     let mut no_object = good.clone();
@@ -206,12 +225,18 @@ async fn a_state_is_good_for_its_own_call_and_once() {
         ("other arguments", &other_arguments),
         ("more parameters", &more),
         ("a guessed state", &guessed),
+        ("a state that is written otherwise", &written_otherwise),
         ("a state that is no text", &no_text),
         ("answers that are no object", &no_object),
     ] {
         let refused = bridge.call(params).await.unwrap();
         assert_eq!(refused["error"]["code"], INVALID, "{what}: {refused}");
     }
+    let twice = format!(r#""requestState":"x","requestState":"{state}""#);
+    let refused = bridge
+        .call_changed(&good, r#""requestState":"#, &format!("{twice},\"x\":"))
+        .await;
+    assert_eq!(refused["error"]["code"], INVALID, "two states");
     let mut of_another = good.clone();
     of_another["name"] = json!("u");
     of_another["arguments"] = json!({"a": 1});
@@ -237,6 +262,12 @@ async fn nobody_is_asked_for_what_it_has_not_declared_or_where_it_cannot_answer(
     for (method, params, able, asked) in [
         ("tools/call", &tool, json!({"sampling": {}}), "elicitation/create"),
         ("tools/call", &tool, json!({}), "roots/list"),
+        (
+            "tools/call",
+            &tool,
+            json!({"elicitation": {"url": {}}}),
+            "elicitation/create",
+        ),
         ("tools/call", &tool, json!({"tasks": {}}), "tasks/list"),
         ("completion/complete", &json!({}), all(), "roots/list"),
     ] {

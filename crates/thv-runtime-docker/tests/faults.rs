@@ -615,6 +615,118 @@ async fn what_the_image_brings_is_what_is_left_when_nothing_is_asked_for() {
     engine.remove(&spec.name).await;
 }
 
+/// An engine that has one running container.
+fn engine_with_one(call: &str) -> Do {
+    match call {
+        "GET /version" => version(),
+        call if call.starts_with("GET /containers/json") => Do::Answer(
+            200,
+            json!([{"Id": "abc", "Names": ["/fetch"], "State": "running", "Labels": {
+                "toolhive": "true", "toolhive-basename": "fetch",
+            }}]),
+        ),
+        _ => Do::Answer(404, json!({"message": "no such container"})),
+    }
+}
+
+#[tokio::test]
+async fn what_is_removed_while_it_is_stopped_is_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("engine.sock");
+    let engine = Meddler::open(&socket, Path::new(NOBODY), |_, call| engine_with_one(call));
+    let which = InstanceRef::named("fetch".parse().unwrap());
+    patient(&socket).stop(&which, SHORT).await.unwrap();
+    let calls = engine.calls();
+    assert!(
+        calls.iter().any(|call| call == "POST /containers/abc/stop?t=2"),
+        "{calls:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_ends_by_itself_while_it_is_killed_is_stopped() {
+    for status in [404, 409] {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("engine.sock");
+        let killed = std::sync::Arc::new(tokio::sync::Notify::new());
+        let engine = Meddler::open(&socket, Path::new(NOBODY), move |_, call| match call {
+            "POST /containers/abc/stop?t=600" => Do::AnswerAfter(std::sync::Arc::clone(&killed), 204),
+            "POST /containers/abc/kill" => {
+                killed.notify_one();
+                Do::Answer(status, json!({"message": "it is not running"}))
+            }
+            call => engine_with_one(call),
+        });
+        let runtime = patient(&socket);
+        let which = InstanceRef::named("fetch".parse().unwrap());
+        let grace = Duration::from_mins(10);
+        let (patient, hasty) = tokio::join!(runtime.stop(&which, StopOptions { grace }), async {
+            until("the stop", async || {
+                let calls = engine.calls();
+                calls.iter().any(|call| call.contains("/stop")).then_some(())
+            })
+            .await;
+            let grace = Duration::ZERO;
+            runtime.stop(&which, StopOptions { grace }).await
+        });
+        patient.unwrap();
+        hasty.unwrap();
+    }
+}
+
+/// Standard error is attached from before the start; nobody may come for it.
+#[tokio::test]
+async fn streams_that_nobody_takes_are_closed_with_their_container() {
+    let Some(engine) = TestEngine::get().await else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("engine.sock");
+    let front = Meddler::open(&socket, engine.socket(), |_, _| Do::Forward);
+    let runtime = patient(&socket);
+    let mut spec = engine.spec(&["echo"]);
+    spec.private_output = true;
+    let which = InstanceRef::named(spec.name.clone());
+    let open = async |wanted: usize, when: &str| {
+        until(when, async || (front.open_connections() == wanted).then_some(())).await;
+    };
+    let deploy = async |spec: &DeploySpec| {
+        let deployed = runtime.deploy(spec).await.unwrap();
+        Expect::Instance(deployed.instance.id)
+    };
+
+    spec.expect = deploy(&spec).await;
+    open(1, "one stream that waits").await;
+    runtime.stop(&which, SHORT).await.unwrap();
+    open(0, "its end with a stop").await;
+
+    // It ended by itself before it is stopped.
+    spec.expect = deploy(&spec).await;
+    open(1, "one stream that waits").await;
+    engine.runtime.stop(&which, SHORT).await.unwrap();
+    // The engine's list lags behind its answers.
+    until("a list with its end", async || {
+        let listed = engine.runtime.list().await.unwrap();
+        let mut ours = listed
+            .iter()
+            .filter(|one| one.instance_name == spec.instance_name);
+        ours.all(|one| one.state == InstanceState::Stopped).then_some(())
+    })
+    .await;
+    runtime.stop(&which, SHORT).await.unwrap();
+    open(0, "its end with a stop of what had ended").await;
+
+    // Another container of the workload, made by somebody else meanwhile, and ours after that.
+    spec.expect = deploy(&spec).await;
+    engine.remove(&spec.name).await;
+    spec.expect = Expect::Absent;
+    spec.expect = deploy(&spec).await;
+    open(1, "the stream of the new one alone").await;
+
+    runtime.remove(&which).await.unwrap();
+    open(0, "its end with a removal").await;
+}
+
 #[tokio::test]
 async fn of_two_networks_of_the_name_one_is_removed() {
     let folder = tempfile::tempdir().unwrap();

@@ -6,6 +6,7 @@ mod support;
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -213,6 +214,109 @@ async fn an_isolated_deployment_that_is_cut_anywhere_leaves_nothing_that_the_nex
         }
         on.remove(&spec).await;
     }
+}
+
+#[tokio::test]
+async fn helpers_of_an_isolated_deployment_that_fails_are_removed() {
+    let Some(on) = Isolating::get().await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("engine.sock");
+    let starts = AtomicUsize::new(0);
+    // Two helpers, then the workload, which has ended when it is looked at.
+    let _front = Meddler::open(&path, on.engine.socket(), move |_, call| {
+        if call.ends_with("/start") {
+            starts.fetch_add(1, Ordering::Relaxed);
+        }
+        let is_look = call.starts_with("GET /containers/") && !call.contains("/containers/json");
+        if is_look && starts.load(Ordering::Relaxed) == 3 {
+            let state = json!({"Status": "exited", "ExitCode": 3});
+            return Do::Answer(
+                200,
+                json!({"Id": "abc", "State": state, "Config": {}, "HostConfig": {}}),
+            );
+        }
+        Do::Forward
+    });
+    let behind = DockerRuntime::new(DockerConfig::at(&path).with_egress_helper(&on.helper));
+    let mut missing = on.spec(&["echo"]);
+    "localhost/thv-test/missing:none".clone_into(&mut missing.image);
+    let ends = on.spec(&["echo"]);
+    for (runtime, spec, code) in [
+        (&on.runtime, missing, "image_not_found"),
+        (&behind, ends, "start_failed"),
+    ] {
+        let error = runtime.deploy(&spec).await.unwrap_err();
+        assert_eq!(error.code(), code, "{error:?}");
+        let left = on.containers(spec.name.as_str()).await;
+        assert!(left.is_empty(), "{code}: left {left:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_isolated_workload_that_nobody_waits_for_any_more_goes_with_its_helpers() {
+    let Some(on) = Isolating::get().await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("engine.sock");
+    let (dropped, waits) = std::sync::mpsc::channel::<()>();
+    let (waits, starts) = (std::sync::Mutex::new(waits), AtomicUsize::new(0));
+    let front = Meddler::open(&path, on.engine.socket(), move |_, call| {
+        // Two helpers, then the workload, which takes its time.
+        if call.ends_with("/start") && starts.fetch_add(1, Ordering::Relaxed) == 2 {
+            let _ = waits.lock().unwrap().recv();
+        }
+        Do::Forward
+    });
+    let runtime = DockerRuntime::new(DockerConfig::at(&path).with_egress_helper(&on.helper));
+    let spec = on.spec(&["echo"]);
+    let starting = until("the start", async || {
+        let calls = front.calls();
+        let starts = calls.iter().filter(|call| call.ends_with("/start"));
+        (starts.count() == 3).then_some(())
+    });
+    tokio::select! {
+        () = starting => {}
+        deployed = runtime.deploy(&spec) => panic!("{deployed:?}"),
+    }
+    dropped.send(()).unwrap();
+    until("the removal of all three", async || {
+        let left = on.containers(spec.name.as_str()).await;
+        left.is_empty().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_shared_network_that_vanishes_under_an_isolated_deployment_is_made_again() {
+    let Some(on) = Isolating::get().await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("engine.sock");
+    let creations = AtomicUsize::new(0);
+    let _front = Meddler::open(&path, on.engine.socket(), move |_, call| {
+        if call.starts_with("POST /containers/create") && creations.fetch_add(1, Ordering::Relaxed) == 0 {
+            return Do::Answer(404, json!({"message": "network toolhive-external not found"}));
+        }
+        Do::Forward
+    });
+    let runtime = DockerRuntime::new(DockerConfig::at(&path).with_egress_helper(&on.helper));
+    let spec = on.spec(&["echo"]);
+    runtime.deploy(&spec).await.unwrap();
+    on.remove(&spec).await;
+}
+
+#[tokio::test]
+async fn the_network_that_toolhive_left_around_a_workload_goes_when_it_is_deployed() {
+    let Some(on) = Isolating::get().await else { return };
+    let spec = on.spec(&["echo"]);
+    let network = format!("toolhive-{}-internal", spec.name);
+    let body = json!({"Name": network, "Internal": true, "Labels": {"toolhive": "true"}});
+    let create = "/v1.41/networks/create";
+    let (status, answer) = api(on.engine.socket(), "POST", create, &body).await;
+    assert_eq!(status, 201, "{answer}");
+    on.runtime.deploy(&spec).await.unwrap();
+    let path = format!("/v1.41/networks/{network}");
+    let (status, _) = api(on.engine.socket(), "GET", &path, &Value::Null).await;
+    assert_eq!(status, 404, "it is left");
+    on.remove(&spec).await;
 }
 
 #[tokio::test]

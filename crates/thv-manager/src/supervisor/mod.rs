@@ -176,6 +176,7 @@ impl Supervisor {
             std::future::pending::<Result<LivesEnd>>().await
         };
         tokio::select! {
+            biased;
             end = Box::pin(self.lives(config, door)) => end,
             never = Box::pin(heard) => never,
         }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::io::InspectReader;
 
@@ -16,6 +17,8 @@ pub(crate) enum Do {
     Forward,
     /// This is the answer.
     Answer(u16, Value),
+    /// This status without a body is the answer, once somebody says so.
+    AnswerAfter(Arc<Notify>, u16),
     /// This is sent, and then nothing more.
     Stall(&'static str),
     /// This is sent, and then the connection ends.
@@ -37,6 +40,24 @@ pub(crate) struct Meddler {
     seen: Arc<Mutex<Vec<(String, String)>>>,
     /// What the engine sent in answers that were forwarded.
     heard: Arc<Mutex<Vec<u8>>>,
+    /// How many connections are open.
+    open: Arc<AtomicUsize>,
+}
+
+/// One connection, among those that are open until it is dropped.
+struct Open(Arc<AtomicUsize>);
+
+impl Open {
+    fn one_of(all: &Arc<AtomicUsize>) -> Self {
+        all.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(all))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Meddler {
@@ -52,14 +73,17 @@ impl Meddler {
         let (seen, decide, next) = (Arc::clone(&all), Arc::new(decide), Arc::new(AtomicUsize::new(0)));
         let heard = Arc::default();
         let hears = Arc::clone(&heard);
+        let open = Arc::new(AtomicUsize::new(0));
+        let opens = Arc::clone(&open);
         let serving = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             loop {
                 let (client, _) = listener.accept().await.unwrap();
                 let (engine, seen, hears) = (engine.clone(), Arc::clone(&seen), Arc::clone(&hears));
                 let (decide, next) = (Arc::clone(&decide), Arc::clone(&next));
+                let open = Open::one_of(&opens);
                 connections.spawn(async move {
-                    let mut client = client;
+                    let (mut client, _open) = (client, open);
                     let Some((call, request)) = read_request(&mut client).await else {
                         return;
                     };
@@ -75,7 +99,13 @@ impl Meddler {
             serving,
             seen: all,
             heard,
+            open,
         }
+    }
+
+    /// How many connections neither side has ended.
+    pub(crate) fn open_connections(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
     }
 
     /// The calls so far.
@@ -126,6 +156,11 @@ async fn serve(mut client: UnixStream, engine: &Path, request: Vec<u8>, what: Do
                 "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
                 body.len()
             );
+            let _ = client.write_all(answer.as_bytes()).await;
+        }
+        Do::AnswerAfter(said, status) => {
+            said.notified().await;
+            let answer = format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n");
             let _ = client.write_all(answer.as_bytes()).await;
         }
         Do::Stall(text) => {

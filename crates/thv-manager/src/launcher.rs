@@ -5,21 +5,28 @@ use std::fmt::Debug;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::pin::pin;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use thv_core::{Dirs, Env, WorkloadName};
 use thv_process::handover::{AsyncChannel, Channel};
-use thv_process::{DetachedSpec, Processes, Signal, TerminateOutcome, terminate};
+use thv_process::{DetachedSpec, Effort, Processes, Signal, TerminateOutcome, terminate};
 use thv_secrets::{ExposeSecret, SecretString};
 use thv_status::{ClaimId, OwnerGuard, OwnerKind};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::{Error, Result};
 
-/// How long a child may take to say that it owns the workload.
-const HELLO: Duration = Duration::from_secs(10);
+/// How long a child may do nothing at all before it has said that it owns the workload: it hangs then. One that works, or
+/// waits for a processor or a disk, does not: a machine that begins all its workloads at once is slow.
+const IDLE: Duration = Duration::from_secs(10);
+/// How long it may take, however busy it is.
+const HELLO: Duration = Duration::from_secs(120);
+/// How long a child waits for its order.
+const ORDER: Duration = Duration::from_secs(120);
 
 /// How long is waited for a child to end that said that it ends.
 const GOODBYE: Duration = Duration::from_secs(10);
@@ -224,10 +231,9 @@ impl Launcher for Detached {
         thv_process::crash_point!(LaunchSent);
         // The child has its own descriptors now: ours would keep the lock alive after its death.
         drop(order);
+        let began = Instant::now();
         let hello = match sent {
-            Ok(()) => tokio::time::timeout(HELLO, next_report(&ours))
-                .await
-                .unwrap_or(None),
+            Ok(()) => hello(next_report(&ours), || child.effort()).await,
             Err(_) => None,
         };
         match hello {
@@ -251,13 +257,35 @@ impl Launcher for Detached {
                     name: name.to_string(),
                     reason: format!(
                         "its proxy process ended or said nothing for {} s; see {}",
-                        HELLO.as_secs(),
+                        began.elapsed().as_secs(),
                         log.display()
                     ),
                     last_lines: last_lines_of(&log),
                 })
             }
         }
+    }
+}
+
+/// The first report of a child; `None` when it hangs, or ended. One that works goes on until [`HELLO`] is over.
+async fn hello<T>(
+    report: impl Future<Output = Option<T>>,
+    mut effort: impl FnMut() -> Option<Effort>,
+) -> Option<T> {
+    let mut report = pin!(report);
+    let deadline = Instant::now() + HELLO;
+    let mut before = effort();
+    loop {
+        if let Ok(report) = tokio::time::timeout(IDLE, &mut report).await {
+            return report;
+        }
+        let now = effort();
+        let goes_on = before.zip(now).is_some_and(|(before, now)| now.goes_on(before));
+        if !goes_on || Instant::now() >= deadline {
+            return None;
+        }
+        tracing::debug!("a proxy process is slow to begin");
+        before = now;
     }
 }
 
@@ -326,7 +354,8 @@ impl Parent {
     /// child ends without an effect.
     pub(crate) fn receive(name: &WorkloadName) -> Result<Option<(Self, LaunchOrder)>> {
         let channel = Channel::from_stdin()?;
-        let Some(message) = channel.recv(HELLO)? else {
+        // The end of the parent is told at once; this is for one that was stopped.
+        let Some(message) = channel.recv(ORDER)? else {
             return Ok(None);
         };
         let invalid = |detail: &str| Error::Invalid {
@@ -480,6 +509,32 @@ mod tests {
     use thv_process::{Exit, MemoryProcess, MemoryProcesses};
 
     use super::*;
+
+    /// A child that says hello after `late`, and works until then if it does not hang.
+    async fn says_hello(late: u64, hangs: bool) -> (bool, u64) {
+        let began = Instant::now();
+        let report = async {
+            tokio::time::sleep(Duration::from_secs(late)).await;
+            Some(())
+        };
+        let said = hello(report, || {
+            let done = if hangs { 1 } else { began.elapsed().as_secs() };
+            Some(Effort { done, busy: false })
+        });
+        (said.await.is_some(), began.elapsed().as_secs())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_child_that_is_slow_is_waited_for_and_one_that_hangs_is_not() {
+        assert_eq!(says_hello(9, true).await, (true, 9));
+        assert_eq!(says_hello(60, true).await, (false, IDLE.as_secs()));
+        assert_eq!(says_hello(60, false).await, (true, 60));
+        assert_eq!(says_hello(500, false).await, (false, HELLO.as_secs()));
+        // Of whom nothing is known, nothing is expected.
+        let nobody = hello(std::future::pending::<Option<()>>(), || None);
+        let began = Instant::now();
+        assert_eq!((nobody.await, began.elapsed()), (None, IDLE));
+    }
 
     #[test]
     fn a_child_gets_listed_variables_and_only_its_own_secrets() {

@@ -74,6 +74,7 @@ mod owner;
 mod parts;
 mod ports;
 mod proxy;
+mod remotes;
 mod toolhive;
 mod view;
 mod wait_runtime;
@@ -97,6 +98,7 @@ pub use options::{
 pub use ports::{MemoryPorts, Ports, SystemPorts};
 pub use pulls::{PullState, PullWatcher};
 pub use reconcile::{ReconcileAction, Reconciled};
+pub use remotes::{MemoryRemotes, NetworkRemotes, Remotes};
 pub use request::{Entry, Files, MemoryFiles, RunRequest, SystemFiles};
 #[cfg(feature = "registry")]
 pub use request::{EntryOrigin, EntryPlan, MissingValue};

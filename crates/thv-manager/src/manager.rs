@@ -20,7 +20,9 @@ use crate::launcher::{InProcess, LaunchOrder, LaunchState, Launcher, SupervisorH
 use crate::listener::Listener;
 use crate::parts::Parts;
 use crate::supervisor::{StopSignal, Supervisor};
-use crate::{Error, Files, Ports, PullWatcher, Result, ShutdownMode, SystemFiles, SystemPorts};
+use crate::{
+    Error, Files, NetworkRemotes, Ports, PullWatcher, Remotes, Result, ShutdownMode, SystemFiles, SystemPorts,
+};
 
 /// Manages the whole life of workloads. Cheap to clone; clones are the same manager.
 ///
@@ -46,6 +48,7 @@ pub struct ManagerBuilder {
     pulls: Option<Arc<dyn PullWatcher>>,
     files: Option<Arc<dyn Files>>,
     ports: Option<Arc<dyn Ports>>,
+    remotes: Option<Arc<dyn Remotes>>,
     launcher: Option<Arc<dyn Launcher>>,
     clock: Option<Arc<dyn Clock>>,
     dirs: Option<Dirs>,
@@ -108,6 +111,12 @@ impl ManagerBuilder {
     /// Where ports are chosen and host names looked up; by default on the machine.
     pub fn ports(mut self, ports: Arc<dyn Ports>) -> Self {
         self.ports = Some(ports);
+        self
+    }
+
+    /// How remote servers are asked whether they are there; by default over the network.
+    pub fn remotes(mut self, remotes: Arc<dyn Remotes>) -> Self {
+        self.remotes = Some(remotes);
         self
     }
 
@@ -180,6 +189,7 @@ impl ManagerBuilder {
             pulls: self.pulls,
             files: self.files.unwrap_or_else(|| Arc::new(SystemFiles)),
             ports: self.ports.unwrap_or_else(|| Arc::new(SystemPorts)),
+            remotes: self.remotes.unwrap_or_else(|| Arc::new(NetworkRemotes)),
             clock: self.clock.unwrap_or_else(|| Arc::new(SystemClock)),
             dirs,
             env: self.env,

@@ -11,7 +11,7 @@ use thv_secrets::SecretProvider;
 use thv_state::{Keep, Parsed, StateStore, StateStoreExt};
 use thv_status::{OpGuard, Snapshot, StatusManager};
 
-use crate::{Error, Files, Ports, PullWatcher, Result};
+use crate::{Error, Files, Ports, PullWatcher, Remotes, Result};
 
 /// The name that the command line gives itself as a launcher.
 pub(crate) const COMMAND_LINE: &str = "thv";
@@ -33,6 +33,7 @@ pub(crate) struct Parts {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) files: Arc<dyn Files>,
     pub(crate) ports: Arc<dyn Ports>,
+    pub(crate) remotes: Arc<dyn Remotes>,
     pub(crate) dirs: Dirs,
     pub(crate) env: Env,
     pub(crate) launcher_id: String,

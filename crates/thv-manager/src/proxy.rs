@@ -1,6 +1,7 @@
 //! Which proxy stands before a server.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use thv_core::{Env, RunConfig};
@@ -11,7 +12,7 @@ use thv_proxy::{
 use thv_runtime::Stdio;
 use url::Url;
 
-use crate::{Error, Result, middleware};
+use crate::{Error, Remotes, Result, middleware};
 
 /// How long a request may take; a Go duration.
 const REQUEST_TIMEOUT_ENV: &str = "TOOLHIVE_PROXY_REQUEST_TIMEOUT";
@@ -31,8 +32,14 @@ pub(crate) struct Backend(Server);
 enum Server {
     /// Streams, shared by many clients.
     Stdio { bridge: StdioBridge },
-    /// An HTTP server, here or elsewhere.
+    /// An HTTP server of this machine.
     Http { proxy: ReverseProxy },
+    /// An HTTP server elsewhere, and who asks whether it is there.
+    Remote {
+        proxy: ReverseProxy,
+        url: String,
+        remotes: Arc<dyn Remotes>,
+    },
 }
 
 /// What clients see of a proxy, whatever server is behind it.
@@ -88,7 +95,8 @@ pub(crate) fn http(
     env: &Env,
     address: SocketAddr,
 ) -> Result<Backend> {
-    reverse(own, config, env, parse(config, &format!("http://{address}"))?)
+    let proxy = reverse(own, config, env, parse(config, &format!("http://{address}"))?)?;
+    Ok(Backend(Server::Http { proxy }))
 }
 
 /// The certificates of the configuration's file; none without one.
@@ -108,11 +116,20 @@ fn ca_certificates(config: &RunConfig) -> Result<Vec<u8>> {
 }
 
 /// The reverse proxy before a remote server.
-pub(crate) fn remote(own: &MiddlewareFactory, config: &RunConfig, env: &Env) -> Result<Backend> {
-    reverse(own, config, env, parse(config, &config.remote_url)?)
+pub(crate) fn remote(
+    own: &MiddlewareFactory,
+    config: &RunConfig,
+    env: &Env,
+    remotes: &Arc<dyn Remotes>,
+) -> Result<Backend> {
+    Ok(Backend(Server::Remote {
+        proxy: reverse(own, config, env, parse(config, &config.remote_url)?)?,
+        url: config.remote_url.clone(),
+        remotes: remotes.clone(),
+    }))
 }
 
-fn reverse(own: &MiddlewareFactory, config: &RunConfig, env: &Env, target: Url) -> Result<Backend> {
+fn reverse(own: &MiddlewareFactory, config: &RunConfig, env: &Env, target: Url) -> Result<ReverseProxy> {
     let mut options = ReverseProxyConfig {
         layers: middleware::inner(own, config, env).map_err(|error| failed(config, error))?,
         transport: config.transport,
@@ -127,8 +144,7 @@ fn reverse(own: &MiddlewareFactory, config: &RunConfig, env: &Env, target: Url) 
     options.strict_versions = config.strict_protocol_validation;
     options.trust_forwarded = config.trust_proxy_headers;
     options.endpoint_prefix.clone_from(&config.endpoint_prefix);
-    let proxy = ReverseProxy::new(target, options).map_err(|error| failed(config, error))?;
-    Ok(Backend(Server::Http { proxy }))
+    ReverseProxy::new(target, options).map_err(|error| failed(config, error))
 }
 
 fn parse(config: &RunConfig, url: &str) -> Result<Url> {
@@ -190,7 +206,7 @@ impl Backend {
     pub(crate) fn service(&self) -> ProxyService {
         match &self.0 {
             Server::Stdio { bridge } => bridge.clone().into_service(),
-            Server::Http { proxy } => proxy.clone().into_service(),
+            Server::Http { proxy } | Server::Remote { proxy, .. } => proxy.clone().into_service(),
         }
     }
 
@@ -199,7 +215,7 @@ impl Backend {
         let mut pause = FIRST_PAUSE;
         loop {
             match self.ready_once().await {
-                Err(error) if error.is_retryable() && matches!(self.0, Server::Http { .. }) => {
+                Err(error) if error.is_retryable() && self.is_http() => {
                     tracing::debug!(%error, "the server is not ready yet");
                 }
                 answer => return answer,
@@ -215,12 +231,13 @@ impl Backend {
         match &self.0 {
             Server::Stdio { bridge } => bridge.initialize().await,
             Server::Http { proxy } => Box::pin(proxy.initialize(PROBE)).await,
+            Server::Remote { proxy, url, remotes } => remotes.initialize(url, proxy, PROBE).await,
         }
     }
 
     /// Whether there is something to look at again and again.
     pub(crate) fn is_http(&self) -> bool {
-        matches!(self.0, Server::Http { .. })
+        !matches!(self.0, Server::Stdio { .. })
     }
 
     /// Whether an HTTP server is there.
@@ -228,6 +245,7 @@ impl Backend {
         match &self.0 {
             Server::Stdio { .. } => Ok(()),
             Server::Http { proxy } => Box::pin(proxy.reachable(timeout)).await,
+            Server::Remote { proxy, url, remotes } => remotes.reachable(url, proxy, timeout).await,
         }
     }
 
@@ -238,7 +256,7 @@ impl Backend {
                 BridgeEnd::Unreachable { reason } => format!("the server cannot be reached: {reason}"),
                 _ => "the server closed its output".into(),
             },
-            Server::Http { .. } => std::future::pending().await,
+            Server::Http { .. } | Server::Remote { .. } => std::future::pending().await,
         }
     }
 
@@ -260,6 +278,10 @@ impl Backend {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn network() -> Arc<dyn Remotes> {
+        Arc::new(crate::NetworkRemotes)
+    }
 
     #[test]
     fn limits_are_the_configurations_then_the_environments() {
@@ -288,8 +310,9 @@ mod tests {
         };
         let env = Env::default();
         let own = MiddlewareFactory::new();
-        assert!(remote(&own, &config(r#"{"proxy": {"max_body_bytes": 100}}"#), &env).is_ok());
-        assert!(remote(&own, &config(r#"{"proxy": {"max_body_bytes": -1}}"#), &env).is_err());
+        let made = |config: &RunConfig| remote(&own, config, &env, &network());
+        assert!(made(&config(r#"{"proxy": {"max_body_bytes": 100}}"#)).is_ok());
+        assert!(made(&config(r#"{"proxy": {"max_body_bytes": -1}}"#)).is_err());
         let front = front(
             &own,
             &config(r#"{"proxy": {"allowed_hosts": ["proxy.internal"]}}"#),
@@ -320,15 +343,10 @@ mod tests {
             ..RunConfig::default()
         };
         let far = config("https://example.com/mcp");
-        assert!(
-            remote(&MiddlewareFactory::new(), &far, &Env::default()).is_err(),
-            "it is not there"
-        );
+        let made = || remote(&MiddlewareFactory::new(), &far, &Env::default(), &network());
+        assert!(made().is_err(), "it is not there");
         std::fs::write(&path, "no certificate").unwrap();
-        assert!(
-            remote(&MiddlewareFactory::new(), &far, &Env::default()).is_err(),
-            "it says nothing"
-        );
+        assert!(made().is_err(), "it says nothing");
         assert_eq!(ca_certificates(&far).unwrap(), b"no certificate");
         assert_eq!(
             ca_certificates(&config("")).unwrap(),

@@ -108,7 +108,7 @@ impl Manager {
             {
                 return Ok(None);
             }
-            return self.reconcile_stop(name).await;
+            return self.reconcile_stop(name, config.as_ref()).await;
         }
         if snapshot.owner == OwnerState::Alive || config.is_none() {
             return Ok(None);
@@ -173,9 +173,21 @@ impl Manager {
         }
     }
 
-    /// Completes a stop that was asked for and cut off.
-    async fn reconcile_stop(&self, name: &WorkloadName) -> Result<Option<ReconcileAction>> {
+    /// Completes a stop that was asked for and cut off, or the removal of what another program removed under its
+    /// supervisor.
+    async fn reconcile_stop(
+        &self,
+        name: &WorkloadName,
+        config: Option<&RunConfig>,
+    ) -> Result<Option<ReconcileAction>> {
         Box::pin(self.stop(name, StopOptions::default())).await?;
+        if config.is_none() {
+            let snapshot = self.parts.status.read(name).await?;
+            if self.is_remnant(name, &snapshot).await {
+                self.delete(name, StopOptions::default()).await?;
+                return Ok(Some(ReconcileAction::Removed));
+            }
+        }
         Ok(Some(ReconcileAction::Stopped))
     }
 

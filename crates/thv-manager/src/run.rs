@@ -421,7 +421,12 @@ impl Manager {
         if let (Some(keeper), Some(old)) = (keeper, old.config()) {
             kept_image::keep(&*keeper, name, &there, old).await;
         }
-        self.end(name, op, old.config(), stop).await?;
+        let port = old.config().map(|old| old.port);
+        if prepared.listener.is_some() && port == Some(prepared.config.port) {
+            self.end_but_port(name, op, old.config(), stop).await?;
+        } else {
+            self.end(name, op, old.config(), stop).await?;
+        }
         thv_process::crash_point!(ReplaceEnded);
         let snapshot = parts.status.read(name).await?;
         remove_instance(parts, name, &snapshot, old.config(), false).await?;
@@ -475,7 +480,7 @@ impl Manager {
         Ok(companion.zip(text).map(|(companion, config)| Previous {
             config,
             described: companion.described(),
-            ready: companion.ready,
+            ready: companion.ready.clone(),
             waiter: Some(self.parts.processes.current()),
         }))
     }

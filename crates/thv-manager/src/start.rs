@@ -5,7 +5,9 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use thv_core::{RunConfig, WorkloadName, WorkloadStatus};
 use thv_runtime::Runtime;
-use thv_status::{Authority, ClaimId, Desired, Draft, OpGuard, Operation, OwnerState, Snapshot};
+use thv_status::{
+    Authority, ClaimId, Desired, Draft, ForeignMeaning, OpGuard, Operation, OwnerState, Reading, Snapshot,
+};
 
 use crate::launch::{Launch, Launchable};
 use crate::run::{check_honoured, isolation};
@@ -125,10 +127,12 @@ impl Manager {
     pub(crate) async fn prepare_start(&self, name: &WorkloadName, options: &StartOptions) -> Result<Start> {
         let snapshot = self.known(name).await?;
         let config = self.startable(name).await?;
-        if let Some(outcome) = self.runs_already(name, &snapshot, &config)? {
-            return Ok(Start::AlreadyRunning(outcome));
+        match self.runs_already(name, &snapshot, &config)? {
+            // That it should run is recorded below: what another program started may be down by the next reconcile.
+            Some(_) if snapshot.reading == Reading::Foreign(ForeignMeaning::MayRun) => {}
+            Some(outcome) => return Ok(Start::AlreadyRunning(outcome)),
+            None => drop(self.check_start(name, &snapshot, &config, options).await?),
         }
-        self.check_start(name, &snapshot, &config, options).await?;
         let op = self.lock(name, Operation::Start).await?;
         // Another verb may have been faster.
         let snapshot = self.parts.status.read(name).await?;
@@ -143,7 +147,17 @@ impl Manager {
             self.check_stop(name, stop).await?;
             Box::pin(self.end(name, &op, Some(&config), stop)).await?;
         }
-        let (launch, notices) = self.launchable(name, &op, options).await?;
+        let launchable = match self.launchable(name, &op, options).await {
+            // Another program's proxy of this very workload, of which no record speaks any more.
+            Err(Error::PortTaken { .. })
+                if toolhive::find_proxy(&self.parts, name, &snapshot, Some(&config))?.is_some() =>
+            {
+                Box::pin(self.end(name, &op, Some(&config), StopOptions::default())).await?;
+                self.launchable(name, &op, options).await
+            }
+            other => other,
+        };
+        let (launch, notices) = launchable?;
         Ok(Start::Launch(Box::new(launch.under(op)), notices))
     }
 

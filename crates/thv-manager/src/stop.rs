@@ -151,14 +151,41 @@ impl Manager {
         owner::wake(parts, name).await
     }
 
-    /// Ends proxy and instance, in this order, under the workload's `.op`, which `_op` proves. `true` when something of them ran.
+    /// Ends proxy and instance, in this order, under the workload's `.op`, which `op` proves; on return its port can be
+    /// bound. `true` when something of them ran.
     pub(crate) async fn end(
+        &self,
+        name: &WorkloadName,
+        op: &OpGuard,
+        config: Option<&RunConfig>,
+        options: StopOptions,
+    ) -> Result<bool> {
+        let ended = self.end_but_port(name, op, config, options).await?;
+        let parts = &self.parts;
+        if ended.proxy
+            && let Some(config) = config
+            && !ports::wait_free(&config.host, config.port, &*parts.ports, PORT_WAIT).await
+        {
+            return Err(Error::StillRunning {
+                name: name.to_string(),
+                detail: format!(
+                    "port {} is still taken: {}",
+                    config.port,
+                    ports::holder(config.port, &*parts.processes)
+                ),
+            });
+        }
+        Ok(ended.proxy || ended.instance)
+    }
+
+    /// As [`end`](Self::end), by somebody who has the port already: the proxy did not listen yet, or not any more.
+    pub(crate) async fn end_but_port(
         &self,
         name: &WorkloadName,
         _op: &OpGuard,
         config: Option<&RunConfig>,
         options: StopOptions,
-    ) -> Result<bool> {
+    ) -> Result<Ended> {
         let parts = &self.parts;
         self.tasks.stop(name);
         let snapshot = parts.status.read(name).await?;
@@ -197,21 +224,10 @@ impl Manager {
                 });
             }
         }
-        let ended = matches!(proxy, ProxyEnd::Ended | ProxyEnd::Late);
-        if ended
-            && let Some(config) = config
-            && !ports::wait_free(&config.host, config.port, &*parts.ports, PORT_WAIT).await
-        {
-            return Err(Error::StillRunning {
-                name: name.to_string(),
-                detail: format!(
-                    "port {} is still taken: {}",
-                    config.port,
-                    ports::holder(config.port, &*parts.processes)
-                ),
-            });
-        }
-        Ok(ended || stopped)
+        Ok(Ended {
+            proxy: matches!(proxy, ProxyEnd::Ended | ProxyEnd::Late),
+            instance: stopped,
+        })
     }
 
     /// Stops whatever instance the workload has. `true` when it ran.
@@ -262,6 +278,12 @@ impl Manager {
                 .status
                 .is_some_and(|file| file.status == WorkloadStatus::Stopped))
     }
+}
+
+/// What ran and was ended.
+pub(crate) struct Ended {
+    proxy: bool,
+    instance: bool,
 }
 
 /// What for a workload is asked to stop.

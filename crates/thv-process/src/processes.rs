@@ -79,6 +79,12 @@ pub trait ProcessHandle: Debug + Send + Sync + 'static {
         None
     }
 
+    /// What it has done so far, and whether it waits for the machine: this tells a process that is slow from one that
+    /// hangs. `None` where that is not known, or when it is gone.
+    fn effort(&self) -> Option<Effort> {
+        None
+    }
+
     /// Sends a signal to it and to nobody else. `false` when it is gone already.
     fn signal(&self, signal: Signal) -> Result<bool>;
 
@@ -87,6 +93,22 @@ pub trait ProcessHandle: Debug + Send + Sync + 'static {
     ///
     /// Cancel-safe: dropping the future loses nothing, it can be awaited again, also by several at a time.
     async fn exited(&self) -> Result<Exit>;
+}
+
+/// What a process has done so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Effort {
+    /// A number that grows as it works; of no meaning but that.
+    pub done: u64,
+    /// Whether one of its threads waits for a processor or a disk, or has one, at this moment.
+    pub busy: bool,
+}
+
+impl Effort {
+    /// Whether a process that had done `before` some time ago has done something since, or is about to.
+    pub fn goes_on(self, before: Self) -> bool {
+        self.busy || self.done != before.done
+    }
 }
 
 /// Who listens on a TCP port.

@@ -287,3 +287,20 @@ fn a_holder_that_cannot_be_looked_at_is_named_by_its_user() {
         format!("process {pid} (/usr/bin/thv start fetch)")
     );
 }
+
+/// One that computes or is starved goes on; one that waits for input, or was stopped, does not.
+#[tokio::test]
+async fn a_process_that_works_is_told_from_one_that_hangs() {
+    let machine = machine();
+    for (script, works) in [("while :; do :; done", true), ("exec sleep 1000", false)] {
+        let child = machine.spawn_detached(sh(script)).expect("a shell");
+        let goes_on = || {
+            let before = child.effort().expect("it lives");
+            std::thread::sleep(Duration::from_millis(100));
+            child.effort().expect("it lives").goes_on(before)
+        };
+        eventually(script, || goes_on() == works).await;
+        child.signal(thv_process::Signal::Kill).expect("a signal");
+        child.exited().await.expect("its end");
+    }
+}

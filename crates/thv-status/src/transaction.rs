@@ -6,8 +6,8 @@ use thv_core::{WorkloadName, WorkloadStatus};
 
 use crate::foreign::desired_of;
 use crate::{
-    Authority, Change, ClaimId, Companion, Desired, Error, LastStatus, Reading, Result, StatusFile,
-    StatusFileHashes, interpret, status_file::StatusFileError,
+    Authority, Change, ClaimId, Companion, Desired, Error, ForeignMeaning, LastStatus, Reading, Result,
+    StatusFile, StatusFileHashes, interpret, status_file::StatusFileError,
 };
 
 /// What a change works on.
@@ -174,6 +174,14 @@ impl Stored {
             // A pid that somebody wrote may be a stranger's, and what we write is believed.
             status.process_id = companion.last.as_ref().map_or(0, |last| last.process_id);
         }
+        if matches!(authority, Authority::Supervisor(_))
+            && read.reading == Reading::Foreign(ForeignMeaning::Other)
+            && let Some(last) = &companion.last
+        {
+            // Who supervises knows better: from another's `error` it could never say again that it runs.
+            status.status = last.status;
+            status.status_context.clone_from(&last.context);
+        }
         let mut draft = Draft {
             companion: Companion { desired, ..companion },
             status,
@@ -255,7 +263,7 @@ pub(crate) fn hash(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ForeignMeaning, OpGuard, Operation, Pending};
+    use crate::{OpGuard, Operation, Pending};
 
     fn name() -> WorkloadName {
         WorkloadName::new("fetch").unwrap()
@@ -293,6 +301,24 @@ mod tests {
         assert_eq!(
             read.status.map(|file| (file.status, file.status_context)),
             Some((WorkloadStatus::Running, "x".into()))
+        );
+    }
+
+    /// Another program could not start what runs already, and said so.
+    #[test]
+    fn what_another_program_says_went_wrong_does_not_keep_a_supervisor_from_saying_that_it_runs() {
+        let mut stored = Stored::default();
+        verb(&mut stored, |draft| {
+            draft.force_status(WorkloadStatus::Unhealthy, "away");
+        });
+        let claim = stored.companion.as_ref().map(|companion| companion.claim.clone());
+        stored.status = Some(StatusFile::new(WorkloadStatus::Error, now(2)).to_bytes());
+        let again = Box::new(|draft: &mut Draft| draft.set_status(WorkloadStatus::Running, ""));
+        let authority = Authority::Supervisor(claim.as_ref().unwrap());
+        let (companion, _) = stored.apply(&name(), authority, again, now(3)).unwrap();
+        assert_eq!(
+            companion.last.map(|last| last.status),
+            Some(WorkloadStatus::Running)
         );
     }
 

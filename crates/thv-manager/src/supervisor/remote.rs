@@ -29,7 +29,12 @@ impl Supervisor {
         mut was_ready: bool,
     ) -> Result<LifeEnd> {
         let health = Health::from_env(&self.parts.env);
-        let backend = proxy::remote(&self.parts.middleware, config, &self.parts.env)?;
+        let backend = proxy::remote(
+            &self.parts.middleware,
+            config,
+            &self.parts.env,
+            &self.parts.remotes,
+        )?;
         door.open(backend.service());
         let began = Instant::now();
         let mut pause = FIRST_PAUSE;
@@ -87,6 +92,7 @@ impl Supervisor {
             let wait = if was_ready { health.interval } else { pause };
             pause = (pause * 2).min(LONGEST_PAUSE);
             tokio::select! {
+                biased;
                 () = self.signal.stop.cancelled() => return Ok(self.told(door, &backend, None).await),
                 () = sleep(wait) => {}
             }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thv_core::WorkloadStatus;
-use thv_manager::{Error, ForegroundEnd, ForegroundOptions, StopOptions};
-use thv_process::MemoryProcess;
+use thv_manager::{Error, ForegroundEnd, ForegroundOptions, ReconcileAction, StopOptions};
+use thv_process::{Exit, MemoryProcess, Processes, Signal};
 use thv_runtime::Call;
 use thv_state::StateStoreExt;
 use thv_status::{Authority, Draft, Operation, Pending, StatusManager};
@@ -42,6 +42,65 @@ async fn what_toolhive_starts_after_our_stop_is_not_reconciled_away() {
     manager.stop(&name("echo"), StopOptions::default()).await.unwrap();
     assert_eq!(world.processes.signals().len(), 1, "ToolHive's proxy is ended");
     assert!(!manager.status(&name("echo")).await.unwrap().desired_running);
+}
+
+/// A start over it is the last word, whatever our record said before.
+#[tokio::test(start_paused = true)]
+async fn what_toolhive_runs_and_a_start_found_running_is_brought_back() {
+    let world = World::new();
+    let manager = world.manager_of("thv");
+    run(&manager, "echo").await;
+    manager.stop(&name("echo"), StopOptions::default()).await.unwrap();
+    let pid = toolhive_proxy(&world);
+    world.toolhive_writes_now(&name("echo"), WorkloadStatus::Running, pid);
+    let outcome = manager.start(&name("echo"), start_until_ready()).await.unwrap();
+    assert!(outcome.already_running);
+    world.processes.exit(u32::try_from(pid).unwrap(), Exit::Signal(9));
+    assert!(manager.status(&name("echo")).await.unwrap().desired_running);
+    let done = manager.reconcile(start_until_ready()).await.unwrap();
+    assert!(matches!(done[0].action, ReconcileAction::Started), "{done:?}");
+    assert!(world.runs(&name("echo")).await);
+}
+
+/// Its start and our verb met, and our status file was the last: nothing but the port tells of its proxy.
+#[tokio::test]
+async fn a_proxy_of_toolhives_that_no_record_speaks_of_gives_way_to_a_start() {
+    let world = World::new();
+    let manager = world.manager_of("thv");
+    run(&manager, "echo").await;
+    manager.stop(&name("echo"), StopOptions::default()).await.unwrap();
+    let port = world.config(&name("echo")).await.unwrap().port;
+    let pid = u32::try_from(toolhive_proxy(&world)).unwrap();
+    world.processes.listen(port, pid);
+    let listener = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let identity = world.processes.facts(pid).unwrap().unwrap().identity;
+    let proxy = world.processes.open(&identity).unwrap().unwrap();
+    tokio::spawn(async move {
+        proxy.exited().await.unwrap();
+        drop(listener);
+    });
+    let outcome = manager.start(&name("echo"), start_until_ready()).await.unwrap();
+    assert!(outcome.ready && !outcome.already_running);
+    assert_eq!(world.processes.signals(), [(identity, Signal::Term)]);
+    manager
+        .delete(&name("echo"), StopOptions::default())
+        .await
+        .unwrap();
+}
+
+/// Its proxy does not listen yet when somebody replaces the workload: the port is free and is taken, then that proxy ends.
+#[tokio::test(start_paused = true)]
+async fn what_toolhive_is_just_starting_can_be_replaced() {
+    let world = World::new();
+    let manager = world.manager_of("thv");
+    let first = run(&manager, "echo").await;
+    manager.stop(&name("echo"), StopOptions::default()).await.unwrap();
+    let pid = toolhive_proxy(&world);
+    world.toolhive_writes_now(&name("echo"), WorkloadStatus::Running, pid);
+    let again = manager.run(request("echo"), replacing()).await.unwrap();
+    assert!(again.ready);
+    assert_eq!(again.url, first.url);
+    assert_eq!(world.processes.signals().len(), 1, "ToolHive's proxy is ended");
 }
 
 #[tokio::test(start_paused = true)]

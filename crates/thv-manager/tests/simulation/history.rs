@@ -18,13 +18,15 @@ pub(crate) enum Verb {
     ToolHiveStops,
     /// The same program removes it: its container, its status file, its configuration.
     ToolHiveRemoves,
-    /// The server ends by itself.
+    /// The same program starts it, if it does not run as far as that program knows.
+    ToolHiveStarts,
+    /// The server ends by itself; a remote one goes away, and is back at the next such step, or in the end.
     ServerEnds,
     /// Somebody deletes the lock that a supervisor holds. It does not know, and others see none.
     LockLost,
 }
 
-const VERBS: [Verb; 13] = [
+const VERBS: [Verb; 14] = [
     Verb::Run,
     Verb::Run,
     Verb::Run,
@@ -37,10 +39,13 @@ const VERBS: [Verb; 13] = [
     Verb::Reconcile,
     Verb::ToolHiveStops,
     Verb::ToolHiveRemoves,
+    Verb::ToolHiveStarts,
     Verb::ServerEnds,
 ];
 
-pub(crate) const NAMES: [&str; 2] = ["echo", "other"];
+/// The last one is a remote server's.
+pub(crate) const NAMES: [&str; 3] = ["echo", "other", "far"];
+pub(crate) const FAR: &str = "http://far.example:1/mcp";
 
 #[derive(Debug, Clone)]
 pub(crate) struct Step {
@@ -87,12 +92,17 @@ impl Chance {
         all[usize::try_from(self.below(all.len() as u64)).unwrap()]
     }
 
-    fn step(&mut self) -> Step {
+    /// With `far`, the remote server is in it too.
+    fn step(&mut self, far: bool) -> Step {
         let afters = [0, 0, 0, 1, 20, 300, 4_000, 20_000];
         Step {
             after: Duration::from_millis(self.of(&afters)),
             verb: self.of(&VERBS),
-            name: self.of(&[NAMES[0], NAMES[0], NAMES[0], NAMES[1]]),
+            name: if far {
+                self.of(&[NAMES[0], NAMES[1], NAMES[2], NAMES[2]])
+            } else {
+                self.of(&[NAMES[0], NAMES[0], NAMES[0], NAMES[1]])
+            },
             fault: self.fault(40),
             proxy_fault: self.fault(20),
             slow_read: None,
@@ -111,10 +121,11 @@ impl Chance {
 impl History {
     pub(crate) fn of(seed: u64) -> Self {
         let mut chance = Chance(seed);
+        let far = chance.below(6) == 0;
         let programs = (0..3)
             .map(|_| Program {
                 apart: chance.below(2) == 0,
-                steps: (0..=chance.below(4)).map(|_| chance.step()).collect(),
+                steps: (0..=chance.below(4)).map(|_| chance.step(far)).collect(),
             })
             .collect();
         Self {
@@ -165,10 +176,16 @@ impl History {
             programs: vec![
                 program(apart, late),
                 program(chance.below(2) == 0, others),
-                program(false, vec![chance.step()]),
+                program(false, vec![chance.step(false)]),
             ],
             reboot: true,
         }
+    }
+
+    /// Whether anything is done to `name`.
+    pub(crate) fn is_about(&self, name: &str) -> bool {
+        let mut steps = self.programs.iter().flat_map(|program| &program.steps);
+        steps.any(|step| step.name == name)
     }
 
     /// Leaves out what it fails without, one thing at a time.

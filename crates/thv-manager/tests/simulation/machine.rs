@@ -1,20 +1,21 @@
 //! A machine on which a history happens, and what must hold at its end.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use thv_core::{Clock, WorkloadStatus};
+use thv_core::{Clock, RunConfig, WorkloadStatus};
 use thv_manager::{
-    Launcher, Manager, MemoryFiles, ReconcileAction, StartOptions, StopOptions, UpdateOptions, WaitFor,
+    Launcher, Manager, MemoryFiles, MemoryRemotes, Ports as _, ReconcileAction, RunRequest, StartOptions,
+    StopOptions, UpdateOptions, WaitFor,
 };
 use thv_process::{MemoryProcesses, ProcessIdentity, Processes};
 use thv_runtime::MemoryRuntime;
-use thv_status::{Desired, OwnerState};
+use thv_status::{Desired, ForeignMeaning, OwnerState, Reading};
 
 use crate::asked::{Asked, Is};
-use crate::history::{History, NAMES, Program, Step, Verb};
+use crate::history::{FAR, History, NAMES, Program, Step, Verb};
 use crate::launcher::Apart;
 use crate::mortal::{Fault, Life};
 use crate::processes::AllProcesses;
@@ -23,14 +24,16 @@ use crate::surroundings::{OwnPorts, Servers, VirtualClock};
 use crate::witness::Trace;
 
 pub(crate) struct Machine {
-    world: World,
+    pub(crate) world: World,
     clock: Arc<dyn Clock>,
     ports: OwnPorts,
     pub(crate) processes: AllProcesses,
     table: MemoryProcesses,
     begun: AtomicU32,
     servers: Servers,
-    asked: Asked,
+    pub(crate) asked: Asked,
+    remotes: MemoryRemotes,
+    far_is_away: AtomicBool,
     trace: Trace,
 }
 
@@ -59,6 +62,17 @@ impl Process {
 
     fn manager(&self) -> Option<Manager> {
         self.manager.lock().unwrap().clone()
+    }
+}
+
+/// What is to be run under a name.
+fn wanted(workload: &str) -> RunRequest {
+    if workload != NAMES[2] {
+        return request(workload);
+    }
+    RunRequest {
+        name: Some(workload.into()),
+        ..RunRequest::new(FAR)
     }
 }
 
@@ -103,6 +117,8 @@ impl Machine {
             begun: AtomicU32::new(0),
             servers,
             asked: Asked::default(),
+            remotes: MemoryRemotes::default(),
+            far_is_away: AtomicBool::default(),
             trace,
         }
     }
@@ -111,6 +127,13 @@ impl Machine {
     pub(crate) fn life(&self, fault: Option<(usize, Fault)>) -> Life {
         let number = self.begun.fetch_add(1, Ordering::Relaxed);
         Life::with(fault).telling(number, self.trace.clone())
+    }
+
+    /// A process listens at the port of a workload.
+    pub(crate) fn binds(&self, port: u16, pid: u32) -> std::io::Result<std::net::TcpListener> {
+        let listener = self.ports.bind((std::net::Ipv4Addr::LOCALHOST, port).into())?;
+        self.table.listen(port, pid);
+        Ok(listener)
     }
 
     pub(crate) fn identity_of(&self, pid: u32) -> ProcessIdentity {
@@ -128,6 +151,7 @@ impl Machine {
             .builder(&self.world)
             .processes(Arc::new(self.processes.seen_by(identity, life)))
             .ports(Arc::new(self.ports.clone()))
+            .remotes(Arc::new(self.remotes.clone()))
             .files(Arc::new(MemoryFiles::default()))
             .clock(self.clock.clone());
         if let Some(launcher) = launcher {
@@ -143,6 +167,7 @@ impl Machine {
             return Err("a verb has no end".into());
         };
         self.processes.disarm_all();
+        self.remotes.set_away(FAR, false);
         if history.reboot {
             self.processes.end_all();
             for workload in NAMES {
@@ -151,7 +176,7 @@ impl Machine {
         }
         // Back-offs end, and what was asked for is noticed.
         tokio::time::sleep(Duration::from_secs(300)).await;
-        let sound = self.is_sound().await;
+        let sound = self.is_sound(history).await;
         drop(alive);
         sound
     }
@@ -183,13 +208,13 @@ impl Machine {
     }
 
     /// A verb may fail; what it leaves is looked at in the end.
-    async fn verb(&self, manager: &Manager, step: &Step) {
+    async fn verb(self: &Arc<Self>, manager: &Manager, step: &Step) {
         let workload = name(step.name);
         let stop = StopOptions::default();
         let asked = |to| self.asked.begin(step.name, Some(to));
         match step.verb {
-            Verb::Run => asked(Is::Running).came_to(&manager.run(request(step.name), until_ready()).await),
-            Verb::Replace => asked(Is::Running).came_to(&manager.run(request(step.name), replacing()).await),
+            Verb::Run => asked(Is::Running).came_to(&manager.run(wanted(step.name), until_ready()).await),
+            Verb::Replace => asked(Is::Running).came_to(&manager.run(wanted(step.name), replacing()).await),
             Verb::Update => {
                 if let Some(mut config) = self.world.config(&workload).await {
                     config.cmd_args.push("--new".into());
@@ -208,20 +233,12 @@ impl Machine {
                 let _asked = NAMES.map(|name| self.asked.begin(name, None));
                 drop(manager.reconcile(start_until_ready()).await);
             }
-            Verb::ToolHiveStops => {
-                if self.world.snapshot(&workload).await.status.is_some() {
-                    // Whoever works on it right now may not have seen that.
-                    drop(asked(Is::Stopped));
-                    self.world
-                        .toolhive_writes_now(&workload, WorkloadStatus::Stopped, 0);
-                }
-            }
-            Verb::ToolHiveRemoves => {
-                // As another program does, in its order: the instance, the status, the configuration.
-                if self.world.config(&workload).await.is_some() {
-                    let _asked = (asked(Is::Stopped), asked(Is::Absent));
-                    self.world.toolhive_removes(&workload).await;
-                }
+            Verb::ToolHiveStops => self.toolhive_stops(step.name, &workload).await,
+            Verb::ToolHiveRemoves => self.toolhive_removes(step.name, &workload).await,
+            Verb::ToolHiveStarts => self.toolhive_starts(step.name, &workload).await,
+            Verb::ServerEnds if step.name == NAMES[2] => {
+                let away = !self.far_is_away.fetch_xor(true, Ordering::Relaxed);
+                self.remotes.set_away(FAR, away);
             }
             Verb::ServerEnds => {
                 self.world.runtime.exit(&workload, 1);
@@ -230,7 +247,7 @@ impl Machine {
         }
     }
 
-    async fn is_sound(self: &Arc<Self>) -> Result<(), String> {
+    async fn is_sound(self: &Arc<Self>, history: &History) -> Result<(), String> {
         let twice = self.servers.twice();
         if !twice.is_empty() {
             return Err(format!("two servers at a time: {twice:?}"));
@@ -241,7 +258,7 @@ impl Machine {
         }
         let wronged = self.processes.wronged();
         if !wronged.is_empty() {
-            return Err(format!("applications were signalled: {wronged:?}"));
+            return Err(format!("processes were wronged: {wronged:?}"));
         }
         let checker = Process::begin(self, None);
         let manager = checker.manager().unwrap();
@@ -254,7 +271,7 @@ impl Machine {
         if !again.is_empty() {
             return Err(format!("reconcile again has something to do: {again:?}"));
         }
-        for workload in NAMES {
+        for workload in NAMES.into_iter().filter(|name| history.is_about(name)) {
             self.can_be_used(&manager, workload).await?;
         }
         Ok(())
@@ -280,7 +297,14 @@ impl Machine {
             return wrong("its record is damaged");
         }
         let config = self.world.config(&name(workload)).await;
-        let runs = self.world.runs(&name(workload)).await;
+        let alive = snapshot.owner == OwnerState::Alive;
+        let by_toolhive = self.processes.toolhive_runs(&name(workload));
+        let remote = config.as_ref().is_some_and(RunConfig::is_remote);
+        let runs = if remote {
+            alive || by_toolhive
+        } else {
+            self.world.runs(&name(workload)).await
+        };
         let Some(companion) = &snapshot.companion else {
             if self.world.instance(&name(workload)).await.is_some() {
                 return wrong("an instance without a record");
@@ -296,12 +320,13 @@ impl Machine {
         if config.is_none() {
             return wrong("a record without a configuration");
         }
-        let alive = snapshot.owner == OwnerState::Alive;
-        let status = snapshot.status.as_ref().map(|file| file.status);
+        // What another program says went wrong is shown until somebody of ours writes.
+        let told = snapshot.reading == Reading::Foreign(ForeignMeaning::Other)
+            || snapshot.status.as_ref().map(|file| file.status) == Some(WorkloadStatus::Running);
         match snapshot.desired() {
-            Desired::Running if !runs || !alive || status != Some(WorkloadStatus::Running) => {
-                wrong("it should run")
-            }
+            _ if by_toolhive && (!runs || alive) => wrong("ToolHive should run it alone"),
+            _ if by_toolhive => Ok(()),
+            Desired::Running if !runs || !alive || !told => wrong("it should run"),
             Desired::Stopped if runs || alive => wrong("it should not run"),
             _ => Ok(()),
         }
@@ -312,6 +337,7 @@ impl Machine {
         let snapshot = self.world.snapshot(&name(workload)).await;
         let is = match (self.world.config(&name(workload)).await, snapshot.desired()) {
             (None, _) => Is::Absent,
+            (Some(_), _) if self.processes.toolhive_runs(&name(workload)) => Is::Running,
             (Some(_), Desired::Stopped) => Is::Stopped,
             (Some(_), Desired::Running) => Is::Running,
         };
@@ -327,10 +353,10 @@ impl Machine {
     /// The verbs work as if nothing had been.
     async fn can_be_used(&self, manager: &Manager, workload: &'static str) -> Result<(), String> {
         let failed = |verb: &str, error: &dyn std::fmt::Debug| format!("then {verb} {workload}: {error:?}");
-        if let Err(error) = manager.run(request(workload), replacing()).await {
+        if let Err(error) = manager.run(wanted(workload), replacing()).await {
             return Err(failed("run", &error));
         }
-        if !self.world.runs(&name(workload)).await {
+        if workload != NAMES[2] && !self.world.runs(&name(workload)).await {
             return Err(failed("run", &"nothing runs"));
         }
         if let Err(error) = manager.delete(&name(workload), StopOptions::default()).await {

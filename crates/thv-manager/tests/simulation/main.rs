@@ -23,6 +23,7 @@ mod machine;
 mod processes;
 mod regressions;
 mod surroundings;
+mod toolhive;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};

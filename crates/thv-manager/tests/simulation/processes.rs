@@ -1,9 +1,10 @@
 //! The processes of a machine as one of them sees and signals them, with the faults of its life.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use thv_core::WorkloadName;
 use thv_process::{
     DetachedSpec, Exit, MemoryProcess, MemoryProcesses, PortHolder, ProcessError, ProcessFacts,
     ProcessHandle, ProcessIdentity, Processes, Result, Signal, Snapshot,
@@ -22,7 +23,11 @@ pub(crate) struct AllProcesses {
 #[derive(Debug, Default)]
 struct Lives {
     hear: BTreeMap<u32, (Life, Option<CancellationToken>)>,
-    wronged: Vec<ProcessIdentity>,
+    /// The proxies of the program that shares the files.
+    toolhive: BTreeMap<u32, WorkloadName>,
+    /// Who was asked to end, also where that did not reach it.
+    asked: BTreeSet<u32>,
+    wronged: Vec<String>,
 }
 
 impl AllProcesses {
@@ -48,14 +53,43 @@ impl AllProcesses {
         self.lives.lock().unwrap().hear.insert(pid, hears);
     }
 
+    /// A proxy of the program that shares the files begins.
+    pub(crate) fn toolhive(&self, name: &WorkloadName, life: &Life, term: &CancellationToken) -> u32 {
+        let proxy = MemoryProcess::new("/usr/local/bin/thv")
+            .args(["start", name.as_str()])
+            .env("TOOLHIVE_DETACHED", "1");
+        let pid = self.table.add(proxy).pid;
+        self.spawned(pid, life, term);
+        self.lives.lock().unwrap().toolhive.insert(pid, name.clone());
+        pid
+    }
+
+    pub(crate) fn toolhive_runs(&self, name: &WorkloadName) -> bool {
+        self.lives.lock().unwrap().toolhive.values().any(|of| of == name)
+    }
+
+    /// That program asks a proxy to end.
+    pub(crate) fn ask_to_end(&self, pid: u32) {
+        if let Some((_, Some(term))) = self.lives.lock().unwrap().hear.get(&pid) {
+            term.cancel();
+        }
+    }
+
     pub(crate) fn exit(&self, pid: u32) {
-        self.lives.lock().unwrap().hear.remove(&pid);
+        let mut lives = self.lives.lock().unwrap();
+        lives.hear.remove(&pid);
+        lives.toolhive.remove(&pid);
+        lives.asked.remove(&pid);
+        drop(lives);
         self.table.exit(pid, Exit::Code(0));
     }
 
     /// All processes are killed at once.
     pub(crate) fn end_all(&self) {
-        let all = std::mem::take(&mut self.lives.lock().unwrap().hear);
+        let mut lives = self.lives.lock().unwrap();
+        lives.toolhive.clear();
+        let all = std::mem::take(&mut lives.hear);
+        drop(lives);
         for (pid, (life, _)) in all {
             life.end();
             self.table.exit(pid, Exit::Signal(9));
@@ -70,8 +104,8 @@ impl AllProcesses {
         }
     }
 
-    /// Applications that were signalled.
-    pub(crate) fn wronged(&self) -> Vec<ProcessIdentity> {
+    /// Applications that were signalled, and proxies that were killed before anybody asked them to end.
+    pub(crate) fn wronged(&self) -> Vec<String> {
         self.lives.lock().unwrap().wronged.clone()
     }
 
@@ -86,8 +120,15 @@ impl AllProcesses {
     fn signalled(&self, identity: &ProcessIdentity, signal: Signal) {
         let mut lives = self.lives.lock().unwrap();
         match lives.hear.get(&identity.pid) {
-            Some((_, None)) => lives.wronged.push(identity.clone()),
-            Some((life, Some(_))) if signal == Signal::Kill => life.end(),
+            Some((_, None)) => lives
+                .wronged
+                .push(format!("application {identity:?} was signalled")),
+            Some((life, Some(_))) if signal == Signal::Kill => {
+                life.end();
+                if !lives.asked.contains(&identity.pid) {
+                    lives.wronged.push(format!("{identity:?} was killed unasked"));
+                }
+            }
             Some((_, Some(term))) => term.cancel(),
             None => {}
         }
@@ -184,6 +225,9 @@ impl ProcessHandle for Handle {
     fn signal(&self, signal: Signal) -> Result<bool> {
         let pid = self.inner.identity().pid;
         self.life.tell(|| format!("signal {pid} {signal:?}"));
+        if signal == Signal::Term {
+            self.all.lives.lock().unwrap().asked.insert(pid);
+        }
         if self.life.point_at_once() {
             return Err(refusal());
         }

@@ -11,8 +11,9 @@ use rustix::io::Errno;
 use rustix::process::pidfd_send_signal;
 use tokio::process::Child;
 
+use crate::linux::proc_table;
 use crate::watched::Watched;
-use crate::{Contained, Exit, ProcessError, ProcessHandle, ProcessIdentity, Result, Signal};
+use crate::{Contained, Effort, Exit, ProcessError, ProcessHandle, ProcessIdentity, Result, Signal};
 
 /// A pidfd, and the duty to collect the process if it is a child of ours.
 pub(super) struct LinuxHandle {
@@ -89,6 +90,10 @@ impl ProcessHandle for LinuxHandle {
 
     fn contained(&self) -> Option<&Contained> {
         self.contained.as_ref()
+    }
+
+    fn effort(&self) -> Option<Effort> {
+        proc_table::effort(self.identity.pid)
     }
 
     fn signal(&self, signal: Signal) -> Result<bool> {

@@ -13,7 +13,7 @@ use procfs::{Current, FromRead, ProcError, Uptime};
 
 use super::keeper::KEEPER;
 use crate::processes::PortHolder;
-use crate::{ProcessError, ProcessFacts, ProcessIdentity, Result, Snapshot, SnapshotEntry};
+use crate::{Effort, ProcessError, ProcessFacts, ProcessIdentity, Result, Snapshot, SnapshotEntry};
 
 /// Command lines and environments are the processes' own text; the kernel's limit for both together is 6 MiB.
 const MAX_TEXT: u64 = 8 << 20;
@@ -179,6 +179,21 @@ pub(super) fn stat(pid: u32) -> Result<Option<Stat>> {
         procfs::process::Stat::from_read(&text[..length])
     };
     Ok(some(text(), || format!("look at process {pid}"))?.map(Stat::from))
+}
+
+/// What all threads of a process have done.
+pub(super) fn effort(pid: u32) -> Option<Effort> {
+    let process = process(pid).ok()??;
+    let mut all = Effort { done: 0, busy: false };
+    for thread in process.tasks().ok()?.flatten() {
+        let Ok(stat) = thread.stat() else { continue };
+        // Times are in ticks, in which a page fault or two fit.
+        for done in [stat.utime, stat.stime, stat.minflt, stat.majflt] {
+            all.done = all.done.wrapping_add(done);
+        }
+        all.busy |= matches!(stat.state, 'R' | 'D');
+    }
+    Some(all)
 }
 
 fn process(pid: u32) -> Result<Option<Process>> {

@@ -25,6 +25,7 @@ use thv_benches::{bare, median, programs};
 use thv_proxy::{BackendIo, BridgeConfig, ServeOptions, StdioBridge, serve};
 use tokio::io::{AsyncBufRead as _, AsyncRead, BufReader, ReadBuf};
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 /// How often each takes its turn; the middle one counts.
@@ -67,12 +68,17 @@ async fn throughput(engine: &Engine, runtime: &DockerRuntime, image: &str, tag: 
     for driver in ["", "none"] {
         let name = format!("thv-bench-bare-{tag}-{driver}0");
         let container = engine.create_logged_by(&name, image, driver).await;
-        let stream = container.start(&hello()).await;
-        let (read, write) = tokio::io::split(stream);
-        addresses.push(bare::start(Unframed::new(read), write).await);
+        let bare = on_one_thread(|| async {
+            let stream = container.start(&hello()).await;
+            let (read, write) = tokio::io::split(stream);
+            (bare::start(Unframed::new(read), write).await, container)
+        });
+        let (address, container) = bare.await;
+        addresses.push(address);
         containers.push(container);
     }
-    let (ours, spec, stop) = our_bridge(runtime, image, tag).await;
+    let (own, image, tag) = (runtime.clone(), image.to_owned(), tag.to_owned());
+    let (ours, spec, stop) = on_one_thread(|| our_bridge(own, image, tag)).await;
     addresses.push(ours);
     println!("calls per second");
     println!(
@@ -116,13 +122,33 @@ async fn throughput(engine: &Engine, runtime: &DockerRuntime, image: &str, tag: 
     }
 }
 
+/// What `make` makes, on a thread of its own that goes on with it: so `thv` runs a proxy.
+async fn on_one_thread<T, F>(make: impl FnOnce() -> F + Send + 'static) -> T
+where
+    T: Send + 'static,
+    F: Future<Output = T>,
+{
+    let (tell, told) = oneshot::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        runtime.block_on(async {
+            let _gone = tell.send(make().await);
+            std::future::pending::<()>().await;
+        });
+    });
+    told.await.expect("it is made")
+}
+
 /// Our adapter's streams and our bridge, as a supervisor has them.
 async fn our_bridge(
-    runtime: &DockerRuntime,
-    image: &str,
-    tag: &str,
+    runtime: DockerRuntime,
+    image: String,
+    tag: String,
 ) -> (SocketAddr, DeploySpec, CancellationToken) {
-    let spec = spec(image, &format!("bench-attach-{tag}"));
+    let spec = spec(&image, &format!("bench-attach-{tag}"));
     runtime.deploy(&spec).await.expect("it runs");
     let streams = runtime.attach(&InstanceRef::named(spec.name.clone())).await;
     let streams = streams.expect("streams");

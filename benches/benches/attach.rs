@@ -1,8 +1,8 @@
-//! A stdio server in a container behind our bridge, beside a bare bridge on the same engine's attach call, and how soon the
-//! end of a container is known.
+//! How soon the end of a container is known, and its supervisor says so; and a stdio server in a container behind our bridge,
+//! beside a bare bridge on the same engine's attach call.
 //!
-//! `cargo bench -p thv-benches --bench attach`. Client, proxy, engine and server share the machine, so the ratio is what
-//! counts. Every answer is checked.
+//! `cargo bench -p thv-benches --bench attach [ends] [calls]`, about a minute and a half each; without a word both. Client,
+//! proxy, engine and server share the machine, so of calls the ratio is what counts. Every answer is checked.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 #![expect(clippy::expect_used, reason = "a benchmark that cannot go on has no figures")]
@@ -15,7 +15,9 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use serde_json::json;
-use thv::runtime::{DeploySpec, EventFilter, EventKind, InstanceRef, Runtime as _};
+use thv::core::{Dirs, Env, TransportType, WorkloadName, WorkloadStatus};
+use thv::manager::{RunOptions, RunRequest, StopOptions, WaitFor, WatchEvent, WatchFrom};
+use thv::runtime::{DeploySpec, EventFilter, EventKind, InstanceRef, Runtime as _, RuntimeKind};
 use thv::runtime_docker::{DockerConfig, DockerRuntime};
 use thv_benches::engine::Engine;
 use thv_benches::session::Session;
@@ -23,6 +25,7 @@ use thv_benches::{bare, median, programs};
 use thv_proxy::{BackendIo, BridgeConfig, ServeOptions, StdioBridge, serve};
 use tokio::io::{AsyncBufRead as _, AsyncRead, BufReader, ReadBuf};
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 /// How often each takes its turn; the middle one counts.
@@ -41,8 +44,21 @@ async fn main() {
         .import(&programs::static_echo(), "localhost/thv-bench/attach", &tag)
         .await;
     let runtime = DockerRuntime::new(DockerConfig::at(engine.socket()));
-    throughput(&engine, &runtime, &image, &tag).await;
-    ends(&engine, &runtime, &image, &tag).await;
+    let named: Vec<_> = std::env::args().skip(1).collect();
+    let wanted = |part: &str| {
+        let mut parts = named
+            .iter()
+            .filter(|word| ["ends", "calls"].contains(&word.as_str()));
+        let all = parts.clone().next().is_none();
+        all || parts.any(|word| word == part)
+    };
+    if wanted("ends") {
+        ends(&engine, &runtime, &image, &tag).await;
+        reactions(&engine, &image, &tag).await;
+    }
+    if wanted("calls") {
+        throughput(&engine, &runtime, &image, &tag).await;
+    }
     engine.remove_image(&image).await;
 }
 
@@ -52,12 +68,17 @@ async fn throughput(engine: &Engine, runtime: &DockerRuntime, image: &str, tag: 
     for driver in ["", "none"] {
         let name = format!("thv-bench-bare-{tag}-{driver}0");
         let container = engine.create_logged_by(&name, image, driver).await;
-        let stream = container.start(&hello()).await;
-        let (read, write) = tokio::io::split(stream);
-        addresses.push(bare::start(Unframed::new(read), write).await);
+        let bare = on_one_thread(|| async {
+            let stream = container.start(&hello()).await;
+            let (read, write) = tokio::io::split(stream);
+            (bare::start(Unframed::new(read), write).await, container)
+        });
+        let (address, container) = bare.await;
+        addresses.push(address);
         containers.push(container);
     }
-    let (ours, spec, stop) = our_bridge(runtime, image, tag).await;
+    let (own, image, tag) = (runtime.clone(), image.to_owned(), tag.to_owned());
+    let (ours, spec, stop) = on_one_thread(|| our_bridge(own, image, tag)).await;
     addresses.push(ours);
     println!("calls per second");
     println!(
@@ -101,13 +122,33 @@ async fn throughput(engine: &Engine, runtime: &DockerRuntime, image: &str, tag: 
     }
 }
 
+/// What `make` makes, on a thread of its own that goes on with it: so `thv` runs a proxy.
+async fn on_one_thread<T, F>(make: impl FnOnce() -> F + Send + 'static) -> T
+where
+    T: Send + 'static,
+    F: Future<Output = T>,
+{
+    let (tell, told) = oneshot::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        runtime.block_on(async {
+            let _gone = tell.send(make().await);
+            std::future::pending::<()>().await;
+        });
+    });
+    told.await.expect("it is made")
+}
+
 /// Our adapter's streams and our bridge, as a supervisor has them.
 async fn our_bridge(
-    runtime: &DockerRuntime,
-    image: &str,
-    tag: &str,
+    runtime: DockerRuntime,
+    image: String,
+    tag: String,
 ) -> (SocketAddr, DeploySpec, CancellationToken) {
-    let spec = spec(image, &format!("bench-attach-{tag}"));
+    let spec = spec(&image, &format!("bench-attach-{tag}"));
     runtime.deploy(&spec).await.expect("it runs");
     let streams = runtime.attach(&InstanceRef::named(spec.name.clone())).await;
     let streams = streams.expect("streams");
@@ -213,15 +254,63 @@ async fn ends(engine: &Engine, runtime: &DockerRuntime, image: &str, tag: &str) 
         }
     }
     println!("from the cause to the news of the end, middle and longest of {ENDS}");
-    for (what, mut times) in [
-        ("killed, the engine's own wait", plain),
-        ("killed, our event", told),
-        ("input closed, SIGTERM ignored, our event", input),
-    ] {
-        times.sort_unstable();
-        let longest = times.last().copied().unwrap_or_default();
-        println!("  {what:<42} {:>8.1?} {longest:>8.1?}", median(times));
+    print("killed, the engine's own wait", plain);
+    print("killed, our event", told);
+    print("input closed, SIGTERM ignored, our event", input);
+}
+
+fn print(what: &str, mut times: Vec<Duration>) {
+    times.sort_unstable();
+    let longest = times.last().copied().unwrap_or_default();
+    println!("  {what:<42} {:>8.1?} {longest:>8.1?}", median(times));
+}
+
+/// How soon a supervisor has written that its container was killed, and whoever watches was told.
+async fn reactions(engine: &Engine, image: &str, tag: &str) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dirs = Dirs::under(folder.path());
+    for needed in [&dirs.home, &dirs.temp] {
+        std::fs::create_dir_all(needed).expect("a folder");
     }
+    let host = format!("unix://{}", engine.socket().display());
+    let env = Env::from_vars([("DOCKER_HOST", host)]);
+    let manager = thv::manager_in(dirs, env)
+        .and_then(|builder| builder.launcher_id("bench").build())
+        .expect("a manager");
+    let mut times = Vec::new();
+    for round in 0..ENDS {
+        let name: WorkloadName = format!("bench-told-{tag}-{round}").parse().expect("a name");
+        let mut request = RunRequest::new(image);
+        request.name = Some(name.to_string());
+        request.transport = Some(TransportType::Stdio);
+        request.runtime = Some(RuntimeKind::new("docker"));
+        request.isolate_network = Some(false);
+        let options = RunOptions {
+            wait: WaitFor::Ready(Duration::from_secs(30)),
+            ..RunOptions::default()
+        };
+        Box::pin(manager.run(request, options)).await.expect("run");
+        let mut watch = manager.watch(WatchFrom::Now).await.expect("a watch");
+        let mut told = async || loop {
+            match watch.next().await.expect("it goes on").event {
+                WatchEvent::Changed(state)
+                    if state.name == name && state.status != WorkloadStatus::Running =>
+                {
+                    return;
+                }
+                _ => {}
+            }
+        };
+        let began = Instant::now();
+        tokio::join!(engine.kill(name.as_str()), async {
+            told().await;
+            times.push(began.elapsed());
+        });
+        Box::pin(manager.delete(&name, StopOptions::default()))
+            .await
+            .expect("rm");
+    }
+    print("killed, the word of its supervisor", times);
 }
 
 /// The payload of an attached stream, and nothing else done.

@@ -1,12 +1,12 @@
 //! What a workload costs beside its server: the resident memory of the detached proxy of the released `thv`, at rest,
 //! after calls, after large ones, and with many clients at once; and how often it wakes up while nobody calls.
 //!
-//! `cargo bench -p thv-benches --bench memory`
+//! `cargo bench -p thv-benches --bench memory`; in a container too where an engine answers at `THV_TEST_SOCKET`.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use hyper::Request;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
+use thv_benches::engine::Engine;
 use thv_benches::programs;
 use thv_benches::session::Session;
 
@@ -30,43 +31,69 @@ const IDLE: Duration = Duration::from_secs(30);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
+    let engine = Engine::find().await;
+    let host = match &engine {
+        Some(engine) => format!("unix://{}", engine.socket().display()),
+        None => "unix:///nowhere.sock".to_owned(),
+    };
+    let name = format!("measured-{}", std::process::id());
     let machine = Machine {
         folder: tempfile::tempdir().expect("a folder"),
         thv: programs::release("thv-cli", "thv"),
+        host,
+        name,
     };
+    if let Some(engine) = engine {
+        let image = engine
+            .import(
+                &programs::static_echo(),
+                "localhost/thv-bench/memory",
+                &machine.name,
+            )
+            .await;
+        idle_in_a_container(&machine, &image).await;
+        engine.remove_image(&image).await;
+    }
     let server = programs::release("echo-server", "echo-server");
+    let server = format!("exec://{}", server.display());
     for transport in ["stdio", "streamable-http"] {
         measure(&machine, &server, transport).await;
     }
 }
 
-async fn measure(machine: &Machine, server: &Path, transport: &str) {
-    let server = format!("exec://{}", server.display());
-    machine.thv(&[
-        "run",
-        &server,
-        "--name",
-        "measured",
-        "--transport",
-        transport,
-        "--wait=1m",
-    ]);
-    let status = machine.thv(&["status", "measured", "--format", "json"]);
-    let status: Value = serde_json::from_slice(&status.stdout).expect("JSON");
-    let (url, pid) = (
-        status["url"].as_str().expect("a URL"),
-        &status["thv"]["proxy_pid"],
-    );
-    judge(transport, "at rest", resident(pid), GOAL);
+/// Memory and switches of a supervisor whose server is in a container, and who listens to its engine.
+async fn idle_in_a_container(machine: &Machine, image: &str) {
+    for transport in ["stdio", "streamable-http"] {
+        let what = format!("{transport} in a container");
+        let status = machine.run(image, transport, &["--isolate-network=false"]);
+        let pid = &status["thv"]["proxy_pid"];
+        judge(&what, "at rest", resident(pid), GOAL);
+        at_rest(&what, pid).await;
+        machine.thv(&["rm", &machine.name]);
+    }
+}
+
+/// How often it wakes up while nobody calls.
+async fn at_rest(what: &str, pid: &Value) {
     let before = switches(pid);
     tokio::time::sleep(IDLE).await;
     let after = switches(pid);
     let new = |(thread, count): (&PathBuf, &u64)| count - before.get(thread).copied().unwrap_or(0);
     let switches: u64 = after.iter().map(new).sum();
     println!(
-        "{transport}: {switches} context switches in {} s at rest",
+        "{what}: {switches} context switches in {} s at rest",
         IDLE.as_secs()
     );
+}
+
+async fn measure(machine: &Machine, server: &str, transport: &str) {
+    let status = machine.run(server, transport, &[]);
+    let (url, pid) = (
+        status["url"].as_str().expect("a URL"),
+        &status["thv"]["proxy_pid"],
+    );
+    judge(transport, "at rest", resident(pid), GOAL);
+    at_rest(transport, pid).await;
     judge(
         transport,
         "with 1,000 clients that call at once",
@@ -82,7 +109,7 @@ async fn measure(machine: &Machine, server: &Path, transport: &str) {
         }
         println!("{transport}: {:.1} MiB after {what}", resident(pid));
     }
-    machine.thv(&["rm", "measured"]);
+    machine.thv(&["rm", &machine.name]);
 }
 
 fn judge(transport: &str, when: &str, resident: f64, goal: f64) {
@@ -171,16 +198,36 @@ fn switches(pid: &Value) -> BTreeMap<PathBuf, u64> {
 struct Machine {
     folder: tempfile::TempDir,
     thv: PathBuf,
+    /// Where its engine is.
+    host: String,
+    /// What the workload is called: the engine has others.
+    name: String,
 }
 
 impl Machine {
+    /// Runs the workload; its status.
+    fn run(&self, server: &str, transport: &str, more: &[&str]) -> Value {
+        let run = [
+            "run",
+            server,
+            "--name",
+            &self.name,
+            "--transport",
+            transport,
+            "--wait=1m",
+        ];
+        self.thv(&[&run, more].concat());
+        let status = self.thv(&["status", &self.name, "--format", "json"]);
+        serde_json::from_slice(&status.stdout).expect("JSON")
+    }
+
     fn thv(&self, args: &[&str]) -> Output {
         let output = Command::new(&self.thv)
             .args(args)
             .env_clear()
             .env("HOME", self.folder.path())
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("DOCKER_HOST", "unix:///nowhere.sock")
+            .env("DOCKER_HOST", &self.host)
             .output()
             .expect("thv");
         assert!(
@@ -199,7 +246,7 @@ impl Drop for Machine {
             .args(["rm", "--all"])
             .env_clear()
             .env("HOME", self.folder.path())
-            .env("DOCKER_HOST", "unix:///nowhere.sock")
+            .env("DOCKER_HOST", &self.host)
             .output();
     }
 }

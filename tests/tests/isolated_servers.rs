@@ -4,40 +4,18 @@ mod drill;
 
 use std::time::Duration;
 
+use drill::isolated::{containers, isolating};
 use drill::{answers, kill_9, proxy_pid, run, status};
 use serde_json::{Value, json};
 use thv::core::{Env, RunConfig, TransportType, WorkloadName, WorkloadStatus};
 use thv::manager::{
     Error, Manager, RollbackPolicy, RunOptions, RunRequest, StopOptions, UpdateOptions, WaitFor,
 };
-use thv_tests::{Client, Docker, Machine, SseSession, docker, eventually, static_egress};
+use thv_tests::{Client, Docker, Machine, SseSession, eventually, static_egress};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 
 /// A back-off, and a deployment on a busy machine.
 const RESTART: Duration = Duration::from_secs(90);
-
-/// An engine, and a machine whose `thv` knows its helper.
-async fn isolating() -> Option<(Docker, Machine)> {
-    let (docker, helper) = (docker().await?, static_egress()?);
-    let mut machine = Machine::with_docker(&docker);
-    machine.set("TOOLHIVE_EGRESS_HELPER", helper);
-    Some((docker, machine))
-}
-
-/// The containers whose names begin so, with their states.
-async fn containers(docker: &Docker, name: &str) -> Vec<(String, String)> {
-    let answer = docker.get("/containers/json?all=true").await;
-    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-    let rows: Vec<Value> = serde_json::from_str(body).expect("rows");
-    let text = |value: &Value| value.as_str().expect("a text").trim_start_matches('/').to_owned();
-    let mut found: Vec<_> = rows
-        .iter()
-        .map(|row| (text(&row["Names"][0]), text(&row["State"])))
-        .filter(|(found, _)| found.starts_with(name))
-        .collect();
-    found.sort();
-    found
-}
 
 /// What the server sees of its network.
 async fn is_isolated(machine: &Machine, name: &str) {

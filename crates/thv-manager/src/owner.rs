@@ -203,7 +203,10 @@ pub(crate) async fn wake(parts: &Parts, name: &WorkloadName) -> Result<()> {
     if snapshot.owner != OwnerState::Alive {
         return Ok(());
     }
-    let owner = snapshot.companion.and_then(|companion| companion.owner);
+    let owner = snapshot
+        .companion
+        .as_ref()
+        .and_then(|companion| companion.owner.as_ref());
     if let Some(owner) = owner.filter(|owner| owner.kind != OwnerKind::Application)
         && let Some(process) = parts.processes.open(&owner.identity)?
     {

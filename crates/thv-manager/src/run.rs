@@ -480,7 +480,7 @@ impl Manager {
         Ok(companion.zip(text).map(|(companion, config)| Previous {
             config,
             described: companion.described(),
-            ready: companion.ready,
+            ready: companion.ready.clone(),
             waiter: Some(self.parts.processes.current()),
         }))
     }

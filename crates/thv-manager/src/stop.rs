@@ -248,7 +248,13 @@ impl Manager {
             }
             Err(error) => return Err(error),
         };
+        let grace = RuntimeStop { grace: options.grace };
         let Some(instance) = runtime.inspect(name).await? else {
+            // Removed by hand, perhaps without the helpers around it. The id: one made meanwhile is not meant.
+            if let Some(last) = snapshot.companion.as_ref().and_then(|it| it.instance.clone()) {
+                let which = InstanceRef::exact(name.clone(), last);
+                runtime.stop(&which, grace).await?;
+            }
             return Ok(false);
         };
         owner::check(&*parts.status, &instance, options.force).await?;
@@ -258,7 +264,7 @@ impl Manager {
         );
         // Asked in any state: helpers, and processes that left the instance, end with it.
         let which = InstanceRef::exact(name.clone(), instance.id);
-        runtime.stop(&which, RuntimeStop { grace: options.grace }).await?;
+        runtime.stop(&which, grace).await?;
         Ok(ran)
     }
 

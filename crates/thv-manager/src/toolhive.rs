@@ -41,7 +41,7 @@ pub(crate) fn runs(
         return Ok(true);
     }
     let proxy = find_proxy(parts, name, snapshot, config)?;
-    Ok(proxy.is_some_and(|proxy| !is_ours(&*proxy, snapshot.companion.as_ref())))
+    Ok(proxy.is_some_and(|proxy| !is_ours(&*proxy, snapshot.companion.as_deref())))
 }
 
 /// As [`runs`], in the middle of a change, from what it works on.

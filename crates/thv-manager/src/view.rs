@@ -30,7 +30,7 @@ impl View {
         runtime: Option<RuntimeKind>,
         labels: Option<&BTreeMap<String, String>>,
     ) -> Self {
-        let companion = snapshot.and_then(|snapshot| snapshot.companion.as_ref());
+        let companion = snapshot.and_then(|snapshot| snapshot.companion.as_deref());
         let mut workload = Workload::new(name, observation.status);
         workload.status_context = observation.context;
         if let Some(config) = config {

@@ -248,6 +248,38 @@ async fn a_client_that_has_sent_more_than_it_is_answered_is_noticed_when_it_goes
 }
 
 #[tokio::test]
+async fn all_requests_of_a_burst_are_answered_in_their_order() {
+    let served = with_server(BridgeConfig::default()).await;
+    let mut stream = TcpStream::connect(served.address).await.unwrap();
+    let mut burst = Vec::new();
+    for id in 0..60 {
+        let text = "x".repeat(1000);
+        let message =
+            format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"echo","params":{{"text":"{text}"}}}}"#);
+        let last = if id == 59 { "connection: close\r\n" } else { "" };
+        let request = format!(
+            "POST /mcp HTTP/1.1\r\nhost: {}\r\n{last}content-type: application/json\r\ncontent-length: {}\r\n\r\n{message}",
+            served.address,
+            message.len()
+        );
+        burst.extend_from_slice(request.as_bytes());
+    }
+    stream.write_all(&burst).await.unwrap();
+    let mut answers = String::new();
+    let reading = stream.read_to_string(&mut answers);
+    tokio::time::timeout(Duration::from_secs(20), reading)
+        .await
+        .unwrap()
+        .unwrap();
+    let ids: Vec<u32> = answers
+        .split(r#""id":"#)
+        .skip(1)
+        .map(|rest| rest.split_once(',').unwrap().0.parse().unwrap())
+        .collect();
+    assert_eq!(ids, (0..60).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn notifications_that_the_server_does_not_read_are_bounded() {
     let config = BridgeConfig {
         body_limit: MIB,

@@ -85,6 +85,34 @@ impl Played {
         self.ask("tools/call", &params, &all())
     }
 
+    /// As [`call`](Self::call), with a change in the text of the message.
+    fn call_changed(&self, more: &Value, from: &str, to: &str) -> impl Future<Output = Value> + use<> {
+        let mut params = json!({"name": "t", "arguments": {"a": 1}});
+        params
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        let request = request("tools/call", &params, &all(), "application/json");
+        let (head, body) = request.into_parts();
+        let (service, from, to) = (self.service.clone(), from.to_owned(), to.to_owned());
+        async move {
+            let bytes = body.collect().await.unwrap().to_bytes();
+            let text = std::str::from_utf8(&bytes).unwrap();
+            assert!(text.contains(&from));
+            let changed = Request::from_parts(head, Body::full(text.replace(&from, &to)));
+            message(service.ask(changed).await).await
+        }
+    }
+
+    /// Everything that the server has written has arrived.
+    async fn arrived(&mut self) {
+        self.wire
+            .write(r#"{"jsonrpc":"2.0","id":"p","method":"ping"}"#)
+            .await;
+        let answer = self.wire.next().await.unwrap();
+        assert_eq!(answer, json!({"jsonrpc": "2.0", "id": "p", "result": {}}));
+    }
+
     async fn server_asks(&mut self, id: i64, method: &str) {
         let asked = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": {"of": id}});
         self.wire.write(&asked.to_string()).await;
@@ -181,7 +209,8 @@ async fn what_is_asked_at_one_time_is_answered_at_one_time_or_asked_again() {
         json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": "a"}});
     bridge.wire.write(&cancelled.to_string()).await;
     bridge.server_answers(&call, "done").await;
-    let calling = bridge.call(&retry(&told, &yes()));
+    bridge.arrived().await;
+    let calling = bridge.call(&json!({"requestState": told["requestState"]}));
     assert_eq!(calling.await.unwrap()["result"], complete("done"));
     bridge.bridge.shutdown().await;
     assert_eq!(bridge.wire.next().await, None, "nothing was said about it");
@@ -198,6 +227,9 @@ async fn a_state_is_good_for_its_own_call_and_once() {
     more["cursor"] = json!("c");
     let mut guessed = good.clone();
     guessed["requestState"] = json!("00000000000040008000000000000000");
+    let mut written_otherwise = good.clone();
+    let state = good["requestState"].as_str().unwrap();
+    written_otherwise["requestState"] = json!(state.to_uppercase());
     let mut no_text = good.clone();
     no_text["requestState"] = json!(5);
     let mut no_object = good.clone();
@@ -206,12 +238,18 @@ async fn a_state_is_good_for_its_own_call_and_once() {
         ("other arguments", &other_arguments),
         ("more parameters", &more),
         ("a guessed state", &guessed),
+        ("a state that is written otherwise", &written_otherwise),
         ("a state that is no text", &no_text),
         ("answers that are no object", &no_object),
     ] {
         let refused = bridge.call(params).await.unwrap();
         assert_eq!(refused["error"]["code"], INVALID, "{what}: {refused}");
     }
+    let twice = format!(r#""requestState":"x","requestState":"{state}""#);
+    let refused = bridge
+        .call_changed(&good, r#""requestState":"#, &format!("{twice},\"x\":"))
+        .await;
+    assert_eq!(refused["error"]["code"], INVALID, "two states");
     let mut of_another = good.clone();
     of_another["name"] = json!("u");
     of_another["arguments"] = json!({"a": 1});
@@ -231,12 +269,34 @@ async fn a_state_is_good_for_its_own_call_and_once() {
 }
 
 #[tokio::test]
+async fn an_answer_may_be_written_over_several_lines() {
+    let mut bridge = Played::new().await;
+    let (call, told) = bridge.kept(11).await;
+    let again = retry(&told, &yes());
+    let calling = bridge.call_changed(&again, r#"{"action""#, "{\r\n\t\"action\"");
+    let server = async {
+        let answer = bridge.wire.next().await.unwrap();
+        assert_eq!(answer, json!({"jsonrpc": "2.0", "id": 11, "result": yes()}));
+        let done = json!({"jsonrpc": "2.0", "id": call, "result": {}});
+        bridge.wire.write(&done.to_string()).await;
+    };
+    let (told, ()) = tokio::join!(calling, server);
+    assert_eq!(told["result"], json!({"resultType": "complete"}));
+}
+
+#[tokio::test]
 async fn nobody_is_asked_for_what_it_has_not_declared_or_where_it_cannot_answer() {
     let mut bridge = Played::new().await;
     let tool = json!({"name": "t"});
     for (method, params, able, asked) in [
         ("tools/call", &tool, json!({"sampling": {}}), "elicitation/create"),
         ("tools/call", &tool, json!({}), "roots/list"),
+        (
+            "tools/call",
+            &tool,
+            json!({"elicitation": {"url": {}}}),
+            "elicitation/create",
+        ),
         ("tools/call", &tool, json!({"tasks": {}}), "tasks/list"),
         ("completion/complete", &json!({}), all(), "roots/list"),
     ] {
@@ -304,6 +364,7 @@ async fn progress_goes_to_the_round_that_is_under_way() {
     let progress = json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": token, "progress": 1}});
     // Nobody listens now.
     bridge.wire.write(&progress.to_string()).await;
+    bridge.arrived().await;
     let mut again = retry(&told, &json!({"roots": []}));
     again["name"] = json!("t");
     again["_meta"] = json!({"progressToken": "two"});

@@ -367,6 +367,9 @@ async fn a_server_without_sessions_serves_clients_of_both_kinds() {
                 "server/discover" => json!({"result": {"resultType": "complete",
                     "supportedVersions": [REVISION], "capabilities": {"tools": {"listChanged": true}, "resources": {"subscribe": true}},
                     "_meta": {"io.modelcontextprotocol/serverInfo": {"name": "new", "version": "1"}}}}),
+                "tools/call" if asked["params"]["requestState"] == "s" => {
+                    json!({"result": {"resultType": "complete", "of": asked["params"]["inputResponses"]}})
+                }
                 "tools/call" => json!({"result": {"resultType": "input_required", "requestState": "s"}}),
                 _ => json!({"result": {"resultType": "complete", "meta": meta}}),
             };
@@ -408,6 +411,13 @@ async fn a_server_without_sessions_serves_clients_of_both_kinds() {
         call["result"],
         json!({"resultType": "input_required", "requestState": "s"})
     );
+    let again = json!({"name": "t", "requestState": "s", "inputResponses": {"k": {"action": "decline"}}});
+    let call = message(&finish(request(&served, "tools/call", &again)).await);
+    assert_eq!(
+        call["result"]["of"],
+        json!({"k": {"action": "decline"}}),
+        "its states are its own"
+    );
     let list = message(&finish(request(&served, "tools/list", &json!({}))).await);
     let meta = &list["result"]["meta"];
     assert_eq!(
@@ -424,6 +434,7 @@ async fn a_server_without_sessions_serves_clients_of_both_kinds() {
             "server/discover",
             "subscriptions/listen",
             "tools/list",
+            "tools/call",
             "tools/call",
             "tools/list"
         ]

@@ -11,6 +11,7 @@ use crate::helpers;
 use crate::http::Call;
 use crate::lookup::{self, container};
 use crate::turns::{Turn, Turns, to_the_end};
+use crate::wire::Summary;
 
 pub(crate) async fn stop(
     engine: &Engine,
@@ -34,35 +35,48 @@ pub(crate) async fn stop(
 }
 
 async fn down(engine: &Engine, turn: &Turn, which: &InstanceRef, opts: StopOptions) -> Result<()> {
-    let Some(row) = lookup::exactly(engine, which).await? else {
-        return Ok(());
-    };
+    let row = lookup::exactly(engine, which).await?;
     let failed = |e: EngineError| -> Error {
         engine.error(e, format!("stop the container of workload \"{}\"", which.name))
     };
-    if matches!(row.state.as_str(), "exited" | "created" | "dead" | "removing") {
-        engine.attachments().forget(&row.id);
-    } else {
-        // A restart policy of ToolHive's is disarmed only by a stop, also while it waits to restart.
-        let stopping = stop_container(engine, &row.id, opts.grace);
-        tokio::pin!(stopping);
-        let stopped = tokio::select! {
-            stopped = &mut stopping => stopped,
-            () = turn.hurried() => {
-                kill(engine, &row.id).await.map_err(failed)?;
-                stopping.await
-            }
-        };
-        stopped.map_err(failed)?;
+    if let Some(row) = &row {
+        container_down(engine, turn, row, opts).await.map_err(failed)?;
     }
-    if thv_labels::is_isolated(&row.labels) {
-        for helper in helpers::around(engine, row.name()).await.map_err(failed)? {
+    // Somebody may have removed the container alone.
+    if row
+        .as_ref()
+        .is_none_or(|row| thv_labels::is_isolated(&row.labels))
+    {
+        let name = row.as_ref().map_or(which.name.as_str(), Summary::name);
+        for helper in helpers::around(engine, name).await.map_err(failed)? {
             if let Err(cause) = stop_container(engine, &helper.id, opts.grace).await {
                 tracing::warn!(helper = helper.name(), error = %cause, "a helper container was not stopped");
             }
         }
     }
     Ok(())
+}
+
+async fn container_down(
+    engine: &Engine,
+    turn: &Turn,
+    row: &Summary,
+    opts: StopOptions,
+) -> Result<(), EngineError> {
+    if matches!(row.state.as_str(), "exited" | "created" | "dead" | "removing") {
+        engine.attachments().forget(&row.id);
+        return Ok(());
+    }
+    // A restart policy of ToolHive's is disarmed only by a stop, also while it waits to restart.
+    let stopping = stop_container(engine, &row.id, opts.grace);
+    tokio::pin!(stopping);
+    tokio::select! {
+        stopped = &mut stopping => stopped,
+        () = turn.hurried() => {
+            kill(engine, &row.id).await?;
+            stopping.await
+        }
+    }
 }
 
 /// Asks the server to end, and kills it after `grace`. Returns when it is down and nobody can take its streams any more.

@@ -286,6 +286,25 @@ async fn an_isolated_workload_that_nobody_waits_for_any_more_goes_with_its_helpe
 }
 
 #[tokio::test]
+async fn a_stop_after_the_container_was_removed_alone_stops_its_helpers() {
+    let Some(on) = Isolating::get().await else { return };
+    let spec = on.spec(&["echo"]);
+    on.runtime.deploy(&spec).await.unwrap();
+    let path = format!("/v1.41/containers/{}?force=true", spec.name);
+    let (status, answer) = api(on.engine.socket(), "DELETE", &path, &Value::Null).await;
+    assert_eq!(status, 204, "{answer}");
+    let which = InstanceRef::named(spec.name.clone());
+    on.runtime.stop(&which, SHORT).await.unwrap();
+    for role in ["egress", "ingress"] {
+        let path = format!("/v1.41/containers/{}-{role}/json", spec.name);
+        let (_, answer) = api(on.engine.socket(), "GET", &path, &Value::Null).await;
+        let seen: Value = serde_json::from_str(&answer).unwrap();
+        assert_eq!(seen["State"]["Running"], false, "{role}");
+    }
+    on.remove(&spec).await;
+}
+
+#[tokio::test]
 async fn the_shared_network_that_vanishes_under_an_isolated_deployment_is_made_again() {
     let Some(on) = Isolating::get().await else { return };
     let folder = tempfile::tempdir().unwrap();

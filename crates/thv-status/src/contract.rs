@@ -58,7 +58,7 @@ async fn a_record_is_created_once(status: &dyn StatusManager) {
         .expect("read")
         .companion
         .expect("a record");
-    assert_eq!((read.claim, read.revision), (companion.claim, 1));
+    assert_eq!((&read.claim, read.revision), (&companion.claim, 1));
     status.remove(&name, op).await.expect("remove");
 }
 

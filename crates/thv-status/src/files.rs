@@ -104,7 +104,7 @@ impl Files {
             read = stored.read();
         }
         let held = || lock::is_held(&self.lock(raw_name, "owner"));
-        self.snapshot(raw_name, read, stored.companion, probe, held)
+        self.snapshot(raw_name, read, stored.companion.map(Arc::new), probe, held)
     }
 
     /// What a read found of one workload; `held` looks whether somebody owns it.
@@ -112,11 +112,11 @@ impl Files {
         &self,
         raw_name: &str,
         read: Read,
-        companion: Option<Companion>,
+        companion: Option<Arc<Companion>>,
         probe: Probe,
         held: impl FnOnce() -> io::Result<bool>,
     ) -> Result<Snapshot> {
-        let skip = probe == Probe::UnlessAtRest && at_rest(&read, companion.as_ref());
+        let skip = probe == Probe::UnlessAtRest && at_rest(&read, companion.as_deref());
         let owner = if !skip && held().map_err(|error| self.lock_failed(error))? {
             OwnerState::Alive
         } else {

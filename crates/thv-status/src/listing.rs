@@ -118,9 +118,8 @@ impl<'f> Listing<'f> {
             Some(file) => lock::is_file_held(&file),
             None => Ok(false),
         };
-        let companion = found.companion.map(|companion| Companion::clone(&companion));
         self.files
-            .snapshot(name, found.read, companion, Probe::UnlessAtRest, held)
+            .snapshot(name, found.read, found.companion, Probe::UnlessAtRest, held)
     }
 
     /// Status first, as everywhere.

@@ -216,7 +216,7 @@ impl MemoryStatusManager {
             name: Some(name.clone()),
             status: read.status,
             damage: read.damage,
-            companion: stored.companion,
+            companion: stored.companion.map(Arc::new),
             reading: read.reading,
             owner,
             pid_file: None,

@@ -267,7 +267,7 @@ mod tests {
             name: "fetch".parse().ok(),
             status: Some(StatusFile::new(status, GoTime::default())),
             damage: None,
-            companion: Some(companion),
+            companion: Some(std::sync::Arc::new(companion)),
             reading,
             owner: OwnerState::Dead,
             pid_file: None,

@@ -1,5 +1,7 @@
 //! What a read finds of one workload.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use thv_core::WorkloadName;
 
@@ -18,8 +20,8 @@ pub struct Snapshot {
     pub status: Option<StatusFile>,
     /// Why the status file or the record cannot be used, if it cannot.
     pub damage: Option<String>,
-    /// The companion record.
-    pub companion: Option<Companion>,
+    /// The companion record; what a list keeps of it is shared.
+    pub companion: Option<Arc<Companion>>,
     /// Whose write the status file is.
     pub reading: Reading,
     /// Whether somebody supervises it now.

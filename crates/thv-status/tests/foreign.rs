@@ -131,8 +131,8 @@ async fn check(status: &str, meaning: ForeignMeaning, desired: Desired) {
 
     let written = workload.write(|_| {}).await;
     assert_eq!(
-        (written.desired, written.claim),
-        (desired, recorded.claim),
+        (written.desired, &written.claim),
+        (desired, &recorded.claim),
         "{status}"
     );
     let read = workload.read().await;
@@ -346,7 +346,7 @@ async fn an_operation_of_a_newer_program_makes_no_record_unreadable() {
         .unwrap()
         .replace("\"move\"", "\"teleport\"");
     fs::write(&record, text).unwrap();
-    let pending = workload.read().await.companion.unwrap().pending.unwrap();
+    let pending = workload.read().await.companion.unwrap().pending.clone().unwrap();
     assert_eq!(pending.operation, Operation::Unknown);
 }
 
@@ -365,7 +365,7 @@ async fn one_workload_that_cannot_be_read_does_not_hide_the_others() {
 #[tokio::test]
 async fn a_late_write_leaves_nothing_of_what_is_removed() {
     let workload = Workload::ours().await;
-    let claim = workload.read().await.companion.unwrap().claim;
+    let claim = workload.read().await.companion.unwrap().claim.clone();
     let lock = |operation| workload.status.lock_op(&workload.name, operation, SOON);
     let op = lock(Operation::Remove).await.unwrap();
     let owner = workload.status.acquire_owner(&workload.name).await.unwrap();

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 pub(crate) mod application;
+pub(crate) mod isolated;
 
 use std::collections::BTreeMap;
 use std::fs;

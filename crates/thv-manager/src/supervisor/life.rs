@@ -75,7 +75,7 @@ impl Supervisor {
             return self.live_remote(config, door, hash, was_ready).await;
         }
         let kind = companion.runtime.as_ref().map(|runtime| runtime.kind.clone());
-        let resolved = companion.resolved;
+        let resolved = companion.resolved.clone();
         let runtime = match self
             .parts
             .runtime_of(&self.name, kind.as_ref(), Some(config))

@@ -349,10 +349,10 @@ impl Supervisor {
         let Some(companion) = companion.filter(|companion| companion.claim == self.claim) else {
             return Ok(None);
         };
-        let (Some(runtime), Some(id)) = (companion.runtime, companion.instance) else {
+        let (Some(runtime), Some(id)) = (&companion.runtime, &companion.instance) else {
             return Ok(None);
         };
-        Ok(Some((self.parts.runtimes.get(&runtime.kind)?, id)))
+        Ok(Some((self.parts.runtimes.get(&runtime.kind)?, id.clone())))
     }
 
     /// Nothing of a server that failed is left but what it wrote: that is kept where `logs` finds it.

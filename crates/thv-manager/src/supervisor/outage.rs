@@ -53,7 +53,7 @@ impl Supervisor {
     /// Where the workload's instances are; none for a remote one.
     async fn engine(&self) -> Option<Arc<dyn Runtime>> {
         let companion = self.snapshot().await.ok()?.companion?;
-        self.parts.runtimes.get(&companion.runtime?.kind).ok()
+        self.parts.runtimes.get(&companion.runtime.as_ref()?.kind).ok()
     }
 }
 

@@ -66,10 +66,10 @@ impl Supervisor {
             return Ok(());
         }
         let companion = self.parts.status.read(&self.name).await?.companion;
-        let kind = companion
-            .and_then(|companion| companion.runtime)
-            .map(|runtime| runtime.kind);
-        let runtime = kind.and_then(|kind| self.parts.runtimes.get(&kind).ok());
+        let record = companion
+            .as_ref()
+            .and_then(|companion| companion.runtime.as_ref());
+        let runtime = record.and_then(|record| self.parts.runtimes.get(&record.kind).ok());
         if runtime.is_some_and(|runtime| runtime.capabilities().images) {
             let pid = self.parts.processes.current().pid;
             self.parts.status.write_pid_file(&self.name, pid).await?;

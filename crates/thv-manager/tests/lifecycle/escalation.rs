@@ -193,7 +193,10 @@ async fn what_survives_a_kill_is_said_and_kept() {
     assert!(matches!(error, Error::StillRunning { .. }), "{error}");
     let snapshot = world.snapshot(&name("echo")).await;
     assert_ne!(snapshot.status.unwrap().status, WorkloadStatus::Stopped);
-    assert_eq!(snapshot.companion.unwrap().owner.unwrap().identity, proxy);
+    assert_eq!(
+        snapshot.companion.unwrap().owner.as_ref().unwrap().identity,
+        proxy
+    );
     world.until_unowned(&name("echo")).await;
     world.manager().stop(&name("echo"), within(0)).await.unwrap();
     world.assert_stopped(&name("echo")).await;

@@ -73,7 +73,7 @@ impl World {
     }
 
     pub(crate) async fn companion(&self, name: &WorkloadName) -> Companion {
-        self.snapshot(name).await.companion.unwrap()
+        Arc::unwrap_or_clone(self.snapshot(name).await.companion.unwrap())
     }
 
     /// What the status file says.

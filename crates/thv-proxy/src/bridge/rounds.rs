@@ -98,8 +98,10 @@ impl Rounds {
 
     /// The call that is kept under a state, if it is the one that is made again.
     fn take(&self, state: &[u8], binding: u64) -> Option<Parked> {
-        let state = std::str::from_utf8(jsonrpc::unquoted(state)).ok()?;
-        let state = Uuid::try_parse(state).ok()?.as_u128();
+        let state = jsonrpc::unquoted(state);
+        // A simple UUID and nothing else: states are given back as they were.
+        let exact = state.len() == 32 && state.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let state = Uuid::try_parse_ascii(state).ok().filter(|_| exact)?.as_u128();
         let mut parked = self.parked();
         parked.get(&state).filter(|parked| parked.binding == binding)?;
         parked.remove(&state)
@@ -160,6 +162,10 @@ impl Core {
             return Ok(None);
         }
         let Some(state) = jsonrpc::member(params, STATE) else {
+            if jsonrpc::any_name(params, |name| jsonrpc::unquoted(name) == STATE.as_bytes()) {
+                let reason = "requestState stands there twice";
+                return Err(CallError::Unfit { reason });
+            }
             return Ok(None);
         };
         let link = self.link()?;

@@ -55,7 +55,12 @@ impl Abilities {
     pub(super) fn declared(declared: &[u8]) -> Self {
         let mut bits = 0;
         for (place, (name, _)) in Self::ALL.iter().enumerate() {
-            if jsonrpc::member(declared, name).is_some_and(|value| value.first() == Some(&b'{')) {
+            let said = jsonrpc::member(declared, name).unwrap_or_default();
+            // The proxy has told the server of forms alone, and so has a client that says nothing else.
+            let no_forms = *name == "elicitation"
+                && jsonrpc::member(said, "url").is_some()
+                && jsonrpc::member(said, "form").is_none();
+            if said.first() == Some(&b'{') && !no_forms {
                 bits |= 1 << place;
             }
         }

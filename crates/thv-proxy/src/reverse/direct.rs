@@ -5,58 +5,27 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue};
-use http::{Method, Request, Response, Uri};
+use http::header::{HeaderMap, HeaderValue};
+use http::{Method, Response, Uri};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use url::Url;
 
+use super::http1::{Connection, WireError};
 use crate::body::{Body, BodyError};
 
 /// Idle connections that are kept, and for how long: servers of Node and of Python close theirs after five seconds, and
 /// a request that meets such a close is lost.
 const MOST_IDLE: usize = 1024;
 const LONGEST_IDLE: Duration = Duration::from_secs(4);
-
-/// A connection and what asks on it.
-struct Link {
-    sender: http1::SendRequest<Full<Bytes>>,
-    /// None when it has ended.
-    connection: Option<http1::Connection<TokioIo<TcpStream>, Full<Bytes>>>,
-}
-
-impl Link {
-    /// Lets the connection do what it can now, and wakes nobody for it.
-    fn settle(&mut self) {
-        self.drive(&mut Context::from_waker(Waker::noop()));
-    }
-
-    /// Lets the connection do what it can, and wakes whoever asks when it can do more.
-    fn drive(&mut self, cx: &mut Context<'_>) {
-        if let Some(connection) = &mut self.connection
-            && Pin::new(connection).poll(cx).is_ready()
-        {
-            self.connection = None;
-        }
-    }
-
-    fn is_ready(&self) -> bool {
-        self.connection.is_some() && self.sender.is_ready()
-    }
-}
 
 /// The connections to one server.
 pub(super) struct Direct {
@@ -70,7 +39,7 @@ pub(super) struct Direct {
 #[derive(Default)]
 struct Idle {
     /// With the moment at which each was given back: the oldest first.
-    links: VecDeque<(Instant, Box<Link>)>,
+    connections: VecDeque<(Instant, Box<Connection>)>,
     /// Closes those that are not used.
     watcher: Option<AbortHandle>,
 }
@@ -120,85 +89,51 @@ impl Direct {
     pub(super) async fn send(
         self: &Arc<Self>,
         method: &Method,
-        uri: Uri,
-        mut headers: HeaderMap,
+        uri: &Uri,
+        headers: &HeaderMap,
         body: Bytes,
     ) -> Result<Response<Body>, BodyError> {
-        headers.insert(HOST, self.host_header.clone());
-        if !headers.contains_key(ACCEPT) {
-            headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
-        }
-        if body.is_empty() && *method == Method::POST {
-            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
-        }
-        let mut request = Request::new(Full::new(body));
-        *request.method_mut() = method.clone();
-        *request.uri_mut() = uri;
-        *request.headers_mut() = headers;
         loop {
-            let (mut link, used) = match self.take() {
-                Some(mut link) => {
-                    link.settle();
-                    if !link.is_ready() {
-                        continue;
-                    }
-                    (link, true)
-                }
+            let (mut connection, used) = match self.take() {
+                Some(idle) if idle.is_closed() => continue,
+                Some(idle) => (idle, true),
                 None => (Box::pin(self.connect()).await?, false),
             };
-            let mut answer = pin!(link.sender.try_send_request(request));
-            let (connection, sent) = (&mut link.connection, &mut answer);
-            let outcome = poll_fn(|cx| {
-                if let Some(driven) = connection
-                    && Pin::new(driven).poll(cx).is_ready()
-                {
-                    *connection = None;
-                }
-                // Nothing comes but from the connection, which wakes this task itself.
-                sent.as_mut().poll(&mut Context::from_waker(Waker::noop()))
-            })
-            .await;
-            match outcome {
+            let asked = connection.ask(method, uri, &self.host_header, headers, body.clone());
+            match asked.await {
                 Ok(response) => {
-                    let (head, body) = response.into_parts();
-                    let rest = Some((link, Arc::clone(self)));
-                    let mut body = Driven { body, rest };
-                    body.begin();
-                    return Ok(Response::from_parts(head, Body::from(body)));
+                    let rest = Some((connection, Arc::clone(self)));
+                    let mut body = Driven { rest };
+                    body.finish_at_end();
+                    return Ok(response.map(|()| Body::from(body)));
                 }
-                Err(mut error) => match error.take_message().filter(|_| used) {
-                    Some(unsent) => request = unsent,
-                    None => return Err(error.into_error().into()),
-                },
+                Err(unanswered) if used && unanswered.unsent => {}
+                Err(unanswered) => return Err(unanswered.reason.into()),
             }
         }
     }
 
-    async fn connect(&self) -> Result<Box<Link>, BodyError> {
+    async fn connect(&self) -> Result<Box<Connection>, BodyError> {
         let connecting = TcpStream::connect((self.host.as_str(), self.port));
         let stream = tokio::time::timeout(self.connect_timeout, connecting)
             .await
             .map_err(|_| "the connection takes too long")??;
         // Small requests must not wait for the server's acknowledgement.
         stream.set_nodelay(true)?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        Ok(Box::new(Link {
-            sender,
-            connection: Some(connection),
-        }))
+        Ok(Box::new(Connection::new(stream)))
     }
 
     /// The one that was used last.
-    fn take(&self) -> Option<Box<Link>> {
-        self.lock().links.pop_back().map(|(_, link)| link)
+    fn take(&self) -> Option<Box<Connection>> {
+        self.lock().connections.pop_back().map(|(_, idle)| idle)
     }
 
-    fn give_back(self: &Arc<Self>, link: Box<Link>) {
+    fn give_back(self: &Arc<Self>, connection: Box<Connection>) {
         let mut idle = self.lock();
-        if idle.links.len() >= MOST_IDLE {
+        if idle.connections.len() >= MOST_IDLE {
             return;
         }
-        idle.links.push_back((Instant::now(), link));
+        idle.connections.push_back((Instant::now(), connection));
         let watched = idle
             .watcher
             .as_ref()
@@ -213,12 +148,12 @@ impl Direct {
     fn close_idle(&self) -> Option<Instant> {
         let mut idle = self.lock();
         let now = Instant::now();
-        while let Some((since, _)) = idle.links.front() {
+        while let Some((since, _)) = idle.connections.front() {
             let until = *since + LONGEST_IDLE;
             if until > now {
                 return Some(until);
             }
-            idle.links.pop_front();
+            idle.connections.pop_front();
         }
         // Whoever comes next starts another.
         idle.watcher = None;
@@ -234,61 +169,47 @@ async fn watch(connections: Weak<Direct>) {
 
 /// The body of an answer, which drives the connection that it comes from and gives it back at its end.
 pub(crate) struct Driven {
-    body: Incoming,
-    rest: Option<(Box<Link>, Arc<Direct>)>,
+    /// None when it has ended.
+    rest: Option<(Box<Connection>, Arc<Direct>)>,
 }
 
 impl Driven {
-    /// The connection waits for somebody who wants the body: who comes for it drives it, and need not be woken.
-    fn begin(&mut self) {
-        if self.body.is_end_stream() {
-            self.finish();
-        } else if let Some((link, _)) = &mut self.rest {
-            link.settle();
-        }
-    }
-
-    fn finish(&mut self) {
-        if let Some((mut link, direct)) = self.rest.take() {
-            link.settle();
-            if link.is_ready() {
-                direct.give_back(link);
-            }
+    fn finish_at_end(&mut self) {
+        if let Some((connection, direct)) = self.rest.take_if(|(connection, _)| connection.is_end())
+            && connection.is_reusable()
+        {
+            direct.give_back(connection);
         }
     }
 }
 
 impl HttpBody for Driven {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = WireError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        // Nothing comes but from the connection, which wakes this task itself.
-        let nobody = &mut Context::from_waker(Waker::noop());
-        let mut polled = Pin::new(&mut self.body).poll_frame(nobody);
-        if polled.is_pending()
-            && let Some((link, _)) = &mut self.rest
-        {
-            link.drive(cx);
-            polled = Pin::new(&mut self.body).poll_frame(nobody);
-        }
-        match &polled {
-            Poll::Ready(None) => self.finish(),
-            Poll::Ready(Some(Ok(_))) if self.body.is_end_stream() => self.finish(),
-            _ => {}
-        }
-        polled
+    ) -> Poll<Option<Result<Frame<Bytes>, WireError>>> {
+        let Some((connection, _)) = &mut self.rest else {
+            return Poll::Ready(None);
+        };
+        let data = ready!(connection.poll_data(cx));
+        self.finish_at_end();
+        Poll::Ready(data.map(|data| data.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        match &self.rest {
+            None => SizeHint::with_exact(0),
+            Some((connection, _)) => connection
+                .length()
+                .map_or_else(SizeHint::default, SizeHint::with_exact),
+        }
     }
 }
 
@@ -323,7 +244,7 @@ mod tests {
     async fn ask(direct: &Arc<Direct>) -> String {
         let uri = Uri::from_static("/mcp?a=b");
         let response = direct
-            .send(&Method::GET, uri, HeaderMap::new(), Bytes::new())
+            .send(&Method::GET, &uri, &HeaderMap::new(), Bytes::new())
             .await;
         let (mut body, mut all) = (response.unwrap().into_body(), Vec::new());
         while let Some(chunk) = body.chunk().await.unwrap() {
@@ -352,11 +273,8 @@ mod tests {
             // Until the end of the first connection has come: then it is not taken. (Where it came together with the
             // answer, the connection was not given back.)
             let open = || {
-                let mut idle = direct.lock();
-                idle.links.back_mut().is_some_and(|(_, link)| {
-                    link.settle();
-                    link.is_ready()
-                })
+                let idle = direct.lock();
+                idle.connections.back().is_some_and(|(_, idle)| !idle.is_closed())
             };
             while open() {
                 tokio::task::yield_now().await;
@@ -364,13 +282,13 @@ mod tests {
             assert_eq!(ask(&direct).await, "four");
         };
         let (_second, ()) = tokio::join!(serving, asking);
-        assert_eq!(direct.lock().links.len(), 1, "the one that ended is gone");
+        assert_eq!(direct.lock().connections.len(), 1, "the one that ended is gone");
         assert!(direct.lock().watcher.is_some());
         tokio::time::pause();
         tokio::time::advance(LONGEST_IDLE / 2).await;
         assert!(direct.close_idle().is_some());
         tokio::time::advance(LONGEST_IDLE / 2).await;
-        assert!(direct.close_idle().is_none() && direct.lock().links.is_empty());
+        assert!(direct.close_idle().is_none() && direct.lock().connections.is_empty());
     }
 
     #[tokio::test]
@@ -392,14 +310,15 @@ mod tests {
         let asking = proxy.ask_server(Method::GET, HeaderMap::new(), Bytes::new());
         let (_stream, answer) = tokio::join!(serving, asking);
         assert!(answer.unwrap().into_body().chunk().await.unwrap().is_none());
-        assert!(proxy.0.direct.as_ref().unwrap().lock().links.is_empty());
+        assert!(proxy.0.direct.as_ref().unwrap().lock().connections.is_empty());
     }
 
     #[tokio::test]
     async fn the_server_sees_that_nobody_waits_any_more() {
         let (listener, direct) = server().await;
         let uri = Uri::from_static("/mcp");
-        let asking = direct.send(&Method::GET, uri, HeaderMap::new(), Bytes::new());
+        let headers = HeaderMap::new();
+        let asking = direct.send(&Method::GET, &uri, &headers, Bytes::new());
         let mut stream = tokio::select! {
             _ = asking => panic!("nobody has answered"),
             accepted = async {
@@ -411,6 +330,6 @@ mod tests {
         let mut rest = Vec::new();
         // It ends because the connection is closed.
         let _ = stream.read_to_end(&mut rest).await;
-        assert!(direct.lock().links.is_empty());
+        assert!(direct.lock().connections.is_empty());
     }
 }

@@ -2,8 +2,10 @@
 
 use std::net::IpAddr;
 
-use http::HeaderMap;
-use http::header::{self, HeaderName, HeaderValue};
+use bytes::BytesMut;
+use http::Uri;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::uri::PathAndQuery;
 use thv_core::TransportType;
 
 use super::ReverseProxyConfig;
@@ -70,6 +72,34 @@ fn strip(headers: &mut HeaderMap, fits: impl Fn(&HeaderName) -> bool) {
     }
 }
 
+/// Copies what a request says into memory of its own, so that its connection's buffer, which is many times larger, is not
+/// held until the answer has come.
+pub(super) fn detach(uri: &mut Uri, headers: &mut HeaderMap) {
+    let path = uri.path_and_query().filter(|_| uri.authority().is_none());
+    let path = path.map_or("", |path| path.as_str());
+    let values: usize = headers.values().map(HeaderValue::len).sum();
+    let mut text = BytesMut::with_capacity(path.len() + values);
+    text.extend_from_slice(path.as_bytes());
+    let length = path.len();
+    for value in headers.values() {
+        text.extend_from_slice(value.as_bytes());
+    }
+    let mut text = text.freeze();
+    // Neither fails: both were taken for what they are before.
+    if length > 0
+        && let Ok(path) = PathAndQuery::from_maybe_shared(text.split_to(length))
+    {
+        *uri = path.into();
+    }
+    for value in headers.values_mut() {
+        let own = HeaderValue::from_maybe_shared(text.split_to(value.len()));
+        if let Ok(mut own) = own {
+            own.set_sensitive(value.is_sensitive());
+            *value = own;
+        }
+    }
+}
+
 /// The headers of a client at `peer` as the server gets them.
 pub(super) fn for_server(
     mut headers: HeaderMap,
@@ -121,4 +151,30 @@ fn forwarded_for(
         .and_then(|value| value.to_str().ok());
     let all = before.map_or_else(|| peer.to_string(), |before| format!("{before}, {peer}"));
     all.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn a_request_that_has_memory_of_its_own_says_the_same_and_holds_nothing_else() {
+        let buffer = Bytes::from(b"/mcp?a=b one two".to_vec());
+        let value = |range| HeaderValue::from_maybe_shared(buffer.slice(range)).unwrap();
+        let mut headers = HeaderMap::new();
+        headers.append("x", value(9..12));
+        headers.append("x", value(13..16));
+        headers.append("y", value(0..0));
+        headers.get_mut("y").unwrap().set_sensitive(true);
+        let mut uri = Uri::from_maybe_shared(buffer.slice(..8)).unwrap();
+        let (uri_before, headers_before) = (uri.to_string(), headers.clone());
+        detach(&mut uri, &mut headers);
+        assert_eq!(uri.to_string(), uri_before);
+        assert_eq!(headers, headers_before);
+        assert!(headers["y"].is_sensitive());
+        drop(headers_before);
+        assert!(buffer.is_unique(), "something still holds it");
+    }
 }

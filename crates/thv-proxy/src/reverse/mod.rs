@@ -7,6 +7,7 @@ mod ending;
 mod endpoint;
 mod event_reader;
 mod headers;
+mod http1;
 mod sessions;
 mod sse_stream;
 
@@ -163,7 +164,7 @@ impl ReverseProxy {
     }
 
     async fn forward(self, request: Request<Body>) -> Response<Body> {
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
         if let Some(refusal) = self.0.gate(&head.method, &head.headers) {
             return refusal;
         }
@@ -184,6 +185,7 @@ impl ReverseProxy {
             Err(ReadError::TooSlow) => return answer::text(StatusCode::REQUEST_TIMEOUT, "Request Timeout"),
             Err(ReadError::Broken) => return answer::text(StatusCode::BAD_REQUEST, "Bad Request"),
         };
+        headers::detach(&mut head.uri, &mut head.headers);
         if head.method == Method::POST && jsonrpc::is_batch(&body) {
             return answer::batch();
         }
@@ -371,14 +373,16 @@ impl Shared {
             Some(url) => url.clone(),
             None => self.url(&request.method, &request.uri),
         };
-        let (method, headers, body) = (&request.method, request.headers.clone(), request.body.clone());
+        let (method, headers, body) = (&request.method, &request.headers, request.body.clone());
         let Some(direct) = direct else {
-            return Box::pin(self.send_by_client(method, url(), headers, body)).await;
+            return Box::pin(self.send_by_client(method, url(), headers.clone(), body)).await;
         };
+        let parsed;
         let uri = if redirected.is_none() && !self.config.remote && is_plain(&request.uri) {
-            request.uri.clone()
+            &request.uri
         } else {
-            url()[Position::BeforePath..Position::AfterQuery].parse()?
+            parsed = url()[Position::BeforePath..Position::AfterQuery].parse()?;
+            &parsed
         };
         direct.send(method, uri, headers, body).await
     }

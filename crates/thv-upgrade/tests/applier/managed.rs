@@ -114,6 +114,7 @@ impl World {
             .companion
             .unwrap()
             .resolved
+            .clone()
     }
 }
 

@@ -5,6 +5,7 @@
 mod support;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use thv_runtime::{
     StopOptions,
 };
 use thv_runtime_docker::{DockerConfig, DockerRuntime};
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 const SHORT: StopOptions = StopOptions {
@@ -253,18 +255,19 @@ async fn a_container_that_ended_at_once_is_removed() {
     assert!(was_removed(&engine), "{:?}", engine.calls());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[tokio::test]
 async fn a_container_that_nobody_waits_for_any_more_is_removed_once_it_runs() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("engine.sock");
-    let (dropped, waits) = std::sync::mpsc::channel::<()>();
-    let waits = std::sync::Mutex::new(waits);
+    let dropped = Arc::new(Notify::new());
+    let waits = Arc::clone(&dropped);
     let engine = Meddler::open(&socket, Path::new(NOBODY), move |_, call| {
+        let answer = engine_of_one(call, &json!({"Status": "running"}));
         if call == "POST /containers/abc/start" {
             // It takes its time.
-            let _ = waits.lock().unwrap().recv();
+            return Do::After(Arc::clone(&waits), Box::new(answer));
         }
-        engine_of_one(call, &json!({"Status": "running"}))
+        answer
     });
     let spec = DeploySpec::new(unique_name(), "fetch");
     let runtime = patient(&socket);
@@ -276,7 +279,7 @@ async fn a_container_that_nobody_waits_for_any_more_is_removed_once_it_runs() {
         () = starts => {}
         deployed = runtime.deploy(&spec) => panic!("{deployed:?}"),
     }
-    dropped.send(()).unwrap();
+    dropped.notify_one();
     until("the removal", async || was_removed(&engine).then_some(())).await;
 }
 
@@ -648,9 +651,11 @@ async fn what_ends_by_itself_while_it_is_killed_is_stopped() {
     for status in [404, 409] {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("engine.sock");
-        let killed = std::sync::Arc::new(tokio::sync::Notify::new());
+        let killed = Arc::new(Notify::new());
         let engine = Meddler::open(&socket, Path::new(NOBODY), move |_, call| match call {
-            "POST /containers/abc/stop?t=600" => Do::AnswerAfter(std::sync::Arc::clone(&killed), 204),
+            "POST /containers/abc/stop?t=600" => {
+                Do::After(Arc::clone(&killed), Box::new(Do::Answer(200, Value::Null)))
+            }
             "POST /containers/abc/kill" => {
                 killed.notify_one();
                 Do::Answer(status, json!({"message": "it is not running"}))

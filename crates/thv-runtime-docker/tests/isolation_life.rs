@@ -6,6 +6,7 @@ mod support;
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use thv_runtime::{
 };
 use thv_runtime_docker::{DockerConfig, DockerRuntime};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::sync::Notify;
 
 const SHORT: StopOptions = StopOptions {
     grace: Duration::from_secs(2),
@@ -252,17 +254,17 @@ async fn helpers_of_an_isolated_deployment_that_fails_are_removed() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[tokio::test]
 async fn an_isolated_workload_that_nobody_waits_for_any_more_goes_with_its_helpers() {
     let Some(on) = Isolating::get().await else { return };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("engine.sock");
-    let (dropped, waits) = std::sync::mpsc::channel::<()>();
-    let (waits, starts) = (std::sync::Mutex::new(waits), AtomicUsize::new(0));
+    let dropped = Arc::new(Notify::new());
+    let (waits, starts) = (Arc::clone(&dropped), AtomicUsize::new(0));
     let front = Meddler::open(&path, on.engine.socket(), move |_, call| {
         // Two helpers, then the workload, which takes its time.
         if call.ends_with("/start") && starts.fetch_add(1, Ordering::Relaxed) == 2 {
-            let _ = waits.lock().unwrap().recv();
+            return Do::After(Arc::clone(&waits), Box::new(Do::Forward));
         }
         Do::Forward
     });
@@ -277,7 +279,7 @@ async fn an_isolated_workload_that_nobody_waits_for_any_more_goes_with_its_helpe
         () = starting => {}
         deployed = runtime.deploy(&spec) => panic!("{deployed:?}"),
     }
-    dropped.send(()).unwrap();
+    dropped.notify_one();
     until("the removal of all three", async || {
         let left = on.containers(spec.name.as_str()).await;
         left.is_empty().then_some(())

@@ -17,8 +17,8 @@ pub(crate) enum Do {
     Forward,
     /// This is the answer.
     Answer(u16, Value),
-    /// This status without a body is the answer, once somebody says so.
-    AnswerAfter(Arc<Notify>, u16),
+    /// That, once somebody says so.
+    After(Arc<Notify>, Box<Do>),
     /// This is sent, and then nothing more.
     Stall(&'static str),
     /// This is sent, and then the connection ends.
@@ -142,7 +142,15 @@ pub(crate) fn version() -> Do {
 }
 
 async fn serve(mut client: UnixStream, engine: &Path, request: Vec<u8>, what: Do, heard: &Mutex<Vec<u8>>) {
+    let what = match what {
+        Do::After(said, then) => {
+            said.notified().await;
+            *then
+        }
+        at_once => at_once,
+    };
     match what {
+        Do::After(..) => unreachable!("one thing is waited for"),
         Do::Forward => {
             let mut server = UnixStream::connect(engine).await.unwrap();
             server.write_all(&request).await.unwrap();
@@ -156,11 +164,6 @@ async fn serve(mut client: UnixStream, engine: &Path, request: Vec<u8>, what: Do
                 "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
                 body.len()
             );
-            let _ = client.write_all(answer.as_bytes()).await;
-        }
-        Do::AnswerAfter(said, status) => {
-            said.notified().await;
-            let answer = format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n");
             let _ = client.write_all(answer.as_bytes()).await;
         }
         Do::Stall(text) => {

@@ -139,16 +139,18 @@ async fn end_owner(
         let launcher = companion.map_or_else(String::new, |companion| companion.launcher.clone());
         return Ok(ProxyEnd::Application { launcher });
     };
-    // The lock goes first: a supervisor releases it as its last act, and then its process ends.
+    // The lock goes first: a supervisor releases it as its last act, and then its process ends. A command in a terminal
+    // goes on, and may wait for whoever stops it.
+    let goes_on = owner.is_some_and(|owner| owner.kind == OwnerKind::Foreground);
     process.signal(thv_process::Signal::Term)?;
     let answer = grace.clamp(ANSWER.0, ANSWER.1);
     if status.owner_free(name, answer).await? {
-        return buried(&*process, ProxyEnd::Ended).await;
+        return buried(&*process, goes_on, ProxyEnd::Ended).await;
     }
     let answered = is_ending(&status.read(name).await?);
     let rest = (grace + clients_grace(grace) + SUPERVISOR_MARGIN).saturating_sub(answer);
     if answered && status.owner_free(name, rest).await? {
-        return buried(&*process, ProxyEnd::Ended).await;
+        return buried(&*process, goes_on, ProxyEnd::Ended).await;
     }
     let pid = process.identity().pid;
     tracing::warn!(workload = %name, pid, answered, "the proxy does not end, killing it");
@@ -157,12 +159,15 @@ async fn end_owner(
         return Ok(ProxyEnd::StillAlive { pid });
     }
     let end = if answered { ProxyEnd::Late } else { ProxyEnd::Ended };
-    buried(&*process, end).await
+    buried(&*process, goes_on, end).await
 }
 
-/// `end`, once the process is gone that has given its lock up already. It has nothing left to do: one that does not end
-/// is killed.
-async fn buried(process: &dyn ProcessHandle, end: ProxyEnd) -> Result<ProxyEnd> {
+/// `end`, once the process is gone that has given its lock up already. Unless it `goes_on` with something else, it has
+/// nothing left to do: one that does not end is killed.
+async fn buried(process: &dyn ProcessHandle, goes_on: bool, end: ProxyEnd) -> Result<ProxyEnd> {
+    if goes_on {
+        return Ok(end);
+    }
     for _ in 0..2 {
         if tokio::time::timeout(AFTER_KILL, process.exited()).await.is_ok() {
             return Ok(end);

@@ -59,7 +59,7 @@ async fn hangs(world: &World, ending: bool) -> ProcessIdentity {
 
 /// The same, whose lock goes so long after its process.
 async fn supervised(world: &World, ending: bool, after: Duration) -> ProcessIdentity {
-    let (proxy, owner) = owned(world, ending).await;
+    let (proxy, owner) = owned(world, ending, OwnerKind::Detached).await;
     // With the process goes its lock.
     let process = world.processes.open(&proxy).unwrap().unwrap();
     tokio::spawn(async move {
@@ -71,14 +71,14 @@ async fn supervised(world: &World, ending: bool, after: Duration) -> ProcessIden
 }
 
 /// The same, and its lock.
-async fn owned(world: &World, ending: bool) -> (ProcessIdentity, OwnerGuard) {
+async fn owned(world: &World, ending: bool, kind: OwnerKind) -> (ProcessIdentity, OwnerGuard) {
     let (name, manager) = (&name("echo"), world.manager());
     run(&manager, "echo").await;
     manager.shutdown(ShutdownMode::Leave).await.unwrap();
     let proxy = world.processes.add(MemoryProcess::new("/bin/thv").stubborn());
     let owner = world.status.acquire_owner(name).await.unwrap();
     let recorded = Owner {
-        kind: OwnerKind::Detached,
+        kind,
         identity: proxy.clone(),
         ending,
     };
@@ -165,7 +165,7 @@ async fn a_proxy_that_hangs_while_it_ends_is_killed_and_its_server_at_once() {
 async fn a_proxy_that_has_given_its_lock_up_is_gone_when_it_is_stopped() {
     for (ends, took_it) in [(Some(3), 3), (None, 5)] {
         let world = World::new();
-        let (proxy, owner) = owned(&world, false).await;
+        let (proxy, owner) = owned(&world, false, OwnerKind::Detached).await;
         let processes = world.processes.clone();
         let dying = proxy.clone();
         tokio::spawn(async move {
@@ -182,6 +182,22 @@ async fn a_proxy_that_has_given_its_lock_up_is_gone_when_it_is_stopped() {
         assert!(world.processes.open(&proxy).unwrap().is_none(), "it lives");
         assert_eq!(was_killed(&world, &proxy), ends.is_none());
     }
+}
+
+/// A command in a terminal has more to do, for which it may need what its stop holds.
+#[tokio::test(start_paused = true)]
+async fn a_command_in_the_foreground_is_not_killed_when_it_has_given_its_lock_up() {
+    let world = World::new();
+    let (command, owner) = owned(&world, false, OwnerKind::Foreground).await;
+    let processes = world.processes.clone();
+    tokio::spawn(async move {
+        eventually(|| async { !processes.signals().is_empty() }).await;
+        drop(owner);
+    });
+    let began = Instant::now();
+    world.manager().stop(&name("echo"), within(30)).await.unwrap();
+    took(began, Duration::ZERO);
+    assert!(world.processes.open(&command).unwrap().is_some(), "it was killed");
 }
 
 #[tokio::test(start_paused = true)]

@@ -20,7 +20,7 @@ use thv_status::{
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{APP, World};
-use crate::witness::{Fence, Trace};
+use crate::witness::{Fence, Order, Trace};
 
 /// What happens at a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +43,7 @@ pub(crate) struct Life {
     /// The process's number, and where it is told what it does.
     told: (u32, Trace),
     fence: Fence,
+    order: Option<Order>,
 }
 
 impl Life {
@@ -59,6 +60,7 @@ impl Life {
             died: CancellationToken::new(),
             told: (0, Trace::default()),
             fence: Fence::default(),
+            order: None,
         }
     }
 
@@ -120,6 +122,11 @@ impl Life {
         let runtime: Arc<dyn Runtime> = Arc::new(world.runtime.clone());
         let mut life = self.clone();
         life.fence.records = Some(world.status.clone());
+        life.order = Some(Order {
+            records: world.status.clone(),
+            runtime: world.runtime.clone(),
+            state: world.state.clone(),
+        });
         world
             .builder(APP)
             .runtimes(Runtimes::new().with(Arc::new(Mortal {
@@ -330,6 +337,11 @@ impl StatusManager for Mortal<dyn StatusManager> {
     }
 
     async fn remove(&self, name: &WorkloadName, op: OpGuard) -> thv_status::Result<()> {
+        if let Some(order) = self.life.order.as_ref().filter(|_| !self.life.is_over())
+            && let Some(wrong) = order.of_record(name).await
+        {
+            self.life.wrong(wrong);
+        }
         self.life
             .effect("remove", name, self.inner.remove(name, op))
             .await
@@ -395,6 +407,12 @@ impl StateStore for Mortal<dyn StateStore> {
     }
 
     async fn delete(&self, kind: DocumentKind, name: &DocumentName, keep: Keep) -> thv_state::Result<()> {
+        if let Some(order) = self.life.order.as_ref().filter(|_| !self.life.is_over())
+            && let (DocumentKind::RunConfig, Ok(name)) = (kind, WorkloadName::new(name.as_str()))
+            && let Some(wrong) = order.of_config(&name).await
+        {
+            self.life.wrong(wrong);
+        }
         self.life
             .effect("delete config", name, self.inner.delete(kind, name, keep))
             .await

@@ -1,10 +1,12 @@
-//! What is seen of processes: what they do, and whether one does something that it must not.
+//! What is seen of processes: what they do, and whether one does something that it must not, or in the wrong order.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use thv_core::WorkloadName;
-use thv_status::{ClaimId, Companion, MemoryStatusManager, StatusManager};
+use thv_runtime::{MemoryRuntime, Runtime};
+use thv_state::{MemoryStateStore, StateStoreExt};
+use thv_status::{ClaimId, Companion, MemoryStatusManager, Operation, OwnerState, Snapshot, StatusManager};
 use tokio::time::Instant;
 
 /// What processes did, in its order, if anybody asked for it.
@@ -68,5 +70,41 @@ impl Fence {
             (Some(records), Some(claim)) => records.claim_is_current(name, &claim).await.unwrap(),
             _ => true,
         }
+    }
+}
+
+/// Looks whether a removal goes in its order: proxy, instance, configuration, record.
+#[derive(Debug, Clone)]
+pub(crate) struct Order {
+    pub(crate) records: MemoryStatusManager,
+    pub(crate) runtime: MemoryRuntime,
+    pub(crate) state: Arc<MemoryStateStore>,
+}
+
+impl Order {
+    /// What is wrong with deleting the configuration now.
+    pub(crate) async fn of_config(&self, name: &WorkloadName) -> Option<String> {
+        let snapshot = self.removed(name).await?;
+        if snapshot.owner == OwnerState::Alive {
+            return Some(format!("the configuration of {name} went before its proxy"));
+        }
+        let instance = self.runtime.clone().inspect(name).await.unwrap()?;
+        // Without a label it is another program's, which does not wait for us.
+        let ours = instance.labels.contains_key(thv_labels::OWNER);
+        ours.then(|| format!("the configuration of {name} went before its instance"))
+    }
+
+    /// What is wrong with deleting the record now.
+    pub(crate) async fn of_record(&self, name: &WorkloadName) -> Option<String> {
+        self.removed(name).await?;
+        let config = self.state.read_run_config(name).await.unwrap();
+        config.map(|_| format!("the record of {name} went before its configuration"))
+    }
+
+    /// Of a workload that is being removed.
+    async fn removed(&self, name: &WorkloadName) -> Option<Snapshot> {
+        let snapshot = self.records.read(name).await.unwrap();
+        let removing = snapshot.companion.as_ref()?.pending.as_ref()?.operation == Operation::Remove;
+        removing.then_some(snapshot)
     }
 }

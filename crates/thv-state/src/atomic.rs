@@ -44,21 +44,30 @@ pub fn remove(path: &Path) -> io::Result<bool> {
     }
 }
 
+/// Opens the file at `path` for reading; `None` when there is none. A pipe under a file's name holds no reader up.
+///
+/// # Errors
+/// Whatever opening says.
+pub fn open(path: &Path) -> io::Result<Option<File>> {
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    match std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(flags)
+        .open(path)
+    {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// The bytes of the file at `path`; `None` when there is none.
 ///
 /// # Errors
 /// `FileTooLarge` beyond `limit` bytes; whatever opening and reading say.
 pub fn read(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
-    // Not blocking: a pipe under a file's name must not hold a reader up.
-    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let mut file = match std::fs::OpenOptions::new()
-        .read(true)
-        .custom_flags(flags)
-        .open(path)
-    {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
+    let Some(mut file) = open(path)? else {
+        return Ok(None);
     };
     let mut bytes = vec![0; FIRST_READ];
     let filled = fill(&mut file, limit, &mut bytes)?;

@@ -46,8 +46,7 @@ impl FolderReader {
     /// # Errors
     /// `FileTooLarge` beyond `limit` bytes; whatever opening and reading say.
     pub fn read(&mut self, file: &str, limit: u64) -> io::Result<Option<&[u8]>> {
-        // Not blocking: a pipe under a file's name must not hold a reader up.
-        let Some(mut file) = self.open_file(file, OFlags::NONBLOCK)? else {
+        let Some(mut file) = self.find(file)? else {
             return Ok(None);
         };
         if self.buffer.len() < FIRST_READ || self.buffer.len() > KEPT {
@@ -62,14 +61,11 @@ impl FolderReader {
     /// # Errors
     /// Whatever opening says.
     pub fn find(&self, file: &str) -> io::Result<Option<File>> {
-        self.open_file(file, OFlags::empty())
-    }
-
-    fn open_file(&self, file: &str, flags: OFlags) -> io::Result<Option<File>> {
         let Some(folder) = &self.folder else {
             return Ok(None);
         };
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | flags;
+        // Not blocking: a pipe under a file's name must not hold a reader up.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
         match rustix::fs::openat(folder, file, flags, Mode::empty()) {
             Ok(file) => Ok(Some(file.into())),
             Err(Errno::NOENT) => Ok(None),

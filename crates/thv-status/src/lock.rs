@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+use thv_state::atomic;
+
 /// Opens the lock file at `path`, creating it, and tries to lock it. `None`: somebody else holds it.
 ///
 /// A holder may unlink the file before it releases the lock: then the lock that was got is on a file that nobody else will
@@ -23,12 +25,10 @@ pub(crate) fn try_exclusive(path: &Path) -> io::Result<Option<File>> {
 
 /// Whether somebody holds the lock at `path`. Touches nothing: an absent file is held by nobody and stays absent.
 pub(crate) fn is_held(path: &Path) -> io::Result<bool> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(error),
-    };
-    is_file_held(&file)
+    match atomic::open(path)? {
+        Some(file) => is_file_held(&file),
+        None => Ok(false),
+    }
 }
 
 /// Whether somebody holds the lock of `file`.

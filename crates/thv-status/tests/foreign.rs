@@ -9,7 +9,7 @@ use std::time::Duration;
 use thv_core::{Dirs, WorkloadName, WorkloadStatus};
 use thv_status::{
     Authority, Change, ClaimId, Companion, Desired, Draft, Error, FileStatusManager, ForeignMeaning,
-    Operation, Pending, Reading, Snapshot, StatusManager,
+    Operation, OwnerState, Pending, Reading, Snapshot, StatusManager,
 };
 
 const SOON: Duration = Duration::from_secs(10);
@@ -322,6 +322,21 @@ async fn a_pipe_in_place_of_a_file_holds_nobody_up() {
         let snapshot = workload.read().await;
         assert_eq!(snapshot.status.unwrap().status, WorkloadStatus::Stopped);
     }
+}
+
+#[tokio::test]
+async fn a_pipe_in_place_of_a_lock_holds_nobody_up() {
+    let workload = Workload::ours().await;
+    let path = workload.dirs.lifecycle().join("fetch.owner");
+    let _ = fs::remove_file(&path);
+    rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::from(0o600)).unwrap();
+    let read = tokio::time::timeout(SOON, workload.read()).await;
+    let listed = tokio::time::timeout(SOON, workload.status.list()).await;
+    // Whoever waits for somebody who writes goes on, so that the test ends.
+    let both = fs::OpenOptions::new().read(true).write(true).open(&path);
+    assert_eq!(read.unwrap().owner, OwnerState::Dead);
+    assert_eq!(listed.unwrap().unwrap()[0].owner, OwnerState::Dead);
+    drop(both);
 }
 
 #[tokio::test]

@@ -122,10 +122,12 @@ async fn end_owner(
     let companion = snapshot.companion.as_ref();
     let owner = companion.and_then(|companion| companion.owner.as_ref());
     let detached = owner.filter(|owner| owner.kind != OwnerKind::Application);
-    let process = match (detached, companion) {
+    let process = match (detached, owner) {
         (Some(owner), _) => parts.processes.open(&owner.identity)?,
-        // Its record was damaged: a detached proxy of ours is known by what it shares with ToolHive's.
+        // Its record was damaged, and may have been made anew by this very verb: a detached proxy of ours is known by what
+        // it shares with ToolHive's.
         (None, None) => toolhive::find_proxy(parts, name, snapshot, config)?,
+        // An application.
         (None, Some(_)) => None,
     };
     let Some(process) = process else {

@@ -184,6 +184,36 @@ async fn a_proxy_that_has_given_its_lock_up_is_gone_when_it_is_stopped() {
     }
 }
 
+/// A damaged record is made anew by the very verb that stops, and does not say who owns the workload.
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_no_record_names_any_more_is_found_by_its_port() {
+    let (world, echo) = (World::new(), name("echo"));
+    let (_, owner) = owned(&world, false, OwnerKind::Detached).await;
+    let op = world.status.lock_op(&echo, Operation::Start, Duration::ZERO);
+    let op = op.await.unwrap();
+    let change = Box::new(|draft: &mut thv_status::Draft| draft.companion.owner = None);
+    let written = world.status.update(&echo, Authority::Verb(&op), change);
+    written.await.unwrap();
+    drop(op);
+    let proxy = world.processes.add(
+        MemoryProcess::new("/usr/local/bin/thv")
+            .args(["start", "echo"])
+            .env("TOOLHIVE_DETACHED", "1"),
+    );
+    let port = world.config(&echo).await.unwrap().port;
+    world.processes.listen(port, proxy.pid);
+    let process = world.processes.open(&proxy).unwrap().unwrap();
+    tokio::spawn(async move {
+        process.exited().await.unwrap();
+        drop(owner);
+    });
+    let began = Instant::now();
+    world.manager().stop(&echo, within(30)).await.unwrap();
+    took(began, Duration::ZERO);
+    assert_eq!(world.processes.signals(), [(proxy, Signal::Term)]);
+    world.assert_stopped(&echo).await;
+}
+
 /// A command in a terminal has more to do, for which it may need what its stop holds.
 #[tokio::test(start_paused = true)]
 async fn a_command_in_the_foreground_is_not_killed_when_it_has_given_its_lock_up() {

@@ -1,5 +1,7 @@
 //! Heads of requests and of answers.
 
+use std::io::Write as _;
+
 use bytes::Bytes;
 use http::header::{
     ACCEPT, CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
@@ -46,9 +48,8 @@ pub(super) fn write(
         out.extend_from_slice(b"\r\naccept: */*");
     }
     if length > 0 || *method == Method::POST {
-        out.extend_from_slice(b"\r\ncontent-length: ");
-        let mut digits = [0; 20];
-        out.extend_from_slice(decimal(length, &mut digits));
+        // Memory takes all of it.
+        let _ = write!(out, "\r\ncontent-length: {length}");
     }
     for (name, value) in headers {
         // What these say is said already.
@@ -60,18 +61,6 @@ pub(super) fn write(
         }
     }
     out.extend_from_slice(b"\r\n\r\n");
-}
-
-fn decimal(mut number: usize, digits: &mut [u8; 20]) -> &[u8] {
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + u8::try_from(number % 10).unwrap_or_default();
-        number /= 10;
-        if number == 0 {
-            return &digits[at..];
-        }
-    }
 }
 
 /// Whether `bytes` has the end of a head; what lies before `from` was looked at before.

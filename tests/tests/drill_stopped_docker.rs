@@ -29,7 +29,10 @@ impl Running {
         let name = machine.name(stem);
         let with = ["--transport", transport, "--isolate-network"];
         let workload = run(&machine, &name, docker.image(), &with).await;
-        assert_eq!(up(&docker, &name).await.len(), 3, "it has two helpers");
+        eventually(LIST, "it and its two helpers", async || {
+            (up(&docker, &name).await.len() == 3).then_some(())
+        })
+        .await;
         Some(Self {
             docker,
             machine,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thv_core::WorkloadStatus;
-use thv_manager::{Error, ForegroundEnd, ForegroundOptions, ReconcileAction, StopOptions};
+use thv_manager::{Error, ForegroundEnd, ForegroundOptions, Manager, ReconcileAction, StopOptions};
 use thv_process::{Exit, MemoryProcess, Processes, Signal};
 use thv_runtime::Call;
 use thv_state::StateStoreExt;
@@ -24,14 +24,20 @@ fn toolhive_proxy(world: &World) -> i64 {
     i64::from(proxy.pid)
 }
 
-#[tokio::test(start_paused = true)]
-async fn what_toolhive_starts_after_our_stop_is_not_reconciled_away() {
+/// `echo`, stopped by us and then started by ToolHive.
+async fn started_by_toolhive() -> (World, Manager, i64) {
     let world = World::new();
     let manager = world.manager_of("thv");
     run(&manager, "echo").await;
     manager.stop(&name("echo"), StopOptions::default()).await.unwrap();
     let pid = toolhive_proxy(&world);
     world.toolhive_writes_now(&name("echo"), WorkloadStatus::Running, pid);
+    (world, manager, pid)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_toolhive_starts_after_our_stop_is_not_reconciled_away() {
+    let (world, manager, _) = started_by_toolhive().await;
     assert!(manager.status(&name("echo")).await.unwrap().desired_running);
     let done = manager.reconcile(start_until_ready()).await.unwrap();
     assert!(done.is_empty(), "{done:?}");
@@ -47,12 +53,7 @@ async fn what_toolhive_starts_after_our_stop_is_not_reconciled_away() {
 /// A start over it is the last word, whatever our record said before.
 #[tokio::test(start_paused = true)]
 async fn what_toolhive_runs_and_a_start_found_running_is_brought_back() {
-    let world = World::new();
-    let manager = world.manager_of("thv");
-    run(&manager, "echo").await;
-    manager.stop(&name("echo"), StopOptions::default()).await.unwrap();
-    let pid = toolhive_proxy(&world);
-    world.toolhive_writes_now(&name("echo"), WorkloadStatus::Running, pid);
+    let (world, manager, pid) = started_by_toolhive().await;
     let outcome = manager.start(&name("echo"), start_until_ready()).await.unwrap();
     assert!(outcome.already_running);
     world.processes.exit(u32::try_from(pid).unwrap(), Exit::Signal(9));

@@ -25,6 +25,8 @@ pub(crate) fn take(path: &Path) -> io::Result<Option<Lock>> {
         let file = OpenOptions::new()
             .create(true)
             .truncate(false)
+            // For both: a pipe in its place would keep a mere writer waiting for a reader, deaf to every signal.
+            .read(true)
             .write(true)
             .mode(0o600)
             .open(path)?;

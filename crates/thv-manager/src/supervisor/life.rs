@@ -262,7 +262,7 @@ impl Supervisor {
                 return Ok(());
             }
             while backend.reachable(health.timeout).await.is_err() {
-                tokio::time::sleep(health.interval).await;
+                self.parts.processes.sleep(health.interval).await;
             }
             if !self.write_ready(hash.clone()).await? {
                 return Ok(());

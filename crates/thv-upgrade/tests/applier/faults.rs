@@ -1,6 +1,7 @@
 //! The order, and what each failure leaves.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use thv_core::EnvVarSpec;
 use thv_image::{Digest, Policy};
@@ -26,13 +27,18 @@ async fn every_step_is_taken_once_and_in_order() {
     let (script, _steps) = script(|_| ());
     let mut options = ApplyOptions::default();
     options.rollback = RollbackPolicy::OnFailure;
+    options.ready_within = Duration::from_secs(7);
+    options.verification = Policy::Disabled;
     let applied = applier(&script).apply(&name(), options).await.unwrap();
     assert!(applied.outcome.unwrap().ready);
+    assert_eq!(applied.warnings, [NOTICE]);
     assert_eq!(applied.digest, Some(Digest::of(b"2")));
     assert_eq!(script.steps(), [&ORDER[..], &["done"]].concat());
     let updates = script.updates.lock().unwrap();
     let (_, options) = &updates[0];
     assert_eq!(options.rollback, RollbackPolicy::OnFailure);
+    assert_eq!(options.ready_within, Duration::from_secs(7));
+    assert_eq!(options.image.policy, Policy::Disabled);
     let admitted = options.image.admitted.as_ref().unwrap();
     assert_eq!(
         admitted.digest,

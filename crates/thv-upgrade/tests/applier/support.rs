@@ -10,6 +10,9 @@ use thv_registry::{Catalogue, Entry, EntryInfo, ImageEntry, MemoryRegistry, Regi
 use thv_upgrade::{Applier, PolicyGate, Proposed, Upgrade, Workloads};
 use tokio::sync::{Semaphore, mpsc};
 
+/// What the manager says of the new version.
+pub(crate) const NOTICE: &str = "its network is not isolated";
+
 pub(crate) fn name() -> WorkloadName {
     WorkloadName::new("work").unwrap()
 }
@@ -183,6 +186,8 @@ impl Upgrade for Asked {
     async fn carry_out(self: Box<Self>) -> thv_manager::Result<RunOutcome> {
         self.0.managed("carry out").await?;
         self.0.step("done").await;
-        Ok(RunOutcome::ready(name(), "http://127.0.0.1:1/mcp"))
+        let mut outcome = RunOutcome::ready(name(), "http://127.0.0.1:1/mcp");
+        outcome.notices.push(NOTICE.into());
+        Ok(outcome)
     }
 }

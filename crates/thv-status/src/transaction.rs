@@ -72,6 +72,8 @@ impl Draft {
 pub(crate) struct Stored {
     pub(crate) companion: Option<Companion>,
     pub(crate) status: Option<Vec<u8>>,
+    /// Why there is no file where the status file should be, but something else. Its bytes are none then.
+    no_status_file: Option<String>,
     /// Why there is a record that cannot be used.
     pub(crate) damage: Option<String>,
 }
@@ -95,6 +97,14 @@ impl StatusText {
         Self {
             file: StatusFile::parse(bytes),
             hash: hash(bytes),
+        }
+    }
+
+    /// Of what is in the place of a status file and cannot be read.
+    pub(crate) fn no_file(why: String) -> Self {
+        Self {
+            file: Err(StatusFileError(why)),
+            hash: hash(&[]),
         }
     }
 }
@@ -132,8 +142,16 @@ impl Read {
 }
 
 impl Stored {
+    pub(crate) fn no_status_file(&mut self, why: String) {
+        self.status = Some(Vec::new());
+        self.no_status_file = Some(why);
+    }
+
     pub(crate) fn read(&self) -> Read {
-        let status = self.status.as_deref().map(StatusText::of);
+        let status = match &self.no_status_file {
+            Some(why) => Some(StatusText::no_file(why.clone())),
+            None => self.status.as_deref().map(StatusText::of),
+        };
         Read::of(self.companion.as_ref(), self.damage.clone(), status.as_ref())
     }
 
@@ -281,7 +299,7 @@ mod tests {
         *stored = Stored {
             companion: Some(companion),
             status,
-            damage: None,
+            ..Stored::default()
         };
     }
 

@@ -22,9 +22,11 @@ pub(crate) struct Lock {
 pub(crate) fn take(path: &Path) -> io::Result<Option<Lock>> {
     let end = Instant::now() + PATIENCE;
     loop {
+        // For both: a pipe in its place is opened at once then.
         let file = OpenOptions::new()
             .create(true)
             .truncate(false)
+            .read(true)
             .write(true)
             .mode(0o600)
             .open(path)?;

@@ -136,6 +136,7 @@ impl Files {
             damage: read.damage,
             companion,
             reading: read.reading,
+            overruled: read.overruled,
             owner,
             pid_file: if wants_pid && owner == OwnerState::Dead {
                 self.pid_file(raw_name)

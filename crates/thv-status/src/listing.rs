@@ -101,6 +101,7 @@ impl<'f> Listing<'f> {
                     damage: Some(in_words(&error)),
                     companion: None,
                     reading: Reading::ToolHive,
+                    overruled: false,
                     owner: OwnerState::Dead,
                     pid_file: None,
                 }),

@@ -73,7 +73,7 @@ pub(crate) struct Stored {
     pub(crate) companion: Option<Companion>,
     pub(crate) status: Option<Vec<u8>>,
     /// Why there is no file where the status file should be, but something else. Its bytes are none then.
-    no_status_file: Option<String>,
+    pub(crate) no_status_file: Option<String>,
     /// Why there is a record that cannot be used.
     pub(crate) damage: Option<String>,
 }
@@ -83,6 +83,8 @@ pub(crate) struct Read {
     pub(crate) status: Option<StatusFile>,
     pub(crate) damage: Option<String>,
     pub(crate) reading: Reading,
+    /// Whether a stop was asked for after somebody else wrote the status file.
+    pub(crate) overruled: bool,
 }
 
 /// What the bytes of a status file say.
@@ -137,6 +139,8 @@ impl Read {
             status,
             damage: damage.or(status_damage),
             reading,
+            overruled: hash.is_some()
+                && companion.is_some_and(|companion| companion.status_file.overruled.as_deref() == hash),
         }
     }
 }
@@ -213,6 +217,10 @@ impl Stored {
             companion.desired = draft.companion.desired;
             companion.stop_grace_ms = draft.companion.stop_grace_ms;
             companion.gives_way = draft.companion.gives_way;
+            companion.status_file.overruled = match read.reading {
+                Reading::Foreign(_) => self.status.as_deref().map(hash),
+                _ => None,
+            };
             companion.revision += 1;
             return Ok((companion, None));
         }
@@ -235,6 +243,7 @@ impl Stored {
         companion.status_file = StatusFileHashes {
             before: self.status.as_deref().map(hash),
             after: Some(hash(&bytes)),
+            overruled: None,
         };
         companion.last = Some(LastStatus {
             status: status.status,

@@ -152,6 +152,27 @@ impl RotatingLog {
         self.generation
     }
 
+    /// Writes the first `length` bytes of `block`, off the async threads: a disk that is slow, or away, may make whoever
+    /// writes wait, and those threads serve clients. Gives both back with what came of it. Dropped, the write goes on to its
+    /// end.
+    ///
+    /// # Errors
+    /// When the thread is gone, and the log with it.
+    pub async fn write_block(
+        mut self,
+        block: Vec<u8>,
+        length: usize,
+    ) -> io::Result<(Self, Vec<u8>, io::Result<()>)> {
+        let writing = move || {
+            let bytes = block.get(..length).unwrap_or(&block);
+            let written = io::Write::write_all(&mut self, bytes);
+            (self, block, written)
+        };
+        tokio::task::spawn_blocking(writing)
+            .await
+            .map_err(io::Error::other)
+    }
+
     fn rotate(&mut self) -> io::Result<()> {
         // Readers that look what became of the log wait for it; it waits for nobody, who may have been halted.
         self.file.try_lock()?;
@@ -454,6 +475,26 @@ mod tests {
         fs::create_dir(at("log.1")).unwrap();
         remove_logs(&at("log")).unwrap();
         assert!(!at("log.1").exists());
+    }
+
+    /// As on a disk that is away: the write waits until somebody reads. With a single thread, this test would never end.
+    #[tokio::test]
+    async fn a_disk_that_does_not_take_what_is_written_holds_no_worker_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let (disk, to) = io::pipe().unwrap();
+        let mut log = LogRotation::default().open(&dir.path().join("log")).unwrap();
+        log.file = std::os::fd::OwnedFd::from(to).into();
+        let block = vec![b'x'; 1 << 20];
+        let writing = tokio::spawn(log.write_block(block, 1 << 20));
+        tokio::task::yield_now().await;
+        assert!(!writing.is_finished());
+        let reading = tokio::task::spawn_blocking(move || {
+            let mut taken = vec![0; 1 << 20];
+            io::Read::read_exact(&mut { disk }, &mut taken).map(|()| taken.len())
+        });
+        let (_, block, written) = writing.await.unwrap().unwrap();
+        written.unwrap();
+        assert_eq!(block.len(), reading.await.unwrap().unwrap());
     }
 
     #[test]

@@ -81,3 +81,22 @@ fn make_writable(folder: &Path) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_is_in_the_place_of_a_home_or_a_log_does_not_keep_its_workload() {
+        let folder = tempfile::tempdir().unwrap();
+        let (home, log) = (folder.path().join("home"), folder.path().join("log"));
+        fs::write(&home, "no folder").unwrap();
+        fs::create_dir(&log).unwrap();
+        let files = Files {
+            home: Some(home.clone()),
+            log: Some(log.clone()),
+        };
+        files.remove().unwrap();
+        assert!(!home.exists() && !log.exists());
+    }
+}

@@ -486,7 +486,7 @@ mod tests {
             let mut stored = Stored {
                 companion: None,
                 status: Some(StatusFile::new(status, now(0)).to_bytes()),
-                damage: None,
+                ..Stored::default()
             };
             verb(&mut stored, |_| {});
             assert_eq!(stored.companion.map(|companion| companion.desired), Some(desired));

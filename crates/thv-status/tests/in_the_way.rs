@@ -70,7 +70,7 @@ async fn write(status: &FileStatusManager, name: &WorkloadName, now: WorkloadSta
 async fn all_is_well_with(kind: &str) {
     let root = tempfile::tempdir().unwrap();
     // Below a short path: a socket's may not be long.
-    let dirs = Dirs::under(&root.path().join("d"));
+    let dirs = Dirs::under(root.path().join("d"));
     let name: WorkloadName = "fetch".parse().unwrap();
     let status = FileStatusManager::new(&dirs);
     for place in places(&dirs) {
@@ -134,7 +134,7 @@ async fn whatever_is_in_the_place_of_a_file_the_workload_can_be_read_changed_and
 #[tokio::test]
 async fn an_id_of_the_installation_that_cannot_be_read_says_what_to_do_and_is_not_made_anew() {
     let root = tempfile::tempdir().unwrap();
-    let dirs = Dirs::under(&root.path().join("d"));
+    let dirs = Dirs::under(root.path().join("d"));
     let path = dirs.lifecycle().join("owner-id");
     for kind in KINDS.into_iter().filter(|kind| *kind != "link") {
         let status = FileStatusManager::new(&dirs);

@@ -19,7 +19,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("thv-registry", &[]),
     ("thv-image", &[]),
     ("thv-runtime", &["thv-labels"]),
-    ("thv-runtime-docker", &["thv-labels", "thv-runtime"]),
+    (
+        "thv-runtime-docker",
+        &["thv-labels", "thv-process", "thv-runtime"],
+    ),
     ("thv-runtime-local", &["thv-process", "thv-runtime", "thv-state"]),
     (
         "thv-status",

@@ -70,7 +70,7 @@ impl ConfigFile {
             ("local_registry_path", Value::Text(path)),
         ];
         changes.extend(allow.map(|allow| ("allow_private_registry_ip", Value::Switch(allow))));
-        self.change(&changes)
+        self.change(|_| changes)
     }
 
     /// Says where secrets are kept. What else is in the section stays.
@@ -78,28 +78,30 @@ impl ConfigFile {
     /// # Errors
     /// [`Invalid`](Error::Invalid), [`Busy`](Error::Busy) and [`Io`](Error::Io). Then nothing has changed.
     pub fn set_secrets(&self, provider_type: &str, setup_completed: bool) -> Result<()> {
-        let pairs = self.pairs(&self.text()?)?;
-        let section = pairs.iter().find(|(key, _)| key == "secrets");
-        let mut section: Vec<(String, Json)> = section
-            .and_then(|(_, value)| value.as_object())
-            .unwrap_or_default()
-            .iter()
-            .map(|(key, value)| (key.as_str().to_owned(), value.clone()))
-            .collect();
-        let changes = [
-            ("provider_type", provider_type.into()),
-            ("setup_completed", setup_completed.into()),
-        ];
-        for (key, value) in changes {
-            match section.iter_mut().find(|(name, _)| name == key) {
-                Some((_, there)) => *there = value,
-                None => section.push((key.to_owned(), value)),
+        self.change(|settings| {
+            let section = settings.iter().find(|(key, _)| key == "secrets");
+            let mut section: Vec<(String, Json)> = section
+                .and_then(|(_, value)| value.as_object())
+                .unwrap_or_default()
+                .iter()
+                .map(|(key, value)| (key.as_str().to_owned(), value.clone()))
+                .collect();
+            let changes = [
+                ("provider_type", provider_type.into()),
+                ("setup_completed", setup_completed.into()),
+            ];
+            for (key, value) in changes {
+                match section.iter_mut().find(|(name, _)| name == key) {
+                    Some((_, there)) => *there = value,
+                    None => section.push((key.to_owned(), value)),
+                }
             }
-        }
-        self.change(&[("secrets", Value::Section(section.into_iter().collect()))])
+            vec![("secrets", Value::Section(section.into_iter().collect()))]
+        })
     }
 
-    fn change(&self, changes: &[(&str, Value)]) -> Result<()> {
+    /// Makes the changes that `wanted` names after it has seen what is there; nobody else changes it meanwhile.
+    fn change(&self, wanted: impl FnOnce(&[(String, Json)]) -> Vec<(&'static str, Value)>) -> Result<()> {
         let folder = self.path.parent().unwrap_or(Path::new("."));
         create_folder(folder).map_err(|source| self.io("create the folder of", source))?;
         let mut name = self.path.clone().into_os_string();
@@ -111,7 +113,10 @@ impl ConfigFile {
             });
         };
         let before = self.text()?;
-        let after = self.edited(&before, changes)?;
+        self.parse(&before)?;
+        let settings = self.pairs(&before)?;
+        let changes = wanted(&settings);
+        let after = self.edited(&before, settings, &changes)?;
         if after != before {
             self.write(folder, &after)
                 .map_err(|source| self.io("write", source))?;
@@ -119,10 +124,13 @@ impl ConfigFile {
         Ok(())
     }
 
-    /// The text with the changes, which means what it meant but for them.
-    fn edited(&self, before: &str, changes: &[(&str, Value)]) -> Result<String> {
-        self.parse(before)?;
-        let mut expected = self.pairs(before)?;
+    /// The text with the changes, which means what it meant (`expected`) but for them.
+    fn edited(
+        &self,
+        before: &str,
+        mut expected: Vec<(String, Json)>,
+        changes: &[(&str, Value)],
+    ) -> Result<String> {
         let mut after = before.to_owned();
         for (key, value) in changes {
             match expected.iter_mut().find(|(name, _)| name == key) {
@@ -188,11 +196,26 @@ impl ConfigFile {
         }
     }
 
-    /// Where it is wrong. The parser's own words may quote values, and those may be secrets.
+    /// What is wrong, and where. The parser's own words may quote values, and those may be secrets.
     fn unreadable(&self, error: &serde_saphyr::Error) -> Error {
+        use serde_saphyr::Error as E;
+        let problem = match error.without_snippet() {
+            E::DuplicateMappingKey { .. } => "a key stands twice",
+            E::MultipleDocuments { .. } => "a second document begins",
+            E::Eof { .. } => "it ends too early",
+            E::SerdeInvalidType { .. }
+            | E::SerdeInvalidValue { .. }
+            | E::Unexpected { .. }
+            | E::InvalidScalar { .. }
+            | E::InvalidBooleanStrict { .. } => "a value is of another type than it has to be",
+            E::Budget { .. } | E::AliasReplayLimitExceeded { .. } | E::AliasExpansionLimitExceeded { .. } => {
+                "it is larger than a configuration can be"
+            }
+            _ => "it is not YAML of the expected shape",
+        };
         match error.location() {
-            Some(at) => self.invalid(format!("line {}, column {}", at.line(), at.column())),
-            None => self.invalid("it is not YAML of the expected shape"),
+            Some(at) => self.invalid(format!("line {}, column {}: {problem}", at.line(), at.column())),
+            None => self.invalid(problem),
         }
     }
 

@@ -22,10 +22,10 @@ pub(crate) struct Lock {
 pub(crate) fn take(path: &Path) -> io::Result<Option<Lock>> {
     let end = Instant::now() + PATIENCE;
     loop {
-        // For both: a pipe in its place is opened at once then.
         let file = OpenOptions::new()
             .create(true)
             .truncate(false)
+            // For both: a pipe in its place would keep a mere writer waiting for a reader, deaf to every signal.
             .read(true)
             .write(true)
             .mode(0o600)

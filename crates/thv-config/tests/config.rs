@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use tempfile::TempDir;
 use thv_config::{ConfigFile, RegistrySetting};
@@ -54,17 +55,34 @@ fn what_toolhive_writes_is_read() {
     );
 }
 
+/// What `work` gives; it must not wait for anybody.
+fn promptly<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || tell.send(work()));
+    told.recv_timeout(std::time::Duration::from_secs(30)).unwrap()
+}
+
+fn make_pipe(path: &Path) {
+    let made = std::process::Command::new("mkfifo").arg(path).status();
+    assert!(made.unwrap().success());
+}
+
 #[test]
 fn a_pipe_in_its_place_is_no_file_and_nobody_waits_for_it() {
-    let (folder, file) = file(Some(""));
+    let (_folder, file) = file(Some(""));
     std::fs::remove_file(file.path()).unwrap();
-    let made = std::process::Command::new("mkfifo").arg(file.path()).status();
-    assert!(made.unwrap().success());
-    let (tell, told) = std::sync::mpsc::channel();
-    std::thread::spawn(move || tell.send(file.read().unwrap_err().to_string()).unwrap());
-    let read = told.recv_timeout(std::time::Duration::from_secs(10)).unwrap();
+    make_pipe(file.path());
+    let read = promptly(move || file.read().unwrap_err().to_string());
     assert!(read.contains("not a file"), "{read}");
-    drop(folder);
+}
+
+#[test]
+fn a_pipe_in_place_of_the_lock_holds_nobody_up() {
+    let (_folder, file) = file(Some(THEIRS));
+    make_pipe(&file.path().with_file_name("config.yaml.lock"));
+    let changed = file.clone();
+    promptly(move || changed.set_registry(&RegistrySetting::BuiltIn, false)).unwrap();
+    assert_eq!(file.read().unwrap().registry(), RegistrySetting::BuiltIn);
 }
 
 #[test]
@@ -140,6 +158,35 @@ fn an_error_does_not_show_what_the_file_holds() {
     let (_folder, file) = file(Some("registry_url: [s3cret]\n"));
     let error = file.read().unwrap_err().to_string();
     assert!(!error.contains("s3cret") && error.contains("line 1"), "{error}");
+}
+
+#[test]
+fn an_error_says_what_is_wrong_and_where() {
+    for (text, said) in [
+        (
+            "registry_url: a\nregistry_url: b\n",
+            "line 2, column 1: a key stands twice",
+        ),
+        ("registry_url: a\n---\nb: c\n", "a second document begins"),
+        (
+            "allow_private_registry_ip: maybe\n",
+            "line 1, column 28: a value is of another type",
+        ),
+        ("secrets: 5\n", "a value is of another type"),
+    ] {
+        let (_folder, file) = file(Some(text));
+        let error = file.read().unwrap_err().to_string();
+        assert!(error.contains(said), "{text:?}: {error}");
+    }
+}
+
+#[test]
+fn an_unknown_key_of_a_section_stays_in_it() {
+    let (_folder, file) = file(Some("secrets:\n  provider_type: none\n  future: [1, 2]\n"));
+    file.set_secrets("encrypted", true).unwrap();
+    let text = std::fs::read_to_string(file.path()).unwrap();
+    assert_eq!(file.read().unwrap().secrets.provider_type, "encrypted");
+    assert!(text.contains("\"future\":[1,2]"), "{text}");
 }
 
 #[test]

@@ -20,6 +20,12 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Features
+//! - `client` (default): registries of images over the network, and verification of signatures. Without it: references,
+//!   policies and the seams.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "client")]
 mod client;

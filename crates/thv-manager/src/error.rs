@@ -185,7 +185,7 @@ pub enum Error {
         secret: String,
         /// The cause.
         #[source]
-        source: Source,
+        source: thv_secrets::SecretError,
     },
     /// An image cannot be resolved, or may not run.
     #[error(transparent)]
@@ -284,7 +284,7 @@ impl Error {
             Self::NotReady { .. } => "not_ready",
             Self::StillRunning { .. } => "still_running",
             Self::Denied { .. } => "denied",
-            Self::Secret { .. } => "secret",
+            Self::Secret { source, .. } => source.code(),
             Self::Image(error) => error.code(),
             Self::Runtime(error) => error.code(),
             Self::State(error) => error.code(),

@@ -30,6 +30,11 @@
 //! ```
 //!
 //! Every verb may be dropped: it releases what it holds, and the next verb on the same workload goes on from there.
+//!
+//! # Features
+//! - `registry`: servers by their names in a registry (`thv-registry`).
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod manager;
 

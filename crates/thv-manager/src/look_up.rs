@@ -99,7 +99,7 @@ impl Manager {
             Err(source) => Err(Error::Secret {
                 name: workload.to_owned(),
                 secret,
-                source: source.into(),
+                source,
             }),
         }
     }

@@ -261,7 +261,7 @@ impl Manager {
                 .map_err(|source| Error::Secret {
                     name: name.to_string(),
                     secret: reference.name().to_owned(),
-                    source: source.into(),
+                    source,
                 })?;
         }
         Ok(())

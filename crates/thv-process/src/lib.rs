@@ -28,6 +28,12 @@
 //! # #[cfg(not(target_os = "linux"))]
 //! # fn main() {}
 //! ```
+//!
+//! # Features
+//! - `contract`: the suite that every [`Processes`] passes, for the tests of an implementation.
+//! - `crash-points`: points at which a process kills itself when it is told to, for drills. Without it nothing of them is there.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod containment;
 mod error;

@@ -5,9 +5,12 @@ mod forked_memory;
 mod handle;
 mod keeper;
 mod proc_table;
+mod sleep;
 mod spawn;
 
 use std::fmt;
+use std::pin::Pin;
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -138,5 +141,9 @@ impl Processes for LinuxProcesses {
         if let Err(error) = code_pages::give_back() {
             tracing::debug!(%error, "pages of code are kept");
         }
+    }
+
+    fn sleep(&self, time: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(sleep::sleep(time))
     }
 }

@@ -1,7 +1,9 @@
 //! The seam to the operating system's processes.
 
 use std::fmt::{self, Debug};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -66,6 +68,18 @@ pub trait Processes: Debug + Send + Sync + 'static {
     /// Says that this process, which is there for one workload alone, has started and from now on mostly waits: memory
     /// that can be had again may be given back. Nothing changes but that.
     fn at_rest(&self) {}
+
+    /// Waits this long. Where the machine can do that, it costs one wake-up; the async runtime's own timer, which is
+    /// what waits otherwise, takes up to one for each power of 64 milliseconds. For what is waited for again and again
+    /// while nothing else happens. Cancel-safe.
+    ///
+    /// Only the runtime's own timer follows a clock that a test has paused.
+    ///
+    /// # Panics
+    /// The future, outside an async runtime with time and I/O enabled.
+    fn sleep(&self, time: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(tokio::time::sleep(time))
+    }
 }
 
 /// A reference to one process that stays that process, also when it is gone and its pid is given away.

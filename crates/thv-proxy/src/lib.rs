@@ -65,6 +65,7 @@ mod middleware;
 mod probe;
 mod reverse;
 mod serve;
+mod whole_events;
 
 #[doc(no_inline)]
 pub use async_trait::async_trait;

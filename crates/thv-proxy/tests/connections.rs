@@ -61,6 +61,20 @@ async fn requests_behind_each_other_on_one_connection_are_one_call_at_a_time() {
 }
 
 #[tokio::test]
+async fn who_closes_its_half_of_a_connection_has_gone() {
+    let served = with_options(ServeOptions::default()).await;
+    let mut client = TcpStream::connect(served.address).await.unwrap();
+    let slow = request(&served, "slow", "");
+    client.write_all(slow.as_bytes()).await.unwrap();
+    eventually("its call is under way", || served.bridge.stats().in_flight == 1).await;
+    client.shutdown().await.unwrap();
+    eventually("its place is free", || served.bridge.stats().in_flight == 0).await;
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.is_empty(), "{answer:?}");
+}
+
+#[tokio::test]
 async fn who_asks_and_never_reads_is_not_listened_to_without_end() {
     let served = with_options(ServeOptions {
         write_timeout: Duration::from_secs(1),

@@ -30,6 +30,7 @@ const HEADERS: u8 = 1;
 const RESET: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
+const GO_AWAY: u8 = 7;
 const CONTINUATION: u8 = 9;
 const ACK: u8 = 1;
 const END_STREAM: u8 = 1;
@@ -41,6 +42,10 @@ const STATUS_200: u8 = 0x88;
 enum Server {
     /// Resets the stream of each request.
     Resets,
+    /// Says of each request that it was not looked at, so that it could be sent again without end.
+    Refuses,
+    /// The same of all requests of a connection, each time.
+    GoesAway,
     /// Resets streams that nobody has opened, without end.
     FloodsResets,
     /// Acknowledges nothing and asks without end whether the proxy is there.
@@ -118,6 +123,14 @@ async fn play(server: Server, stream: &mut Stream) -> io::Result<()> {
             stream.write_all(&frame(RESET, 0, id, &[0, 0, 0, 8])).await?;
             id = request(stream).await?;
         },
+        Server::Refuses => loop {
+            stream.write_all(&frame(RESET, 0, id, &[0, 0, 0, 7])).await?;
+            id = request(stream).await?;
+        },
+        Server::GoesAway => {
+            stream.write_all(&frame(GO_AWAY, 0, 0, &[0; 8])).await?;
+            stream.read_to_end(&mut Vec::new()).await.map(drop)
+        }
         Server::FloodsResets => {
             let resets: Vec<u8> = (1..2000)
                 .flat_map(|more| frame(RESET, 0, id + 2 * more, &[0, 0, 0, 8]))
@@ -183,6 +196,8 @@ async fn a_server_that_misuses_http2_harms_nobody_but_its_callers() {
     let before = peak();
     for server in [
         Server::Resets,
+        Server::Refuses,
+        Server::GoesAway,
         Server::FloodsResets,
         Server::FloodsPings,
         Server::FloodsSettings,

@@ -146,6 +146,25 @@ async fn nobody_else_gets_it_and_what_is_not_kept_is_refused() {
 }
 
 #[tokio::test]
+async fn an_event_id_that_is_none_is_no_event_id() {
+    let (served, mut wire, session) = opened().await;
+    let (huge, long) = (u128::MAX.to_string(), "9".repeat(3000));
+    let mut stream = None;
+    for last in [
+        "", "x", "c", "c-", "c1", "c1-", "c-1-1", "-1", "0x1", "1e3", &huge, &long,
+    ] {
+        for last in [last.to_owned(), format!("c{last}"), format!("c1-{last}x")] {
+            let response = come_back(&served, &session, &last).await;
+            assert_eq!(response.status(), 200, "{last:.20}");
+            stream = Some(response);
+        }
+    }
+    let changed = r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#;
+    wire.write(changed).await;
+    read_until(&mut stream.unwrap(), &mut String::new(), "list_changed").await;
+}
+
+#[tokio::test]
 async fn an_answer_that_is_too_large_to_wait_is_an_error_and_not_a_stream_without_end() {
     let (served, mut wire, session) = opened().await;
     let (asked, last) = lost(&served, &mut wire, &session, 7).await;

@@ -7,18 +7,13 @@ mod common;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::{Again, Wire, wire};
+use common::played::Played;
+use common::{Again, wire};
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use thv_proxy::{Backend, BackendIo, Body, BridgeConfig, BridgeEnd, ProxyService, StdioBridge};
+use thv_proxy::{Backend, BackendIo, Body, BridgeConfig, BridgeEnd, StdioBridge};
 use tokio::time::{Instant, sleep};
-
-struct Played {
-    bridge: StdioBridge,
-    service: ProxyService,
-    wire: Wire,
-}
 
 fn post(session: Option<&str>, message: &Value) -> Request<Body> {
     let request = Request::post("/mcp")
@@ -45,18 +40,6 @@ async fn text(response: Response<Body>) -> String {
 }
 
 impl Played {
-    async fn new(config: BridgeConfig) -> Self {
-        let (io, mut wire) = wire();
-        let bridge = StdioBridge::new(io, config).unwrap();
-        let (ready, ()) = tokio::join!(bridge.initialize(), wire.handshake());
-        ready.unwrap();
-        Self {
-            service: bridge.clone().into_service(),
-            bridge,
-            wire,
-        }
-    }
-
     /// A new session of a client that can be asked for its roots.
     async fn open(&self) -> String {
         let params = json!({"protocolVersion": "2025-11-25", "capabilities": {"roots": {}}});
@@ -232,17 +215,9 @@ async fn a_client_that_does_not_read_is_an_error_to_the_server() {
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_to_a_server_that_is_gone_does_not_reach_the_next_one() {
-    let (first, mut wire) = wire();
-    let (second, mut next) = common::wire();
+    let (second, mut next) = wire();
     let backend = Arc::new(Again(Mutex::new(Some(second))));
-    let bridge = StdioBridge::with_backend(first, backend, BridgeConfig::default()).unwrap();
-    let (ready, ()) = tokio::join!(bridge.initialize(), wire.handshake());
-    ready.unwrap();
-    let bridge = Played {
-        service: bridge.clone().into_service(),
-        bridge,
-        wire,
-    };
+    let bridge = Played::with_backend(backend, BridgeConfig::default()).await;
     let session = bridge.open().await;
     let mut stream = bridge.service.ask(get(&session, "")).await.into_body();
     let Played {

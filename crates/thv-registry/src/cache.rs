@@ -1,7 +1,7 @@
 //! What an API said, kept on disk for the next process.
 
 use std::fmt::Write as _;
-use std::fs::{DirBuilder, File};
+use std::fs::DirBuilder;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
+use crate::file_registry::open;
 use crate::{Accept, Catalogue, MAX_DOCUMENT_BYTES, parse_document};
 
 /// How long a file is kept at all.
@@ -70,7 +71,7 @@ impl DiskCache {
     /// What is kept, and how old it is. What is damaged, too old or of another registry is nothing.
     pub(crate) fn read(&self, accept: Accept) -> Option<(Catalogue, Duration)> {
         let path = self.path();
-        let file = File::open(&path).ok()?;
+        let file = open(&path).ok()?;
         let metadata = file.metadata().ok().filter(std::fs::Metadata::is_file)?;
         // A time in the future is no age.
         let age = SystemTime::now().duration_since(metadata.modified().ok()?).ok()?;
@@ -134,5 +135,30 @@ fn create_folder(folder: &Path) -> io::Result<()> {
     match DirBuilder::new().recursive(true).mode(0o700).create(folder) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_of_one_registry_and_a_pipe_in_its_place_is_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let of = |url: &str| DiskCache::new(folder.path().to_owned(), url);
+        let ours = of("https://a.example");
+        assert!(ours.read(Accept::default()).is_none());
+        ours.write(&[], "2026-08-17T00:00:00Z").expect("written");
+        assert!(ours.read(Accept::default()).is_some());
+        // Another registry's file under our name.
+        std::fs::rename(ours.path(), of("https://b.example").path()).expect("renamed");
+        assert!(of("https://b.example").read(Accept::default()).is_none());
+
+        let made = std::process::Command::new("mkfifo").arg(ours.path()).status();
+        assert!(made.expect("it runs").success());
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || tell.send(ours.read(Accept::default()).is_none()));
+        let nothing = told.recv_timeout(Duration::from_secs(30));
+        assert_eq!(nothing, Ok(true));
     }
 }

@@ -1,6 +1,6 @@
 //! A document on this machine.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -56,12 +56,7 @@ fn read(path: &Path, place: &str) -> Result<Vec<u8>> {
         detail: "it cannot be read".to_owned(),
         source: Some(error.into()),
     };
-    // Not blocking: a pipe under a file's name must not hold a reader up.
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(NONBLOCK)
-        .open(path)
-        .map_err(failed)?;
+    let file = open(path).map_err(failed)?;
     if !file.metadata().map_err(failed)?.is_file() {
         return Err(Error::invalid(place, "it is not a file"));
     }
@@ -69,6 +64,11 @@ fn read(path: &Path, place: &str) -> Result<Vec<u8>> {
     let most = MAX_DOCUMENT_BYTES as u64 + 1;
     file.take(most).read_to_end(&mut bytes).map_err(failed)?;
     Ok(bytes)
+}
+
+/// Opens what may be no file. Not blocking: a pipe under a file's name must not hold a reader up.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(NONBLOCK).open(path)
 }
 
 /// `O_NONBLOCK`.

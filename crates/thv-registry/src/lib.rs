@@ -18,6 +18,11 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Features
+//! - `catalog`: the public catalogue as part of the program, `EmbeddedRegistry`.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod registry;
 

@@ -8,6 +8,9 @@
 //! A second attachment is refused among the clones of one value. Other processes are not seen: no engine tells who is
 //! attached, and a mark on this machine would miss other users and machines, or let any user occupy it. Whoever owns the
 //! workload holds a lock.
+//!
+//! Output ends when the server is dead, where that is known before the engine says so ([`FirstProcess`]): what is under way from
+//! it is still read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -17,17 +20,21 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use futures_util::future::BoxFuture;
 use thv_core::WorkloadName;
 use thv_runtime::{Error, InstanceRef, Result, Stdio};
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncReadExt, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::time::{Instant, Sleep};
 use tokio_util::sync::DropGuard;
 
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::first_process::FirstProcess;
 use crate::http::{Call, Upgraded};
 use crate::lines::{HEADER, frame};
 use crate::lookup::{self, container};
+use crate::wire::Container;
 
 /// Twice the largest frame that Docker writes.
 const BUFFER: usize = 64 << 10;
@@ -36,6 +43,9 @@ const SMALL_BUFFER: usize = 8 << 10;
 /// Of the last words of a server that ended at once so many bytes are read, and for so long.
 const LAST_WORDS: u64 = 256 << 10;
 const LAST_WORDS_WAIT: Duration = Duration::from_secs(2);
+/// How long nothing may come of a server that is dead, until nothing is taken to be under way any more: it passes two programs of
+/// the engine, each of which only hands it on.
+const QUIET: Duration = Duration::from_millis(75);
 
 const IN_AND_OUT: &str = "/attach?stream=true&stdin=true&stdout=true";
 const ERRORS: &str = "/attach?stream=true&stderr=true";
@@ -131,9 +141,9 @@ pub(crate) async fn attach(engine: &Engine, which: &InstanceRef) -> Result<Stdio
     })?;
     let waiting = attachments.waiting(&id);
     match to_running(engine, which, &id, waiting.is_some()).await {
-        Ok((in_and_out, errors)) => {
+        Ok((in_and_out, errors, process)) => {
             let errors = waiting.map(|Waiting(errors)| errors).or(errors);
-            Ok(split(in_and_out, errors, attached))
+            Ok(split(in_and_out, errors, attached, process))
         }
         Err(Error::NotRunning { .. }) if let Some(Waiting(said)) = waiting => Ok(Stdio {
             stdin: Box::new(tokio::io::sink()),
@@ -150,14 +160,16 @@ pub(crate) async fn attach(engine: &Engine, which: &InstanceRef) -> Result<Stdio
     }
 }
 
-/// Input and output of a container that runs; with its standard error, where nobody has that.
+/// Input and output of a container that runs; with its standard error, where nobody has that; and its process, where that is
+/// known.
 async fn to_running(
     engine: &Engine,
     which: &InstanceRef,
     id: &str,
     has_errors: bool,
-) -> Result<(Upgraded, Option<Upgraded>)> {
-    let logged = must_run(engine, which, id).await?;
+) -> Result<(Upgraded, Option<Upgraded>, Option<FirstProcess>)> {
+    let found = must_run(engine, which, id).await?;
+    let logged = !found.host_config.log_config.is_none();
     let connecting = async {
         let in_and_out = connect(engine, id, IN_AND_OUT).await?;
         let errors = if logged || has_errors {
@@ -167,7 +179,7 @@ async fn to_running(
         };
         Ok((in_and_out, errors))
     };
-    let streams = match connecting.await {
+    let (in_and_out, errors) = match connecting.await {
         Ok(streams) => streams,
         Err(cause) => {
             // It may have ended meanwhile, for which each engine has its own words.
@@ -176,19 +188,19 @@ async fn to_running(
         }
     };
     // The engine attaches to what has ended as well, and says nothing then.
-    must_run(engine, which, id).await?;
-    Ok(streams)
+    let found = must_run(engine, which, id).await?;
+    Ok((in_and_out, errors, FirstProcess::of(engine, &found)))
 }
 
-/// Whether the engine logs what it writes, of a container that runs and has a standard input.
-async fn must_run(engine: &Engine, which: &InstanceRef, id: &str) -> Result<bool> {
+/// A container that runs and has a standard input.
+async fn must_run(engine: &Engine, which: &InstanceRef, id: &str) -> Result<Container> {
     let found = lookup::details(engine, id)
         .await
         .map_err(|e| failed(engine, which, e))?;
     let detail = match found {
         Some(found) if found.state.status == "running" => {
             if found.config.open_stdin {
-                return Ok(!found.host_config.log_config.is_none());
+                return Ok(found);
             }
             return Err(Error::Invalid {
                 what: "attachment".to_owned(),
@@ -214,7 +226,12 @@ fn failed(engine: &Engine, which: &InstanceRef, cause: EngineError) -> Error {
     )
 }
 
-fn split(in_and_out: Upgraded, stderr: Option<Upgraded>, mut attached: Attached) -> Stdio {
+fn split(
+    in_and_out: Upgraded,
+    stderr: Option<Upgraded>,
+    mut attached: Attached,
+    process: Option<FirstProcess>,
+) -> Stdio {
     attached.carried = in_and_out.carried;
     let attached = Arc::new(attached);
     let (read, write) = in_and_out.stream.into_split();
@@ -222,6 +239,7 @@ fn split(in_and_out: Upgraded, stderr: Option<Upgraded>, mut attached: Attached)
         read_ahead: in_and_out.read_ahead,
         connection: BufReader::with_capacity(BUFFER, read),
         frames: Frames::of(Source::Output),
+        end: process.map_or(End::FromEngine, End::of),
         _kept: Arc::clone(&attached),
     };
     Stdio {
@@ -241,6 +259,7 @@ fn errors(connection: Upgraded) -> Payload<(Option<DropGuard>, OwnedWriteHalf)> 
         read_ahead: connection.read_ahead,
         connection: BufReader::with_capacity(SMALL_BUFFER, read),
         frames: Frames::of(Source::Errors),
+        end: End::FromEngine,
         // Half a connection closed would end the attachment.
         _kept: (connection.carried, write),
     }
@@ -284,7 +303,51 @@ struct Payload<K> {
     read_ahead: Bytes,
     connection: BufReader<OwnedReadHalf>,
     frames: Frames,
+    end: End,
     _kept: K,
+}
+
+/// How the end of a stream is known.
+enum End {
+    /// By the connection's.
+    FromEngine,
+    /// Also by that of the server: comes when it is dead.
+    OfServer(BoxFuture<'static, ()>),
+    /// It is dead; what it wrote may still be under way, until this comes.
+    Quiet(Pin<Box<Sleep>>),
+    /// Nothing comes any more.
+    Over,
+}
+
+impl End {
+    fn of(process: FirstProcess) -> Self {
+        Self::OfServer(Box::pin(async move { process.ended().await }))
+    }
+
+    /// Something came: more may.
+    fn heard(&mut self) {
+        if let Self::Quiet(quiet) = self {
+            quiet.as_mut().reset(Instant::now() + QUIET);
+        }
+    }
+
+    /// Whether nothing comes any more of a connection of which nothing has come yet.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            *self = match self {
+                Self::FromEngine => return Poll::Pending,
+                Self::OfServer(ended) => {
+                    ready!(ended.as_mut().poll(cx));
+                    Self::Quiet(Box::pin(tokio::time::sleep(QUIET)))
+                }
+                Self::Quiet(quiet) => {
+                    ready!(quiet.as_mut().poll(cx));
+                    Self::Over
+                }
+                Self::Over => return Poll::Ready(()),
+            };
+        }
+    }
 }
 
 /// What a server writes to.
@@ -364,10 +427,15 @@ impl<K: Unpin> AsyncRead for Payload<K> {
                 continue;
             }
             let mut connection = Pin::new(&mut this.connection);
-            let input = ready!(connection.as_mut().poll_fill_buf(cx))?;
+            let Poll::Ready(input) = connection.as_mut().poll_fill_buf(cx) else {
+                ready!(this.end.poll(cx));
+                break;
+            };
+            let input = input?;
             if input.is_empty() {
                 break;
             }
+            this.end.heard();
             let consumed = this.frames.take(input, out)?;
             connection.consume(consumed);
         }

@@ -84,6 +84,13 @@ pub(crate) fn check(spec: &DeploySpec) -> Result<()> {
         }
     }
     for mount in &spec.mounts {
+        if mount.source.to_str().is_none() {
+            let shown = mount.source.display();
+            return invalid(
+                "mount",
+                format!("{shown} is not UTF-8, and an engine takes no other path"),
+            );
+        }
         if !mount.source.is_absolute() || !mount.target.starts_with('/') {
             return invalid(
                 "mount",

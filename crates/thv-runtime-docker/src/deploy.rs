@@ -207,9 +207,8 @@ async fn reuse(
         // A network or an image layer of it is gone: it cannot be started again as it is.
         Err(cause) if cause.is_not_found() || is_network_gone(&cause, wanted) => Ok(None),
         Err(cause) => {
-            if cause.is_unsure() {
-                undo_start(engine, &found.id).await;
-            }
+            // Also one that the engine refused: on Podman who attaches has half started it.
+            undo_start(engine, &found.id).await;
             Err(start_failed(engine, spec, cause))
         }
     }

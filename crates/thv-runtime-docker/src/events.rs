@@ -5,17 +5,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use futures_util::future::select_all;
+use futures_util::future::{BoxFuture, select_all};
 use futures_util::stream::{self, BoxStream};
+use thv_core::WorkloadName;
 use thv_runtime::{EventFilter, EventKind, InstanceId, Result, RuntimeEvent};
 
 use crate::engine::Engine;
 use crate::error::EngineError;
-use crate::helpers;
+use crate::first_process::FirstProcess;
 use crate::http::{Call, quoted};
 use crate::lines::JsonLines;
-use crate::quirks;
 use crate::wire::Event;
+use crate::{helpers, lookup, quirks};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -31,6 +32,7 @@ pub(crate) async fn events(
         .map_err(|e| engine.error(e, "subscribe to events"))?;
     let subscription = Subscription {
         engine: engine.clone(),
+        death: Death::of_workload(engine, &filter),
         filter,
         feeds: Some(feeds),
         synced: false,
@@ -47,6 +49,8 @@ struct Subscription {
     engine: Engine,
     filter: EventFilter,
     feeds: Option<Feeds>,
+    /// Of the one workload's container.
+    death: Death,
     synced: bool,
     /// How long to wait before the engine is asked again: longer each time, until it tells something.
     pause: Duration,
@@ -64,16 +68,24 @@ impl Subscription {
                 match Feeds::of_workloads(&self.engine, &self.filter).await {
                     Ok(feeds) => {
                         self.feeds = Some(feeds);
+                        self.death = Death::of_workload(&self.engine, &self.filter);
                         return RuntimeEvent::of_stream(EventKind::Gap);
                     }
                     Err(cause) => tracing::debug!(error = %cause, "the engine is away"),
                 }
                 continue;
             };
-            match feeds.next().await {
+            let event = tokio::select! {
+                biased;
+                event = feeds.next() => event,
+                // Of one that was started meanwhile the engine says so first.
+                instance = self.death.comes() => return self.ending(instance),
+            };
+            match event {
                 Ok(Some(event)) => {
                     self.pause = Duration::ZERO;
                     if let Some(event) = self.told(event) {
+                        self.death.hear(&self.engine, &self.filter, &event);
                         return event;
                     }
                 }
@@ -83,6 +95,14 @@ impl Subscription {
                     self.feeds = None;
                 }
             }
+        }
+    }
+
+    fn ending(&self, instance: InstanceId) -> RuntimeEvent {
+        RuntimeEvent {
+            workload: only(&self.filter).map(ToString::to_string).unwrap_or_default(),
+            instance: Some(instance),
+            kind: EventKind::Ending,
         }
     }
 
@@ -113,6 +133,79 @@ impl Subscription {
             kind,
         })
     }
+}
+
+/// The death of one workload's container, where it can be known before the engine tells. Several workloads would be a question
+/// to the engine for each, so nothing is known of them.
+enum Death {
+    /// Nothing is known.
+    Unknown,
+    /// The engine is asked what runs.
+    Asked(BoxFuture<'static, Option<(InstanceId, FirstProcess)>>),
+    /// It runs, until this comes.
+    Of(InstanceId, BoxFuture<'static, ()>),
+}
+
+impl Death {
+    /// Of what runs by now, if anything does.
+    fn of_workload(engine: &Engine, filter: &EventFilter) -> Self {
+        let Some(name) = only(filter) else {
+            return Self::Unknown;
+        };
+        let (engine, name) = (engine.clone(), name.clone());
+        Self::Asked(Box::pin(async move {
+            let row = lookup::of_workload(&engine, &name).await.ok()??;
+            process_of(&engine, row.id).await
+        }))
+    }
+
+    /// Takes in what the engine says happened.
+    fn hear(&mut self, engine: &Engine, filter: &EventFilter, event: &RuntimeEvent) {
+        let Some(instance) = event.instance.as_ref().filter(|_| only(filter).is_some()) else {
+            return;
+        };
+        match event.kind {
+            EventKind::Started => {
+                let (engine, id) = (engine.clone(), instance.to_string());
+                *self = Self::Asked(Box::pin(async move { process_of(&engine, id).await }));
+            }
+            EventKind::Exited { .. } | EventKind::Removed => {
+                if matches!(self, Self::Of(id, _) if id == instance) {
+                    *self = Self::Unknown;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Comes when a container's process is dead, once for each; perhaps never. Cancel-safe.
+    async fn comes(&mut self) -> InstanceId {
+        loop {
+            *self = match self {
+                Self::Unknown => std::future::pending().await,
+                Self::Asked(answer) => match answer.await {
+                    Some((id, process)) => Self::Of(id, Box::pin(async move { process.ended().await })),
+                    None => Self::Unknown,
+                },
+                Self::Of(id, ended) => {
+                    ended.await;
+                    let id = id.clone();
+                    *self = Self::Unknown;
+                    return id;
+                }
+            };
+        }
+    }
+}
+
+fn only(filter: &EventFilter) -> Option<&WorkloadName> {
+    let mut names = filter.names.iter();
+    names.next().filter(|_| names.next().is_none())
+}
+
+async fn process_of(engine: &Engine, id: String) -> Option<(InstanceId, FirstProcess)> {
+    let found = lookup::details(engine, &id).await.ok()??;
+    Some((InstanceId::new(id), FirstProcess::of(engine, &found)?))
 }
 
 fn kind_of(action: &str, attributes: &BTreeMap<String, String>) -> Option<EventKind> {
@@ -185,14 +278,13 @@ impl Feeds {
 
 /// What the engine is asked for, each by itself: it knows "and" between labels and no "or".
 fn labels(filter: &EventFilter) -> Vec<String> {
-    let mut names = filter.names.iter();
-    match (names.next(), names.next()) {
-        (Some(name), None) => {
+    match only(filter) {
+        Some(name) => {
             let of = |key: &str| format!("{key}={name}");
             vec![of(thv_labels::BASE_NAME), of(helpers::HELPED)]
         }
         // A connection for each of many would cost more than the events of the others.
-        _ => vec![format!("{}=true", thv_labels::TOOLHIVE)],
+        None => vec![format!("{}=true", thv_labels::TOOLHIVE)],
     }
 }
 

@@ -55,6 +55,7 @@ mod remove;
 
 mod attach;
 mod events;
+mod first_process;
 mod logs;
 
 mod images;

@@ -109,6 +109,9 @@ pub(crate) struct Container {
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct State {
     pub(crate) status: String,
+    /// Of the first process, as the engine counts; 0 where none runs.
+    #[serde(deserialize_with = "nullable")]
+    pub(crate) pid: i64,
     #[serde(rename = "OOMKilled")]
     pub(crate) oom_killed: bool,
     pub(crate) exit_code: Option<i64>,

@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -102,17 +104,24 @@ async fn an_event_stream_that_breaks_at_once_is_not_asked_for_in_a_loop() {
 }
 
 #[tokio::test]
-async fn a_zero_byte_is_refused_before_the_engine_is_asked() {
+async fn what_no_engine_takes_is_refused_before_the_engine_is_asked() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("engine.sock");
     let engine = Meddler::open(&socket, Path::new(NOBODY), |_, _| Do::CutBefore);
-    let changes: [fn(&mut DeploySpec); 4] = [
+    let changes: [fn(&mut DeploySpec); 5] = [
         |spec| drop(spec.env.insert("TOKEN".to_owned(), "hunter2\0".to_owned())),
         |spec| spec.command.push("a\0b".to_owned()),
         |spec| drop(spec.labels.insert("a".to_owned(), "\0".to_owned())),
         |spec| {
             spec.mounts.push(MountBind {
                 source: "/tmp/a\0".into(),
+                target: "/a".to_owned(),
+                read_only: true,
+            });
+        },
+        |spec| {
+            spec.mounts.push(MountBind {
+                source: OsStr::from_bytes(b"/tmp/\xff").into(),
                 target: "/a".to_owned(),
                 read_only: true,
             });
@@ -483,6 +492,34 @@ async fn starts_cut(engine: &TestEngine, when: When) {
         }
     }
     panic!("more calls than were cut");
+}
+
+/// Whoever attaches before the start has half started the container on Podman.
+#[tokio::test]
+async fn a_start_that_the_engine_refuses_leaves_the_container_stopped() {
+    let Some(engine) = TestEngine::get().await else {
+        return;
+    };
+    let mut spec = engine.spec(&["echo"]);
+    spec.private_output = true;
+    let which = InstanceRef::named(spec.name.clone());
+    spec.expect = Expect::Instance(engine.runtime.deploy(&spec).await.unwrap().instance.id);
+    engine.runtime.stop(&which, SHORT).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("engine.sock");
+    let front = Meddler::open(&socket, engine.socket(), |_, call| {
+        if call.ends_with("/start") {
+            return Do::Answer(500, json!({"message": "no space left on device"}));
+        }
+        Do::Forward
+    });
+    let refused = patient(&socket).deploy(&spec).await.unwrap_err();
+    assert_eq!(refused.code(), "start_failed", "{refused:?}");
+    let left = engine.runtime.inspect(&spec.name).await.unwrap().unwrap();
+    assert_eq!(left.state, InstanceState::Stopped);
+    let calls = front.calls();
+    assert!(calls.iter().any(|call| call.contains("/stop?")), "{calls:?}");
+    engine.remove(&spec.name).await;
 }
 
 #[tokio::test]

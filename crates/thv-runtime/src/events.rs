@@ -62,6 +62,9 @@ pub enum EventKind {
     Created,
     /// An instance was started.
     Started,
+    /// The program of an instance is dead, which its engine has not said yet. [`Exited`](Self::Exited) follows once it has; until
+    /// then how it ended is not known, and `inspect` may say that it runs. Only where it can be known so early.
+    Ending,
     /// An instance ended.
     Exited {
         /// Its exit code, where known.

@@ -2,7 +2,7 @@
 //!
 //! A [`Runtime`] deploys, stops, removes, inspects and lists **instances** (a container, a process, a
 //! StatefulSet). [`Runtimes`] is a routed set of them. [`MemoryRuntime`] is an implementation without any
-//! process, for tests and simulations; the feature `contract` brings the suite that every implementation passes.
+//! process, for tests and simulations.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -18,6 +18,11 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Features
+//! - `contract`: the suite that every [`Runtime`] passes, for the tests of an implementation.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod about;
 mod appearance;

@@ -172,6 +172,12 @@ impl MemoryRuntime {
         self.shared.crash(name, code)
     }
 
+    /// Says [`EventKind::Ending`] of the instance of a workload and nothing else, as an engine's adapter does that sees its
+    /// process dead before the engine says how it ended. `false` when none runs.
+    pub fn tell_ending(&self, name: &WorkloadName) -> bool {
+        self.shared.tell_ending(name)
+    }
+
     /// Removes the instance of a workload from outside, as another client of the engine would.
     pub fn vanish(&self, name: &WorkloadName) {
         self.shared.remove(name);

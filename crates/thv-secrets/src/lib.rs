@@ -24,6 +24,12 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Features
+//! - `keyring` (default): the password of encrypted secrets in the keyring of the desktop session.
+//! - `contract`: the suite that every [`SecretProvider`] passes, for the tests of an implementation.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod error;
 mod provider;

@@ -15,6 +15,11 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Features
+//! - `contract`: the suite that every [`StateStore`] passes, for the tests of an implementation.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod state_store;
 mod state_store_ext;

@@ -36,6 +36,11 @@
 //! | `…/lifecycle/owner-id` | the id of this installation | 0600 |
 //!
 //! All locks are `flock(2)`: the kernel frees them when a process dies.
+//!
+//! # Features
+//! - `contract`: the suite that every [`StatusManager`] passes, for the tests of an implementation.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod status_manager;
 

@@ -57,14 +57,27 @@ pub(crate) fn merge(
             Err(error) => warnings.push(format!("secret {} is left out: {error}", at + 1)),
         }
     }
+    // As a first run of that version would have it; else it would lack what it declares that it needs.
+    for spec in needed(&new, entry) {
+        if !spec.default.is_empty() {
+            new.env_vars.insert(spec.name.clone(), spec.default.clone());
+            warnings.push(format!("{} gets the default of the newer version", spec.name));
+        }
+    }
     (new, warnings)
 }
 
-/// The variables that the newer version needs and nobody gives.
+/// The variables that the newer version needs, has no default for, and nobody gives.
 pub(crate) fn missing<'a>(new: &RunConfig, entry: &'a ImageEntry) -> Vec<&'a EnvVarSpec> {
-    let mut missing = drift::undeclared(new, &entry.env_vars);
-    missing.retain(|spec| spec.required && spec.default.is_empty());
+    let mut missing = needed(new, entry);
+    missing.retain(|spec| spec.default.is_empty());
     missing
+}
+
+fn needed<'a>(config: &RunConfig, entry: &'a ImageEntry) -> Vec<&'a EnvVarSpec> {
+    let mut needed = drift::undeclared(config, &entry.env_vars);
+    needed.retain(|spec| spec.required);
+    needed
 }
 
 #[cfg(test)]

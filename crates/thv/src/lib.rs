@@ -2,7 +2,7 @@
 //!
 //! The modules are the crates of the project; [`manager_from_env`] puts a [`manager::Manager`] together as the command
 //! line has it: files where ToolHive keeps them, a container engine found on first use, programs of this host, and
-//! secrets of the environment. Each part can be replaced before `build`.
+//! secrets where the configuration file says. Each part can be replaced before `build`.
 //!
 //! ```
 //! use thv::core::{Dirs, Env};
@@ -21,6 +21,23 @@
 //! # }
 //! ```
 //!
+//! A server is run with the proxy that its clients talk to:
+//!
+//! ```no_run
+//! use thv::core::Env;
+//! use thv::manager::{RunOptions, RunRequest, StopOptions};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let manager = thv::manager_from_env(Env::from_vars(std::env::vars_os()))?.launcher_id("com.example.app").build()?;
+//! let fetch = RunRequest::new("ghcr.io/stackloklabs/gofetch/server:1.0.6");
+//! let up = manager.run(fetch, RunOptions::default()).await?;
+//! println!("{} serves at {}", up.name, up.url);
+//! manager.stop(&up.name, StopOptions::default()).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Features
 //! - `docker` (default): containers of Docker, Podman and compatible engines.
 //! - `image` (default): images are resolved and verified before they run. Without it they run as the engine gives them.
@@ -28,6 +45,9 @@
 //! - `registry` (default): servers by their names in a registry, and the configuration file that says which one.
 //! - `keyring` (default): the password of encrypted secrets in the keyring of the desktop session.
 //! - `catalog` (default): a registry that is part of the program.
+//! - `crash-points`: for drills only: processes kill themselves between two effects when they are told to.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "registry")]
 mod registry_wiring;

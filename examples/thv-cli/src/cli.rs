@@ -6,6 +6,8 @@ mod not_built;
 mod registry_args;
 mod run_args;
 mod secret_args;
+#[cfg(test)]
+mod tests;
 mod upgrade_args;
 mod values;
 
@@ -13,6 +15,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 pub(crate) use group_args::{GroupCommand, GroupDeleteArgs, GroupMoveArgs};
@@ -25,7 +28,7 @@ pub(crate) use upgrade_args::{UpgradeApplyArgs, UpgradeCheckArgs, UpgradeCommand
 
 /// Run and manage MCP servers.
 #[derive(Debug, Parser)]
-#[command(name = "thv", disable_version_flag = true, arg_required_else_help = true)]
+#[command(name = "thv", version, arg_required_else_help = true)]
 pub(crate) struct Cli {
     /// Log more, to standard error
     #[arg(long, global = true, env = "TOOLHIVE_DEBUG", hide_env = true, value_parser = clap::builder::FalseyValueParser::new())]
@@ -254,7 +257,7 @@ pub(crate) struct EventsArgs {
 pub(crate) struct ExportArgs {
     /// The MCP server
     pub(crate) name: String,
-    /// The file to write
+    /// The file to write; - is standard output
     pub(crate) path: PathBuf,
     /// The format
     #[arg(long, value_enum, default_value_t)]
@@ -347,152 +350,28 @@ pub(crate) enum Refused {
 }
 
 impl Cli {
-    /// The whole command, flags included that are known and not built.
+    /// The whole command, with all that is known and not built.
     fn full_command() -> clap::Command {
-        Self::command().mut_subcommand("run", not_built::add_to_run)
+        not_built::add(Self::command())
     }
 
     /// Reads a command line.
     pub(crate) fn read(args: impl IntoIterator<Item = OsString>) -> Result<Self, Refused> {
+        let args: Vec<_> = args.into_iter().collect();
         let mut command = Self::full_command();
-        let matches = command.try_get_matches_from_mut(args).map_err(Refused::Usage)?;
+        let matches = command.try_get_matches_from_mut(&args).map_err(|error| {
+            // What is not built is not recommended either.
+            let said = match error.kind() {
+                ErrorKind::InvalidSubcommand => Self::command().try_get_matches_from(&args).err(),
+                _ => None,
+            };
+            Refused::Usage(said.unwrap_or(error))
+        })?;
         if let Some(text) =
             not_built::first_asked(&matches).or_else(|| run_args::beside_from_config(&matches))
         {
             return Err(Refused::NoEffect(text));
         }
         Self::from_arg_matches(&matches).map_err(|error| Refused::Usage(error.format(&mut command)))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use thv::core::{ProxyMode, TransportType};
-
-    use super::*;
-
-    fn read(args: &[&str]) -> Result<Cli, Refused> {
-        Cli::read(["thv"].iter().chain(args).map(OsString::from))
-    }
-
-    #[test]
-    fn the_command_is_consistent() {
-        Cli::full_command().debug_assert();
-    }
-
-    #[test]
-    fn a_flag_whose_effect_is_not_built_is_refused_by_name() {
-        for (flag, name) in [
-            ("--audit-config=a.json", "--audit-config"),
-            ("--enable-audit", "--enable-audit"),
-            ("--otel-tracing-enabled=false", "--otel-tracing-enabled"),
-            ("--remote-auth-callback-port=9", "--remote-auth-callback-port"),
-            ("--k8s-pod-patch={}", "--k8s-pod-patch"),
-        ] {
-            let Err(Refused::NoEffect(text)) = read(&["run", flag, "mcp/time"]) else {
-                panic!("{flag}")
-            };
-            assert_eq!(text, format!("{name} is not built yet: leave it out"), "{flag}");
-        }
-    }
-
-    #[test]
-    fn a_flag_that_says_the_default_is_fine() {
-        for flag in [
-            "--audit-config=",
-            "--enable-audit=false",
-            "--image-verification=warn",
-            "--image-verification=enabled",
-            "--otel-sampling-rate=0.1",
-            "--otel-tracing-enabled",
-            "--remote-auth-timeout=30s",
-            "--isolate-network=false",
-        ] {
-            assert!(read(&["run", flag, "mcp/time"]).is_ok(), "{flag}");
-        }
-    }
-
-    #[test]
-    fn what_follows_two_dashes_is_the_servers() {
-        let Ok(Cli {
-            command: Command::Run(args),
-            ..
-        }) = read(&["run", "mcp/time", "--", "--name", "x", "--"])
-        else {
-            panic!()
-        };
-        assert_eq!(args.args, ["--name", "x", "--"]);
-        assert_eq!(args.name, None);
-    }
-
-    #[test]
-    fn a_configuration_file_stands_alone() {
-        let Err(Refused::NoEffect(text)) = read(&["run", "--from-config=a.json", "--name=x"]) else {
-            panic!()
-        };
-        assert_eq!(
-            text,
-            "--name has no effect beside --from-config: leave one of them out"
-        );
-        assert!(matches!(
-            read(&["run", "--from-config=a.json", "mcp/time"]),
-            Err(Refused::NoEffect(_))
-        ));
-        assert!(
-            read(&[
-                "run",
-                "--from-config=a.json",
-                "--runtime=local",
-                "--no-wait",
-                "--debug"
-            ])
-            .is_ok()
-        );
-    }
-
-    #[test]
-    fn a_configuration_file_may_run_in_the_foreground() {
-        assert!(read(&["run", "--from-config=a.json", "--foreground", "--keep", "--debug"]).is_ok());
-    }
-
-    #[test]
-    fn transports_are_understood_in_any_case() {
-        let Ok(Cli {
-            command: Command::Run(args),
-            ..
-        }) = read(&["run", "x", "--transport=STDIO", "--proxy-mode=Sse"])
-        else {
-            panic!()
-        };
-        let expected = (Some(TransportType::Stdio), Some(ProxyMode::Sse));
-        assert_eq!((args.transport, args.proxy_mode), expected);
-    }
-
-    #[test]
-    fn waiting_has_a_default_and_contradictions_are_refused() {
-        let Ok(Cli {
-            command: Command::Start(args),
-            ..
-        }) = read(&["start", "x", "--wait"])
-        else {
-            panic!()
-        };
-        assert_eq!(args.wait.wait, Some(Duration::from_mins(5)));
-        for args in [
-            &["start", "x", "--wait=1m", "--no-wait"][..],
-            &["start"],
-            &["start", "a", "b"],
-            &["start", "a", "--all"],
-            &["stop", "a", "--group", "g"],
-            &["run"],
-            &["nonsense"],
-            &["start", "x", "--foreground", "--no-wait"],
-            &["start", "x", "--foreground", "--wait"],
-            &["run", "x", "--foreground", "--launch-timeout=1s"],
-            &["run", "x", "--transport", "inspector"],
-            &["run", "x", "--allowed-origins", "garbage"],
-        ] {
-            assert!(matches!(read(args), Err(Refused::Usage(_))), "{args:?}");
-        }
     }
 }

@@ -30,7 +30,7 @@ pub(crate) fn main() -> ExitCode {
             }
             kind => {
                 let _ = error.print();
-                if kind == ErrorKind::DisplayHelp {
+                if matches!(kind, ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
                     ExitCode::SUCCESS
                 } else {
                     ExitCode::FAILURE

@@ -57,6 +57,7 @@ fn help_texts() {
         "search",
         "config",
         "runtime",
+        "secret",
         "upgrade",
         "version",
     ] {
@@ -115,6 +116,13 @@ fn version_as_text_says_only_what_is_known() {
     assert!(text.contains("Compiler: rustc 1."), "{text}");
     assert!(text.contains("Platform: linux/"), "{text}");
     assert!(!text.contains("unknown"), "{text}");
+}
+
+#[test]
+fn the_version_is_a_flag_as_well() {
+    let text = format!("thv {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(shown(&["--version"]), text);
+    assert!(shown(&["version"]).starts_with(&text));
 }
 
 #[test]
@@ -243,6 +251,23 @@ fn every_flag_that_is_not_built_is_refused_by_name() {
         let text = refused(&["run", flag, "exec:///bin/true"]);
         assert_eq!(text, format!("Error: {name} is not built yet: leave it out\n"));
     }
+}
+
+#[test]
+fn a_command_that_is_not_built_is_refused_by_name() {
+    assert_eq!(
+        refused(&["client", "setup", "--all"]),
+        "Error: thv client is not built yet\n"
+    );
+    assert!(!shown(&["--help"]).contains("client"));
+    assert!(refused(&["serv"]).contains("unrecognized"));
+}
+
+#[test]
+fn a_configuration_without_end_is_not_read_to_it() {
+    let text = refused(&["run", "--from-config=/dev/zero"]);
+    assert!(text.contains("/dev/zero is not a run configuration"), "{text}");
+    assert!(text.contains("more than the"), "{text}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 /// What becomes of a feature that a configuration asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Enforcement {
     /// It does what it promises.
     Enforced,
@@ -16,6 +17,7 @@ pub enum Enforcement {
 
 /// Something that a configuration can ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Feature {
     /// A middleware in the list.
     Middleware(MiddlewareType),
@@ -103,6 +105,7 @@ macro_rules! spelled {
     ($(#[$meta:meta])* $name:ident, $spelling:ident { $( $(#[$variant_meta:meta])* $variant:ident = $text:literal, )* }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[non_exhaustive]
         pub enum $name { $( $(#[$variant_meta])* $variant, )* }
 
         impl $name {

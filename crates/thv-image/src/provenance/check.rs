@@ -198,6 +198,18 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn a_bundle_with_more_log_entries_than_there_are_logs_is_not_looked_at() {
+        let mut value: Value = serde_json::from_str(PUBLISHED).expect("JSON");
+        let entries = value
+            .pointer_mut("/verificationMaterial/tlogEntries")
+            .expect("entries");
+        let one = entries[0].clone();
+        *entries = Value::Array(vec![one; MAX_ENTRIES + 1]);
+        let refused = published(&value.to_string(), INTEGRITY).await;
+        assert!(refused.expect_err("too many").contains("too many"));
+    }
+
     #[test]
     fn what_is_attested_is_compared_where_both_sides_say_something() {
         let bundle = Bundle::from_json(PUBLISHED).expect("a bundle");

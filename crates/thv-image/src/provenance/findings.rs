@@ -98,3 +98,68 @@ impl Findings {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn verdict(fill: impl FnOnce(&mut Findings)) -> Result<Verdict> {
+        let mut findings = Findings::default();
+        fill(&mut findings);
+        findings.verdict(&"example/echo:1".parse().expect("a reference"))
+    }
+
+    #[test]
+    fn one_that_holds_is_enough_and_one_that_does_not_is_worse_than_none() {
+        let wrong = |findings: &mut Findings| findings.add(Err("another signer".into()));
+        let away = |findings: &mut Findings| findings.fault(Fault::TimedOut(Duration::from_secs(10)));
+        let right = |findings: &mut Findings| findings.add(Ok(Signer::default()));
+        assert_eq!(verdict(|_| ()).ok(), Some(Verdict::Absent));
+        let unreachable = verdict(away).expect("no error");
+        assert!(matches!(&unreachable, Verdict::Unreachable { detail } if detail.contains("within 10s")));
+        let denied = verdict(|findings| {
+            away(findings);
+            wrong(findings);
+        });
+        assert_eq!(denied.expect_err("it is denied").code(), "image_denied");
+        let all = verdict(|findings| {
+            away(findings);
+            wrong(findings);
+            right(findings);
+        });
+        assert_eq!(all.ok(), Some(Verdict::Verified(Signer::default())));
+    }
+
+    #[test]
+    fn what_is_looked_at_is_bounded_in_number_and_bytes_and_more_is_denied() {
+        let many = verdict(|findings| {
+            let looked_at = (0..MAX_SIGNATURES * 2).filter(|_| findings.next()).count();
+            assert_eq!(looked_at, MAX_SIGNATURES);
+        });
+        let long = verdict(|findings| {
+            assert_eq!(findings.limit(), MAX_BYTES);
+            findings.read(MAX_BYTES - 1);
+            assert!(findings.next(), "one byte is left");
+            findings.read(1);
+            assert_eq!(findings.limit(), 0);
+            assert!(!findings.next());
+        });
+        for outcome in [many, long] {
+            let said = outcome.expect_err("it is denied").to_string();
+            assert!(said.contains("too many signatures"), "{said}");
+        }
+    }
+
+    #[test]
+    fn so_many_reasons_are_told_and_none_twice() {
+        let denied = verdict(|findings| {
+            for at in 0..TOLD * 4 {
+                findings.add(Err(format!("reason {}", at / 2)));
+            }
+        });
+        let said = denied.expect_err("it is denied").to_string();
+        assert_eq!(said.matches("reason").count(), TOLD, "{said}");
+    }
+}

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use thv_core::Env;
 use thv_core::gojson::GoDuration;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
+use thv_process::Processes;
+use tokio::time::Instant;
 
 /// When and how often a server is looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,20 +59,22 @@ impl Health {
     }
 
     /// Looks again and again until so many looks in a row have failed, and their repetitions too; what was wrong with the
-    /// last. Cancel-safe.
-    pub(super) async fn watch<E, F>(&self, look: impl Fn() -> F) -> E
+    /// last. Waits with the machine's timer: a proxy that is idle otherwise is woken up once for each look, and once more
+    /// by the answer. Cancel-safe.
+    pub(super) async fn watch<E, F>(&self, machine: &dyn Processes, look: impl Fn() -> F) -> E
     where
         E: Display,
         F: Future<Output = Result<(), E>>,
     {
         let mut failures = 0;
-        let mut ticks = interval_at(Instant::now() + self.interval, self.interval);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut last = Instant::now();
         loop {
-            ticks.tick().await;
+            // A look that took longer than the interval is followed by one at once, and not by several.
+            machine.sleep(self.interval.saturating_sub(last.elapsed())).await;
+            last = Instant::now();
             let mut looked = look().await;
             if looked.is_err() {
-                sleep(self.retry_delay.min(self.interval)).await;
+                machine.sleep(self.retry_delay.min(self.interval)).await;
                 looked = look().await;
             }
             let Err(error) = looked else {
@@ -91,6 +94,8 @@ impl Health {
 mod tests {
     use std::future::ready;
     use std::sync::Mutex;
+
+    use thv_process::MemoryProcesses;
 
     use super::*;
 
@@ -119,10 +124,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn so_many_looks_in_a_row_fail_each_of_them_twice() {
         let health = Health::from_env(&Env::default());
+        let machine = MemoryProcesses::new();
         let (began, looks) = (Instant::now(), Mutex::new(Vec::new()));
         // Of the first three looks and their repetitions one repetition succeeds.
         let answers = Mutex::new([false, false, false, false, false, true].into_iter());
-        let error = health.watch(|| {
+        let error = health.watch(&machine, || {
             looks.lock().unwrap().push(began.elapsed().as_secs());
             let well = answers.lock().unwrap().next().unwrap_or(false);
             ready(well.then_some(()).ok_or("it is away"))

@@ -3,17 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::stream::BoxStream;
 use thv_core::{RunConfig, TransportType, WorkloadStatus};
 use thv_runtime::{
-    Deployment, Endpoint, EventFilter, EventKind, Expect, Instance, InstanceId, InstanceRef, InstanceState,
-    Runtime, RuntimeEvent, StopOptions,
+    Deployment, Endpoint, EventFilter, Expect, InstanceRef, InstanceState, Runtime, StopOptions,
 };
 use thv_status::ResolvedImage;
 use tokio::time::Instant;
 
 use super::door::Door;
+use super::fate::{Events, Fate, Told, gone};
 use super::health::Health;
 use super::last_lines::{self, Mark};
 use super::ownership::Standing;
@@ -45,9 +43,6 @@ pub(super) enum LifeEnd {
         served: Duration,
     },
 }
-
-/// Resolves when an instance has ended, with the words for it.
-type Ended = futures_util::future::BoxFuture<'static, String>;
 
 /// What is known of a life when it begins.
 struct Beginning {
@@ -167,8 +162,8 @@ impl Supervisor {
         };
         door.open(backend.service());
         thv_process::crash_point!(ProxyConnected);
-        let ended = ended(runtime.clone(), self.name.clone(), id, events);
-        self.watch(door, &backend, ended, left, beginning).await
+        let fate = Fate::of(runtime.clone(), self.name.clone(), id, events);
+        self.watch(door, &backend, fate, left, beginning).await
     }
 
     /// Waits for `initialize`, then until the server ends or the supervisor is told to.
@@ -176,7 +171,7 @@ impl Supervisor {
         &self,
         door: &Door,
         backend: &Backend,
-        mut ended: Ended,
+        mut fate: Fate,
         left: Left,
         beginning: Beginning,
     ) -> Result<LifeEnd> {
@@ -185,7 +180,7 @@ impl Supervisor {
         tokio::select! {
             biased;
             () = self.signal.stop.cancelled() => return Ok(self.told(door, backend, left).await),
-            how = &mut ended => return Ok(self.over(how, left, &log, was_ready, Duration::ZERO).await),
+            how = fate.over() => return Ok(self.over(how, left, &log, was_ready, Duration::ZERO).await),
             answer = probe => {
                 let failure = match answer {
                     Ok(Ok(_)) => None,
@@ -194,7 +189,7 @@ impl Supervisor {
                 };
                 if let Some(reason) = failure {
                     // A server that ended explains itself better than the connection that broke with it.
-                    let reason = tokio::time::timeout(Duration::from_millis(500), &mut ended).await.unwrap_or(reason);
+                    let reason = tokio::time::timeout(Duration::from_millis(500), fate.over()).await.unwrap_or(reason);
                     return Ok(self.over(reason, left, &log, was_ready, Duration::ZERO).await);
                 }
             }
@@ -209,24 +204,39 @@ impl Supervisor {
         self.launch.send_replace(LaunchState::Ready);
         tracing::info!("the workload is ready");
         self.rest();
-        let how = tokio::select! {
-            biased;
-            () = self.signal.stop.cancelled() => return Ok(self.told(door, backend, left).await),
-            how = async {
-                tokio::select! {
-                    biased;
-                    how = &mut ended => how,
-                    // A server that ended explains itself better than the streams that ended with it.
-                    how = backend.closed() => tokio::time::timeout(LAST_WORD, &mut ended).await.unwrap_or(how),
-                }
-            } => how,
-            lost = async {
-                Box::pin(self.release_kept_image()).await;
-                self.look_after(backend, hash).await
-            } => match lost {
-                Ok(()) => return Ok(LifeEnd::ClaimLost),
+        let mut looking = Box::pin(async {
+            Box::pin(self.release_kept_image()).await;
+            self.look_after(backend, hash.clone()).await
+        });
+        let how = loop {
+            let told = tokio::select! {
+                biased;
+                () = self.signal.stop.cancelled() => return Ok(self.told(door, backend, left).await),
+                told = async {
+                    tokio::select! {
+                        biased;
+                        told = fate.next() => told,
+                        // A server that ended explains itself better than the streams that ended with it.
+                        how = backend.closed() => {
+                            Told::Over(tokio::time::timeout(LAST_WORD, fate.over()).await.unwrap_or(how))
+                        }
+                    }
+                } => told,
+                lost = &mut looking => match lost {
+                    Ok(()) => return Ok(LifeEnd::ClaimLost),
+                    Err(error) => return Ok(over(&error, left, true)),
+                },
+            };
+            let written = match told {
+                Told::Over(how) => break how,
+                Told::Ending => self.write_dead().await,
+                Told::Runs => self.write_ready(hash.clone()).await,
+            };
+            match written {
+                Ok(true) => {}
+                Ok(false) => return Ok(LifeEnd::ClaimLost),
                 Err(error) => return Ok(over(&error, left, true)),
-            },
+            }
         };
         Ok(self.over(how, left, &log, true, ready.elapsed()).await)
     }
@@ -252,7 +262,7 @@ impl Supervisor {
                 return Ok(());
             }
             while backend.reachable(health.timeout).await.is_err() {
-                tokio::time::sleep(health.interval).await;
+                self.parts.processes.sleep(health.interval).await;
             }
             if !self.write_ready(hash.clone()).await? {
                 return Ok(());
@@ -401,10 +411,7 @@ impl Supervisor {
         )
     }
 
-    async fn subscribe(
-        &self,
-        runtime: &dyn Runtime,
-    ) -> Result<Option<BoxStream<'static, thv_runtime::Result<RuntimeEvent>>>> {
+    async fn subscribe(&self, runtime: &dyn Runtime) -> Result<Option<Events>> {
         if !runtime.capabilities().events {
             return Ok(None);
         }
@@ -425,66 +432,5 @@ fn over(error: &Error, instance: Left, was_ready: bool) -> LifeEnd {
         instance,
         may_retry: was_ready || error.is_retryable(),
         served: Duration::ZERO,
-    }
-}
-
-/// Resolves when the instance has ended, by the runtime's events.
-fn ended(
-    runtime: Arc<dyn Runtime>,
-    name: thv_core::WorkloadName,
-    id: InstanceId,
-    events: Option<BoxStream<'static, thv_runtime::Result<RuntimeEvent>>>,
-) -> Ended {
-    Box::pin(async move {
-        let Some(mut events) = events else {
-            return std::future::pending().await;
-        };
-        // It may have ended between its deployment and now.
-        let mut look = true;
-        loop {
-            if look && let Some(how) = gone(&*runtime, &name, &id).await {
-                return how;
-            }
-            look = false;
-            match events.next().await {
-                Some(Ok(event)) if event.instance.as_ref().is_none_or(|of| *of == id) => match event.kind {
-                    EventKind::Exited { .. }
-                    | EventKind::Removed
-                    | EventKind::Impaired
-                    | EventKind::OutOfMemory
-                    | EventKind::Gap => {
-                        look = true;
-                    }
-                    _ => {}
-                },
-                Some(Ok(_)) => {}
-                Some(Err(error)) => tracing::warn!(%error, "an event of the runtime is lost"),
-                None => return std::future::pending().await,
-            }
-        }
-    })
-}
-
-/// How the instance ended, if it did.
-async fn gone(runtime: &dyn Runtime, name: &thv_core::WorkloadName, id: &InstanceId) -> Option<String> {
-    match runtime.inspect(name).await {
-        Ok(Some(Instance {
-            id: there,
-            state,
-            status_text,
-            exit_code,
-            impaired,
-            ..
-        })) if there == *id => match state {
-            InstanceState::Stopped | InstanceState::Removing => Some(match exit_code {
-                // The runtime knows a reason.
-                _ if status_text.starts_with("out of memory") => status_text,
-                Some(code) => format!("the server exited with code {code}"),
-                None => format!("the server ended: {status_text}"),
-            }),
-            _ => impaired.map(|why| format!("the server is cut off: {why}")),
-        },
-        Ok(_) => Some("the server's instance was removed".into()),
-        Err(_) => None,
     }
 }

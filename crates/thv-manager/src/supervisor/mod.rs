@@ -4,6 +4,7 @@
 
 mod backoff;
 mod door;
+mod fate;
 mod health;
 mod kept_log;
 mod last_lines;

@@ -149,6 +149,19 @@ impl Supervisor {
         Ok(written.await?.is_some())
     }
 
+    /// Says that the server is dead, before its runtime says how it ended. `false`: the claim is lost and nothing was written.
+    pub(super) async fn write_dead(&self) -> Result<bool> {
+        match self.standing().await? {
+            Standing::Run => {
+                self.write_status(WorkloadStatus::Unhealthy, "the server ended")
+                    .await
+            }
+            // Somebody wished it, and says so.
+            Standing::Stop => Ok(true),
+            Standing::Lost => Ok(false),
+        }
+    }
+
     pub(super) async fn write_stopped(&self, context: &str) -> Result<bool> {
         self.write_end(WorkloadStatus::Stopped, context).await
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use thv_core::{RunConfig, WorkloadStatus};
 use thv_proxy::ProxyError;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::Supervisor;
 use super::door::Door;
@@ -94,7 +94,7 @@ impl Supervisor {
             tokio::select! {
                 biased;
                 () = self.signal.stop.cancelled() => return Ok(self.told(door, &backend, None).await),
-                () = sleep(wait) => {}
+                () = self.parts.processes.sleep(wait) => {}
             }
         }
     }
@@ -105,7 +105,7 @@ impl Supervisor {
             self.signal.stop.cancelled().await;
             return None;
         }
-        let watching = health.watch(|| backend.reachable(health.timeout));
+        let watching = health.watch(&*self.parts.processes, || backend.reachable(health.timeout));
         self.signal.stop.run_until_cancelled(watching).await
     }
 }

@@ -25,7 +25,7 @@ impl Supervisor {
                 .map_err(|source| Error::Secret {
                     name: self.name.to_string(),
                     secret: reference.name().to_owned(),
-                    source: source.into(),
+                    source,
                 })?;
             resolved.insert(reference.target().to_owned(), value.expose_secret().to_owned());
         }

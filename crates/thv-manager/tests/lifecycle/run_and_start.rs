@@ -301,6 +301,8 @@ async fn a_missing_secret_fails_before_anything_is_saved_and_is_named() {
         matches!(&error, Error::Secret { secret, .. } if secret == "token"),
         "{error}"
     );
+    // A program can tell it from a password that is wrong, or a keyring that is away.
+    assert_eq!(error.code(), "secret_not_found");
     world.assert_nothing_of(&name("echo")).await;
 }
 

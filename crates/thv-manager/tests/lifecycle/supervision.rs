@@ -25,6 +25,44 @@ async fn what_was_ready_once_is_restarted_with_back_off() {
     assert_eq!(manager.get(&name("echo")).await.unwrap().url, url);
 }
 
+/// An engine may need a moment to say how a server ended that is dead.
+#[tokio::test(start_paused = true)]
+async fn a_death_is_written_before_it_is_known_how_it_came() {
+    let world = World::new();
+    let manager = world.manager();
+    run(&manager, "echo").await;
+    assert!(world.runtime.tell_ending(&name("echo")));
+    world.until(&name("echo"), WorkloadStatus::Unhealthy).await;
+    let (_, context) = world.status_of(&name("echo")).await;
+    assert_eq!(context, "the server ended");
+    assert!(world.runtime.exit(&name("echo"), 3));
+    world.until(&name("echo"), WorkloadStatus::Starting).await;
+    let (_, context) = world.status_of(&name("echo")).await;
+    assert!(context.contains("code 3"), "{context}");
+    world.until(&name("echo"), WorkloadStatus::Running).await;
+    // Somebody else's restart is seen for what it is, once the engine is asked again.
+    assert!(world.runtime.tell_ending(&name("echo")));
+    world.until(&name("echo"), WorkloadStatus::Unhealthy).await;
+    let deploys = world.runtime.calls(Call::Deploy);
+    world.runtime.set_down(true);
+    world.runtime.set_down(false);
+    world.until(&name("echo"), WorkloadStatus::Running).await;
+    assert_eq!(world.runtime.calls(Call::Deploy), deploys);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_death_that_somebody_wished_is_no_failure() {
+    let world = World::new();
+    let manager = world.manager();
+    run(&manager, "echo").await;
+    // As ToolHive's `stop` begins.
+    world.toolhive_writes(&name("echo"), WorkloadStatus::Stopping, 0);
+    assert!(world.runtime.tell_ending(&name("echo")));
+    assert!(world.runtime.exit(&name("echo"), 0));
+    world.until_unowned(&name("echo")).await;
+    assert_eq!(world.status_of(&name("echo")).await.0, WorkloadStatus::Stopped);
+}
+
 #[tokio::test(start_paused = true)]
 async fn after_ten_tries_it_is_an_error_and_nothing_runs() {
     let world = World::new();

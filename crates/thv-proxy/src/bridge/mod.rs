@@ -53,6 +53,32 @@ use crate::probe::ServerInfo;
 ///
 /// A cheap handle: clones, routers and services of it share one connection to the server. When the last one is
 /// dropped, or [`StdioBridge::shutdown`] is called, the connection is closed.
+///
+/// Requests are independent of each other: one that is dropped frees its place, and its server is told where the
+/// protocol has a way to say so.
+///
+/// ```
+/// use http::{Request, StatusCode};
+/// use thv_proxy::{BackendIo, Body, BridgeConfig, BridgeEnd, StdioBridge};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// // A server is whatever reads and writes lines: a child, a container, or a test.
+/// let (near, _server) = tokio::io::duplex(64 * 1024);
+/// let (reader, writer) = tokio::io::split(near);
+/// let config = BridgeConfig { max_sessions: 100, ..BridgeConfig::default() };
+/// let bridge = StdioBridge::new(BackendIo::new(reader, writer), config)?;
+///
+/// // Without a listener, as a service; `into_router` makes it one among an application's own routes.
+/// let health = Request::get("/health").header("host", "localhost").body(Body::empty())?;
+/// let answer = bridge.clone().into_service().ask(health).await;
+/// assert_eq!(answer.status(), StatusCode::OK);
+///
+/// bridge.shutdown().await;
+/// assert_eq!(bridge.closed().await, BridgeEnd::Closed);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct StdioBridge {
     core: Arc<Core>,
@@ -163,14 +189,16 @@ impl StdioBridge {
         }
     }
 
-    /// Closes the connection and waits until everything of the bridge has ended. Calls under way fail.
+    /// Closes the connection and waits until everything of the bridge has ended. Calls under way fail. Cancel-safe: who
+    /// stops waiting does not call the end off.
     pub async fn shutdown(&self) {
         self.core.stop.cancel();
         self.core.tasks.close();
         self.core.tasks.wait().await;
     }
 
-    /// Ends the event streams of all clients, each once its client has the answers that are to come on it.
+    /// Ends the event streams of all clients, each once its client has the answers that are to come on it. Does not wait
+    /// for that.
     pub fn end_streams(&self) {
         self.core.sessions.end_streams();
         self.core.listeners.end();

@@ -25,7 +25,8 @@ use super::server_requests::{Abilities, NO_ROOM, Refusal, UNKNOWN};
 use crate::budget::Share;
 use crate::jsonrpc::{self, Envelope};
 
-/// Calls that are kept for their clients at one time.
+/// Calls that are kept for their clients at one time. They keep their places among the calls under way, of which half are
+/// left to others.
 const MOST: usize = 256;
 /// How long a client may take to come back; there may be a person to ask.
 const KEPT_FOR: Duration = Duration::from_mins(5);
@@ -105,6 +106,24 @@ impl Rounds {
         let mut parked = self.parked();
         parked.get(&state).filter(|parked| parked.binding == binding)?;
         parked.remove(&state)
+    }
+
+    /// Keeps a call for its client, unless that many are kept.
+    fn keep(&self, state: u128, most: usize, kept: impl FnOnce() -> Parked) -> bool {
+        let mut parked = self.parked();
+        let mut over = Vec::new();
+        if parked.len() >= most {
+            // Their server is gone: of them is left that their clients can be told so.
+            over.extend(parked.extract_if(|_, kept| kept.call.link.is_closed()));
+        }
+        let room = parked.len() < most;
+        if room {
+            parked.insert(state, kept());
+        }
+        // What they hold is dropped without the lock.
+        drop(parked);
+        drop(over);
+        room
     }
 
     fn expire(&self, state: u128) {
@@ -289,12 +308,9 @@ impl InFlight {
         };
         let (taken, over) = oneshot::channel();
         let core = Arc::clone(&self.core);
-        {
-            let mut parked = core.rounds.parked();
-            if parked.len() >= MOST {
-                drop(parked);
-                return self.cannot_ask(&questions);
-            }
+        let mut questions = questions;
+        let most = MOST.min(core.config.max_in_flight / 2);
+        let kept = core.rounds.keep(state.as_u128(), most, || {
             let (_, nothing) = oneshot::channel();
             let call = InFlight::new(
                 &core,
@@ -305,13 +321,15 @@ impl InFlight {
                 self.deadline,
                 self.shape,
             );
-            let kept = Parked {
+            Parked {
                 call,
-                questions,
+                questions: std::mem::take(&mut questions),
                 binding,
                 _taken: taken,
-            };
-            parked.insert(state.as_u128(), kept);
+            }
+        });
+        if !kept {
+            return self.cannot_ask(&questions);
         }
         self.done = true;
         self.shape = Shape::Stateless {

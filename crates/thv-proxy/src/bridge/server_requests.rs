@@ -1,7 +1,8 @@
 //! Requests of the server: each goes to the session that caused it, and its answer back.
 //!
 //! Whose call it was is known when the request names it, or when exactly one session has calls that the server works
-//! on, those included that nobody waits for any more; without calls, when there is only one session. Otherwise the
+//! on, those included that nobody waits for any more, or that are kept until their clients have answered (the server may
+//! go on with such a call, and ask more because of it); without calls, when there is only one session. Otherwise the
 //! server gets an error: a guess could show one user's prompt to another.
 //!
 //! A request names a call by its progress token, or by its id in `_meta.relatedRequestId`. No revision of the protocol

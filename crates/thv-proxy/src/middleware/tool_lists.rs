@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, Request, Response, StatusCode};
@@ -15,13 +15,12 @@ use crate::answer;
 use crate::body::{Body, BodyError};
 use crate::budget::{Budget, Share};
 use crate::jsonrpc;
+use crate::whole_events::{WholeEvents, lines};
 
 /// An answer or event is held whole up to this size.
 const LONGEST: usize = 32 << 20;
 /// All that are held at one time.
 const ALL: usize = 128 << 20;
-/// Stands before the text of some.
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 const UNCLEAR: &str = "the server's answer could not be looked at, and is not passed on";
 
 impl Layer {
@@ -117,8 +116,8 @@ impl State {
     async fn next(&self, held: &mut Held) -> Option<Result<Bytes, BodyError>> {
         loop {
             let mut out = BytesMut::new();
-            while let Some(event) = held.event() {
-                out.extend_from_slice(&self.event(event.freeze()));
+            while let Some(event) = held.events.next_event() {
+                out.extend_from_slice(&self.event(event));
             }
             if !out.is_empty() {
                 held.share = Share::default();
@@ -129,12 +128,12 @@ impl State {
             }
             match held.chunks.next().await {
                 Some(Ok(chunk)) => {
-                    let len = held.bytes.len() + chunk.len();
+                    let len = held.events.held() + chunk.len();
                     if len > LONGEST || self.budget.cover(&mut held.share, len).await.is_err() {
                         held.ended = true;
                         return Some(Err(UNCLEAR.into()));
                     }
-                    held.bytes.extend_from_slice(&chunk);
+                    held.events.push(&chunk);
                 }
                 Some(Err(error)) => {
                     held.ended = true;
@@ -149,7 +148,7 @@ impl State {
     fn event(&self, event: Bytes) -> Bytes {
         let mut data = Vec::new();
         let mut found = false;
-        let lines = || event.split(|byte| matches!(byte, b'\n' | b'\r'));
+        let lines = || lines(&event);
         for text in lines().filter_map(|line| line.strip_prefix(b"data:")) {
             if found {
                 data.push(b'\n');
@@ -171,7 +170,7 @@ impl State {
             out.extend_from_slice(line);
             out.extend_from_slice(b"\n");
         }
-        for line in message.split(|byte| matches!(byte, b'\n' | b'\r')) {
+        for line in self::lines(&message) {
             out.extend_from_slice(b"data: ");
             out.extend_from_slice(line);
             out.extend_from_slice(b"\n");
@@ -184,100 +183,18 @@ impl State {
 /// An event stream and what of it is not yet an event.
 struct Held {
     chunks: BodyDataStream<Body>,
-    bytes: BytesMut,
-    /// Up to here no event ends.
-    searched: usize,
+    events: WholeEvents,
     share: Share,
     ended: bool,
-    /// No event has been taken yet.
-    is_first: bool,
 }
 
 impl Held {
     fn new(body: Body) -> Self {
         Self {
             chunks: BodyDataStream::new(body),
-            bytes: BytesMut::new(),
-            searched: 0,
+            events: WholeEvents::new(),
             share: Share::default(),
             ended: false,
-            is_first: true,
-        }
-    }
-
-    /// Takes the next whole event, its blank line included. A line ends with a carriage return, a line feed or both, each
-    /// alike and mixed: what a client takes for two events must not pass as one.
-    fn event(&mut self) -> Option<BytesMut> {
-        let from = self.searched.saturating_sub(1);
-        let text = &self.bytes[from..];
-        let ends = [&b"\n\n"[..], b"\n\r", b"\r\r"];
-        let end = ends
-            .iter()
-            .filter_map(|end| memchr::memmem::find(text, end).map(|at| from + at + end.len()))
-            .min();
-        self.searched = self.bytes.len();
-        let mut end = end?;
-        if self.bytes[end - 1] == b'\r' && self.bytes.get(end) == Some(&b'\n') {
-            end += 1;
-        }
-        let mut event = self.bytes.split_to(end);
-        self.searched = 0;
-        // Clients skip one, and then the first line is another than it seems: they go, however many there are.
-        if std::mem::take(&mut self.is_first) {
-            while event.starts_with(BYTE_ORDER_MARK) {
-                event.advance(BYTE_ORDER_MARK.len());
-            }
-        }
-        Some(event)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn events(stream: &[u8], size: usize) -> Vec<Vec<u8>> {
-        let mut held = Held::new(Body::empty());
-        let mut all = Vec::new();
-        for piece in stream.chunks(size) {
-            held.bytes.extend_from_slice(piece);
-            while let Some(event) = held.event() {
-                all.push(event.to_vec());
-            }
-        }
-        all
-    }
-
-    #[test]
-    fn an_event_ends_at_a_blank_line_however_lines_end() {
-        for first in ["\n", "\r", "\r\n"] {
-            for second in ["\n", "\r", "\r\n"] {
-                if (first, second) == ("\r", "\n") {
-                    continue; // That is one line's end.
-                }
-                let stream = format!("data: 1{first}{second}data: 2{first}{second}");
-                let found = events(stream.as_bytes(), stream.len());
-                assert_eq!(found.len(), 2, "{stream:?}: {found:?}");
-                for size in [1, 2, 3] {
-                    let found = events(stream.as_bytes(), size);
-                    let data = |event: &[u8]| String::from_utf8_lossy(event).trim().to_owned();
-                    let found: Vec<_> = found
-                        .iter()
-                        .map(|event| data(event))
-                        .filter(|it| !it.is_empty())
-                        .collect();
-                    assert_eq!(found, ["data: 1", "data: 2"], "{stream:?} in pieces of {size}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_byte_order_mark_hides_nothing() {
-        let stream = b"\xef\xbb\xbf\xef\xbb\xbfdata: 1\n\n\xef\xbb\xbfdata: 2\n\n";
-        for size in [1, 2, stream.len()] {
-            let expected = [&b"data: 1\n\n"[..], b"\xef\xbb\xbfdata: 2\n\n"];
-            assert_eq!(events(stream, size), expected);
         }
     }
 }

@@ -85,7 +85,7 @@ impl Direct {
     }
 
     /// Sends a request and waits for the head of its answer. A request that an idle connection did not take is sent on
-    /// another. When the future is dropped, the connection is closed, by which the server sees that nobody waits.
+    /// another; one that it took and did not answer, only where nothing changes if the server gets it twice. When the future is dropped, the connection is closed, by which the server sees that nobody waits.
     pub(super) async fn send(
         self: &Arc<Self>,
         method: &Method,
@@ -107,7 +107,8 @@ impl Direct {
                     body.finish_at_end();
                     return Ok(response.map(|()| Body::from(body)));
                 }
-                Err(unanswered) if used && unanswered.unsent => {}
+                Err(unanswered)
+                    if used && (unanswered.unsent || (method.is_safe() && unanswered.reason.is_end())) => {}
                 Err(unanswered) => return Err(unanswered.reason.into()),
             }
         }

@@ -1,36 +1,45 @@
 //! The `endpoint` event of an SSE server, rewritten so that its clients stay on the proxy.
 
+use std::borrow::Cow;
+
 use bytes::{Bytes, BytesMut};
 use url::Url;
 
 use crate::forwarded::Outside;
+use crate::whole_events::{WholeEvents, lines};
 
-/// The event comes first. What is longer than this without it is passed on as it is.
-const LONGEST_SEARCH: usize = 64 * 1024;
+/// The event comes first. A stream with a longer one before it is refused: somewhere in that clients could be led away.
+const LONGEST: usize = 1 << 20;
 
-/// Looks for the first `endpoint` event in a stream; everything behind it passes untouched.
+/// Looks for the first `endpoint` event in a stream; everything behind it passes untouched, as clients know by then where
+/// their messages go.
 #[derive(Debug)]
 pub(super) struct EndpointRewriter {
     /// Where the stream came from: the event's reference is relative to it.
     base: Url,
     outside: Outside,
-    held: BytesMut,
+    events: WholeEvents,
     done: bool,
     /// Path and query of the event that was found, without the prefix.
     endpoint: Option<String>,
 }
 
-/// The server tells its clients to send messages to somebody else.
+/// Why a stream goes no further.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the server's endpoint event names another origin")]
-pub(super) struct ForeignEndpoint;
+pub(super) enum NoEndpoint {
+    /// The server tells its clients to send messages to somebody else.
+    #[error("the server's endpoint event names another origin")]
+    Foreign,
+    #[error("the server's endpoint event does not come: another is longer than {LONGEST} bytes")]
+    TooLong,
+}
 
 impl EndpointRewriter {
     pub(super) fn new(base: Url, outside: Outside) -> Self {
         Self {
             base,
             outside,
-            held: BytesMut::new(),
+            events: WholeEvents::new(),
             done: false,
             endpoint: None,
         }
@@ -43,53 +52,61 @@ impl EndpointRewriter {
 
     /// What was held back when the stream has ended.
     pub(super) fn finish(&mut self) -> Bytes {
-        self.held.split().freeze()
+        self.events.take_rest()
     }
 
     /// What can be passed on after `chunk`; empty while the event is incomplete.
-    pub(super) fn push(&mut self, chunk: Bytes) -> Result<Bytes, ForeignEndpoint> {
+    pub(super) fn push(&mut self, chunk: Bytes) -> Result<Bytes, NoEndpoint> {
         if self.done {
             return Ok(chunk);
         }
-        self.held.extend_from_slice(&chunk);
+        self.events.push(&chunk);
         let mut out = BytesMut::new();
-        while let Some(end) = event_end(&self.held) {
-            let event = self.held.split_to(end);
+        while !self.done
+            && let Some(event) = self.events.next_event()
+        {
             match self.rewrite(&event)? {
                 None => out.extend_from_slice(&event),
                 Some(rewritten) => {
                     out.extend_from_slice(&rewritten);
                     self.done = true;
-                    break;
                 }
             }
         }
-        if self.done || self.held.len() > LONGEST_SEARCH {
-            self.done = true;
-            out.extend_from_slice(&self.held.split());
+        if self.done {
+            out.extend_from_slice(&self.events.take_rest());
+        } else if self.events.held() > LONGEST {
+            return Err(NoEndpoint::TooLong);
         }
         Ok(out.freeze())
     }
 
-    fn rewrite(&mut self, event: &[u8]) -> Result<Option<Vec<u8>>, ForeignEndpoint> {
-        let Ok(text) = std::str::from_utf8(event) else {
-            return Ok(None);
-        };
-        let field = |name: &str| {
-            text.split(['\n', '\r']).find_map(|line| {
-                let value = line.strip_prefix(name)?.strip_prefix(':')?;
-                Some(value.strip_prefix(' ').unwrap_or(value))
-            })
-        };
-        if field("event") != Some("endpoint") {
+    /// The event as clients get it; none when it is another. It is read as clients read it, what is no text included: one
+    /// that passes for another here would lead them away.
+    fn rewrite(&mut self, event: &[u8]) -> Result<Option<Vec<u8>>, NoEndpoint> {
+        let (mut kind, mut data) = (Cow::default(), String::new());
+        for line in lines(event) {
+            let (name, value) = match memchr::memchr(b':', line) {
+                Some(at) => (&line[..at], &line[at + 1..]),
+                None => (line, &b""[..]),
+            };
+            let value = value.strip_prefix(b" ").unwrap_or(value);
+            match name {
+                b"event" => kind = String::from_utf8_lossy(value),
+                b"data" => {
+                    data.push_str(&String::from_utf8_lossy(value));
+                    data.push('\n');
+                }
+                _ => {}
+            }
+        }
+        if kind != "endpoint" || data.is_empty() {
             return Ok(None);
         }
-        let url = self
-            .base
-            .join(field("data").unwrap_or_default())
-            .map_err(|_| ForeignEndpoint)?;
+        // A URL has no line breaks: they go.
+        let url = self.base.join(&data).map_err(|_| NoEndpoint::Foreign)?;
         if url.origin() != self.base.origin() {
-            return Err(ForeignEndpoint);
+            return Err(NoEndpoint::Foreign);
         }
         let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
         let Outside { origin, prefix } = &self.outside;
@@ -101,19 +118,12 @@ impl EndpointRewriter {
     }
 }
 
-/// Where the first event ends, its blank line included.
-fn event_end(bytes: &[u8]) -> Option<usize> {
-    let ends = [&b"\n\n"[..], b"\r\n\r\n", b"\r\r"];
-    ends.iter()
-        .filter_map(|end| memchr::memmem::find(bytes, end).map(|at| at + end.len()))
-        .min()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn check(base: &str, prefix: &str, event: &str, expected: Result<&str, ForeignEndpoint>) {
+    fn check(base: &str, prefix: &str, event: impl AsRef<[u8]>, expected: Result<&str, NoEndpoint>) {
+        let event = event.as_ref();
         for size in [1, 7, 1000] {
             let outside = Outside {
                 origin: None,
@@ -121,15 +131,17 @@ mod tests {
             };
             let mut rewriter = EndpointRewriter::new(base.parse().unwrap(), outside);
             let mut out = Vec::new();
-            let outcome = event.as_bytes().chunks(size).try_for_each(|chunk| {
+            let outcome = event.chunks(size).try_for_each(|chunk| {
                 out.extend_from_slice(&rewriter.push(Bytes::copy_from_slice(chunk))?);
                 Ok(())
             });
             out.extend_from_slice(&rewriter.finish());
             assert_eq!(
-                outcome.map(|()| String::from_utf8(out).unwrap()).as_deref(),
-                expected.as_deref(),
-                "{event}"
+                // One blank line more is nothing in an event stream.
+                outcome.map(|()| String::from_utf8(out).unwrap().trim_end().to_owned()),
+                expected.map(|text| text.trim_end().to_owned()),
+                "{}",
+                event.escape_ascii()
             );
         }
     }
@@ -138,10 +150,10 @@ mod tests {
     fn clients_stay_on_the_proxy() {
         let to = |data: &str| format!("event: endpoint\ndata: {data}\n\n");
         let base = "https://host.example/api/sse";
-        check(base, "", &to("/messages?s=1"), Ok(&to("/messages?s=1")));
-        check(base, "", &to("messages?s=1"), Ok(&to("/api/messages?s=1")));
-        check(base, "", &to("https://host.example/m?s=1"), Ok(&to("/m?s=1")));
-        check(base, "/team", &to("/m"), Ok(&to("/team/m")));
+        check(base, "", to("/messages?s=1"), Ok(&to("/messages?s=1")));
+        check(base, "", to("messages?s=1"), Ok(&to("/api/messages?s=1")));
+        check(base, "", to("https://host.example/m?s=1"), Ok(&to("/m?s=1")));
+        check(base, "/team", to("/m"), Ok(&to("/team/m")));
         check(base, "", "data:/m\r\nevent:endpoint\r\n\r\n", Ok(&to("/m")));
         check(
             base,
@@ -172,9 +184,43 @@ mod tests {
             check(
                 "https://host.example/sse",
                 "",
-                &format!("event: endpoint\ndata: {data}\n\n"),
-                Err(ForeignEndpoint),
+                format!("event: endpoint\ndata: {data}\n\n"),
+                Err(NoEndpoint::Foreign),
             );
         }
+    }
+
+    #[test]
+    fn what_clients_take_for_an_endpoint_is_one_here_too() {
+        let to = "data: https://evil.example/m\n\n";
+        for event in [
+            format!("event: message\n\r\nevent: endpoint\n{to}"),
+            format!("event: message\r\n\nevent: endpoint\n{to}"),
+            format!("event: message\nevent: endpoint\n{to}"),
+            format!("\u{feff}event: endpoint\n{to}"),
+            format!("data:\nevent: endpoint\n{to}"),
+            "event: endpoint\ndata: https://evil\ndata: .example/m\n\n".to_owned(),
+            "event: endpoint\rdata: https://evil.example/m\r\r".to_owned(),
+            format!(": {}\n\nevent: endpoint\n{to}", "x".repeat(LONGEST - 100)),
+        ] {
+            let mut rewriter =
+                EndpointRewriter::new("https://host.example/sse".parse().unwrap(), Outside::default());
+            let outcome = rewriter.push(Bytes::from(event.clone()));
+            assert_eq!(outcome, Err(NoEndpoint::Foreign), "{event:.100}");
+        }
+        let no_text = b"event: endpoint\nx: \xff\ndata: https://evil.example/m\n\n";
+        check("https://host.example/sse", "", no_text, Err(NoEndpoint::Foreign));
+        let without_data = "event: endpoint\n\nevent: endpoint\ndata: /m\n\n";
+        check("https://host.example/sse", "", without_data, Ok(without_data));
+    }
+
+    #[test]
+    fn what_is_too_long_to_be_looked_at_does_not_pass() {
+        let mut rewriter =
+            EndpointRewriter::new("https://host.example/sse".parse().unwrap(), Outside::default());
+        let comment = Bytes::from(format!(": {}", "x".repeat(LONGEST - 100)));
+        assert_eq!(rewriter.push(comment), Ok(Bytes::new()));
+        let outcome = rewriter.push(Bytes::from("x".repeat(200)));
+        assert_eq!(outcome, Err(NoEndpoint::TooLong));
     }
 }

@@ -8,6 +8,7 @@ mod endpoint;
 mod event_reader;
 mod headers;
 mod http1;
+mod redirects;
 mod sessions;
 mod sse_stream;
 
@@ -19,7 +20,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use axum::extract::ConnectInfo;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::header::{ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
+use http::header::{ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use thv_core::{SystemClock, TransportType};
@@ -34,6 +35,7 @@ use self::ending::Ending;
 use self::endpoint::EndpointRewriter;
 pub(crate) use self::event_reader::{Data, EventReader};
 pub(crate) use self::headers::is_restricted;
+use self::redirects::{is_redirect, may_follow, redirect};
 use self::sessions::Sessions;
 use self::sse_stream::{SseStream, Streams};
 use crate::answer;
@@ -49,7 +51,30 @@ use crate::serve::{Drain, EndsItself, UntilDrain};
 
 const MOST_REDIRECTS: usize = 10;
 
-/// A proxy in front of an SSE or streamable HTTP server, local or remote. A cheap handle.
+/// A proxy in front of an SSE or streamable HTTP server, local or remote. A cheap handle: clones share the connections, the
+/// sessions and what is known of the server.
+///
+/// A request whose future is dropped is given up at the server too, by closing its connection or stream.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use thv_proxy::{ReverseProxy, ReverseProxyConfig};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let target = "http://127.0.0.1:1".parse()?; // where nobody listens
+/// let proxy = ReverseProxy::new(target, ReverseProxyConfig::default())?;
+/// assert_eq!(proxy.available(), None);
+/// let reached = proxy.reachable(Duration::from_secs(5)).await;
+/// assert!(reached.is_err_and(|error| error.is_retryable()));
+/// assert_eq!(proxy.available(), Some(false));
+///
+/// // Its clients are answered all the same: /health says `degraded`, calls get an error.
+/// let app: axum::Router = proxy.into_router();
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct ReverseProxy(Arc<Shared>);
 
@@ -413,7 +438,9 @@ impl Shared {
         response: Response<Body>,
         drain: Option<&Drain>,
     ) -> Response<Body> {
+        // What answers a POST is no stream of a session, whatever its form.
         let rewriting = self.config.transport == TransportType::Sse
+            && request.method == Method::GET
             && is_event_stream(response.headers())
             && !response.headers().contains_key(CONTENT_ENCODING);
         let (mut head, body) = response.into_parts();
@@ -482,20 +509,4 @@ fn is_plain(uri: &Uri) -> bool {
         && path.bytes().all(fits)
         && !path.contains("/.")
         && uri.query().is_none_or(|query| query.bytes().all(fits))
-}
-
-fn is_redirect(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 301 | 302 | 307 | 308)
-}
-
-fn redirect(from: &Url, response: &Response<Body>) -> Option<Url> {
-    from.join(response.headers().get(LOCATION)?.to_str().ok()?).ok()
-}
-
-fn may_follow(from: &Url, to: &Url) -> bool {
-    let same_port = from.port_or_known_default() == to.port_or_known_default();
-    let upgrade = from.scheme() == "http" && to.scheme() == "https";
-    from.host() == to.host()
-        && ((from.scheme() == to.scheme() && same_port)
-            || (upgrade && from.port().is_none() && to.port().is_none()))
 }

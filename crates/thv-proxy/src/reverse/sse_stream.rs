@@ -98,11 +98,19 @@ impl Owed {
 struct Registered {
     streams: Arc<Streams>,
     path: String,
+    owed: Arc<Owed>,
 }
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        lock(&self.streams.0).remove(&self.path);
+        let mut streams = lock(&self.streams.0);
+        // A server may name one path to several streams: then it is the newest one's.
+        if streams
+            .get(&self.path)
+            .is_some_and(|owed| Arc::ptr_eq(owed, &self.owed))
+        {
+            streams.remove(&self.path);
+        }
     }
 }
 
@@ -183,8 +191,11 @@ impl SseStream {
         let out = out?;
         if let Some(path) = self.rewriter.take_endpoint() {
             lock(&self.streams.0).insert(path.clone(), Arc::clone(&self.owed));
-            let streams = Arc::clone(&self.streams);
-            self.registered = Some(Registered { streams, path });
+            self.registered = Some(Registered {
+                streams: Arc::clone(&self.streams),
+                path,
+                owed: Arc::clone(&self.owed),
+            });
         }
         self.reader.push(&out);
         while let Some(data) = self.reader.next_data() {

@@ -85,6 +85,9 @@ pub fn listener(socket: std::net::TcpListener) -> Result<TcpListener, ProxyError
 /// Serves HTTP/1.1 on `listener` until `stop` is cancelled, then takes no more connections, lets requests under way
 /// finish, ends event streams that clients only listen to, and closes what is left after [`ServeOptions::drain`].
 ///
+/// A client that closes its half of a connection before it has its answer has gone, though it could still read: nothing
+/// tells the two apart, and calls of those that have gone must not go on for nobody.
+///
 /// When it returns, the port is free and no task of it is left. `service` is an axum router, a
 /// [`ProxyService`](crate::ProxyService), or any other tower service; requests carry the peer's address as axum's
 /// [`ConnectInfo`]. Dropping the future closes everything at once.

@@ -6,6 +6,8 @@
     reason = "helpers of tests; each test binary uses a part"
 )]
 
+pub mod played;
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::io::InspectReader;
 
@@ -15,6 +15,8 @@ use tokio_util::io::InspectReader;
 pub(crate) enum Do {
     /// The engine answers it.
     Forward,
+    /// The same, but nothing more of the answer comes from when somebody says so, until somebody says otherwise.
+    Held(watch::Receiver<bool>),
     /// This is the answer.
     Answer(u16, Value),
     /// That, once somebody says so.
@@ -158,6 +160,11 @@ async fn serve(mut client: UnixStream, engine: &Path, request: Vec<u8>, what: Do
                 InspectReader::new(server, |bytes| heard.lock().unwrap().extend_from_slice(bytes));
             let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
         }
+        Do::Held(held) => {
+            let mut server = UnixStream::connect(engine).await.unwrap();
+            server.write_all(&request).await.unwrap();
+            forward_held(client, server, held).await;
+        }
         Do::Answer(status, body) => {
             let body = body.to_string();
             let answer = format!(
@@ -187,6 +194,28 @@ async fn serve(mut client: UnixStream, engine: &Path, request: Vec<u8>, what: Do
             let _ = client.write_all(&answer[..end]).await;
         }
     }
+}
+
+/// Passes on both ways, what the engine says only while it is not held.
+async fn forward_held(client: UnixStream, server: UnixStream, mut held: watch::Receiver<bool>) {
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
+    let there = async {
+        let _ = tokio::io::copy(&mut from_client, &mut to_server).await;
+        let _ = to_server.shutdown().await;
+    };
+    let back = async {
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            let read = from_server.read(&mut buffer).await.unwrap_or(0);
+            let let_go = held.wait_for(|held| !held).await.is_ok();
+            if !let_go || read == 0 || to_client.write_all(&buffer[..read]).await.is_err() {
+                break;
+            }
+        }
+        let _ = to_client.shutdown().await;
+    };
+    tokio::join!(there, back);
 }
 
 /// The engine's answer: its head, and what there is of a body that does not go on for ever.

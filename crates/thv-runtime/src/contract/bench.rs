@@ -150,11 +150,16 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// The next event of an instance.
+    /// The next event of an instance, without what may be told before it is known whole.
     pub(super) async fn event(&self, events: &mut BoxStream<'static, Result<RuntimeEvent>>) -> EventKind {
-        match self.soon("an event", events.next()).await {
-            Some(event) => self.ok(event, "read events").kind,
-            None => panic!("{}: the events ended", self.promise),
+        loop {
+            match self.soon("an event", events.next()).await {
+                Some(event) => match self.ok(event, "read events").kind {
+                    EventKind::Ending => {}
+                    kind => return kind,
+                },
+                None => panic!("{}: the events ended", self.promise),
+            }
         }
     }
 }

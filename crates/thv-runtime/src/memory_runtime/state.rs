@@ -230,6 +230,15 @@ impl Shared {
         })
     }
 
+    pub(super) fn tell_ending(&self, name: &WorkloadName) -> bool {
+        let slots = self.lock();
+        let running = slots.get(name).filter(|slot| slot.running.is_some());
+        if let Some(slot) = running {
+            self.tell(name, &slot.instance.id, EventKind::Ending);
+        }
+        running.is_some()
+    }
+
     fn exited(&self, name: &WorkloadName, id: &InstanceId, code: i64) {
         let mut slots = self.lock();
         if let Some(slot) = slots.get_mut(name).filter(|slot| slot.instance.id == *id) {

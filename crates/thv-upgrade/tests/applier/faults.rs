@@ -156,6 +156,43 @@ async fn all_that_a_new_version_needs_is_asked_for_at_once() {
     options.additions.secrets.push("b,target=B".into());
     let applied = applier(&script).apply(&name(), options).await.unwrap();
     assert!(applied.outcome.is_some(), "it went on");
+    assert!(
+        applied
+            .warnings
+            .contains(&"DEFAULT gets the default of the newer version".to_owned()),
+        "{:?}",
+        applied.warnings
+    );
+    let (new, _) = script.updates.lock().unwrap().pop().unwrap();
+    let env: Vec<_> = new
+        .env_vars
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    assert_eq!(env, ["A=1", "DEFAULT=x"], "what is optional is not taken over");
+}
+
+#[tokio::test]
+async fn a_value_that_is_there_is_not_replaced_by_a_default() {
+    let mut wanting = entry("a.example/work:2");
+    let variable = |name: &str| EnvVarSpec {
+        name: name.into(),
+        required: true,
+        default: "x".into(),
+        ..EnvVarSpec::default()
+    };
+    wanting.env_vars = vec![variable("MINE"), variable("SECRET")];
+    let (script, _steps) = script(|script| {
+        script.config.env_vars.insert("MINE".into(), String::new());
+        script.config.secrets.push("s,target=SECRET".into());
+    });
+    script.offer(wanting);
+    applier(&script)
+        .apply(&name(), ApplyOptions::default())
+        .await
+        .unwrap();
+    let (new, _) = script.updates.lock().unwrap().pop().unwrap();
+    assert_eq!(new.env_vars, script.config.env_vars);
 }
 
 #[tokio::test]

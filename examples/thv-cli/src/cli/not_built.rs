@@ -1,4 +1,4 @@
-//! Flags of ToolHive's that are known here and have no effect yet: refused when they ask for something.
+//! Commands and flags of ToolHive's that are known here and have no effect yet. A flag is refused when it asks for something.
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
@@ -10,7 +10,10 @@ enum Kind {
 }
 use Kind::{List, Switch, Text};
 
-const RUN: &[(&str, Kind)] = &[
+/// Flags of one command.
+type Flags = &'static [(&'static str, Kind)];
+
+const RUN: Flags = &[
     ("authz-config", Text("")),
     ("audit-config", Text("")),
     ("enable-audit", Switch(false)),
@@ -67,10 +70,90 @@ const RUN: &[(&str, Kind)] = &[
     ("token-exchange-header-name", Text("")),
 ];
 
-pub(super) fn add_to_run(command: Command) -> Command {
-    command.args(RUN.iter().map(arg))
+/// The flags of the registry's login.
+const SET_REGISTRY: Flags = &[
+    ("issuer", Text("")),
+    ("client-id", Text("")),
+    ("audience", Text("")),
+    ("scopes", List),
+];
+
+/// Secrets of the system's own.
+const SYSTEM_SECRETS: Flags = &[("system", Switch(false))];
+
+/// Which commands have such flags.
+const FLAGS: [(&[&str], Flags); 4] = [
+    (&["run"], RUN),
+    (&["config", "set-registry"], SET_REGISTRY),
+    (&["secret", "list"], SYSTEM_SECRETS),
+    (&["secret", "delete"], SYSTEM_SECRETS),
+];
+
+/// Whole commands, each behind the one that it belongs to.
+const COMMANDS: [(&[&str], &[&str]); 4] = [
+    (
+        &[],
+        &[
+            "ai-plugin",
+            "build",
+            "client",
+            "inspector",
+            "llm",
+            "mcp",
+            "proxy",
+            "serve",
+            "skill",
+            "vmcp",
+        ],
+    ),
+    (
+        &["config"],
+        &[
+            "get-build-auth-file",
+            "get-build-env",
+            "get-ca-cert",
+            "otel",
+            "set-build-auth-file",
+            "set-build-env",
+            "set-ca-cert",
+            "unset-build-auth-file",
+            "unset-build-env",
+            "unset-ca-cert",
+            "usage-metrics",
+        ],
+    ),
+    (&["registry"], &["convert", "login", "logout"]),
+    (&["secret"], &["reset-keyring"]),
+];
+
+/// The command with all of them.
+pub(super) fn add(mut command: Command) -> Command {
+    for (path, flags) in FLAGS {
+        command = at(command, path, &|command| command.args(flags.iter().map(arg)));
+    }
+    for (path, names) in COMMANDS {
+        command = at(command, path, &|command| {
+            command.subcommands(names.iter().map(|name| whole(name)))
+        });
+    }
+    command
 }
 
+fn at(command: Command, path: &[&str], change: &dyn Fn(Command) -> Command) -> Command {
+    match path {
+        [] => change(command),
+        [first, rest @ ..] => command.mut_subcommand(*first, |next| at(next, rest, change)),
+    }
+}
+
+/// A command that takes whatever is behind it.
+fn whole(name: &'static str) -> Command {
+    let rest = Arg::new("rest")
+        .num_args(0..)
+        .trailing_var_arg(true)
+        .allow_hyphen_values(true);
+    Command::new(name).hide(true).disable_help_flag(true).arg(rest)
+}
 /// Hidden from the help: a flag is shown when it does something.
 fn arg((name, kind): &(&'static str, Kind)) -> Arg {
     let arg = Arg::new(*name).long(*name).hide(true);
@@ -86,11 +169,21 @@ fn arg((name, kind): &(&'static str, Kind)) -> Arg {
     }
 }
 
-/// The first flag that asks for something, as a sentence.
+/// The command, or the first flag that asks for something, as a sentence.
 pub(super) fn first_asked(matches: &ArgMatches) -> Option<String> {
-    let Some(("run", matches)) = matches.subcommand() else {
-        return None;
-    };
+    let (mut path, mut matches) = (Vec::new(), matches);
+    while let Some((name, next)) = matches.subcommand() {
+        if COMMANDS
+            .iter()
+            .any(|(parent, names)| *parent == path && names.contains(&name))
+        {
+            path.push(name);
+            return Some(format!("thv {} is not built yet", path.join(" ")));
+        }
+        path.push(name);
+        matches = next;
+    }
+    let (_, flags) = FLAGS.iter().find(|(command, _)| *command == path)?;
     let asks = |(name, kind): &&(&'static str, Kind)| match kind {
         Text(default) => matches
             .get_one::<String>(name)
@@ -102,7 +195,8 @@ pub(super) fn first_asked(matches: &ArgMatches) -> Option<String> {
             .get_one::<bool>(name)
             .is_some_and(|value| value != default),
     };
-    RUN.iter()
+    flags
+        .iter()
         .find(asks)
         .map(|(name, _)| format!("--{name} is not built yet: leave it out"))
 }

@@ -63,7 +63,12 @@ pub(crate) struct RunArgs {
     #[arg(long, default_value = "127.0.0.1", help_heading = "Proxy")]
     pub(crate) host: String,
     /// The port of the proxy; 0 is a free one
-    #[arg(long, default_value_t = 0, help_heading = "Proxy")]
+    #[arg(
+        long,
+        default_value_t = 0,
+        allow_negative_numbers = true,
+        help_heading = "Proxy"
+    )]
     pub(crate) proxy_port: u16,
     /// An Origin that browsers may come from
     #[arg(long, value_name = "ORIGIN", value_parser = values::origin, help_heading = "Proxy")]
@@ -100,7 +105,12 @@ pub(crate) struct RunArgs {
     pub(crate) thv_ca_bundle: Option<PathBuf>,
 
     /// The port of the server; 0 is a free one
-    #[arg(long, default_value_t = 0, help_heading = "Server")]
+    #[arg(
+        long,
+        default_value_t = 0,
+        allow_negative_numbers = true,
+        help_heading = "Server"
+    )]
     pub(crate) target_port: u16,
     /// The host of the server [default: 127.0.0.1]
     #[arg(long, help_heading = "Server")]
@@ -147,13 +157,23 @@ pub(crate) struct RunArgs {
         help_heading = "Permissions")]
     pub(crate) isolate_network: Option<bool>,
     /// The most memory that the server may use (64m, 1g; a number is bytes)
-    #[arg(long, value_name = "SIZE", value_parser = values::size, help_heading = "Limits")]
+    #[arg(long, value_name = "SIZE", value_parser = values::size, allow_negative_numbers = true, help_heading = "Limits")]
     pub(crate) memory: Option<u64>,
     /// How many CPUs the server may use (0.5 is half of one)
-    #[arg(long, value_name = "NUMBER", help_heading = "Limits")]
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        allow_negative_numbers = true,
+        help_heading = "Limits"
+    )]
     pub(crate) cpus: Option<String>,
     /// How many processes and threads the server may have
-    #[arg(long, value_name = "NUMBER", help_heading = "Limits")]
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        allow_negative_numbers = true,
+        help_heading = "Limits"
+    )]
     pub(crate) pids_limit: Option<u32>,
     /// The server can write to its volumes and to /tmp only
     #[arg(long, help_heading = "Limits")]

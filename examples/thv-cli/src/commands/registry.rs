@@ -8,7 +8,7 @@ use thv::core::{Env, Json};
 use thv::registry::{Entry, Registry};
 
 use super::{Done, Failure};
-use crate::cli::{RegistryCommand, RegistryInfoArgs, RegistryListArgs, SearchArgs};
+use crate::cli::{Format, RegistryCommand, RegistryInfoArgs, RegistryListArgs, SearchArgs};
 use crate::output::table::{Cell, layout};
 use crate::output::{has_colours, json, print, progress};
 
@@ -35,7 +35,8 @@ async fn list(args: &RegistryListArgs) -> Done {
     let entries = progress::during("asking the registry", registry.list()).await?;
     write(
         &entries,
-        args.format == crate::cli::Format::Json,
+        Column::Tier,
+        args.format,
         "No servers found in the registry",
     )
 }
@@ -44,22 +45,33 @@ pub(super) async fn search(args: &SearchArgs) -> Done {
     let registry = registry()?;
     let found = progress::during("asking the registry", registry.search(&args.query)).await?;
     let nothing = format!("No servers found matching query: {}", args.query);
-    write(&found, args.format == crate::cli::Format::Json, &nothing)
+    write(&found, Column::Transport, args.format, &nothing)
 }
 
-fn write(entries: &[Arc<Entry>], as_json: bool, nothing: &str) -> Done {
-    if as_json {
+/// In what the two tables of ToolHive's differ.
+#[derive(Debug, Clone, Copy)]
+enum Column {
+    Tier,
+    Transport,
+}
+
+fn write(entries: &[Arc<Entry>], column: Column, format: Format, nothing: &str) -> Done {
+    if format == Format::Json {
         json::print(&entries.iter().map(|entry| entry.to_json()).collect::<Json>())?;
     } else if entries.is_empty() {
         print(&format!("{}\n", visible(nothing)))?;
     } else {
-        print(&table(entries))?;
+        print(&table(entries, column, has_colours()))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn table(entries: &[Arc<Entry>]) -> String {
-    let heads = ["NAME", "TYPE", "DESCRIPTION", "TIER", "STARS"];
+fn table(entries: &[Arc<Entry>], column: Column, colours: bool) -> String {
+    let head = match column {
+        Column::Tier => "TIER",
+        Column::Transport => "TRANSPORT",
+    };
+    let heads = ["NAME", "TYPE", "DESCRIPTION", head, "STARS"];
     let mut rows = vec![heads.map(Cell::from).to_vec()];
     rows.extend(entries.iter().map(|entry| {
         let info = entry.info();
@@ -68,11 +80,14 @@ fn table(entries: &[Arc<Entry>]) -> String {
             info.name.clone().into(),
             kind(entry).into(),
             description(&info.status, &info.description).into(),
-            info.tier.clone().into(),
+            match column {
+                Column::Tier => info.tier.clone().into(),
+                Column::Transport => info.transport.as_str().into(),
+            },
             stars.to_string().into(),
         ]
     }));
-    layout(&rows, has_colours())
+    layout(&rows, colours)
 }
 
 fn kind(entry: &Entry) -> &'static str {
@@ -100,8 +115,8 @@ async fn info(args: &RegistryInfoArgs) -> Done {
     }
     let entry = progress::during("asking the registry", registry.get(&args.server)).await?;
     match args.format {
-        crate::cli::Format::Json => json::print(&entry.to_json())?,
-        crate::cli::Format::Text => print(&text(&entry))?,
+        Format::Json => json::print(&entry.to_json())?,
+        Format::Text => print(&text(&entry))?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -212,7 +227,35 @@ fn visible_lines(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use thv::core::TransportType;
+    use thv::registry::{EntryInfo, ImageEntry};
+
     use super::*;
+
+    #[test]
+    fn the_tables_have_toolhives_columns() {
+        let info = EntryInfo {
+            name: "com.example/fetch".into(),
+            tier: "Community".into(),
+            transport: TransportType::Sse,
+            ..EntryInfo::default()
+        };
+        let image = ImageEntry {
+            info,
+            ..ImageEntry::default()
+        };
+        let entries = [Arc::new(Entry::Image(image))];
+        assert_eq!(
+            table(&entries, Column::Tier, false),
+            "NAME                TYPE        DESCRIPTION   TIER        STARS\n\
+             com.example/fetch   container                 Community   0\n"
+        );
+        assert_eq!(
+            table(&entries, Column::Transport, false),
+            "NAME                TYPE        DESCRIPTION   TRANSPORT   STARS\n\
+             com.example/fetch   container                 sse         0\n"
+        );
+    }
 
     #[test]
     fn a_description_is_cut_between_characters() {

@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use thv::core::{RunConfig, RunConfigError};
+use thv::core::{MAX_DOCUMENT_SIZE, RunConfig, RunConfigError};
 use thv::manager::{Error, ForegroundOptions, ImageTerms, RunOptions, RunOutcome};
+use tokio::io::AsyncReadExt as _;
 
 use super::{Done, Failure, Given, foreground, here, manager_given, outcome, password, questions};
 use crate::cli::RunArgs;
@@ -126,9 +127,12 @@ fn taken(error: Error) -> Failure {
 
 async fn read_config(path: &Path) -> Result<RunConfig, Failure> {
     let shown = path.display();
-    let bytes = tokio::fs::read(path)
-        .await
-        .map_err(|error| Failure::new(format!("cannot read {shown}: {error}")))?;
+    let failed = |error| Failure::new(format!("cannot read {shown}: {error}"));
+    let file = tokio::fs::File::open(path).await.map_err(failed)?;
+    // It may be a pipe, or without end.
+    let mut bytes = Vec::new();
+    let mut document = file.take(MAX_DOCUMENT_SIZE as u64 + 1);
+    document.read_to_end(&mut bytes).await.map_err(failed)?;
     RunConfig::from_json(&bytes)
         .map_err(|error: RunConfigError| Failure::new(format!("{shown} is not a run configuration: {error}")))
 }

@@ -74,7 +74,7 @@ async fn list(args: &SecretListArgs) -> Done {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The value of a secret: typed where nobody sees it, or all of standard input without the newline at its end.
+/// The value of a secret: typed where nobody sees it, or all of standard input without the one newline at its end.
 async fn value(name: &str) -> Result<SecretString, Failure> {
     if prompt::has_somebody_to_ask() {
         let text = prompt::ask(&format!("Value of \"{}\": ", name.escape_debug()), true).await?;
@@ -95,7 +95,13 @@ async fn value(name: &str) -> Result<SecretString, Failure> {
     if text.len() as u64 > MAX_VALUE {
         return Err(Failure::new(format!("a value has at most {MAX_VALUE} bytes")));
     }
-    Ok(SecretString::from(text.trim_end_matches(['\n', '\r'])))
+    Ok(SecretString::from(without_newline(&text)))
+}
+
+/// What commands like `echo` add is no part of a value; further empty lines are, as in a key that a file had.
+fn without_newline(text: &str) -> &str {
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    text.strip_suffix('\r').unwrap_or(text)
 }
 
 /// Nothing is written before the provider has been tried.
@@ -177,4 +183,23 @@ async fn new_password(exists: bool) -> Result<SecretString, Failure> {
         return Err(Failure::new("these are two different passwords"));
     }
     Ok(SecretString::from(password))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_newline_is_no_part_of_a_value() {
+        for (text, value) in [
+            ("a", "a"),
+            ("a\n", "a"),
+            ("a\r\n", "a"),
+            ("a\nb\n\n", "a\nb\n"),
+            ("\n", ""),
+            ("", ""),
+        ] {
+            assert_eq!(without_newline(text), value, "{text:?}");
+        }
+    }
 }

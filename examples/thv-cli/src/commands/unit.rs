@@ -10,9 +10,14 @@ use super::Failure;
 /// Under which name the unit is installed.
 const NAME: &str = "thv-reconcile.service";
 
-/// What says where things are. A service has none of a terminal's variables; no value of these is a secret.
+/// What says where things are and how they behave: what is brought back is to be as it was. A service has none of a
+/// terminal's variables; no value of these is a secret.
 const VARIABLES: &[&str] = &[
     "PATH",
+    "LANG",
+    "TZ",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
     "XDG_CONFIG_HOME",
     "XDG_DATA_HOME",
     "XDG_STATE_HOME",
@@ -27,8 +32,23 @@ const VARIABLES: &[&str] = &[
     "TOOLHIVE_COLIMA_SOCKET",
     "TOOLHIVE_RUNTIME",
     "TOOLHIVE_SECRETS_PROVIDER",
-    "TOOLHIVE_LOG_MAX_SIZE",
+    "TOOLHIVE_DISABLE_ENV_FALLBACK",
+    "TOOLHIVE_EGRESS_HELPER",
+    "TOOLHIVE_HEALTH_CHECK_FAILURE_THRESHOLD",
+    "TOOLHIVE_HEALTH_CHECK_INTERVAL",
+    "TOOLHIVE_HEALTH_CHECK_PING_TIMEOUT",
+    "TOOLHIVE_HEALTH_CHECK_RETRY_DELAY",
     "TOOLHIVE_LOG_MAX_FILES",
+    "TOOLHIVE_LOG_MAX_SIZE",
+    "TOOLHIVE_PROXY_MAX_BODY_BYTES",
+    "TOOLHIVE_PROXY_MAX_LINE_BYTES",
+    "TOOLHIVE_PROXY_REQUEST_TIMEOUT",
+    "TOOLHIVE_REMOTE_HEALTHCHECKS",
+    "THV_INSECURE_REGISTRIES",
+    "THV_PULL_TIMEOUT",
+    "THV_REGISTRY_CREDENTIALS_FOR",
+    "THV_REGISTRY_TIMEOUT",
+    "THV_TRUSTED_ROOT",
 ];
 
 /// The unit that runs `program reconcile`, with the commands that enable it as comments at its head.
@@ -83,7 +103,9 @@ mod tests {
         let env = Env::from_vars([
             ("PATH", "/usr/bin:/bin"),
             ("DOCKER_HOST", "unix:///run/user/1000/docker.sock"),
+            ("TOOLHIVE_EGRESS_HELPER", "/opt/thv-egress"),
             ("TOOLHIVE_SECRET_token", "secret"),
+            ("HTTPS_PROXY", "http://user:secret@proxy.example"),
             ("EDITOR", "vi"),
         ]);
         insta::assert_snapshot!(unit(Path::new("/opt/100% $HOME \"x\"/thv"), &env).unwrap());

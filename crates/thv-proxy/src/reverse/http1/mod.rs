@@ -54,6 +54,13 @@ pub(crate) enum WireError {
     Io(#[from] io::Error),
 }
 
+impl WireError {
+    /// Whether the connection was over before the answer had begun.
+    pub(super) fn is_end(&self) -> bool {
+        matches!(self, Self::NoAnswer | Self::Io(_))
+    }
+}
+
 /// Why a request has no answer.
 #[derive(Debug)]
 pub(super) struct Unanswered {

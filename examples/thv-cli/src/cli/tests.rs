@@ -1,0 +1,196 @@
+//! Command lines as they are read, and refused.
+
+use thv::core::{ProxyMode, TransportType};
+
+use super::*;
+
+fn read(args: &[&str]) -> Result<Cli, Refused> {
+    Cli::read(["thv"].iter().chain(args).map(OsString::from))
+}
+
+#[test]
+fn the_command_is_consistent() {
+    Cli::full_command().debug_assert();
+}
+
+#[test]
+fn a_flag_whose_effect_is_not_built_is_refused_by_name() {
+    for (flag, name) in [
+        ("--audit-config=a.json", "--audit-config"),
+        ("--enable-audit", "--enable-audit"),
+        ("--otel-tracing-enabled=false", "--otel-tracing-enabled"),
+        ("--remote-auth-callback-port=9", "--remote-auth-callback-port"),
+        ("--k8s-pod-patch={}", "--k8s-pod-patch"),
+    ] {
+        let Err(Refused::NoEffect(text)) = read(&["run", flag, "mcp/time"]) else {
+            panic!("{flag}")
+        };
+        assert_eq!(text, format!("{name} is not built yet: leave it out"), "{flag}");
+    }
+}
+
+#[test]
+fn a_command_that_is_not_built_is_refused_by_name_and_not_recommended() {
+    for (args, name) in [
+        (&["client", "setup"][..], "thv client"),
+        (&["proxy", "x", "--target-uri", "http://a"], "thv proxy"),
+        (&["mcp", "--help"], "thv mcp"),
+        (&["--debug", "serve", "--port", "1"], "thv serve"),
+        (&["config", "otel", "get-endpoint"], "thv config otel"),
+        (&["config", "set-ca-cert", "a.pem"], "thv config set-ca-cert"),
+        (&["registry", "login"], "thv registry login"),
+        (&["secret", "reset-keyring"], "thv secret reset-keyring"),
+    ] {
+        let Err(Refused::NoEffect(text)) = read(args) else {
+            panic!("{args:?}")
+        };
+        assert_eq!(text, format!("{name} is not built yet"), "{args:?}");
+    }
+    for args in [&["serv"][..], &["clients"], &["registry", "logi"], &["login"]] {
+        let Err(Refused::Usage(error)) = read(args) else {
+            panic!("{args:?}")
+        };
+        let text = error.to_string();
+        assert!(text.contains("unrecognized subcommand"), "{text}");
+        for hidden in ["'serve'", "'client'", "'login', "] {
+            assert!(!text.contains(hidden), "{text}");
+        }
+    }
+}
+
+#[test]
+fn flags_of_other_commands_are_refused_by_name_too() {
+    for (args, name) in [
+        (&["secret", "list", "--system"][..], "--system"),
+        (&["secret", "delete", "--system", "x"], "--system"),
+        (
+            &["config", "set-registry", "a.json", "--client-id=x"],
+            "--client-id",
+        ),
+        (
+            &["config", "set-registry", "a.json", "--scopes", "a,b"],
+            "--scopes",
+        ),
+    ] {
+        let Err(Refused::NoEffect(text)) = read(args) else {
+            panic!("{args:?}")
+        };
+        assert_eq!(text, format!("{name} is not built yet: leave it out"), "{args:?}");
+    }
+    assert!(read(&["secret", "list", "--system=false"]).is_ok());
+}
+
+#[test]
+fn a_negative_number_is_a_wrong_value_not_a_flag() {
+    for args in [
+        &["run", "x", "--proxy-port", "-1"][..],
+        &["run", "x", "--target-port", "-1"],
+        &["run", "x", "--pids-limit", "-1"],
+        &["run", "x", "--memory", "-1"],
+    ] {
+        let Err(Refused::Usage(error)) = read(args) else {
+            panic!("{args:?}")
+        };
+        assert!(error.to_string().contains("invalid value '-1'"), "{error}");
+    }
+}
+
+#[test]
+fn a_flag_that_says_the_default_is_fine() {
+    for flag in [
+        "--audit-config=",
+        "--enable-audit=false",
+        "--image-verification=warn",
+        "--image-verification=enabled",
+        "--otel-sampling-rate=0.1",
+        "--otel-tracing-enabled",
+        "--remote-auth-timeout=30s",
+        "--isolate-network=false",
+    ] {
+        assert!(read(&["run", flag, "mcp/time"]).is_ok(), "{flag}");
+    }
+}
+
+#[test]
+fn what_follows_two_dashes_is_the_servers() {
+    let Ok(Cli {
+        command: Command::Run(args),
+        ..
+    }) = read(&["run", "mcp/time", "--", "--name", "x", "--"])
+    else {
+        panic!()
+    };
+    assert_eq!(args.args, ["--name", "x", "--"]);
+    assert_eq!(args.name, None);
+}
+
+#[test]
+fn a_configuration_file_stands_alone() {
+    let Err(Refused::NoEffect(text)) = read(&["run", "--from-config=a.json", "--name=x"]) else {
+        panic!()
+    };
+    assert_eq!(
+        text,
+        "--name has no effect beside --from-config: leave one of them out"
+    );
+    assert!(matches!(
+        read(&["run", "--from-config=a.json", "mcp/time"]),
+        Err(Refused::NoEffect(_))
+    ));
+    assert!(
+        read(&[
+            "run",
+            "--from-config=a.json",
+            "--runtime=local",
+            "--no-wait",
+            "--debug"
+        ])
+        .is_ok()
+    );
+}
+
+#[test]
+fn a_configuration_file_may_run_in_the_foreground() {
+    assert!(read(&["run", "--from-config=a.json", "--foreground", "--keep", "--debug"]).is_ok());
+}
+
+#[test]
+fn transports_are_understood_in_any_case() {
+    let Ok(Cli {
+        command: Command::Run(args),
+        ..
+    }) = read(&["run", "x", "--transport=STDIO", "--proxy-mode=Sse"])
+    else {
+        panic!()
+    };
+    let expected = (Some(TransportType::Stdio), Some(ProxyMode::Sse));
+    assert_eq!((args.transport, args.proxy_mode), expected);
+}
+
+#[test]
+fn waiting_has_a_default_and_contradictions_are_refused() {
+    let Ok(Cli {
+        command: Command::Start(args),
+        ..
+    }) = read(&["start", "x", "--wait"])
+    else {
+        panic!()
+    };
+    assert_eq!(args.wait.wait, Some(Duration::from_mins(5)));
+    for args in [
+        &["start", "x", "--wait=1m", "--no-wait"][..],
+        &["start"],
+        &["start", "a", "b"],
+        &["start", "a", "--all"],
+        &["stop", "a", "--group", "g"],
+        &["run"],
+        &["nonsense"],
+        &["start", "x", "--foreground", "--no-wait"],
+        &["start", "x", "--foreground", "--wait"],
+        &["run", "x", "--foreground", "--launch-timeout=1s"],
+        &["run", "x", "--transport", "inspector"],
+        &["run", "x", "--allowed-origins", "garbage"],
+    ] {
+        assert!(matches!(read(args), Err(Refused::Usage(_))), "{args:?}");
+    }
+}

@@ -60,9 +60,7 @@ impl View {
             .filter(|launcher| !launcher.is_empty());
         workload.thv.image = companion.and_then(image::record);
         Self {
-            should_run: snapshot.is_some_and(|snapshot| {
-                snapshot.desired() == Desired::Running || snapshot.was_started_elsewhere()
-            }),
+            should_run: snapshot.is_some_and(|snapshot| snapshot.desired() == Desired::Running),
             runtime,
             launcher: workload.thv.launcher.clone(),
             isolated,

@@ -62,6 +62,19 @@ async fn what_toolhive_started_after_our_stop_is_brought_back_when_its_proxy_is_
     assert!(manager.reconcile(start_until_ready()).await.unwrap().is_empty());
 }
 
+/// A forged file, or a pid that somebody else has by now.
+#[tokio::test(start_paused = true)]
+async fn a_process_that_lives_and_is_no_proxy_is_no_proof_of_a_start() {
+    let (world, manager, pid) = started_by_toolhive().await;
+    world.processes.exit(u32::try_from(pid).unwrap(), Exit::Signal(9));
+    let stranger = world.processes.add(MemoryProcess::new("/usr/bin/editor"));
+    world.toolhive_writes_now(&name("echo"), WorkloadStatus::Running, i64::from(stranger.pid));
+    assert!(!manager.status(&name("echo")).await.unwrap().desired_running);
+    manager.reconcile(start_until_ready()).await.unwrap();
+    assert!(!world.runs(&name("echo")).await);
+    assert_eq!(world.processes.signals(), []);
+}
+
 /// Without a process it is no start: a program that only writes what it sees, or one that is just beginning.
 #[tokio::test(start_paused = true)]
 async fn a_status_that_names_no_process_starts_nothing() {

@@ -125,7 +125,7 @@ async fn all_is_well_with(kind: &str) {
 #[tokio::test]
 async fn whatever_is_in_the_place_of_a_file_the_workload_can_be_read_changed_and_removed() {
     for kind in KINDS {
-        let soon = tokio::time::timeout(Duration::from_secs(60), all_is_well_with(kind));
+        let soon = tokio::time::timeout(Duration::from_secs(300), all_is_well_with(kind));
         soon.await
             .unwrap_or_else(|_| panic!("a {kind} holds somebody up"));
     }

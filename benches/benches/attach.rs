@@ -33,6 +33,8 @@ const ROUNDS: usize = 5;
 const RUN: Duration = Duration::from_millis(800);
 /// How often a container's end is measured.
 const ENDS: usize = 20;
+/// How long its events are listened to before that.
+const LISTENED: Duration = Duration::from_millis(200);
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
@@ -232,21 +234,24 @@ async fn ends(engine: &Engine, runtime: &DockerRuntime, image: &str, tag: &str) 
             runtime.deploy(&spec).await.expect("it runs");
             let which = InstanceRef::named(spec.name.clone());
             let streams = runtime.attach(&which).await.expect("streams");
-            let mut exited = async || loop {
+            let mut ends = async || loop {
                 let event = events.next().await.expect("an event").expect("an event");
-                if matches!(event.kind, EventKind::Exited { .. }) {
+                if matches!(event.kind, EventKind::Ending | EventKind::Exited { .. }) {
                     return;
                 }
             };
+            // A supervisor listens from the start on.
+            let early = tokio::time::timeout(LISTENED, ends()).await;
+            early.expect_err("it runs");
             let began = Instant::now();
             if by_input {
                 drop(streams);
-                exited().await;
+                ends().await;
                 input.push(began.elapsed());
             } else {
                 let killed = engine.kill(spec.instance_name.as_str());
                 tokio::join!(killed, async {
-                    exited().await;
+                    ends().await;
                     told.push(began.elapsed());
                 });
             }

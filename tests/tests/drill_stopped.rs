@@ -207,8 +207,15 @@ async fn a_stop_after_the_container_was_removed_by_hand_leaves_none() {
 
 /// `thv run --foreground`, ready.
 async fn foreground(machine: &Machine, name: &str, args: &[&str]) -> (Child, u16) {
+    let run = foreground_args(name);
+    let mut command = machine.command(run.iter().map(String::as_str).chain(args.iter().copied()));
+    let child = command.spawn().expect("it starts");
+    (child, runs(machine, name).await)
+}
+
+fn foreground_args(name: &str) -> Vec<String> {
     let server = exec();
-    let run = [
+    let args = [
         "run",
         &server,
         "--name",
@@ -217,16 +224,17 @@ async fn foreground(machine: &Machine, name: &str, args: &[&str]) -> (Child, u16
         "stdio",
         "--foreground",
     ];
-    let child = machine
-        .command(run.iter().chain(args))
-        .spawn()
-        .expect("it starts");
+    args.map(str::to_owned).into()
+}
+
+/// Its port, as soon as it runs.
+async fn runs(machine: &Machine, name: &str) -> u16 {
     let port = eventually(WAIT, "it runs", async || {
         let all = machine.workloads().await;
         let found = all.into_iter().find(|workload| workload.name == name)?;
         (found.status == WorkloadStatus::Running).then_some(found.port)
     });
-    (child, port.await)
+    port.await
 }
 
 async fn ends(child: &mut Child) -> ExitStatus {
@@ -236,7 +244,8 @@ async fn ends(child: &mut Child) -> ExitStatus {
 
 #[tokio::test]
 async fn a_signal_ends_and_deletes_what_runs_in_the_foreground() {
-    for end in [Signal::INT, Signal::TERM, Signal::QUIT] {
+    // The last one comes when the terminal is closed.
+    for end in [Signal::INT, Signal::TERM, Signal::QUIT, Signal::HUP] {
         let machine = Machine::new();
         let name = machine.name("foreground");
         let (mut child, port) = foreground(&machine, &name, &[]).await;
@@ -245,6 +254,30 @@ async fn a_signal_ends_and_deletes_what_runs_in_the_foreground() {
         assert_eq!(machine.workloads().await, [], "{end:?}");
         machine.assert_nothing_lives(&[port]);
     }
+}
+
+#[tokio::test]
+async fn what_was_started_to_outlive_its_terminal_does() {
+    let machine = Machine::new();
+    let name = machine.name("nohup");
+    let mut shell = machine.program("/bin/sh");
+    let script = r#"trap "" HUP; exec "$@""#;
+    shell.args(["-c", script, "sh"]);
+    shell.arg(thv_tests::thv()).args(foreground_args(&name));
+    let mut child = shell.spawn().expect("it starts");
+    let port = runs(&machine, &name).await;
+    let pid = child.id().expect("it runs");
+    // Its state is looked at, not what a signal does: that would be waiting for nothing to happen.
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let ignored = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .expect("a mask");
+    let ignored = u64::from_str_radix(ignored.trim(), 16).expect("a mask");
+    assert_eq!(ignored & 1, 1, "SIGHUP is ignored");
+    signal(pid, Signal::TERM);
+    assert!(ends(&mut child).await.success());
+    machine.assert_nothing_lives(&[port]);
 }
 
 #[tokio::test]

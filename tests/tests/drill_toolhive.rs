@@ -128,6 +128,25 @@ async fn running_with_a_pid_that_is_not_its_proxy_is_ignored() {
     starts_where_it_was(&machine, &name, port).await;
 }
 
+/// A reboot, or a kill of its proxy: `reconcile` brings back what it started, though we had stopped it before.
+#[tokio::test]
+async fn what_toolhive_started_after_our_stop_is_brought_back_when_its_process_is_gone() {
+    let machine = Machine::new();
+    let name = machine.name("back");
+    let port = run_echo(&machine, &name).await.port;
+    machine.thv(["stop", &name]).await.ok();
+    let mut gone = std::process::Command::new("true").spawn().expect("true runs");
+    let pid = gone.id();
+    gone.wait().expect("it is a child");
+    toolhive_writes(&machine, &name, "running", pid);
+    assert!(should_run(&machine, &name).await);
+    let done = machine.thv(["reconcile"]).await.ok();
+    done.says([&*format!("{name}: started")]);
+    starts_where_it_was(&machine, &name, port).await;
+    machine.thv(["rm", &name]).await.ok();
+    machine.assert_nothing_lives(&[port]);
+}
+
 #[tokio::test]
 async fn unhealthy_is_ignored_while_both_are_alive() {
     let machine = Machine::new();

@@ -1,10 +1,11 @@
 //! The file itself.
 
-use std::fs::{DirBuilder, File};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use thv_core::{Dirs, Json};
 
 use crate::edit::{self, Value};
@@ -149,14 +150,20 @@ impl ConfigFile {
     }
 
     fn text(&self) -> Result<String> {
-        // Looked at before it is opened: a pipe would wait for a writer.
-        match std::fs::metadata(&self.path) {
-            Ok(about) if about.is_file() => {}
-            Ok(_) => return Err(self.invalid("it is not a file")),
+        // Not waiting: a pipe would wait for a writer.
+        let opened = OpenOptions::new()
+            .read(true)
+            .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+            .open(&self.path);
+        let file = match opened {
+            Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
-            Err(source) => return Err(self.io("look at", source)),
+            Err(source) => return Err(self.io("open", source)),
+        };
+        let about = file.metadata().map_err(|source| self.io("look at", source))?;
+        if !about.is_file() {
+            return Err(self.invalid("it is not a file"));
         }
-        let file = File::open(&self.path).map_err(|source| self.io("open", source))?;
         let mut bytes = Vec::new();
         file.take(MAX_CONFIG_BYTES + 1)
             .read_to_end(&mut bytes)

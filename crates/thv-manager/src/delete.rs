@@ -143,9 +143,7 @@ impl Manager {
 /// The server's log belongs to the workload; the proxy's is kept, as ToolHive keeps it.
 pub(crate) fn remove_logs(parts: &Parts, name: &WorkloadName) {
     let log = parts.dirs.server_log(name.as_str());
-    match thv_runtime::remove_rotated_logs(&log).and_then(|()| std::fs::remove_file(&log)) {
-        Ok(()) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => tracing::warn!(path = %log.display(), %error, "a log could not be removed"),
+    if let Err(error) = thv_runtime::remove_logs(&log) {
+        tracing::warn!(path = %log.display(), %error, "a log could not be removed");
     }
 }

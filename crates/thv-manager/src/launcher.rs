@@ -468,20 +468,10 @@ fn child_env(env: &Env, secrets: &[String]) -> Vec<(String, String)> {
 
 /// Opens the workload's proxy log for appending: `$XDG_DATA_HOME/toolhive/logs/<name>.log`, 0600.
 fn proxy_log(dirs: &Dirs, name: &str) -> Result<std::fs::File> {
-    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
     let folder = dirs.proxy_logs();
     let path = folder.join(format!("{name}.log"));
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o750)
-        .create(&folder)
-        .and_then(|()| {
-            std::fs::OpenOptions::new()
-                .append(true)
-                .create(true)
-                .mode(0o600)
-                .open(&path)
-        })
+    thv_state::atomic::create_folder(&folder, 0o750)
+        .and_then(|()| thv_runtime::open_log(&path))
         .map_err(|source| Error::Io {
             action: format!("open the proxy log {}", path.display()),
             source,

@@ -233,7 +233,9 @@ impl Manager {
         let Some(name) = &snapshot.name else {
             return false;
         };
-        toolhive::runs(&self.parts, name, snapshot, config).unwrap_or_else(|error| {
+        let runs = toolhive::runs(&self.parts, name, snapshot, config);
+        let started = runs.and_then(|runs| Ok(runs || toolhive::was_started(&self.parts, snapshot)?));
+        started.unwrap_or_else(|error| {
             tracing::warn!(workload = %name, %error, "whether ToolHive runs it cannot be found out");
             false
         })

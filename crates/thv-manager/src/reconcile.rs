@@ -101,7 +101,7 @@ impl Manager {
             self.delete(name, StopOptions::default()).await?;
             return Ok(Some(ReconcileAction::Removed));
         }
-        if snapshot.desired() == Desired::Stopped {
+        if snapshot.desired() == Desired::Stopped && !toolhive::was_started(&self.parts, &snapshot)? {
             // Without a record ToolHive looks after it.
             if snapshot.companion.is_none()
                 || (is_at_rest(&snapshot) && !self.was_left(name, &snapshot, config.as_ref()).await)

@@ -44,6 +44,20 @@ pub(crate) fn runs(
     Ok(proxy.is_some_and(|proxy| !is_ours(&*proxy, snapshot.companion.as_deref())))
 }
 
+/// Whether ToolHive started the workload after it was stopped here, and its proxy is no more: its status file names a process
+/// that is gone. One that is there and is not proved to be that proxy proves nothing: anybody may have written its pid.
+pub(crate) fn was_started(parts: &Parts, snapshot: &Snapshot) -> Result<bool> {
+    if !snapshot.was_started_elsewhere() {
+        return Ok(false);
+    }
+    let status = snapshot.status.as_ref();
+    let Some((pid, _)) = status.and_then(|status| recorded(status.process_id, status)) else {
+        return Ok(false);
+    };
+    let there = parts.processes.facts(pid)?;
+    Ok(there.is_none_or(|facts| !facts.is_alive()))
+}
+
 /// As [`runs`], in the middle of a change, from what it works on.
 pub(crate) fn took_over(parts: &Parts, name: &WorkloadName, draft: &Draft) -> bool {
     if draft.reading() != Reading::Foreign(ForeignMeaning::MayRun) {

@@ -17,6 +17,7 @@ use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::http::{Call, quoted, streamed};
 use crate::lines::JsonLines;
+use crate::quirks;
 use crate::wire::{Image, Progress};
 
 /// What is kept has a tag here: clean-ups take images without one.
@@ -153,6 +154,7 @@ impl EngineImages {
             engine: self.0.clone(),
             reference: reference.to_owned(),
             steps: progress(body),
+            told: false,
         };
         Ok(stream::unfold(Some(pull), |pull| async move {
             let mut pull = pull?;
@@ -190,6 +192,8 @@ struct Pull {
     engine: Engine,
     reference: String,
     steps: BoxStream<'static, Result<Progress, EngineError>>,
+    /// Whether the engine has said what it came to.
+    told: bool,
 }
 
 impl Pull {
@@ -201,12 +205,25 @@ impl Pull {
             Some(Ok(Progress {
                 error: Some(message), ..
             })) => Err(self.failed(EngineError::Status { status: 500, message })),
-            Some(Ok(step)) => Ok(pull_step(step)),
+            Some(Ok(step)) => {
+                let step = pull_step(step);
+                self.told |= quirks::is_what_a_pull_came_to(&step.status);
+                Ok(step)
+            }
         })
     }
 
-    /// An engine that ends in the middle of a pull may end its answer as if it was whole.
+    /// An engine that ends in the middle of a pull may end its answer as if it was whole: then an image of that tag may be
+    /// the one before.
     async fn check_arrival(&mut self) -> Result<()> {
+        let says = self
+            .engine
+            .known()
+            .is_some_and(|engine| quirks::says_what_a_pull_came_to(&engine));
+        if says && !self.told {
+            let cause = "it ended its answer in the middle of the pull";
+            return Err(self.failed(EngineError::Broken(cause.into())));
+        }
         let (name, tag) = name_and_tag(&self.reference);
         let by = if tag.contains(':') { '@' } else { ':' };
         let path = format!("/images/{name}{by}{tag}/json");

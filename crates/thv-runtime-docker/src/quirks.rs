@@ -60,6 +60,16 @@ pub(crate) fn has_last_lines(engine: &EngineInfo) -> bool {
     engine.flavour != Flavour::Podman
 }
 
+/// Whether an engine's last words of a pull say what it came to. Podman just ends.
+pub(crate) fn says_what_a_pull_came_to(engine: &EngineInfo) -> bool {
+    engine.flavour != Flavour::Podman
+}
+
+/// Whether this is one of the last words of a pull, by the engines that have such.
+pub(crate) fn is_what_a_pull_came_to(status: &str) -> bool {
+    status.starts_with("Digest: ") || status.starts_with("Status: ")
+}
+
 /// Whether an engine runs as a user other than root.
 pub(crate) fn is_rootless(info: &Info) -> bool {
     info.security_options

@@ -73,6 +73,37 @@ async fn a_pull_whose_answer_breaks_off_is_a_failure_that_may_be_tried_again() {
     }
 }
 
+/// As Docker does when it is shut down; the image that is there may be the one before.
+#[tokio::test]
+async fn a_pull_whose_answer_ends_before_it_came_to_anything_is_none() {
+    const CUT: &str = "{\"status\":\"Downloading\",\"id\":\"a1\"}\n";
+    const WHOLE: &str =
+        "{\"status\":\"Downloading\",\"id\":\"a1\"}\n{\"status\":\"Status: Image is up to date\"}\n";
+    let podman = json!({"Version": "4.3.1", "ApiVersion": "1.41", "Components": [{"Name": "Podman Engine"}]});
+    let docker = json!({"Version": "26.1", "ApiVersion": "1.45"});
+    for (version, said, expected) in [
+        (&docker, CUT, false),
+        (&docker, WHOLE, true),
+        // Says no such thing.
+        (&podman, CUT, true),
+    ] {
+        let answer: &'static str =
+            format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{said}", said.len()).leak();
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("engine.sock");
+        let told = version.clone();
+        let _engine = Meddler::open(&socket, Path::new("/nowhere"), move |_, call| match call {
+            "GET /version" => Do::Answer(200, told.clone()),
+            call if call.starts_with("POST /images/create") => Do::Send(answer),
+            _ => Do::Answer(200, json!({"Id": "sha256:0000"})),
+        });
+        let runtime = DockerRuntime::new(DockerConfig::at(&socket));
+        let (_, end) = soon("the end", pulled(&runtime, "example.test/fetch:1")).await;
+        assert_eq!(end.is_ok(), expected, "{version} {said}: {end:?}");
+        assert!(end.err().is_none_or(|error| error.is_retryable()));
+    }
+}
+
 #[tokio::test]
 async fn a_pull_shows_its_progress_and_goes_on_after_the_registry_broke_off() {
     let Some(engine) = pulling_from_loopback().await else {

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use thv_core::WorkloadName;
-use thv_runtime::{Result, remove_rotated_logs};
+use thv_runtime::{Result, remove_logs};
 
 use crate::LocalConfig;
 use crate::error::file;
@@ -42,9 +42,7 @@ impl Files {
             remove_folder(&home).map_err(|e| file("remove", &home, e))?;
         }
         if let Some(log) = self.log {
-            remove_rotated_logs(&log)
-                .and_then(|()| gone(fs::remove_file(&log)))
-                .map_err(|e| file("remove", &log, e))?;
+            remove_logs(&log).map_err(|e| file("remove", &log, e))?;
         }
         Ok(())
     }
@@ -54,6 +52,8 @@ impl Files {
 /// there is removed already.
 fn remove_folder(home: &Path) -> io::Result<()> {
     match gone(fs::remove_dir_all(home)) {
+        // Something else is there, which the workload's home cannot be.
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => gone(fs::remove_file(home)),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             make_writable(home)?;
             gone(fs::remove_dir_all(home))
@@ -80,4 +80,23 @@ fn make_writable(folder: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_is_in_the_place_of_a_home_or_a_log_does_not_keep_its_workload() {
+        let folder = tempfile::tempdir().unwrap();
+        let (home, log) = (folder.path().join("home"), folder.path().join("log"));
+        fs::write(&home, "no folder").unwrap();
+        fs::create_dir(&log).unwrap();
+        let files = Files {
+            home: Some(home.clone()),
+            log: Some(log.clone()),
+        };
+        files.remove().unwrap();
+        assert!(!home.exists() && !log.exists());
+    }
 }

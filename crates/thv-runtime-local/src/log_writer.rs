@@ -1,6 +1,5 @@
 //! Writes what a server says to its log, so that the log can be rotated while the server runs.
 
-use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -55,15 +54,26 @@ async fn write(from: pipe::Receiver, mut log: RotatingLog, name: WorkloadName) {
         }
         match from.try_read(&mut block) {
             Ok(0) => return,
-            // A page of memory at a time, which the kernel takes at once; the server is not kept waiting for more.
-            Ok(length) => match log.write_all(&block[..length]) {
-                Ok(()) => complained = false,
-                Err(error) if !complained => {
-                    complained = true;
-                    tracing::warn!(workload = %name, %error, "what the server says is lost");
+            Ok(length) => {
+                let written = match log.write_block(block, length).await {
+                    Ok(done) => {
+                        (log, block) = (done.0, done.1);
+                        done.2
+                    }
+                    Err(error) => {
+                        tracing::warn!(workload = %name, %error, "the server's log ends");
+                        return;
+                    }
+                };
+                match written {
+                    Ok(()) => complained = false,
+                    Err(error) if !complained => {
+                        complained = true;
+                        tracing::warn!(workload = %name, %error, "what the server says is lost");
+                    }
+                    Err(_) => {}
                 }
-                Err(_) => {}
-            },
+            }
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
             Err(error) => {
                 tracing::warn!(workload = %name, %error, "the server's log ends");

@@ -4,9 +4,9 @@
 //! the flock of `instances/<name>.lock`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use thv_core::{TransportType, WorkloadName};
 use thv_process::{Containment, ProcessIdentity};
 use thv_runtime::{InstanceId, Result};
-use thv_state::{FolderReader, Parsed, atomic, in_shares};
+use thv_state::{FolderReader, Parsed, atomic, in_shares, lock, why_no_file};
 
 use crate::error::{failed, file};
 use crate::program::TOKEN;
@@ -145,13 +145,12 @@ impl Records {
     async fn wait_for_lock(&self, name: &WorkloadName, create: bool) -> Result<Option<Locked>> {
         let path = self.path(name.as_str());
         let lock = self.folder.join(format!("{name}.lock"));
-        let waiting = tokio::task::spawn_blocking(move || match acquire(&lock, create) {
-            Ok(flock) => Ok(Some(Locked {
+        let waiting = tokio::task::spawn_blocking(move || match lock::exclusive(&lock, create) {
+            Ok(flock) => Ok(flock.map(|flock| Locked {
                 _flock: flock,
                 lock,
                 path,
             })),
-            Err(error) if !create && error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(file("lock", &lock, error)),
         });
         waiting.await.map_err(|e| failed("wait for a lock", e))?
@@ -233,7 +232,8 @@ impl Locked {
 
     /// Removes the record.
     pub(crate) fn delete(&self) -> Result<()> {
-        gone(fs::remove_file(&self.path)).map_err(|e| file("remove", &self.path, e))
+        let removed = atomic::remove(&self.path).map(drop);
+        removed.map_err(|e| file("remove", &self.path, e))
     }
 
     /// Removes the lock's file too, as the last act; who waits for it takes a new one.
@@ -261,24 +261,6 @@ pub(crate) fn gone(result: io::Result<()>) -> io::Result<()> {
     })
 }
 
-fn acquire(path: &Path, create: bool) -> io::Result<File> {
-    loop {
-        let lock = OpenOptions::new()
-            .create(create)
-            .append(true)
-            .mode(0o600)
-            .open(path)?;
-        lock.lock()?;
-        // The one who had it may have unlinked it as his last act.
-        match fs::metadata(path) {
-            Ok(now) if now.ino() == lock.metadata()?.ino() => return Ok(lock),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-    }
-}
-
 /// Why a text is no record to us.
 enum Unusable {
     /// Of this version. The rest may have another form.
@@ -302,10 +284,10 @@ fn found(
     let text = match text {
         Ok(Some(text)) => text,
         Ok(None) => return Ok(Found::Nothing),
-        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
-            return damaged("it is too large for a record");
-        }
-        Err(error) => return Err(file("read", path, error)),
+        Err(error) => match why_no_file(path, &error) {
+            Some(why) => return damaged(&why),
+            None => return Err(file("read", path, error)),
+        },
     };
     match parse(text.as_ref()) {
         Ok(record) => Ok(Found::Record(record)),
@@ -348,11 +330,12 @@ mod tests {
         large.set_len(MAX_RECORD + 1).unwrap();
         let mode = rustix::fs::Mode::RUSR;
         rustix::fs::mknodat(rustix::fs::CWD, at("pipe"), rustix::fs::FileType::Fifo, mode, 0).unwrap();
-        for name in ["large", "pipe"] {
+        fs::create_dir(at("folder")).unwrap();
+        for name in ["large", "pipe", "folder"] {
             let one = records.read(&name.parse().unwrap()).unwrap();
             assert!(matches!(one, Found::Damaged(_)), "{name}");
         }
-        assert_eq!(records.all().unwrap().len(), 2);
+        assert_eq!(records.all().unwrap().len(), 3);
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 use thv_core::Env;
 
 /// A line is not cut for a rotation unless it is longer than this.
@@ -55,7 +57,7 @@ impl LogRotation {
 
     /// Opens the log at `path` to write at its end; a new one is readable by its owner only. Blocking, as all of it is.
     pub fn open(self, path: &Path) -> io::Result<RotatingLog> {
-        let file = appending(path)?;
+        let file = open_log(path)?;
         Ok(RotatingLog {
             length: file.metadata()?.len(),
             limit: self.size,
@@ -68,9 +70,61 @@ impl LogRotation {
     }
 }
 
-/// Removes what rotations of the log at `path` left, not the log itself.
-pub fn remove_rotated_logs(path: &Path) -> io::Result<()> {
-    (0..MOST_FILES).try_for_each(|number| absent(fs::remove_file(numbered(path, number))))
+/// Removes the log at `path`, and what its rotations left. A folder that is in the place of one and not empty stays: it is no
+/// log.
+pub fn remove_logs(path: &Path) -> io::Result<()> {
+    let rotated = (0..MOST_FILES).map(|number| numbered(path, number));
+    rotated.chain([path.to_owned()]).try_for_each(|log| {
+        let folder = |error: &io::Error| error.kind() == io::ErrorKind::IsADirectory;
+        match absent(fs::remove_file(&log)) {
+            Err(error) if folder(&error) => match absent(fs::remove_dir(&log)) {
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+                other => other,
+            },
+            other => other,
+        }
+    })
+}
+
+/// Opens the log at `path` to write at its end, and makes it, readable by its owner only, where there is none. A link, a
+/// pipe, a socket or an empty folder in its place gives way to it: nothing is written elsewhere, and nobody is waited for.
+/// Blocking.
+///
+/// # Errors
+/// `IsADirectory` for a folder with something in it; whatever opening says.
+pub fn open_log(path: &Path) -> io::Result<File> {
+    match appending(path) {
+        Err(error) if is_no_log(&error) => {
+            clear_way(path)?;
+            appending(path)
+        }
+        other => other,
+    }
+}
+
+/// What opening says of something that no log can be.
+fn is_no_log(error: &io::Error) -> bool {
+    let kinds = [io::ErrorKind::IsADirectory, io::ErrorKind::InvalidInput];
+    let known = [Errno::LOOP, Errno::NXIO].map(|it| Some(it.raw_os_error()));
+    kinds.contains(&error.kind()) || known.contains(&error.raw_os_error())
+}
+
+fn clear_way(path: &Path) -> io::Result<()> {
+    let about = fs::symlink_metadata(path)?;
+    if about.is_dir() {
+        return match fs::remove_dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+                Err(io::ErrorKind::IsADirectory.into())
+            }
+            other => other,
+        };
+    }
+    // Somebody else may have cleared the way meanwhile.
+    if about.is_file() {
+        Ok(())
+    } else {
+        absent(fs::remove_file(path))
+    }
 }
 
 /// A log that is rotated while it is written. One value writes at a time; another one, also of another process, that has the
@@ -98,6 +152,27 @@ impl RotatingLog {
         self.generation
     }
 
+    /// Writes the first `length` bytes of `block`, off the async threads: a disk that is slow, or away, may make whoever
+    /// writes wait, and those threads serve clients. Gives both back with what came of it. Dropped, the write goes on to its
+    /// end.
+    ///
+    /// # Errors
+    /// When the thread is gone, and the log with it.
+    pub async fn write_block(
+        mut self,
+        block: Vec<u8>,
+        length: usize,
+    ) -> io::Result<(Self, Vec<u8>, io::Result<()>)> {
+        let writing = move || {
+            let bytes = block.get(..length).unwrap_or(&block);
+            let written = io::Write::write_all(&mut self, bytes);
+            (self, block, written)
+        };
+        tokio::task::spawn_blocking(writing)
+            .await
+            .map_err(io::Error::other)
+    }
+
     fn rotate(&mut self) -> io::Result<()> {
         // Readers that look what became of the log wait for it; it waits for nobody, who may have been halted.
         self.file.try_lock()?;
@@ -116,7 +191,7 @@ impl RotatingLog {
         let own = self.file.metadata()?;
         if there.is_none_or(|there| !same(&there, &own)) {
             // Another writer has rotated it, or somebody removed it.
-            return appending(&self.path);
+            return open_log(&self.path);
         }
         let kept = self.rotation.files.saturating_sub(1);
         let made = numbered(&self.path, 0);
@@ -169,11 +244,39 @@ impl io::Write for RotatingLog {
 }
 
 fn appending(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
+    let file = OpenOptions::new()
         .create(true)
         .append(true)
         .mode(0o600)
-        .open(path)
+        .custom_flags(flags(OFlags::NONBLOCK | OFlags::NOFOLLOW))
+        .open(path)?;
+    a_file(file)
+}
+
+/// Opens a log to read it.
+fn reading(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags(OFlags::NONBLOCK))
+        .open(path)?;
+    a_file(file)
+}
+
+fn flags(flags: OFlags) -> i32 {
+    flags.bits().cast_signed()
+}
+
+/// A pipe, or a device, is no log.
+fn a_file(file: File) -> io::Result<File> {
+    let kind = file.metadata()?.file_type();
+    if kind.is_file() {
+        return Ok(file);
+    }
+    Err(if kind.is_dir() {
+        io::ErrorKind::IsADirectory.into()
+    } else {
+        io::Error::new(io::ErrorKind::InvalidInput, "it is no file")
+    })
 }
 
 /// `<path>.<number>`; number 0 is a new file that is not in its place yet.
@@ -190,7 +293,7 @@ fn same(one: &Metadata, other: &Metadata) -> bool {
 /// The log at `path`, open for reading and locked against rotation while that is open.
 pub(crate) fn open_settled(path: &Path) -> io::Result<File> {
     loop {
-        let file = File::open(path)?;
+        let file = reading(path)?;
         file.lock_shared()?;
         // While it was waited for, the log may have become another file.
         match fs::metadata(path) {
@@ -204,7 +307,7 @@ pub(crate) fn open_settled(path: &Path) -> io::Result<File> {
 
 /// What was rotated away from the log at `path`, the newest first. The caller holds the log's lock.
 pub(crate) fn rotated_files(path: &Path) -> impl Iterator<Item = io::Result<File>> {
-    (1..MOST_FILES).map_while(|number| match File::open(numbered(path, number)) {
+    (1..MOST_FILES).map_while(|number| match reading(&numbered(path, number)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         opened => Some(opened),
     })
@@ -275,8 +378,8 @@ mod tests {
         assert_eq!(log.generation(), 3);
         let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
         assert_eq!((mode(&path), mode(&numbered(&path, 1))), (0o600, 0o600));
-        remove_rotated_logs(&path).unwrap();
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        remove_logs(&path).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[test]
@@ -322,6 +425,76 @@ mod tests {
         fs::create_dir_all(numbered(&path, 0).join("full")).unwrap();
         log.write_all(b"12345678\n").unwrap();
         assert_eq!(fs::metadata(&path).unwrap().len(), 18);
+    }
+
+    /// Each was in the place of a log once, put there by a person, and kept a proxy from its work.
+    #[test]
+    fn what_is_no_log_gives_way_to_one_and_a_link_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::write(at("elsewhere"), "theirs").unwrap();
+        std::os::unix::fs::symlink(at("elsewhere"), at("link")).unwrap();
+        std::os::unix::fs::symlink(at("nowhere"), at("dangling")).unwrap();
+        std::os::unix::fs::symlink("/dev/null", at("null")).unwrap();
+        fs::create_dir(at("folder")).unwrap();
+        drop(std::os::unix::net::UnixListener::bind(at("socket")).unwrap());
+        let pipe = |name: &str| {
+            let kind = rustix::fs::FileType::Fifo;
+            let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+            rustix::fs::mknodat(rustix::fs::CWD, at(name), kind, mode, 0).unwrap();
+        };
+        pipe("pipe");
+        pipe("read pipe");
+        assert!(reading(&at("pipe")).is_err());
+        let _reader = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(at("read pipe"))
+            .unwrap();
+        for name in [
+            "link",
+            "dangling",
+            "null",
+            "folder",
+            "socket",
+            "pipe",
+            "read pipe",
+        ] {
+            let mut log = LogRotation::default().open(&at(name)).unwrap();
+            log.write_all(b"ours\n").unwrap();
+            assert!(fs::symlink_metadata(at(name)).unwrap().is_file(), "{name}");
+            assert_eq!(fs::read(at(name)).unwrap(), b"ours\n", "{name}");
+        }
+        assert_eq!(fs::read(at("elsewhere")).unwrap(), b"theirs");
+        assert!(!at("nowhere").exists());
+        fs::create_dir_all(at("full/note")).unwrap();
+        let full = LogRotation::default().open(&at("full")).unwrap_err();
+        assert_eq!(full.kind(), io::ErrorKind::IsADirectory);
+        remove_logs(&at("full")).unwrap();
+        assert!(at("full/note").exists());
+        fs::create_dir(at("log.1")).unwrap();
+        remove_logs(&at("log")).unwrap();
+        assert!(!at("log.1").exists());
+    }
+
+    /// As on a disk that is away: the write waits until somebody reads. With a single thread, this test would never end.
+    #[tokio::test]
+    async fn a_disk_that_does_not_take_what_is_written_holds_no_worker_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let (disk, to) = io::pipe().unwrap();
+        let mut log = LogRotation::default().open(&dir.path().join("log")).unwrap();
+        log.file = std::os::fd::OwnedFd::from(to).into();
+        let block = vec![b'x'; 1 << 20];
+        let writing = tokio::spawn(log.write_block(block, 1 << 20));
+        tokio::task::yield_now().await;
+        assert!(!writing.is_finished());
+        let reading = tokio::task::spawn_blocking(move || {
+            let mut taken = vec![0; 1 << 20];
+            io::Read::read_exact(&mut { disk }, &mut taken).map(|()| taken.len())
+        });
+        let (_, block, written) = writing.await.unwrap().unwrap();
+        written.unwrap();
+        assert_eq!(block.len(), reading.await.unwrap().unwrap());
     }
 
     #[test]

@@ -10,6 +10,8 @@ use std::path::Path;
 
 use tempfile::NamedTempFile;
 
+use crate::in_the_way;
+
 /// Most records and configurations are smaller.
 pub(crate) const FIRST_READ: usize = 8 * 1024;
 
@@ -21,10 +23,17 @@ pub fn create_folder(folder: &Path, mode: u32) -> io::Result<()> {
     }
 }
 
-/// Replaces the file at `path`, or creates it. `prefix` begins the temporary file's name.
+/// Replaces the file at `path`, or creates it. `prefix` begins the temporary file's name. A folder in its place gives way
+/// as in [`remove`]; a link is replaced, not followed.
 pub fn replace(path: &Path, prefix: &str, bytes: &[u8]) -> io::Result<()> {
     let (folder, file) = written(path, prefix, bytes)?;
-    file.persist(path).map_err(|error| error.error)?;
+    match file.persist(path) {
+        Err(failed) if failed.error.kind() == io::ErrorKind::IsADirectory => {
+            in_the_way::clear_folder(path)?;
+            failed.file.persist(path).map_err(|error| error.error)?;
+        }
+        other => drop(other.map_err(|error| error.error)?),
+    }
     sync(folder)
 }
 
@@ -35,13 +44,16 @@ pub fn create(path: &Path, prefix: &str, bytes: &[u8]) -> io::Result<()> {
     sync(folder)
 }
 
-/// Removes the file at `path`; `false` when there was none.
+/// Removes the file at `path`; `false` when there was none. A folder in its place goes too; one that is not empty is nobody's
+/// to delete, and stays beside, as `<name>.corrupted`.
 pub fn remove(path: &Path) -> io::Result<bool> {
     match std::fs::remove_file(path) {
-        Ok(()) => sync(folder_of(path)).map(|()| true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::IsADirectory => in_the_way::clear_folder(path)?,
+        Err(error) => return Err(error),
     }
+    sync(folder_of(path)).map(|()| true)
 }
 
 /// Opens the file at `path` for reading; `None` when there is none. A pipe under a file's name holds no reader up.

@@ -33,12 +33,15 @@ pub mod contract;
 mod document;
 mod error;
 mod folder_reader;
+mod in_the_way;
+pub mod lock;
 mod parsed;
 mod shares;
 
 pub use document::{DocumentKind, DocumentName, InvalidDocumentName};
 pub use error::{Error, Result};
 pub use folder_reader::FolderReader;
+pub use in_the_way::why_no_file;
 pub use local_state_store::LocalStateStore;
 pub use memory_state_store::MemoryStateStore;
 pub use parsed::Parsed;

@@ -9,7 +9,7 @@ use thv_core::Dirs;
 
 use crate::{
     DocumentKind, DocumentName, Error, FolderReader, Keep, MAX_DOCUMENT, Result, StateStore, Visit, atomic,
-    in_shares,
+    in_shares, why_no_file,
 };
 
 const FOLDER_MODE: u32 = 0o750;
@@ -136,13 +136,15 @@ impl Folders {
 }
 
 fn unread(kind: DocumentKind, name: &DocumentName, path: PathBuf, error: io::Error) -> Error {
-    match error.kind() {
-        io::ErrorKind::FileTooLarge => Error::Invalid {
-            kind,
-            name: name.clone(),
-            detail: format!("it is larger than {} MiB", MAX_DOCUMENT >> 20),
-        },
-        _ => Error::from_io("read", path, error),
+    let invalid = |detail| Error::Invalid {
+        kind,
+        name: name.clone(),
+        detail,
+    };
+    match (error.kind(), why_no_file(&path, &error)) {
+        (io::ErrorKind::FileTooLarge, _) => invalid(format!("it is larger than {} MiB", MAX_DOCUMENT >> 20)),
+        (_, Some(why)) => invalid(format!("{}: {why}", path.display())),
+        (_, None) => Error::from_io("read", path, error),
     }
 }
 

@@ -95,6 +95,12 @@ async fn a_write_that_fails_leaves_what_was_there_and_nothing_temporary() {
     let store = LocalStateStore::new(&dirs);
     let inside = dirs.runconfigs().join("a.json/inside");
     std::fs::create_dir_all(&inside).unwrap();
+    // A folder in the way is kept beside, but not without end.
+    let kept = |number: u32| match number {
+        1 => dirs.runconfigs().join("a.json.corrupted"),
+        _ => dirs.runconfigs().join(format!("a.json.corrupted-{number}")),
+    };
+    (1..=100).for_each(|number| std::fs::create_dir(kept(number)).unwrap());
     let name = DocumentName::new("a").unwrap();
     let error = store
         .replace(DocumentKind::RunConfig, &name, b"{}".to_vec(), Keep::nothing())
@@ -105,7 +111,7 @@ async fn a_write_that_fails_leaves_what_was_there_and_nothing_temporary() {
         "{error:?}"
     );
     assert!(inside.exists());
-    assert_eq!(std::fs::read_dir(dirs.runconfigs()).unwrap().count(), 1);
+    assert_eq!(std::fs::read_dir(dirs.runconfigs()).unwrap().count(), 101);
 }
 
 #[tokio::test]

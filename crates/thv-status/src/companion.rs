@@ -386,6 +386,10 @@ pub struct StatusFileHashes {
     /// As it was written.
     #[serde(default)]
     pub after: Option<String>,
+    /// As another program had written it when a stop was asked for, which says nothing in it yet: what it tells is older than
+    /// that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overruled: Option<String>,
 }
 
 /// The status fields of our last write.

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use thv_core::{Clock, Dirs, SystemClock, WorkloadName};
-use thv_state::{DocumentName, atomic};
+use thv_state::{DocumentName, atomic, lock};
 
 use crate::files::{Files, Probe};
 use crate::{
     Authority, Change, Changes, ClaimId, Companion, Error, OpGuard, Operation, OwnerGuard, Result, Snapshot,
-    StatusManager, lock, watch,
+    StatusManager, watch,
 };
 
 /// How often a lock is tried for which there is no event.
@@ -74,7 +74,8 @@ impl StatusManager for FileStatusManager {
             let locked = self
                 .blocking(move |files| {
                     files.create_folders()?;
-                    lock::try_exclusive(&files.lock(of.as_str(), "op")).map_err(|e| files.lock_failed(e))
+                    let path = files.lock(of.as_str(), "op");
+                    lock::try_exclusive(&path).map_err(|e| files.lock_failed(&path, e))
                 })
                 .await?;
             if let Some(file) = locked {
@@ -97,7 +98,8 @@ impl StatusManager for FileStatusManager {
             let locked = self
                 .blocking(move |files| {
                     files.create_folders()?;
-                    lock::try_exclusive(&files.lock(of.as_str(), "owner")).map_err(|e| files.lock_failed(e))
+                    let path = files.lock(of.as_str(), "owner");
+                    lock::try_exclusive(&path).map_err(|e| files.lock_failed(&path, e))
                 })
                 .await?;
             if let Some(file) = locked {
@@ -119,7 +121,7 @@ impl StatusManager for FileStatusManager {
         let path = self.files.lock(name.as_str(), "owner");
         loop {
             // A flock has no event; each look is two system calls.
-            if !lock::is_held(&path).map_err(|e| self.files.lock_failed(e))? {
+            if !lock::is_held(&path).map_err(|e| self.files.lock_failed(&path, e))? {
                 return Ok(true);
             }
             if tokio::time::Instant::now() >= deadline {

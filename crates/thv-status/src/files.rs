@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use thv_core::gojson::GoTime;
 use thv_core::{Clock, Dirs, WorkloadName, WorkloadStatus};
-use thv_state::atomic;
+use thv_state::{atomic, lock};
 
 use crate::listing::Known;
+use crate::on_disk::{FileBytes, Unusable, bounded, file_bytes, parse};
 use crate::transaction::{Read, Stored};
 use crate::{
-    Authority, Change, ClaimId, Companion, Error, OwnerState, PidFile, Reading, Result, Snapshot, lock,
-    status_file,
+    Authority, Change, ClaimId, Companion, Error, OwnerState, PidFile, Reading, Result, Snapshot, status_file,
 };
 
 /// Larger files are no records.
@@ -103,7 +103,8 @@ impl Files {
             stored = self.stored(raw_name)?;
             read = stored.read();
         }
-        let held = || lock::is_held(&self.lock(raw_name, "owner"));
+        let owner = self.lock(raw_name, "owner");
+        let held = || lock::is_held(&owner);
         self.snapshot(raw_name, read, stored.companion.map(Arc::new), probe, held)
     }
 
@@ -117,11 +118,12 @@ impl Files {
         held: impl FnOnce() -> io::Result<bool>,
     ) -> Result<Snapshot> {
         let skip = probe == Probe::UnlessAtRest && at_rest(&read, companion.as_deref());
-        let owner = if !skip && held().map_err(|error| self.lock_failed(error))? {
-            OwnerState::Alive
-        } else {
-            OwnerState::Dead
-        };
+        let owner =
+            if !skip && held().map_err(|error| self.lock_failed(&self.lock(raw_name, "owner"), error))? {
+                OwnerState::Alive
+            } else {
+                OwnerState::Dead
+            };
         // ToolHive's rule: a workload that should run without a pid in its status file has one in a PID file.
         let wants_pid = read
             .status
@@ -134,6 +136,7 @@ impl Files {
             damage: read.damage,
             companion,
             reading: read.reading,
+            overruled: read.overruled,
             owner,
             pid_file: if wants_pid && owner == OwnerState::Dead {
                 self.pid_file(raw_name)
@@ -144,17 +147,25 @@ impl Files {
     }
 
     pub(crate) fn stored(&self, name: &str) -> Result<Stored> {
-        let status = bounded(&self.status(name), status_file::MAX_SIZE)?;
-        let path = self.companion(name);
-        let mut stored = Stored {
-            status,
-            ..Stored::default()
-        };
-        match bounded(&path, MAX_COMPANION)?.map(|bytes| parse(&bytes)) {
-            Some(Ok(companion)) => stored.companion = Some(companion),
-            Some(Err(unusable)) => stored.damage = Some(unusable.damage(path)?),
-            None => {}
+        let mut stored = Stored::default();
+        match file_bytes(&self.status(name), status_file::MAX_SIZE)? {
+            FileBytes::None => {}
+            FileBytes::Some(bytes) => stored.status = Some(bytes),
+            FileBytes::NoFile(why) => stored.no_status_file(why),
         }
+        let path = self.companion(name);
+        let damage = match file_bytes(&path, MAX_COMPANION)? {
+            FileBytes::None => None,
+            FileBytes::Some(bytes) => match parse(&bytes) {
+                Ok(companion) => {
+                    stored.companion = Some(companion);
+                    None
+                }
+                Err(unusable) => Some(unusable),
+            },
+            FileBytes::NoFile(why) => Some(Unusable::Damaged(why)),
+        };
+        stored.damage = damage.map(|unusable| unusable.damage(path)).transpose()?;
         Ok(stored)
     }
 
@@ -220,6 +231,10 @@ impl Files {
         for path in damaged {
             let kept = path.with_extension("json.corrupted");
             tracing::warn!(workload = name, kept = %kept.display(), "a damaged file is replaced");
+            if path.is_dir() {
+                // The write itself takes it out of the way, and keeps what is in it.
+                continue;
+            }
             // A second name for it, not a copy: it may be a pipe, or larger than what is left of the disk.
             let linked = atomic::remove(&kept).and_then(|_| std::fs::hard_link(&path, &kept));
             if let Err(error) = linked {
@@ -250,7 +265,7 @@ impl Files {
         let path = self.lock(name.as_str(), which);
         let deadline = Instant::now() + patience;
         loop {
-            let locked = lock::try_exclusive(&path).map_err(|e| self.lock_failed(e))?;
+            let locked = lock::try_exclusive(&path).map_err(|e| self.lock_failed(&path, e))?;
             if locked.is_some() || Instant::now() >= deadline {
                 return Ok(locked);
             }
@@ -290,14 +305,14 @@ impl Files {
         }
     }
 
-    pub(crate) fn lock_failed(&self, source: io::Error) -> Error {
+    pub(crate) fn lock_failed(&self, lock: &Path, source: io::Error) -> Error {
         let path = self.lifecycle.clone();
         match source.kind() {
             io::ErrorKind::Unsupported => Error::NoLocks { path, source },
             _ if source.raw_os_error() == Some(rustix::io::Errno::NOLCK.raw_os_error()) => {
                 Error::NoLocks { path, source }
             }
-            _ => Error::io("lock a file in", path, source),
+            _ => Error::io("lock", lock, source),
         }
     }
 
@@ -329,7 +344,9 @@ impl Files {
         for path in self.pid_files(text) {
             gone(path)?;
         }
-        gone(self.companion(text).with_extension("json.corrupted"))?;
+        for damaged in [self.status(text), self.companion(text)] {
+            remove_kept(&damaged)?;
+        }
         gone(self.companion(text))?;
         thv_process::crash_point!(RecordRemoved);
         self.remove_locks(name, toolhive.is_some(), &["owner", "op", "guard"])
@@ -343,11 +360,21 @@ impl Files {
 
     pub(crate) fn owner_id(&self) -> Result<String> {
         let path = self.lifecycle.join("owner-id");
+        let unusable = |why: &str| Error::Invalid {
+            path: path.clone(),
+            detail: format!("{why}; without it there will be a new one, and what runs by now needs --force"),
+        };
         let read = || -> Result<Option<String>> {
-            Ok(bounded(&path, 256)?
-                .and_then(|bytes| String::from_utf8(bytes).ok())
-                .map(|text| text.trim().to_owned())
-                .filter(|text| !text.is_empty()))
+            let bytes = match file_bytes(&path, 256)? {
+                FileBytes::None => return Ok(None),
+                FileBytes::Some(bytes) => bytes,
+                FileBytes::NoFile(why) => return Err(unusable(&why)),
+            };
+            let text = String::from_utf8(bytes).map_err(|_| unusable("it is no text"))?;
+            match text.trim() {
+                "" => Err(unusable("it is empty")),
+                id => Ok(Some(id.to_owned())),
+            }
         };
         if let Some(id) = read()? {
             return Ok(id);
@@ -357,10 +384,7 @@ impl Files {
         match atomic::create(&path, ".tmp-", id.as_str().as_bytes()) {
             Ok(()) => Ok(id.as_str().to_owned()),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                read()?.ok_or_else(|| Error::Invalid {
-                    path: path.clone(),
-                    detail: "it is empty".into(),
-                })
+                read()?.ok_or_else(|| unusable("it is a link that leads nowhere"))
             }
             Err(error) => Err(Error::io("create", path, error)),
         }
@@ -403,19 +427,11 @@ fn gone(path: PathBuf) -> Result<()> {
     }
 }
 
-/// The bytes at `path`, at most `limit` of them; `None` when there is no file.
-fn bounded(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
-    atomic::read(path, limit).map_err(|error| unread(path, limit, error))
-}
-
-pub(crate) fn unread(path: &Path, limit: u64, error: io::Error) -> Error {
-    match error.kind() {
-        io::ErrorKind::FileTooLarge => Error::Invalid {
-            path: path.to_owned(),
-            detail: format!("it is larger than {limit} bytes"),
-        },
-        _ => Error::io("read", path, error),
-    }
+/// Removes what was kept of a damaged file at `path`, but no folder: what is in it is somebody else's.
+fn remove_kept(path: &Path) -> Result<()> {
+    let kept = path.with_extension("json.corrupted");
+    let is_folder = std::fs::symlink_metadata(&kept).is_ok_and(|about| about.is_dir());
+    if is_folder { Ok(()) } else { gone(kept) }
 }
 
 /// Whether it is down, nobody is recorded to own it, and no verb is under way that could give it an owner.
@@ -429,40 +445,6 @@ fn at_rest(read: &Read, companion: Option<&Companion>) -> bool {
         .as_ref()
         .is_some_and(|file| down.contains(&file.status))
         && companion.is_none_or(|companion| companion.owner.is_none() && companion.pending.is_none())
-}
-
-/// Why a record cannot be used.
-pub(crate) enum Unusable {
-    /// It is no record any more: a verb makes it anew from what else is known.
-    Damaged(String),
-    /// A newer program wrote it: nothing of it may be lost.
-    Newer(String),
-}
-
-impl Unusable {
-    /// In words; an error where nothing may be made of it.
-    pub(crate) fn damage(self, path: PathBuf) -> Result<String> {
-        match self {
-            Self::Damaged(detail) => Ok(format!("{}: {detail}", path.display())),
-            Self::Newer(detail) => Err(Error::Invalid { path, detail }),
-        }
-    }
-}
-
-pub(crate) fn parse(bytes: &[u8]) -> Result<Companion, Unusable> {
-    #[derive(serde::Deserialize)]
-    struct Version {
-        version: u32,
-    }
-    let newer = |version| Unusable::Newer(format!("it has version {version}, which a newer program wrote"));
-    match serde_json::from_slice::<Companion>(bytes) {
-        Ok(companion) if companion.version > Companion::VERSION => Err(newer(companion.version)),
-        Ok(companion) => Ok(companion),
-        Err(error) => match serde_json::from_slice(bytes) {
-            Ok(Version { version }) if version > Companion::VERSION => Err(newer(version)),
-            _ => Err(Unusable::Damaged(error.to_string())),
-        },
-    }
 }
 
 fn encode(path: &Path, companion: &Companion) -> Result<Vec<u8>> {

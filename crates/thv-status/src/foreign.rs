@@ -108,6 +108,7 @@ mod tests {
         companion.status_file = StatusFileHashes {
             before: Some("b".into()),
             after: Some("a".into()),
+            overruled: None,
         };
         let read = |hash, status: Option<WorkloadStatus>| {
             let file = status.map(|status| StatusFile::new(status, GoTime::default()));

@@ -54,6 +54,7 @@ mod status_file;
 
 mod foreign;
 mod observe;
+mod on_disk;
 mod transaction;
 
 #[cfg(feature = "contract")]
@@ -61,7 +62,6 @@ pub mod contract;
 mod error;
 mod guards;
 mod listing;
-mod lock;
 mod watch;
 
 pub use companion::{

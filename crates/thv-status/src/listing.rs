@@ -5,11 +5,12 @@ use std::io;
 use std::sync::Arc;
 
 use thv_core::WorkloadName;
-use thv_state::{FolderReader, Parsed, in_shares};
+use thv_state::{FolderReader, Parsed, in_shares, lock, why_no_file};
 
-use crate::files::{Files, MAX_COMPANION, Probe, Unusable, parse, unread};
+use crate::files::{Files, MAX_COMPANION, Probe};
+use crate::on_disk::{Unusable, parse, unread};
 use crate::transaction::{Read, StatusText};
-use crate::{Companion, Error, OwnerState, Reading, Result, Snapshot, lock, status_file};
+use crate::{Companion, Error, OwnerState, Reading, Result, Snapshot, status_file};
 
 /// What the files said when they were listed last.
 #[derive(Debug, Default)]
@@ -100,6 +101,7 @@ impl<'f> Listing<'f> {
                     damage: Some(in_words(&error)),
                     companion: None,
                     reading: Reading::ToolHive,
+                    overruled: false,
                     owner: OwnerState::Dead,
                     pid_file: None,
                 }),
@@ -114,10 +116,7 @@ impl<'f> Listing<'f> {
         if matches!(found.read.reading, Reading::Foreign(_)) {
             found = self.found(name)?;
         }
-        let held = || match self.lifecycle.find(&format!("{name}.owner"))? {
-            Some(file) => lock::is_file_held(&file),
-            None => Ok(false),
-        };
+        let held = || lock::is_opened_held(self.lifecycle.find(&format!("{name}.owner")));
         self.files
             .snapshot(name, found.read, found.companion, Probe::UnlessAtRest, held)
     }
@@ -127,21 +126,34 @@ impl<'f> Listing<'f> {
         let (files, known) = (self.files, &self.files.known);
         let file = format!("{name}.json");
         let limit = status_file::MAX_SIZE;
-        let read = self.statuses.read(&file, limit);
-        let status = read
-            .map_err(|error| unread(&files.status(name), limit, error))?
-            .map(|bytes| {
+        let status = match self.statuses.read(&file, limit) {
+            Ok(None) => None,
+            Ok(Some(bytes)) => {
                 let kept = known
                     .statuses
                     .get(name, bytes, |bytes| Ok::<_, Infallible>(StatusText::of(bytes)));
                 match kept {
-                    Ok(status) => status,
+                    Ok(status) => Some(status),
                 }
-            });
-        let read = self.lifecycle.read(&file, MAX_COMPANION);
-        let parsed = read
-            .map_err(|error| unread(&files.companion(name), MAX_COMPANION, error))?
-            .map(|bytes| known.companions.get(name, bytes, parse));
+            }
+            Err(error) => {
+                let path = files.status(name);
+                let Some(why) = why_no_file(&path, &error) else {
+                    return Err(unread(&path, limit, error));
+                };
+                Some(Arc::new(StatusText::no_file(why)))
+            }
+        };
+        let parsed = match self.lifecycle.read(&file, MAX_COMPANION) {
+            Ok(bytes) => bytes.map(|bytes| known.companions.get(name, bytes, parse)),
+            Err(error) => {
+                let path = files.companion(name);
+                let Some(why) = why_no_file(&path, &error) else {
+                    return Err(unread(&path, MAX_COMPANION, error));
+                };
+                Some(Err(Unusable::Damaged(why)))
+            }
+        };
         let (companion, damage) = match parsed {
             Some(Ok(companion)) => (Some(companion), None),
             Some(Err(unusable)) => (None, Some(Unusable::damage(unusable, files.companion(name))?)),

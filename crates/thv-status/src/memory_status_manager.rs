@@ -218,6 +218,7 @@ impl MemoryStatusManager {
             damage: read.damage,
             companion: stored.companion.map(Arc::new),
             reading: read.reading,
+            overruled: read.overruled,
             owner,
             pid_file: None,
         };
@@ -289,7 +290,7 @@ impl StatusManager for MemoryStatusManager {
                 Stored {
                     companion: Some(companion.clone()),
                     status,
-                    damage: None,
+                    ..Stored::default()
                 },
             );
             companion

@@ -269,6 +269,7 @@ mod tests {
             damage: None,
             companion: Some(std::sync::Arc::new(companion)),
             reading,
+            overruled: false,
             owner: OwnerState::Dead,
             pid_file: None,
         }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use thv_core::WorkloadName;
+use thv_core::{WorkloadName, WorkloadStatus};
 
 use crate::foreign::desired_of;
-use crate::{Companion, Desired, Reading, StatusFile};
+use crate::{Companion, Desired, ForeignMeaning, Reading, StatusFile};
 
 /// What a read finds of one workload. Nothing was written for it.
 #[derive(Debug, Clone)]
@@ -24,6 +24,8 @@ pub struct Snapshot {
     pub companion: Option<Arc<Companion>>,
     /// Whose write the status file is.
     pub reading: Reading,
+    /// Whether a stop was asked for since somebody else wrote the status file, which tells what was before.
+    pub overruled: bool,
     /// Whether somebody supervises it now.
     pub owner: OwnerState,
     /// A PID file of ToolHive's, never believed by itself.
@@ -55,5 +57,22 @@ impl Snapshot {
             Some(companion) => self.reading.desired(companion.desired),
             None => desired_of(self.status.as_ref()),
         }
+    }
+
+    /// Whether another program started it after it was stopped here, as far as files tell: its status file says that it runs
+    /// and in which process, and nobody has asked for anything since. Whether that process lives is not looked at.
+    pub fn was_started_elsewhere(&self) -> bool {
+        let resting = self
+            .companion
+            .as_ref()
+            .is_some_and(|companion| companion.pending.is_none() && companion.previous.is_none());
+        resting
+            && self.owner == OwnerState::Dead
+            && self.reading == Reading::Foreign(ForeignMeaning::MayRun)
+            && !self.overruled
+            && self
+                .status
+                .as_ref()
+                .is_some_and(|file| file.status == WorkloadStatus::Running && file.process_id > 0)
     }
 }

@@ -28,7 +28,7 @@ pub struct StatusFile {
 /// Why bytes are no status file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct StatusFileError(String);
+pub struct StatusFileError(pub(crate) String);
 
 impl StatusFile {
     /// A file of a workload that is first seen at `now`.

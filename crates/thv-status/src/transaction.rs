@@ -72,6 +72,8 @@ impl Draft {
 pub(crate) struct Stored {
     pub(crate) companion: Option<Companion>,
     pub(crate) status: Option<Vec<u8>>,
+    /// Why there is no file where the status file should be, but something else. Its bytes are none then.
+    pub(crate) no_status_file: Option<String>,
     /// Why there is a record that cannot be used.
     pub(crate) damage: Option<String>,
 }
@@ -81,6 +83,8 @@ pub(crate) struct Read {
     pub(crate) status: Option<StatusFile>,
     pub(crate) damage: Option<String>,
     pub(crate) reading: Reading,
+    /// Whether a stop was asked for after somebody else wrote the status file.
+    pub(crate) overruled: bool,
 }
 
 /// What the bytes of a status file say.
@@ -95,6 +99,14 @@ impl StatusText {
         Self {
             file: StatusFile::parse(bytes),
             hash: hash(bytes),
+        }
+    }
+
+    /// Of what is in the place of a status file and cannot be read.
+    pub(crate) fn no_file(why: String) -> Self {
+        Self {
+            file: Err(StatusFileError(why)),
+            hash: hash(&[]),
         }
     }
 }
@@ -127,13 +139,23 @@ impl Read {
             status,
             damage: damage.or(status_damage),
             reading,
+            overruled: hash.is_some()
+                && companion.is_some_and(|companion| companion.status_file.overruled.as_deref() == hash),
         }
     }
 }
 
 impl Stored {
+    pub(crate) fn no_status_file(&mut self, why: String) {
+        self.status = Some(Vec::new());
+        self.no_status_file = Some(why);
+    }
+
     pub(crate) fn read(&self) -> Read {
-        let status = self.status.as_deref().map(StatusText::of);
+        let status = match &self.no_status_file {
+            Some(why) => Some(StatusText::no_file(why.clone())),
+            None => self.status.as_deref().map(StatusText::of),
+        };
         Read::of(self.companion.as_ref(), self.damage.clone(), status.as_ref())
     }
 
@@ -195,6 +217,10 @@ impl Stored {
             companion.desired = draft.companion.desired;
             companion.stop_grace_ms = draft.companion.stop_grace_ms;
             companion.gives_way = draft.companion.gives_way;
+            companion.status_file.overruled = match read.reading {
+                Reading::Foreign(_) => self.status.as_deref().map(hash),
+                _ => None,
+            };
             companion.revision += 1;
             return Ok((companion, None));
         }
@@ -217,6 +243,7 @@ impl Stored {
         companion.status_file = StatusFileHashes {
             before: self.status.as_deref().map(hash),
             after: Some(hash(&bytes)),
+            overruled: None,
         };
         companion.last = Some(LastStatus {
             status: status.status,
@@ -281,7 +308,7 @@ mod tests {
         *stored = Stored {
             companion: Some(companion),
             status,
-            damage: None,
+            ..Stored::default()
         };
     }
 
@@ -459,7 +486,7 @@ mod tests {
             let mut stored = Stored {
                 companion: None,
                 status: Some(StatusFile::new(status, now(0)).to_bytes()),
-                damage: None,
+                ..Stored::default()
             };
             verb(&mut stored, |_| {});
             assert_eq!(stored.companion.map(|companion| companion.desired), Some(desired));

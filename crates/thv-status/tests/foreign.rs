@@ -370,7 +370,7 @@ async fn one_workload_that_cannot_be_read_does_not_hide_the_others() {
     let workload = Workload::ours().await;
     let text = fs::read(workload.file()).unwrap();
     fs::write(workload.dirs.statuses().join("loop.json"), text).unwrap();
-    std::os::unix::fs::symlink("loop.owner", workload.dirs.lifecycle().join("loop.owner")).unwrap();
+    fs::write(workload.dirs.lifecycle().join("loop.json"), "{\"version\": 99}").unwrap();
     let listed = workload.status.list().await.unwrap();
     let names: Vec<_> = listed.iter().map(|snapshot| snapshot.raw_name.as_str()).collect();
     assert_eq!(names, ["fetch", "loop"]);

@@ -1,6 +1,6 @@
 //! The log of a server whose standard error nobody keeps but who is attached to it.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -66,11 +66,20 @@ async fn write(mut from: Box<dyn AsyncRead + Send + Unpin>, mut log: Option<Rota
                 return;
             }
         };
-        let Some(log) = &mut log else {
+        let Some(writing) = log.take() else {
             continue;
         };
-        // A little at a time, which the kernel takes at once.
-        match log.write_all(&block[..length]) {
+        let written = match writing.write_block(block, length).await {
+            Ok(done) => {
+                (log, block) = (Some(done.0), done.1);
+                done.2
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the server's log ends");
+                return;
+            }
+        };
+        match written {
             Ok(()) => complained = false,
             Err(error) if !complained => {
                 complained = true;

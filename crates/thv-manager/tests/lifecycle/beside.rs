@@ -8,7 +8,7 @@ use thv_manager::{Error, ForegroundEnd, ForegroundOptions, Manager, ReconcileAct
 use thv_process::{Exit, MemoryProcess, Processes, Signal};
 use thv_runtime::Call;
 use thv_state::StateStoreExt;
-use thv_status::{Authority, Draft, Operation, Pending, StatusManager};
+use thv_status::{Authority, Desired, Draft, Operation, Pending, StatusManager};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -48,6 +48,63 @@ async fn what_toolhive_starts_after_our_stop_is_not_reconciled_away() {
     manager.stop(&name("echo"), StopOptions::default()).await.unwrap();
     assert_eq!(world.processes.signals().len(), 1, "ToolHive's proxy is ended");
     assert!(!manager.status(&name("echo")).await.unwrap().desired_running);
+}
+
+/// A reboot, or a kill: what ToolHive started last is what is wanted, also where our own record says otherwise.
+#[tokio::test(start_paused = true)]
+async fn what_toolhive_started_after_our_stop_is_brought_back_when_its_proxy_is_gone() {
+    let (world, manager, pid) = started_by_toolhive().await;
+    world.processes.exit(u32::try_from(pid).unwrap(), Exit::Signal(9));
+    assert!(manager.status(&name("echo")).await.unwrap().desired_running);
+    let done = manager.reconcile(start_until_ready()).await.unwrap();
+    assert!(matches!(done[0].action, ReconcileAction::Started), "{done:?}");
+    assert!(world.runs(&name("echo")).await);
+    assert!(manager.reconcile(start_until_ready()).await.unwrap().is_empty());
+}
+
+/// A forged file, or a pid that somebody else has by now.
+#[tokio::test(start_paused = true)]
+async fn a_process_that_lives_and_is_no_proxy_is_no_proof_of_a_start() {
+    let (world, manager, pid) = started_by_toolhive().await;
+    world.processes.exit(u32::try_from(pid).unwrap(), Exit::Signal(9));
+    let stranger = world.processes.add(MemoryProcess::new("/usr/bin/editor"));
+    world.toolhive_writes_now(&name("echo"), WorkloadStatus::Running, i64::from(stranger.pid));
+    assert!(!manager.status(&name("echo")).await.unwrap().desired_running);
+    manager.reconcile(start_until_ready()).await.unwrap();
+    assert!(!world.runs(&name("echo")).await);
+    assert_eq!(world.processes.signals(), []);
+}
+
+/// Without a process it is no start: a program that only writes what it sees, or one that is just beginning.
+#[tokio::test(start_paused = true)]
+async fn a_status_that_names_no_process_starts_nothing() {
+    let (world, manager, pid) = started_by_toolhive().await;
+    world.processes.exit(u32::try_from(pid).unwrap(), Exit::Signal(9));
+    world.toolhive_writes_now(&name("echo"), WorkloadStatus::Running, 0);
+    manager.reconcile(start_until_ready()).await.unwrap();
+    assert!(!world.runs(&name("echo")).await);
+}
+
+/// The stop was cut off before it had its lock: the status file is still the one that ToolHive wrote before it.
+#[tokio::test(start_paused = true)]
+async fn what_toolhive_started_before_a_stop_that_was_cut_off_stays_stopped() {
+    let (world, manager, pid) = started_by_toolhive().await;
+    let asked = Box::new(|draft: &mut Draft| draft.companion.desired = Desired::Stopped);
+    world
+        .status
+        .update(&name("echo"), Authority::StopRequest, asked)
+        .await
+        .unwrap();
+    world.processes.exit(u32::try_from(pid).unwrap(), Exit::Signal(9));
+    assert!(!manager.status(&name("echo")).await.unwrap().desired_running);
+    manager.reconcile(start_until_ready()).await.unwrap();
+    assert!(!world.runs(&name("echo")).await);
+    // And a start after it counts again.
+    let pid = toolhive_proxy(&world);
+    world.toolhive_writes_now(&name("echo"), WorkloadStatus::Running, pid);
+    world.processes.exit(u32::try_from(pid).unwrap(), Exit::Signal(9));
+    manager.reconcile(start_until_ready()).await.unwrap();
+    assert!(world.runs(&name("echo")).await);
 }
 
 /// A start over it is the last word, whatever our record said before.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::aead::{self, AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, UnboundKey};
 use aws_lc_rs::digest;
+use rustix::fs::OFlags;
 use secrecy::zeroize::{Zeroize as _, Zeroizing};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
@@ -222,18 +223,12 @@ impl SecretsFile {
     }
 
     fn open(&self) -> Result<Option<File>> {
-        let about = match std::fs::metadata(&self.path) {
-            Ok(about) => about,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(self.io("look at", source)),
-        };
-        // Looked at before it is opened: a pipe would wait for a writer.
-        if !about.is_file() {
-            return Err(self.damaged("it is not a file"));
+        match open_file(&self.path) {
+            Ok(Some(file)) if is_file(&file) => Ok(Some(file)),
+            Ok(Some(_)) => Err(self.damaged("it is not a file")),
+            Ok(None) => Ok(None),
+            Err(source) => Err(self.io("open", source)),
         }
-        File::open(&self.path)
-            .map(Some)
-            .map_err(|source| self.io("open", source))
     }
 
     fn lock(&self) -> Result<File> {
@@ -241,9 +236,11 @@ impl SecretsFile {
         path.push(".lock");
         let end = Instant::now() + PATIENCE;
         loop {
+            // For both: a pipe in its place is opened at once then.
             let file = OpenOptions::new()
                 .create(true)
                 .truncate(false)
+                .read(true)
                 .write(true)
                 .mode(0o600)
                 .open(&path)
@@ -298,6 +295,23 @@ fn key(password: &SecretString) -> Result<LessSafeKey> {
     let hash = digest::digest(&digest::SHA256, password.expose_secret().as_bytes());
     let key = UnboundKey::new(&AES_256_GCM, hash.as_ref()).map_err(|_| unavailable("no cipher".into()))?;
     Ok(LessSafeKey::new(key))
+}
+
+/// Opens the file at `path` for reading, without waiting: a pipe would wait for a writer. `None` when there is none.
+pub(super) fn open_file(path: &Path) -> io::Result<Option<File>> {
+    let opened = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+        .open(path);
+    match opened {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+pub(super) fn is_file(file: &File) -> bool {
+    file.metadata().is_ok_and(|about| about.is_file())
 }
 
 fn is_at(file: &File, path: &Path) -> bool {

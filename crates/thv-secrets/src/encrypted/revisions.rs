@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::NAME;
-use super::file::{Nonce, create_folder};
+use super::file::{Nonce, create_folder, is_file, open_file};
 use crate::{Result, Revisions, SecretError};
 
 const VERSION: u32 = 1;
@@ -130,18 +130,15 @@ impl RevisionsFile {
     }
 
     fn counts(&self) -> Result<Counts> {
-        let about = match fs::metadata(&self.path) {
-            Ok(about) => about,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Counts::default()),
-            Err(source) => return Err(self.io("look at", source)),
+        let file = match open_file(&self.path) {
+            Ok(Some(file)) if is_file(&file) => file,
+            Ok(Some(_)) => return Err(self.damaged("it is not a file")),
+            Ok(None) => return Ok(Counts::default()),
+            Err(source) => return Err(self.io("open", source)),
         };
-        // Looked at before it is opened: a pipe would wait for a writer.
-        if !about.is_file() {
-            return Err(self.damaged("it is not a file"));
-        }
         let mut bytes = Vec::new();
-        fs::File::open(&self.path)
-            .and_then(|file| file.take(MAX_SIZE + 1).read_to_end(&mut bytes))
+        file.take(MAX_SIZE + 1)
+            .read_to_end(&mut bytes)
             .map_err(|source| self.io("read", source))?;
         if bytes.len() as u64 > MAX_SIZE {
             return Err(self.damaged("it is too large"));

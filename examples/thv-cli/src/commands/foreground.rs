@@ -1,6 +1,7 @@
 //! Signals, and workloads that live as long as their command.
 
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
 use thv::manager::ForegroundEnd;
 use tokio::signal::unix::{SignalKind, signal as listen};
@@ -8,16 +9,21 @@ use tokio_util::sync::CancellationToken;
 
 use crate::output::note;
 
+const SIGHUP: u8 = 1;
 const SIGTERM: u8 = 15;
 
-/// Waits for SIGINT, SIGTERM or SIGQUIT, and says which came.
+/// Waits for SIGINT, SIGTERM, SIGQUIT or SIGHUP, which comes when the terminal is closed, and says which came.
 pub(super) async fn signal() -> u8 {
     let kinds = [
         (SignalKind::interrupt(), 2),
         (SignalKind::terminate(), SIGTERM),
         (SignalKind::quit(), 3),
+        (SignalKind::hangup(), SIGHUP),
     ];
-    let waits = kinds.into_iter().map(|(kind, number)| {
+    let kinds = kinds
+        .into_iter()
+        .filter(|(_, number)| *number != SIGHUP || !*OUTLIVES_ITS_TERMINAL);
+    let waits = kinds.map(|(kind, number)| {
         Box::pin(async move {
             match listen(kind) {
                 Ok(mut signals) => {
@@ -32,8 +38,18 @@ pub(super) async fn signal() -> u8 {
     futures_util::future::select_all(waits).await.0
 }
 
+/// Whether it was started with SIGHUP ignored, as `nohup` does. Whoever listens to a signal does not ignore it any more, so
+/// this is looked at before.
+static OUTLIVES_ITS_TERMINAL: LazyLock<bool> = LazyLock::new(|| {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & (1 << (SIGHUP - 1)) != 0)
+});
+
 /// Gives `work` a token that the first signal cancels. A second Ctrl-C ends the process; SIGTERM may come again, from each
-/// command that wants the same end, and must not cut it short.
+/// command that wants the same end, and SIGHUP, from the shell and from the terminal: they must not cut it short.
 pub(super) async fn until_signal<T, F: Future<Output = T>>(work: impl FnOnce(CancellationToken) -> F) -> T {
     let cancel = CancellationToken::new();
     let signals = async {
@@ -41,7 +57,7 @@ pub(super) async fn until_signal<T, F: Future<Output = T>>(work: impl FnOnce(Can
         cancel.cancel();
         loop {
             match signal().await {
-                SIGTERM => {}
+                SIGTERM | SIGHUP => {}
                 number => std::process::exit(i32::from(128 + number)),
             }
         }

@@ -121,40 +121,6 @@ async fn a_server_may_take_longer_than_a_call_to_begin() {
 }
 
 #[tokio::test]
-async fn a_call_that_nobody_waits_for_any_more_is_not_written() {
-    let config = BridgeConfig {
-        request_timeout: Duration::from_millis(300),
-        ..BridgeConfig::default()
-    };
-    let (served, mut wire) = with_wire(config).await;
-    let (ready, ()) = tokio::join!(served.bridge.initialize(), wire.handshake());
-    ready.unwrap();
-    // The pipe holds 64 KiB: the first call is written in part, those behind it wait.
-    let large = format!(
-        r#"{{"jsonrpc":"2.0","id":1,"method":"first","params":["{}"]}}"#,
-        "z".repeat(200_000)
-    );
-    let small = r#"{"jsonrpc":"2.0","id":2,"method":"second"}"#;
-    let first = tokio::spawn(finish(served.post_request(None, large)));
-    common::eventually("the first waits", || served.bridge.stats().in_flight == 1).await;
-    let second = served.post(None, small).await;
-    assert_eq!((first.await.unwrap().status, second.status), (504, 504));
-    let playing = async {
-        let first = wire.next().await.unwrap();
-        assert_eq!(first["method"], "first");
-        let cancelled = wire.next().await.unwrap();
-        assert_eq!(cancelled["method"], "notifications/cancelled");
-        assert_eq!(cancelled["params"]["requestId"], first["id"]);
-        let third = wire.next().await.unwrap();
-        assert_eq!(third["method"], "third", "neither the second nor a word about it");
-        wire.write(&json!({"jsonrpc": "2.0", "id": third["id"], "result": 3}).to_string())
-            .await;
-    };
-    let third = served.post(None, r#"{"jsonrpc":"2.0","id":3,"method":"third"}"#);
-    assert_eq!(tokio::join!(third, playing).0.status, 200);
-}
-
-#[tokio::test]
 async fn a_call_that_its_client_cancels_ends_at_once_and_the_server_hears_of_it_once() {
     let config = BridgeConfig {
         request_timeout: Duration::from_secs(30),

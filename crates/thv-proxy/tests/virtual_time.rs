@@ -270,3 +270,33 @@ async fn calls_of_one_session_that_can_be_come_back_to_are_bounded() {
         streams.push(stream);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_nobody_waits_for_any_more_is_not_written() {
+    let mut bridge = Played::new(BridgeConfig::default()).await;
+    let call = |id: i64, method: &str, text: &str| {
+        let message = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": [text]});
+        bridge.service.ask(post(None, &message))
+    };
+    // The pipe holds 64 KiB: the first call is written in part, those behind it wait.
+    let first = tokio::spawn(call(1, "first", &"z".repeat(200_000)));
+    while bridge.bridge.stats().in_flight == 0 {
+        tokio::task::yield_now().await;
+    }
+    let second = call(2, "second", "").await.status();
+    let late = StatusCode::GATEWAY_TIMEOUT;
+    assert_eq!((first.await.unwrap().status(), second), (late, late));
+    let playing = async {
+        let first = bridge.wire.next().await.unwrap();
+        assert_eq!(first["method"], "first");
+        let cancelled = bridge.wire.next().await.unwrap();
+        assert_eq!(cancelled["method"], "notifications/cancelled");
+        assert_eq!(cancelled["params"]["requestId"], first["id"]);
+        let third = bridge.wire.next().await.unwrap();
+        assert_eq!(third["method"], "third", "neither the second nor a word about it");
+        let answer = json!({"jsonrpc": "2.0", "id": third["id"], "result": 3});
+        bridge.wire.write(&answer.to_string()).await;
+    };
+    let (third, ()) = tokio::join!(call(3, "third", ""), playing);
+    assert_eq!(third.status(), StatusCode::OK);
+}

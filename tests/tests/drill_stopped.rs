@@ -244,8 +244,7 @@ async fn ends(child: &mut Child) -> ExitStatus {
 
 #[tokio::test]
 async fn a_signal_ends_and_deletes_what_runs_in_the_foreground() {
-    // The last one comes when the terminal is closed.
-    for end in [Signal::INT, Signal::TERM, Signal::QUIT, Signal::HUP] {
+    for end in [Signal::INT, Signal::TERM, Signal::QUIT] {
         let machine = Machine::new();
         let name = machine.name("foreground");
         let (mut child, port) = foreground(&machine, &name, &[]).await;
@@ -254,6 +253,22 @@ async fn a_signal_ends_and_deletes_what_runs_in_the_foreground() {
         assert_eq!(machine.workloads().await, [], "{end:?}");
         machine.assert_nothing_lives(&[port]);
     }
+}
+
+#[tokio::test]
+async fn a_closed_terminal_ends_what_runs_in_the_foreground() {
+    let machine = Machine::new();
+    let name = machine.name("hung-up");
+    // These tests may have been started under nohup themselves, and no shell takes that back.
+    let mut command = machine.program("env");
+    command.args(["--default-signal=HUP", "--"]);
+    command.arg(thv_tests::thv()).args(foreground_args(&name));
+    let mut child = command.spawn().expect("it starts");
+    let port = runs(&machine, &name).await;
+    signal(child.id().expect("it runs"), Signal::HUP);
+    assert!(ends(&mut child).await.success());
+    assert_eq!(machine.workloads().await, []);
+    machine.assert_nothing_lives(&[port]);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rustix::pipe::{PipeFlags, pipe_with};
 use thv_core::WorkloadName;
-use thv_runtime::{LogRotation, Result, RotatingLog};
+use thv_runtime::{BlockLog, LogRotation, Result, RotatingLog};
 use tokio::net::unix::pipe;
 use tokio::task::JoinHandle;
 
@@ -44,34 +44,18 @@ impl LogWriter {
     }
 }
 
-async fn write(from: pipe::Receiver, mut log: RotatingLog, name: WorkloadName) {
-    let mut block = vec![0; BLOCK];
-    let mut complained = false;
+async fn write(from: pipe::Receiver, log: RotatingLog, name: WorkloadName) {
+    let mut log = BlockLog::new(Some(log), BLOCK);
     loop {
         if let Err(error) = from.readable().await {
             tracing::warn!(workload = %name, %error, "the server's log ends");
             return;
         }
-        match from.try_read(&mut block) {
+        match from.try_read(log.space()) {
             Ok(0) => return,
             Ok(length) => {
-                let written = match log.write_block(block, length).await {
-                    Ok(done) => {
-                        (log, block) = (done.0, done.1);
-                        done.2
-                    }
-                    Err(error) => {
-                        tracing::warn!(workload = %name, %error, "the server's log ends");
-                        return;
-                    }
-                };
-                match written {
-                    Ok(()) => complained = false,
-                    Err(error) if !complained => {
-                        complained = true;
-                        tracing::warn!(workload = %name, %error, "what the server says is lost");
-                    }
-                    Err(_) => {}
+                if let Some(error) = log.write(length).await {
+                    tracing::warn!(workload = %name, %error, "what the server says is lost");
                 }
             }
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}

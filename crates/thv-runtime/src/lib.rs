@@ -53,7 +53,7 @@ pub use events::{EventFilter, EventKind, RuntimeEvent};
 pub use images::{Images, LocalImage, PullProgress, PullStep};
 pub use instance::{Instance, InstanceId, InstanceRef, InstanceState};
 pub use log_file::log_file;
-pub use log_rotation::{LogRotation, RotatingLog, open_log, remove_logs};
+pub use log_rotation::{BlockLog, LogRotation, RotatingLog, open_log, remove_logs};
 pub use logs::{LogLine, LogOptions, LogSource};
 pub use memory_runtime::{Call, MemoryImages, MemoryRuntime, MemoryServer};
 pub use runtime::{Runtime, RuntimeKind, Stdio, StopOptions};

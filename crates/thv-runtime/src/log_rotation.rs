@@ -152,27 +152,6 @@ impl RotatingLog {
         self.generation
     }
 
-    /// Writes the first `length` bytes of `block`, off the async threads: a disk that is slow, or away, may make whoever
-    /// writes wait, and those threads serve clients. Gives both back with what came of it. Dropped, the write goes on to its
-    /// end.
-    ///
-    /// # Errors
-    /// When the thread is gone, and the log with it.
-    pub async fn write_block(
-        mut self,
-        block: Vec<u8>,
-        length: usize,
-    ) -> io::Result<(Self, Vec<u8>, io::Result<()>)> {
-        let writing = move || {
-            let bytes = block.get(..length).unwrap_or(&block);
-            let written = io::Write::write_all(&mut self, bytes);
-            (self, block, written)
-        };
-        tokio::task::spawn_blocking(writing)
-            .await
-            .map_err(io::Error::other)
-    }
-
     fn rotate(&mut self) -> io::Result<()> {
         // Readers that look what became of the log wait for it; it waits for nobody, who may have been halted.
         self.file.try_lock()?;
@@ -240,6 +219,57 @@ impl io::Write for RotatingLog {
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
+    }
+}
+
+/// A log to which what a server says is written block by block, off the async threads: a disk that is slow, or away, may make
+/// whoever writes wait, and those threads serve clients.
+#[derive(Debug)]
+pub struct BlockLog {
+    /// None: what is said is lost.
+    log: Option<RotatingLog>,
+    block: Vec<u8>,
+    failing: bool,
+}
+
+impl BlockLog {
+    /// Blocks of up to `size` bytes, for `log`; without one they are taken and lost.
+    pub fn new(log: Option<RotatingLog>, size: usize) -> Self {
+        Self {
+            log,
+            block: vec![0; size],
+            failing: false,
+        }
+    }
+
+    /// Where the next block is read to.
+    pub fn space(&mut self) -> &mut [u8] {
+        &mut self.block
+    }
+
+    /// Writes the first `length` bytes of the block. Says what is wrong at the first failure of a row; what could not be
+    /// written is lost. Dropped, the write goes on to its end, and nothing more can be written with this value.
+    pub async fn write(&mut self, length: usize) -> Option<io::Error> {
+        let mut log = self.log.take()?;
+        let block = std::mem::take(&mut self.block);
+        let size = block.len();
+        let writing = move || {
+            let written = io::Write::write_all(&mut log, block.get(..length).unwrap_or(&block));
+            (log, block, written)
+        };
+        let written = match tokio::task::spawn_blocking(writing).await {
+            Ok((log, block, written)) => {
+                (self.log, self.block) = (Some(log), block);
+                written
+            }
+            // The thread is gone, and the log with it.
+            Err(error) => {
+                self.block = vec![0; size];
+                Err(io::Error::other(error))
+            }
+        };
+        let failed_before = std::mem::replace(&mut self.failing, written.is_err());
+        written.err().filter(|_| !failed_before)
     }
 }
 
@@ -484,17 +514,42 @@ mod tests {
         let (disk, to) = io::pipe().unwrap();
         let mut log = LogRotation::default().open(&dir.path().join("log")).unwrap();
         log.file = std::os::fd::OwnedFd::from(to).into();
-        let block = vec![b'x'; 1 << 20];
-        let writing = tokio::spawn(log.write_block(block, 1 << 20));
+        let mut log = BlockLog::new(Some(log), 1 << 20);
+        let writing = tokio::spawn(async move {
+            let failed = log.write(1 << 20).await;
+            (log, failed)
+        });
         tokio::task::yield_now().await;
         assert!(!writing.is_finished());
         let reading = tokio::task::spawn_blocking(move || {
             let mut taken = vec![0; 1 << 20];
             io::Read::read_exact(&mut { disk }, &mut taken).map(|()| taken.len())
         });
-        let (_, block, written) = writing.await.unwrap().unwrap();
-        written.unwrap();
-        assert_eq!(block.len(), reading.await.unwrap().unwrap());
+        let (mut log, failed) = writing.await.unwrap();
+        assert!(failed.is_none(), "{failed:?}");
+        assert_eq!(log.space().len(), reading.await.unwrap().unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_is_full_is_said_once_and_again_when_it_fills_up_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let full = || OpenOptions::new().append(true).open("/dev/full").unwrap();
+        let mut log = LogRotation::default().open(&path).unwrap();
+        let there = std::mem::replace(&mut log.file, full());
+        let mut log = BlockLog::new(Some(log), 4);
+        log.space().copy_from_slice(b"one\n");
+        let kind = |failed: Option<io::Error>| failed.map(|error| error.kind());
+        assert_eq!(kind(log.write(4).await), Some(io::ErrorKind::StorageFull));
+        assert_eq!(kind(log.write(4).await), None);
+        log.log.as_mut().unwrap().file = there;
+        assert_eq!(kind(log.write(4).await), None);
+        assert_eq!(fs::read(&path).unwrap(), b"one\n");
+        log.log.as_mut().unwrap().file = full();
+        assert_eq!(kind(log.write(4).await), Some(io::ErrorKind::StorageFull));
+        let mut lost = BlockLog::new(None, 4);
+        assert_eq!(kind(lost.write(4).await), None);
+        assert_eq!(lost.space().len(), 4);
     }
 
     #[test]

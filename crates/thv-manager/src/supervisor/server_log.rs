@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use thv_core::Env;
-use thv_runtime::{LogRotation, RotatingLog};
+use thv_runtime::{BlockLog, LogRotation, RotatingLog};
 use thv_state::atomic;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::Mutex;
@@ -54,38 +54,20 @@ fn open(path: &Path, rotation: LogRotation) -> io::Result<RotatingLog> {
     rotation.open(path)
 }
 
-async fn write(mut from: Box<dyn AsyncRead + Send + Unpin>, mut log: Option<RotatingLog>) {
-    let mut block = vec![0; BLOCK];
-    let mut complained = false;
+async fn write(mut from: Box<dyn AsyncRead + Send + Unpin>, log: Option<RotatingLog>) {
+    let mut log = BlockLog::new(log, BLOCK);
     loop {
-        let length = match from.read(&mut block).await {
+        match from.read(log.space()).await {
             Ok(0) => return,
-            Ok(length) => length,
-            Err(error) => {
-                tracing::warn!(%error, "the server's log ends");
-                return;
-            }
-        };
-        let Some(writing) = log.take() else {
-            continue;
-        };
-        let written = match writing.write_block(block, length).await {
-            Ok(done) => {
-                (log, block) = (Some(done.0), done.1);
-                done.2
+            Ok(length) => {
+                if let Some(error) = log.write(length).await {
+                    tracing::warn!(%error, "what the server says is lost");
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, "the server's log ends");
                 return;
             }
-        };
-        match written {
-            Ok(()) => complained = false,
-            Err(error) if !complained => {
-                complained = true;
-                tracing::warn!(%error, "what the server says is lost");
-            }
-            Err(_) => {}
         }
     }
 }

@@ -85,7 +85,8 @@ impl Direct {
     }
 
     /// Sends a request and waits for the head of its answer. A request that an idle connection did not take is sent on
-    /// another; one that it took and did not answer, only where nothing changes if the server gets it twice. When the future is dropped, the connection is closed, by which the server sees that nobody waits.
+    /// another; one that it took and did not answer, only where nothing changes if the server gets it twice. When the future
+    /// is dropped, the connection is closed, by which the server sees that nobody waits.
     pub(super) async fn send(
         self: &Arc<Self>,
         method: &Method,

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::{DocumentKind, DocumentName};
+use crate::{DocumentKind, DocumentName, atomic};
 
 /// The result of store calls.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -42,7 +42,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The disk is full. What was there before is unchanged.
-    #[error("no space left to {action} {}", path.display())]
+    #[error("no space left to {action} {}: make room on its file system", path.display())]
     Full {
         /// What was tried.
         action: &'static str,
@@ -73,7 +73,7 @@ impl Error {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                 Self::Denied { action, path, source }
             }
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { action, path, source },
+            _ if atomic::is_full(&source) => Self::Full { action, path, source },
             _ => Self::Io { action, path, source },
         }
     }

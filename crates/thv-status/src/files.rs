@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use thv_core::gojson::GoTime;
 use thv_core::{Clock, Dirs, WorkloadName, WorkloadStatus};
-use thv_state::{atomic, lock};
+use thv_state::{atomic, lock, spare};
 
 use crate::listing::Known;
 use crate::on_disk::{FileBytes, Unusable, bounded, file_bytes, parse};
@@ -215,7 +215,17 @@ impl Files {
             let path = self.status(name.as_str());
             atomic::replace(&path, ".tmp-", &status).map_err(|e| Error::io("write", path, e))?;
         }
+        self.keep_spare();
         Ok(companion)
+    }
+
+    /// What stops or removes is recorded on a full disk too.
+    fn keep_spare(&self) {
+        for folder in [&self.lifecycle, &self.statuses] {
+            if let Err(error) = spare::keep(folder) {
+                tracing::debug!(folder = %folder.display(), %error, "there is less room for when the disk is full");
+            }
+        }
     }
 
     /// What could not be repaired is kept beside what is written over it, as ToolHive does.
@@ -325,7 +335,9 @@ impl Files {
         atomic::create(&path, ".tmp-", &bytes).map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => Error::Exists { name: name.clone() },
             _ => Error::io("create", path, error),
-        })
+        })?;
+        self.keep_spare();
+        Ok(())
     }
 
     pub(crate) fn remove(&self, name: &WorkloadName) -> Result<()> {

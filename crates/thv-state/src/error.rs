@@ -1,7 +1,7 @@
 //! What can go wrong with documents.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::{DocumentKind, DocumentName, atomic};
 
@@ -21,12 +21,14 @@ pub enum Error {
         name: DocumentName,
     },
     /// What is stored is not such a document. It is left as it is.
-    #[error("{} \"{name}\" cannot be used: {detail}", kind.noun())]
+    #[error("{} \"{name}\" cannot be used: {}{detail}; {}", kind.noun(), at(place.as_deref()), kind.remedy())]
     Invalid {
         /// Its kind.
         kind: DocumentKind,
         /// Its name.
         name: DocumentName,
+        /// Its file, if it is one.
+        place: Option<PathBuf>,
         /// What is wrong with it.
         detail: String,
     },
@@ -63,6 +65,10 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+}
+
+fn at(place: Option<&Path>) -> String {
+    place.map_or_else(String::new, |path| format!("{}: ", path.display()))
 }
 
 impl Error {

@@ -12,7 +12,7 @@ use thv_core::{Clock, Dirs, WorkloadName, WorkloadStatus};
 use thv_state::{atomic, lock, spare};
 
 use crate::listing::Known;
-use crate::on_disk::{FileBytes, Unusable, bounded, file_bytes, parse};
+use crate::on_disk::{FileBytes, Unusable, bounded, damage, file_bytes, parse};
 use crate::transaction::{Read, Stored};
 use crate::{
     Authority, Change, ClaimId, Companion, Error, OwnerState, PidFile, Reading, Result, Snapshot, status_file,
@@ -133,7 +133,10 @@ impl Files {
             raw_name: raw_name.to_owned(),
             name: WorkloadName::new(raw_name).ok(),
             status: read.status,
-            damage: read.damage,
+            damage: read.damage.or_else(|| {
+                let why = read.status_damage?;
+                Some(damage(&self.status(raw_name), &why))
+            }),
             companion,
             reading: read.reading,
             overruled: read.overruled,

@@ -83,6 +83,21 @@ impl EngineError {
         matches!(self, Self::Status { status, message } if quirks::is_ending(*status, message))
     }
 
+    /// Whether a creation failed for want of the image.
+    pub(crate) fn is_missing_image(&self) -> bool {
+        matches!(self, Self::Status { status, message } if quirks::is_missing_image(*status, message))
+    }
+
+    /// Whether a creation met another container of the name.
+    pub(crate) fn is_name_taken(&self) -> bool {
+        matches!(self, Self::Status { status, message } if quirks::is_name_taken(*status, message))
+    }
+
+    /// Whether a creation was refused for what it was to mount.
+    pub(crate) fn is_refused_mount(&self) -> bool {
+        matches!(self, Self::Status { status, message } if quirks::is_refused_mount(*status, message))
+    }
+
     /// The engine's own words, lower case.
     pub(crate) fn message(&self) -> String {
         match self {

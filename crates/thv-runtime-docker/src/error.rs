@@ -28,6 +28,9 @@ pub(crate) enum EngineError {
     /// The engine refused or failed.
     #[error("the engine answered {status}: {message}")]
     Status { status: u16, message: String },
+    /// The engine ended a stream that goes on, and said why.
+    #[error("the engine broke off: {0}")]
+    BrokeOff(String),
     /// The answer is not what the API says.
     #[error("the engine's answer makes no sense: {0}")]
     Nonsense(String),

@@ -1,11 +1,13 @@
-//! Stops and removals that meet each other, or the end of the container.
+//! Stops, removals and attachments that meet each other, or the end of the container.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use thv_runtime::{DeploySpec, Expect, InstanceRef, InstanceState, Runtime, StopOptions};
 use thv_runtime_docker::{DockerConfig, DockerRuntime};
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
@@ -147,4 +149,37 @@ async fn streams_that_nobody_takes_are_closed_with_their_container() {
 
     runtime.remove(&which).await.unwrap();
     open(0, "its end with a removal").await;
+}
+
+/// Standard error from its first byte on, also for who tries again.
+#[tokio::test]
+async fn an_attachment_that_is_given_up_leaves_what_the_server_has_said() {
+    let Some(engine) = TestEngine::get().await else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("engine.sock");
+    let attachments = AtomicUsize::new(0);
+    let front = Meddler::open(&socket, engine.socket(), move |_, call| {
+        let first = call.contains("stdin=true") && attachments.fetch_add(1, Ordering::Relaxed) == 0;
+        if first { Do::Stall("") } else { Do::Forward }
+    });
+    let runtime = DockerRuntime::new(DockerConfig::at(&socket));
+    let mut spec = engine.spec(&["echo"]);
+    spec.private_output = true;
+    runtime.deploy(&spec).await.unwrap();
+    let which = InstanceRef::named(spec.name.clone());
+    let asked = until("the attachment", async || {
+        let calls = front.calls();
+        calls.iter().any(|call| call.contains("stdin=true")).then_some(())
+    });
+    tokio::select! {
+        () = asked => {}
+        attached = runtime.attach(&which) => panic!("{attached:?}"),
+    }
+    let streams = soon("the streams", runtime.attach(&which)).await.unwrap();
+    let mut lines = BufReader::new(streams.stderr.unwrap()).lines();
+    let said = soon("what it said", lines.next_line()).await.unwrap();
+    assert_eq!(said.as_deref(), Some("thv-contract ready"));
+    engine.remove(&spec.name).await;
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::join_all;
+use futures_util::stream;
 use serde_json::json;
 use thv_runtime::{EventFilter, Runtime};
 use tokio::time::timeout;
@@ -84,4 +85,37 @@ async fn a_container_that_goes_away_while_an_engine_lists_it_is_nobodys_failure(
     assert_eq!(fake.runtime.list().await.unwrap().len(), 1);
     let inspected = fake.runtime.inspect(&"fetch".parse().unwrap()).await;
     assert!(inspected.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn an_answer_without_end_is_not_read_whole() {
+    let fake = Fake::new(|call| match call {
+        "GET /version" => version(),
+        _ => Do::Answer(200, "x".repeat(64 << 20).into()),
+    });
+    let error = fake.runtime.list().await.unwrap_err();
+    // The next one would be as long.
+    assert!(!error.is_retryable(), "{error:?}");
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert!(source.contains("longer than 64 MiB"), "{source}");
+}
+
+/// A disk that is full, say: Docker tells it in an answer that began well, Podman at once.
+#[tokio::test]
+async fn an_image_that_an_engine_does_not_load_is_its_failure() {
+    let words = "write /layer.tar: no space left on device";
+    for (status, body) in [
+        (200, json!({ "error": words })),
+        (500, json!({ "message": words })),
+    ] {
+        let fake = Fake::new(move |call| match call {
+            "GET /version" => version(),
+            _ => Do::Answer(status, body.clone()),
+        });
+        let archive = stream::empty().boxed();
+        let error = fake.runtime.images().unwrap().load(archive).await.unwrap_err();
+        assert_eq!(error.code(), "failed", "{error:?}");
+        let source = std::error::Error::source(&error).unwrap().to_string();
+        assert!(source.contains(words), "{source}");
+    }
 }

@@ -192,7 +192,7 @@ async fn to_running(
     };
     // The engine attaches to what has ended as well, and says nothing then.
     let found = must_run(engine, which, id).await?;
-    Ok((in_and_out, errors, FirstProcess::of(engine, &found)))
+    Ok((in_and_out, errors, FirstProcess::of(&found)))
 }
 
 /// A container that runs and has a standard input.

@@ -5,6 +5,7 @@ mod config;
 mod direct;
 mod ending;
 mod endpoint;
+mod endpoint_watch;
 mod event_reader;
 mod headers;
 mod http1;

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use axum::extract::ConnectInfo;
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, EXPECT};
+use http::header::EXPECT;
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -32,6 +32,7 @@ pub(crate) use self::unread::Returning;
 use self::unread::Unread;
 use crate::body::{Body, BodyError};
 use crate::error::ProxyError;
+use crate::whole_events::is_event_stream;
 
 /// How long connections may take to say their last when the drain is over.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -179,7 +180,7 @@ where
         unread.discard().await;
     }
     let endless =
-        listens && is_event_stream(&response) && response.extensions().get::<EndsItself>().is_none();
+        listens && is_event_stream(response.headers()) && response.extensions().get::<EndsItself>().is_none();
     let end = endless.then(|| Box::pin(draining.cancelled_owned()));
     Ok(response.map(|body| UntilDrain { body, end }))
 }
@@ -208,13 +209,6 @@ async fn accept(
         }
     };
     stop.run_until_cancelled(next).await.flatten()
-}
-
-fn is_event_stream<B>(response: &Response<B>) -> bool {
-    response
-        .headers()
-        .get(CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
 }
 
 #[cfg(test)]

@@ -50,13 +50,19 @@ async fn a_head_has_its_bound_and_who_goes_beyond_is_told() {
                     to.write_all(head.as_bytes()).await.unwrap();
                     to.write_all(body.as_bytes()).await.unwrap();
                 }
-                to.write_all(head(length, long_target).as_bytes()).await.unwrap();
+                let _ = to.write_all(head(length, long_target).as_bytes()).await;
             };
-            let mut answers = String::new();
-            let ((), read) = tokio::join!(sending, from.read_to_string(&mut answers));
-            read.unwrap();
-            let last = answers.rfind("HTTP/1.1 ").map(|at| &answers[at + 9..][..3]);
-            assert_eq!(last, Some(status), "{length} {long_target} {}", body.is_some());
+            let mut answers = Vec::new();
+            // Where the rest of a head is under way for long, a reset may come behind the answer.
+            let ((), _) = tokio::join!(sending, from.read_to_end(&mut answers));
+            let answers = String::from_utf8(answers).unwrap();
+            let served = answers.matches("HTTP/1.1 200 ").count() - usize::from(body.is_some());
+            assert_eq!(served, usize::from(status == "200"), "{length} {long_target}");
+            // What else was sent than a head may still be under way, and the reset that it causes be faster.
+            if body.is_none() && length <= LONGEST + 1 {
+                let begin = format!("HTTP/1.1 {status} ");
+                assert!(answers.starts_with(&begin), "{length} {long_target} {answers}");
+            }
         }
     }
     let answer = served.post(None, large.clone()).await;

@@ -20,8 +20,8 @@ const LONGEST_BEYOND: Duration = Duration::from_secs(1);
 /// So is its end while a request is worked on. Whoever sends the next request before the answer to the first would not
 /// be missed otherwise: nobody reads on while one request waits.
 ///
-/// Where this side ends it and the peer has sent more than was read, that is read and thrown away for a moment: a system
-/// resets a connection that is closed before, and the peer may not get the answer that says why.
+/// Where this side ends it and there is more to be read, that is read and thrown away for a moment: a system resets a
+/// connection that is closed before, and the peer may not get the answer that says why.
 #[derive(Debug)]
 pub(super) struct Watched<S> {
     stream: S,

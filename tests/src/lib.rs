@@ -33,6 +33,7 @@ mod private_engine;
 mod registry;
 mod requirements;
 mod signing;
+mod small_disk;
 mod terminal;
 
 mod client;
@@ -57,5 +58,6 @@ pub use private_engine::PrivateEngine;
 pub use registry::{Registry, RegistryAnswer};
 pub use requirements::{conformance, node, python, static_egress, systemd_analyze};
 pub use signing::{Authority, Form, Signature, Workflow};
+pub use small_disk::{SmallDisk, small_disk};
 pub use terminal::{Terminal, terminal};
 pub use upstream::Upstream;

@@ -67,6 +67,40 @@ async fn an_application_whose_async_runtime_ended_serves_nothing_and_can_be_take
 }
 
 #[tokio::test]
+async fn all_that_an_application_left_can_be_taken_over_at_once() {
+    let machine = Machine::new();
+    let (theirs, ours) = (machine.name("theirs"), machine.name("ours"));
+    let (mut application, _) = Application::up(&machine, &theirs).await;
+    let port = machine.workload(&theirs).await.port;
+    application.close().await;
+    drill::run_echo(&machine, &ours).await;
+    machine.thv(["stop", &ours]).await.ok();
+
+    let left = machine.thv(["start", "--all", "--wait=1m"]).await.ok();
+    left.says([theirs.as_str(), "is left out", "com.example.drill", "--take-over"]);
+    assert_ne!(machine.workload(&theirs).await.status, WorkloadStatus::Running);
+    assert_eq!(machine.workload(&ours).await.status, WorkloadStatus::Running);
+    machine.thv(["stop", &ours]).await.ok();
+
+    machine
+        .thv(["start", "--all", "--take-over", "--wait=1m"])
+        .await
+        .ok();
+    for name in [&theirs, &ours] {
+        let workload = machine.workload(name).await;
+        assert_eq!(workload.status, WorkloadStatus::Running, "{workload:?}");
+        answers(&workload).await;
+    }
+    assert_eq!(machine.workload(&theirs).await.port, port);
+    // It is ours to bring back from now on.
+    kill_9(drill::proxy_pid(&machine, &theirs).await);
+    let done = machine.thv(["reconcile"]).await.ok();
+    done.says([format!("{theirs}: started").as_str()]);
+    machine.thv(["rm", "--all"]).await.ok();
+    assert_eq!(machine.processes(), [application.pid()]);
+}
+
+#[tokio::test]
 async fn a_killed_application_brings_its_workload_back_itself() {
     let machine = Machine::new();
     let name = machine.name("killed");

@@ -140,7 +140,7 @@ pub enum Error {
         /// The last lines that the server wrote.
         last_lines: Vec<String>,
     },
-    /// An update brought a configuration that does not serve, and was taken back as was asked for.
+    /// An update brought a configuration that does not serve, and was to be taken back then.
     #[error("update of workload \"{name}\" failed: {reason}; {old}")]
     UpdateFailed {
         /// The workload.
@@ -149,6 +149,8 @@ pub enum Error {
         reason: String,
         /// What became of the old one.
         old: String,
+        /// Whether the old one serves again.
+        old_serves: bool,
     },
     /// It did not become ready within the time that the caller gave. It goes on.
     #[error("workload \"{name}\" was not ready within {waited:?}: {detail}")]
@@ -280,7 +282,10 @@ impl Error {
             Self::AnotherInstallation { .. } => "another_installation",
             Self::BelongsElsewhere { .. } => "belongs_elsewhere",
             Self::StartFailed { .. } => "start_failed",
-            Self::UpdateFailed { .. } => "update_failed",
+            Self::UpdateFailed { old_serves: true, .. } => "update_failed",
+            Self::UpdateFailed {
+                old_serves: false, ..
+            } => "update_rollback_failed",
             Self::NotReady { .. } => "not_ready",
             Self::StillRunning { .. } => "still_running",
             Self::Denied { .. } => "denied",

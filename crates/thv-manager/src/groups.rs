@@ -8,6 +8,7 @@ use thv_status::{OpGuard, Operation};
 
 use crate::launch::Launchable;
 use crate::parts::keep;
+use crate::supervisor::with_causes;
 use crate::{Batch, BatchResult, Error, Manager, Result, StopOptions};
 
 /// A group.
@@ -54,12 +55,14 @@ impl Manager {
     /// All groups. Nothing is written.
     pub async fn groups(&self) -> Result<GroupList> {
         let mut list = GroupList::default();
-        for (name, group) in self.parts.state.read_each(DocumentKind::Group, parse).await? {
+        let state = self.parts.state.clone();
+        let read = move |name: &DocumentName, document: thv_state::Result<&[u8]>| {
+            parse(name, document?).map_err(|why| state.invalid(DocumentKind::Group, name, why))
+        };
+        for (_, group) in self.parts.state.read_each(DocumentKind::Group, read).await? {
             match group {
                 Ok(group) => list.groups.push(group),
-                Err(error) => list
-                    .warnings
-                    .push(format!("group \"{name}\" cannot be read: {error}")),
+                Err(error) => list.warnings.push(with_causes(&error.into())),
             }
         }
         let default = GroupName::default();
@@ -284,14 +287,13 @@ fn document(name: &GroupName) -> Result<DocumentName> {
 }
 
 /// What a group's file says. The file's name counts, as in ToolHive's reads.
-fn parse(name: &DocumentName, bytes: thv_state::Result<&[u8]>) -> Result<Group, String> {
+fn parse(name: &DocumentName, bytes: &[u8]) -> Result<Group, String> {
     #[derive(serde::Deserialize)]
     struct File {
         #[serde(default)]
         registered_clients: Option<Vec<String>>,
     }
-    let bytes = bytes.map_err(|error| error.to_string())?;
-    let file: File = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    let file: File = serde_json::from_slice(bytes).map_err(|error| gojson::trouble(&error))?;
     Ok(Group {
         name: GroupName::new(name.as_str()).map_err(|error| error.to_string())?,
         registered_clients: file.registered_clients.unwrap_or_default(),

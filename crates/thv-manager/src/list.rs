@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use thv_core::{RunConfig, Workload, WorkloadName, WorkloadStatus};
-use thv_state::{DocumentKind, DocumentName, Parsed, StateStoreExt};
+use thv_state::{DocumentKind, DocumentName, Parsed, StateStore, StateStoreExt};
 use thv_status::{InstanceView, OwnerState, ProxyState, Snapshot, observe};
 
 use crate::parts::Parts;
@@ -155,8 +155,10 @@ impl Manager {
     /// All run configurations. Each is parsed as it is read, off the async threads, beside the reading of records.
     pub(crate) async fn configs(&self) -> Result<Vec<(String, Result<Arc<RunConfig>>)>> {
         let known = Arc::clone(&self.parts.known_configs);
-        let read =
-            move |name: &DocumentName, document: thv_state::Result<&[u8]>| parse(&known, name, document);
+        let state = Arc::clone(&self.parts.state);
+        let read = move |name: &DocumentName, document: thv_state::Result<&[u8]>| {
+            parse(&known, &*state, name, document)
+        };
         let configs = self.parts.state.read_each(DocumentKind::RunConfig, read).await?;
         let configs: Vec<_> = configs
             .into_iter()
@@ -290,14 +292,14 @@ fn trouble(workload: &Workload) -> Option<String> {
 
 fn parse(
     known: &Parsed<RunConfig>,
+    state: &dyn StateStore,
     name: &DocumentName,
     document: thv_state::Result<&[u8]>,
 ) -> Result<Arc<RunConfig>> {
     let parse = |text: &[u8]| RunConfig::from_json(text).map(RunConfig::normalized);
-    known
-        .get(name.as_str(), document?, parse)
-        .map_err(|error| Error::Invalid {
-            what: format!("run configuration of \"{name}\""),
-            detail: error.to_string(),
-        })
+    known.get(name.as_str(), document?, parse).map_err(|error| {
+        state
+            .invalid(DocumentKind::RunConfig, name, error.to_string())
+            .into()
+    })
 }

@@ -93,7 +93,9 @@ impl Manager {
             self.release_image(name).await?;
         }
         let config = self.parts.find_config(name).await?;
-        if toolhive::runs(&self.parts, name, &snapshot, config.as_ref())? {
+        // What it was starting may have died before it served.
+        let was_started = toolhive::was_started(&self.parts, &snapshot)?;
+        if !was_started && toolhive::runs(&self.parts, name, &snapshot, config.as_ref())? {
             return Ok(None);
         }
         let removed = was_removed(&snapshot) && matches!(self.known(name).await, Err(Error::NotFound { .. }));
@@ -101,7 +103,7 @@ impl Manager {
             self.delete(name, StopOptions::default()).await?;
             return Ok(Some(ReconcileAction::Removed));
         }
-        if snapshot.desired() == Desired::Stopped && !toolhive::was_started(&self.parts, &snapshot)? {
+        if snapshot.desired() == Desired::Stopped && !was_started {
             // Without a record ToolHive looks after it.
             if snapshot.companion.is_none()
                 || (is_at_rest(&snapshot) && !self.was_left(name, &snapshot, config.as_ref()).await)

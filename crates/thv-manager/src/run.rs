@@ -2,6 +2,7 @@
 
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::time::Duration;
 
 use thv_core::gojson::GoTime;
 use thv_core::{Provenance, RunConfig, SecretReference, WorkloadName, WorkloadStatus};
@@ -178,14 +179,12 @@ impl Manager {
             // Clients know the one that it has.
             config.port = parts.saved(&name).await?.config().map_or(0, |old| old.port);
         }
-        let bind = |port| ports::bind(&config.host, port, &*parts.ports, &*parts.processes);
-        let listener = match bind(config.port) {
-            Err(Error::PortTaken { .. }) if replace && self.holds_port(&name, config.port).await? => None,
+        let listener = match self.listen(&name, &config, replace).await {
             Err(error @ Error::PortTaken { .. }) if asked_for == 0 => {
                 notices.push(format!("{error}: \"{name}\" gets another one"));
-                Some(bind(0)?)
+                Some(ports::bind(&config.host, 0, &*parts.ports, &*parts.processes)?)
             }
-            other => Some(other?),
+            other => other?,
         };
         let port = match &listener {
             Some(listener) => ports::port_of(listener)?,
@@ -208,6 +207,20 @@ impl Manager {
             replaces,
             expects: None,
         })
+    }
+
+    /// Listens on the port of `config`; `None` where that is what the workload that is replaced does.
+    async fn listen(
+        &self,
+        name: &WorkloadName,
+        config: &RunConfig,
+        replace: bool,
+    ) -> Result<Option<TcpListener>> {
+        let parts = &self.parts;
+        match ports::bind(&config.host, config.port, &*parts.ports, &*parts.processes) {
+            Err(Error::PortTaken { .. }) if replace && self.holds_port(name, config.port).await? => Ok(None),
+            other => other.map(Some),
+        }
     }
 
     /// Whether it is the workload's own proxy that listens on `port`.
@@ -308,22 +321,13 @@ impl Manager {
     }
 
     /// Saves what was prepared: record, configuration, status, in this order.
-    pub(crate) async fn save(&self, prepared: Prepared) -> Result<Launch> {
+    pub(crate) async fn save(&self, mut prepared: Prepared) -> Result<Launch> {
         let parts = &self.parts;
         let name = prepared.name.clone();
         self.check_expected(&prepared).await?;
         let replace = prepared.replaces != Replaces::Nothing;
         let operation = prepared.replaces.operation();
-        let stop = StopOptions::default();
-        let mut op = if replace {
-            match self.check_stop(&name, stop).await {
-                Ok(()) | Err(Error::NotFound { .. }) => {}
-                Err(error) => return Err(error),
-            }
-            self.lock_to_replace(&name, operation, stop).await?
-        } else {
-            parts.status.lock_op(&name, operation, OP_WAIT).await?
-        };
+        let mut op = self.lock_to_save(&mut prepared).await?;
         if journal::settle(parts, &name, &op).await? == journal::Settled::Removed {
             parts.status.remove(&name, op).await?;
             op = parts.status.lock_op(&name, operation, OP_WAIT).await?;
@@ -357,6 +361,35 @@ impl Manager {
                 Err(error)
             }
         }
+    }
+
+    /// The lock of the verb that saves what was prepared.
+    async fn lock_to_save(&self, prepared: &mut Prepared) -> Result<OpGuard> {
+        let (name, stop) = (prepared.name.clone(), StopOptions::default());
+        let replace = prepared.replaces != Replaces::Nothing;
+        let operation = prepared.replaces.operation();
+        if replace {
+            match self.check_stop(&name, stop).await {
+                Ok(()) | Err(Error::NotFound { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let status = &self.parts.status;
+        match status.lock_op(&name, operation, Duration::ZERO).await {
+            Err(thv_status::Error::Conflict { .. }) => {}
+            other => return Ok(other?),
+        }
+        // Who works on it may need the port, or promises that it is free.
+        let listened = prepared.listener.take().is_some();
+        let op = if replace {
+            self.lock_to_replace(&name, operation, stop).await?
+        } else {
+            status.lock_op(&name, operation, OP_WAIT).await?
+        };
+        if listened {
+            prepared.listener = self.listen(&name, &prepared.config, replace).await?;
+        }
+        Ok(op)
     }
 
     async fn save_new(&self, prepared: Prepared, op: &OpGuard) -> Result<Launchable> {

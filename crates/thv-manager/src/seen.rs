@@ -10,6 +10,7 @@ use thv_status::{OwnerState, Snapshot};
 
 use crate::parts::Parts;
 use crate::stop::was_removed;
+use crate::supervisor::with_causes;
 use crate::{Result, engine};
 
 /// Everything that was looked at.
@@ -112,7 +113,7 @@ impl Seen {
             }
         }
         let failed = self.configs.values().filter_map(|config| config.as_ref().err());
-        self.warnings.extend(failed.map(ToString::to_string));
+        self.warnings.extend(failed.map(with_causes));
         let kind = |snapshot: &Snapshot| Some(snapshot.companion.as_ref()?.runtime.as_ref()?.kind.clone());
         let concerned: BTreeSet<_> = self.snapshots.values().filter_map(kind).collect();
         let down = self.down.iter().filter(|(kind, _)| concerned.contains(kind));

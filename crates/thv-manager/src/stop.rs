@@ -10,7 +10,7 @@ use thv_status::{
 
 use crate::owner::{ProxyEnd, end_proxy};
 use crate::parts::{Parts, Saved};
-use crate::{Error, Manager, Result, StopOptions, StopOutcome, journal, owner, ports};
+use crate::{Error, Manager, Result, StopOptions, StopOutcome, journal, owner, ports, toolhive};
 
 /// How long a verb waits for another one on the same workload.
 pub(crate) const OP_WAIT: Duration = Duration::from_secs(60);
@@ -165,6 +165,7 @@ impl Manager {
         if ended.proxy
             && let Some(config) = config
             && !ports::wait_free(&config.host, config.port, &*parts.ports, PORT_WAIT).await
+            && !self.is_somebody_elses(name, config).await?
         {
             return Err(Error::StillRunning {
                 name: name.to_string(),
@@ -176,6 +177,20 @@ impl Manager {
             });
         }
         Ok(ended.proxy || ended.instance)
+    }
+
+    /// Whether the port of `config` was taken by another program as soon as the workload's proxy gave it up.
+    async fn is_somebody_elses(&self, name: &WorkloadName, config: &RunConfig) -> Result<bool> {
+        let parts = &self.parts;
+        let Some(holder) = parts.processes.port_holder(config.port)? else {
+            return Ok(false);
+        };
+        let snapshot = parts.status.read(name).await?;
+        let is_its = toolhive::find_proxy(parts, name, &snapshot, Some(config))?.is_some();
+        if !is_its {
+            tracing::warn!(port = config.port, %holder, "the port was free and is taken again");
+        }
+        Ok(!is_its)
     }
 
     /// As [`end`](Self::end), by somebody who has the port already: the proxy did not listen yet, or not any more.

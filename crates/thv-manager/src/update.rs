@@ -75,7 +75,7 @@ impl Manager {
     ///
     /// # Errors
     /// `NotFound`; what [`run_config`](Self::run_config) refuses; with [`RollbackPolicy::OnFailure`] `UpdateFailed` when
-    /// the new configuration did not become ready and the old one is there again.
+    /// the new configuration did not become ready, whatever became of the old one then.
     #[tracing::instrument(skip_all)]
     pub async fn update(&self, config: RunConfig, options: UpdateOptions) -> Result<RunOutcome> {
         let name = config.workload_name()?;
@@ -153,18 +153,22 @@ impl Manager {
     }
 
     async fn roll_back(&self, name: &WorkloadName, error: &Error) -> Result<RunOutcome> {
-        let back = match Box::pin(self.serve_previous(name)).await {
-            Ok(outcome) if outcome.ready => "the old configuration serves again".to_owned(),
-            Ok(_) => "the old configuration is back, and is starting".to_owned(),
-            Err(error) => format!(
-                "the old configuration does not serve either: {}",
-                with_causes(&error)
-            ),
+        let (old, old_serves) = match Box::pin(self.serve_previous(name)).await {
+            Ok(outcome) if outcome.ready => ("the old configuration serves again".to_owned(), true),
+            Ok(_) => ("the old configuration is back, and is starting".to_owned(), false),
+            Err(error) => {
+                let why = with_causes(&error);
+                (
+                    format!("the old configuration does not serve either: {why}"),
+                    false,
+                )
+            }
         };
         Err(Error::UpdateFailed {
             name: name.to_string(),
             reason: with_causes(error),
-            old: back,
+            old,
+            old_serves,
         })
     }
 

@@ -32,7 +32,7 @@ use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::first_process::FirstProcess;
 use crate::http::{Call, Upgraded};
-use crate::lines::{HEADER, frame};
+use crate::lines::{ENGINE, HEADER, frame};
 use crate::lookup::{self, container};
 use crate::wire::Container;
 
@@ -92,6 +92,10 @@ impl Attachments {
         drop(self.waiting(id));
     }
 
+    fn is_waiting(&self, id: &str) -> bool {
+        lock(&self.0).waiting.contains_key(id)
+    }
+
     fn waiting(&self, id: &str) -> Option<Waiting> {
         lock(&self.0).waiting.remove(id).map(|(_, waiting)| waiting)
     }
@@ -139,23 +143,22 @@ pub(crate) async fn attach(engine: &Engine, which: &InstanceRef) -> Result<Stdio
         name: which.name.clone(),
         runtime: engine.kind().clone(),
     })?;
-    let waiting = attachments.waiting(&id);
-    match to_running(engine, which, &id, waiting.is_some()).await {
-        Ok((in_and_out, errors, process)) => {
-            let errors = waiting.map(|Waiting(errors)| errors).or(errors);
-            Ok(split(in_and_out, errors, attached, process))
+    // What waits is taken when nothing is awaited any more: who gives up, or fails, leaves it for who tries again.
+    match to_running(engine, which, &id, attachments.is_waiting(&id)).await {
+        Err(error @ Error::NotRunning { .. }) => {
+            let Some(Waiting(said)) = attachments.waiting(&id) else {
+                return Err(error);
+            };
+            Ok(Stdio {
+                stdin: Box::new(tokio::io::sink()),
+                stdout: Box::new(tokio::io::empty()),
+                stderr: Some(Box::new(errors(said))),
+            })
         }
-        Err(Error::NotRunning { .. }) if let Some(Waiting(said)) = waiting => Ok(Stdio {
-            stdin: Box::new(tokio::io::sink()),
-            stdout: Box::new(tokio::io::empty()),
-            stderr: Some(Box::new(errors(said))),
-        }),
-        Err(error) => {
-            // For who tries again.
-            if let Some(waiting) = waiting {
-                attachments.keep(&which.name, &id, waiting);
-            }
-            Err(error)
+        connected => {
+            let (in_and_out, errors, process) = connected?;
+            let waiting = attachments.waiting(&id).map(|Waiting(errors)| errors);
+            Ok(split(in_and_out, waiting.or(errors), attached, process))
         }
     }
 }
@@ -392,8 +395,13 @@ impl Frames {
                 rest = &rest[part..];
                 if self.have == HEADER {
                     let (source, length) = frame(self.header).map_err(io::Error::other)?;
-                    (self.have, self.left, self.wanted) =
-                        (0, length, (source == 2) == (self.source == Source::Errors));
+                    let of = match source {
+                        // The engine's own words are nobody's.
+                        ENGINE => None,
+                        2 => Some(Source::Errors),
+                        _ => Some(Source::Output),
+                    };
+                    (self.have, self.left, self.wanted) = (0, length, of == Some(self.source));
                 }
                 continue;
             }
@@ -454,6 +462,8 @@ mod tests {
             b"hello",
             &[2, 0, 0, 0, 0, 0, 0, 4],
             b"oops",
+            &[3, 0, 0, 0, 0, 0, 0, 3],
+            b"no!",
             &[1, 0, 0, 0, 0, 0, 0, 0],
             &[1, 0, 0, 0, 0, 0, 0, 7],
             b" world\n",

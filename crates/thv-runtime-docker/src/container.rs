@@ -62,14 +62,12 @@ pub(crate) fn check(spec: &DeploySpec) -> Result<()> {
     if let Some(what) = with_zero_byte(spec) {
         return invalid(what, "it has a zero byte".to_owned());
     }
-    for (what, target) in spec
-        .volumes
-        .iter()
-        .map(|volume| ("volume", &volume.target))
-        .chain(spec.hidden.iter().map(|hidden| ("hidden path", &hidden.target)))
-    {
+    for (what, target) in targets(spec) {
         if !target.starts_with('/') {
             return invalid(what, format!("{target} must be absolute"));
+        }
+        if is_root(target) {
+            return invalid(what, format!("{target} would cover all that the image brings"));
         }
     }
     for volume in &spec.volumes {
@@ -91,15 +89,8 @@ pub(crate) fn check(spec: &DeploySpec) -> Result<()> {
                 format!("{shown} is not UTF-8, and an engine takes no other path"),
             );
         }
-        if !mount.source.is_absolute() || !mount.target.starts_with('/') {
-            return invalid(
-                "mount",
-                format!(
-                    "{} to {}: both must be absolute",
-                    mount.source.display(),
-                    mount.target
-                ),
-            );
+        if !mount.source.is_absolute() {
+            return invalid("mount", format!("{} must be absolute", mount.source.display()));
         }
     }
     if let Some(cpus) = spec.limits.cpus
@@ -118,6 +109,24 @@ pub(crate) fn check(spec: &DeploySpec) -> Result<()> {
         return invalid("limit of processes", "0 allows none".to_owned());
     }
     Ok(())
+}
+
+/// Where something is mounted in the container, and what.
+fn targets(spec: &DeploySpec) -> impl Iterator<Item = (&'static str, &String)> {
+    let mounts = spec.mounts.iter().map(|mount| ("mount", &mount.target));
+    let volumes = spec.volumes.iter().map(|volume| ("volume", &volume.target));
+    let hidden = spec.hidden.iter().map(|hidden| ("hidden path", &hidden.target));
+    mounts.chain(volumes).chain(hidden)
+}
+
+/// Whether a path leads nowhere but to the root. Not every engine refuses to mount there.
+fn is_root(target: &str) -> bool {
+    let depth = target.split('/').fold(0_usize, |depth, part| match part {
+        "" | "." => depth,
+        ".." => depth.saturating_sub(1),
+        _ => depth + 1,
+    });
+    depth == 0
 }
 
 /// Docker's rule; anything else could be a path of the host.

@@ -1,5 +1,6 @@
 //! Bringing a container up.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use thv_core::TransportType;
@@ -80,6 +81,7 @@ async fn bring_up(engine: &Engine, spec: &DeploySpec) -> Result<Deployment> {
         .map_err(|e| engine.error(e, "ask the engine what it can do"))?;
     check_limits(engine, spec, &info)?;
     check_reach(engine, spec)?;
+    check_sources(engine, spec).await?;
     let there = expected(engine, spec).await?;
     if spec.isolate_network {
         return Box::pin(isolation::bring_up(engine, spec, there)).await;
@@ -178,6 +180,29 @@ pub(crate) fn check_reach(engine: &Engine, spec: &DeploySpec) -> Result<()> {
         runtime: engine.kind().clone(),
         what: what.to_owned(),
     })
+}
+
+/// What is to be mounted has to be there, also where the engine does not look.
+async fn check_sources(engine: &Engine, spec: &DeploySpec) -> Result<()> {
+    let makes_them = engine
+        .known()
+        .is_some_and(|about| quirks::makes_missing_sources(&about));
+    if !makes_them || engine.is_elsewhere() {
+        return Ok(());
+    }
+    for mount in &spec.mounts {
+        match tokio::fs::metadata(&mount.source).await {
+            // An engine may see what this user may not.
+            Err(error) if error.kind() != ErrorKind::PermissionDenied => {
+                return Err(Error::Invalid {
+                    what: "mount".to_owned(),
+                    detail: format!("{}: {error}", mount.source.display()),
+                });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Uses the container that is there, if it is what is wanted and can be started.
@@ -412,35 +437,33 @@ fn is_network_gone(cause: &EngineError, wanted: &Create) -> bool {
         // Another process made one too at the same moment; one of them goes.
         return true;
     }
-    let image = words.contains("no such image") || words.contains("image not known");
     // Podman says so with a status of its own.
     let not_found = cause.is_not_found() || words.contains("network not found");
     not_found
-        && !image
+        && !cause.is_missing_image()
         && words.contains("network")
         && (words.contains(&wanted.host_config.network_mode) || words.contains(SHARED_NETWORK))
 }
 
 async fn create_failed(engine: &Engine, spec: &DeploySpec, cause: EngineError) -> Error {
-    let words = cause.message();
-    match cause.status() {
-        // The image, and not the network: that was told apart before.
-        Some(404) => Error::ImageNotFound {
+    if cause.is_missing_image() {
+        return Error::ImageNotFound {
             image: spec.image.clone(),
             runtime: engine.kind().clone(),
             detail: "the engine does not have it".to_owned(),
-        },
-        Some(409) => name_taken(engine, spec).await,
-        Some(500) if words.contains("already in use") => name_taken(engine, spec).await,
-        Some(400 | 500) if words.contains("mount") || words.contains("bind source") => Error::Invalid {
-            what: "mount".to_owned(),
-            detail: plain(&cause),
-        },
-        Some(400) => Error::Invalid {
-            what: "container".to_owned(),
-            detail: plain(&cause),
-        },
-        _ => during(engine, spec, cause, "create"),
+        };
+    }
+    if cause.is_name_taken() {
+        return name_taken(engine, spec).await;
+    }
+    let refused = match cause.status() {
+        _ if cause.is_refused_mount() => "mount",
+        Some(400) => "container",
+        _ => return during(engine, spec, cause, "create"),
+    };
+    Error::Invalid {
+        what: refused.to_owned(),
+        detail: plain(&cause),
     }
 }
 

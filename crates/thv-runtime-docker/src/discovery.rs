@@ -1,12 +1,12 @@
 //! Where an engine may be: a pure decision over environment, directories and what exists.
 
 use std::cell::RefCell;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::DockerConfig;
 use crate::address::Address;
 use crate::context::{self, Context};
+use crate::files;
 use crate::tls::Material;
 
 /// What kind of engine a place belongs to.
@@ -93,17 +93,11 @@ impl Probe for Disk {
     }
 
     fn read(&self, file: &Path) -> Option<Result<String, String>> {
-        let read = || {
-            let mut text = String::new();
-            std::fs::File::open(file)?
-                .take(MAX_FILE)
-                .read_to_string(&mut text)?;
-            Ok::<_, std::io::Error>(text)
-        };
-        match read() {
-            Ok(text) => Some(Ok(text)),
+        let text = files::read(file, MAX_FILE)
+            .and_then(|content| String::from_utf8(content).map_err(std::io::Error::other));
+        match text {
             Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => None,
-            Err(cause) => Some(Err(cause.to_string())),
+            text => Some(text.map_err(|cause| cause.to_string())),
         }
     }
 }

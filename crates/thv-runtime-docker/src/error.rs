@@ -28,6 +28,9 @@ pub(crate) enum EngineError {
     /// The engine refused or failed.
     #[error("the engine answered {status}: {message}")]
     Status { status: u16, message: String },
+    /// The engine ended a stream that goes on, and said why.
+    #[error("the engine broke off: {0}")]
+    BrokeOff(String),
     /// The answer is not what the API says.
     #[error("the engine's answer makes no sense: {0}")]
     Nonsense(String),
@@ -81,6 +84,21 @@ impl EngineError {
     /// Whether a removal met the container's own end.
     pub(crate) fn is_ending(&self) -> bool {
         matches!(self, Self::Status { status, message } if quirks::is_ending(*status, message))
+    }
+
+    /// Whether a creation failed for want of the image.
+    pub(crate) fn is_missing_image(&self) -> bool {
+        matches!(self, Self::Status { status, message } if quirks::is_missing_image(*status, message))
+    }
+
+    /// Whether a creation met another container of the name.
+    pub(crate) fn is_name_taken(&self) -> bool {
+        matches!(self, Self::Status { status, message } if quirks::is_name_taken(*status, message))
+    }
+
+    /// Whether a creation was refused for what it was to mount.
+    pub(crate) fn is_refused_mount(&self) -> bool {
+        matches!(self, Self::Status { status, message } if quirks::is_refused_mount(*status, message))
     }
 
     /// The engine's own words, lower case.

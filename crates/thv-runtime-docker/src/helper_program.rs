@@ -12,6 +12,7 @@ use thv_runtime::{Error, Images as _, Result};
 use tokio::sync::Mutex;
 
 use crate::engine::Engine;
+use crate::files;
 use crate::images::EngineImages;
 
 /// Its name.
@@ -85,7 +86,7 @@ async fn stamp(path: &Path) -> Option<Stamp> {
 pub(crate) fn check(path: &Path) -> Result<(), String> {
     let shown = path.display();
     let mut head = Vec::new();
-    let read = std::fs::File::open(path).and_then(|file| file.take(HEAD).read_to_end(&mut head));
+    let read = files::open(path).and_then(|file| file.take(HEAD).read_to_end(&mut head));
     match (read, is_static(&head)) {
         (Err(error), _) => Err(format!("its helper program {shown} cannot be read: {error}")),
         (Ok(_), Some(true)) => Ok(()),

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{Stream, StreamExt};
 use http::{HeaderValue, Method, Request, StatusCode, header};
-use http_body_util::{BodyExt, Either, Full, Limited, StreamBody};
+use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
@@ -193,6 +193,13 @@ fn broken(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> EngineE
     EngineError::Broken(cause.into())
 }
 
+fn not_whole(cause: Box<dyn std::error::Error + Send + Sync>) -> EngineError {
+    if cause.is::<LengthLimitError>() {
+        return EngineError::Nonsense(format!("it is longer than {} MiB", MAX_ANSWER >> 20));
+    }
+    broken(cause)
+}
+
 impl Answer {
     async fn checked(self) -> Result<Self, EngineError> {
         let status = self.response.status();
@@ -224,7 +231,7 @@ impl Answer {
             limit,
         } = self;
         let body = Limited::new(response.into_body(), MAX_ANSWER).collect();
-        let body = limit.on(async { body.await.map_err(broken) }).await?;
+        let body = limit.on(async { body.await.map_err(not_whole) }).await?;
         drop(connection);
         Ok(body.to_bytes())
     }

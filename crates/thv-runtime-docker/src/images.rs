@@ -105,11 +105,9 @@ impl Images for EngineImages {
         let mut loaded = Vec::new();
         while let Some(step) = steps.next().await {
             let step = step.map_err(failed)?;
-            if let Some(error) = step.error {
-                return Err(Error::Invalid {
-                    what: "image archive".to_owned(),
-                    detail: error,
-                });
+            if let Some(message) = step.error {
+                // Of a disk that is full it is told like this too.
+                return Err(failed(EngineError::Status { status: 500, message }));
             }
             let line = step.stream.unwrap_or_default();
             for prefix in ["Loaded image: ", "Loaded image ID: ", "Loaded image(s): "] {

@@ -66,6 +66,7 @@ mod turns;
 mod container;
 mod engine;
 mod error;
+mod files;
 mod http;
 mod lines;
 mod quirks;

@@ -15,10 +15,16 @@ pub(crate) const HEADER: usize = 8;
 /// The longest timestamp that an engine writes before a line, with its space.
 const MAX_STAMP: usize = 40;
 
+/// The source of a frame in which an engine says why its stream is not the whole one.
+pub(crate) const ENGINE: u8 = 3;
+
+/// No more of an engine's words is read.
+const MAX_WORDS: usize = 2000;
+
 /// Which stream a frame belongs to, and how long it is.
 pub(crate) fn frame(header: [u8; HEADER]) -> Result<(u8, usize), EngineError> {
     match header {
-        [source @ 0..=2, 0, 0, 0, a, b, c, d] => Ok((source, u32::from_be_bytes([a, b, c, d]) as usize)),
+        [source @ 0..=ENGINE, 0, 0, 0, a, b, c, d] => Ok((source, u32::from_be_bytes([a, b, c, d]) as usize)),
         _ => Err(EngineError::Nonsense(format!(
             "{header:?} is no frame of a multiplexed stream"
         ))),
@@ -62,6 +68,13 @@ impl LogLines {
                     return Ok(None);
                 };
                 let (source, left) = frame(*header)?;
+                if source == ENGINE {
+                    let Some(words) = self.input.get(HEADER..HEADER + left.min(MAX_WORDS)) else {
+                        return Ok(None);
+                    };
+                    let words = String::from_utf8_lossy(words).trim().to_owned();
+                    return Err(EngineError::BrokeOff(words));
+                }
                 self.input.advance(HEADER);
                 let source = if source == 2 {
                     LogSource::Stderr
@@ -240,5 +253,25 @@ mod tests {
         let mut lines = LogLines::default();
         lines.feed(b"HTTP/1.1");
         assert!(lines.next_line().is_err());
+    }
+
+    #[test]
+    fn an_engine_that_breaks_off_says_why() {
+        let mut stream = framed(1, b"hello\n");
+        stream.extend(framed(ENGINE, b"Error grabbing logs: log file is gone\n"));
+        let mut lines = LogLines::default();
+        let (most, last) = stream.split_at(stream.len() - 1);
+        lines.feed(most);
+        assert_eq!(lines.next_line().unwrap().unwrap().line, "hello");
+        assert!(lines.next_line().unwrap().is_none());
+        lines.feed(last);
+        let words = lines.next_line().unwrap_err().to_string();
+        assert!(
+            words.ends_with("Error grabbing logs: log file is gone"),
+            "{words}"
+        );
+        let mut lines = LogLines::default();
+        lines.feed(&framed(ENGINE, &[b'x'; 9000]));
+        assert!(lines.next_line().unwrap_err().to_string().len() < 2100);
     }
 }

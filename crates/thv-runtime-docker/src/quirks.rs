@@ -54,6 +54,33 @@ pub(crate) fn is_ending(status: u16, message: &str) -> bool {
     status == 500 && words.contains("could not be stopped") && words.contains("state improper")
 }
 
+/// Whether there is no image of the name for a container. Docker and Podman have the same words for it, among others of theirs.
+pub(crate) fn is_missing_image(status: u16, message: &str) -> bool {
+    status == 404 && message.to_lowercase().contains("no such image")
+}
+
+/// Whether another container has the name that a new one was to have. Podman has no status for that.
+pub(crate) fn is_name_taken(status: u16, message: &str) -> bool {
+    status == 409 || (status == 500 && message.ends_with("that name is already in use"))
+}
+
+/// Whether an engine refuses what it was asked to mount, unlike one that fails to mount what it has itself (`error creating
+/// overlay mount to …`). Docker's status tells the two apart; Podman's does not.
+pub(crate) fn is_refused_mount(status: u16, message: &str) -> bool {
+    match status {
+        400 => ["invalid mount config for type ", "Duplicate mount point: "]
+            .iter()
+            .any(|words| message.starts_with(words)),
+        500 => message.ends_with(": duplicate mount destination"),
+        _ => false,
+    }
+}
+
+/// Whether an engine makes an empty folder of this machine where the source of a mount is not there. Docker refuses that.
+pub(crate) fn makes_missing_sources(engine: &EngineInfo) -> bool {
+    engine.flavour == Flavour::Podman
+}
+
 /// Whether the last lines of a log can be asked for. Podman leaves out what a program wrote of them before their end, as one
 /// does that writes a line and its end in two pieces.
 pub(crate) fn has_last_lines(engine: &EngineInfo) -> bool {

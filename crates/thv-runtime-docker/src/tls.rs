@@ -1,6 +1,5 @@
 //! TLS with an engine: the certificates that Docker's command line uses, and no others.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,6 +8,8 @@ use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
+
+use crate::files;
 
 /// Certificates and keys are far smaller.
 const MAX_FILE: u64 = 1 << 20;
@@ -116,9 +117,5 @@ fn certificates(file: &Path, what: &str) -> Result<Vec<CertificateDer<'static>>,
 }
 
 fn read(file: &Path, what: &str) -> Result<Vec<u8>, String> {
-    let mut content = Vec::new();
-    std::fs::File::open(file)
-        .and_then(|file| file.take(MAX_FILE).read_to_end(&mut content))
-        .map_err(|e| format!("{what} {}: {e}", file.display()))?;
-    Ok(content)
+    files::read(file, MAX_FILE).map_err(|e| format!("{what} {}: {e}", file.display()))
 }

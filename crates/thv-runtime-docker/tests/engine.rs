@@ -10,8 +10,8 @@ use support::raw::{Front, api, start_container};
 use support::{TestEngine, soon, unique_name, until};
 use thv_core::TransportType;
 use thv_runtime::{
-    DeployOutcome, Endpoint, Error, Expect, HiddenPath, InstanceRef, InstanceState, LogOptions, MountBind,
-    NamedVolume, NetworkMode, PortBinding, Runtime, StopOptions,
+    DeployOutcome, DeploySpec, Endpoint, Error, Expect, HiddenPath, InstanceRef, InstanceState, LogOptions,
+    MountBind, NamedVolume, NetworkMode, PortBinding, Runtime, StopOptions,
 };
 use thv_runtime_docker::{DockerConfig, DockerRuntime, Flavour};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -187,6 +187,33 @@ async fn an_identical_container_is_reused_whatever_it_asks_for() {
         engine.runtime.deploy(&spec).await.unwrap().outcome,
         DeployOutcome::Replaced
     );
+    engine.remove(&spec.name).await;
+}
+
+#[tokio::test]
+async fn what_the_image_brings_is_what_is_left_when_nothing_is_asked_for() {
+    let Some(engine) = TestEngine::get().await else {
+        return;
+    };
+    let mut spec = engine.spec(&["echo", "--ignore-term"]);
+    spec.env.insert("TOKEN".to_owned(), "old".to_owned());
+    spec.labels.insert("colour".to_owned(), "red".to_owned());
+    let mut id = engine.runtime.deploy(&spec).await.unwrap().instance.id;
+    let changes: [fn(&mut DeploySpec); 3] = [
+        |spec| spec.command.clear(),
+        |spec| spec.env.clear(),
+        |spec| spec.labels.clear(),
+    ];
+    for change in changes {
+        change(&mut spec);
+        spec.expect = Expect::Instance(id);
+        let deployed = engine.runtime.deploy(&spec).await.unwrap();
+        assert_eq!(deployed.outcome, DeployOutcome::Replaced);
+        id = deployed.instance.id;
+        spec.expect = Expect::Instance(id.clone());
+        let again = engine.runtime.deploy(&spec).await.unwrap();
+        assert_eq!(again.outcome, DeployOutcome::AlreadyRunning);
+    }
     engine.remove(&spec.name).await;
 }
 

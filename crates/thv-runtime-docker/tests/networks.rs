@@ -1,70 +1,16 @@
 //! Networks that others make and take away meanwhile.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 mod support;
 
-use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
-use support::TestEngine;
-use support::meddler::{Do, Meddler, version};
+use support::fake::{Fake, networks, usual};
+use support::meddler::Do;
 use support::raw::api;
-use support::unique_name;
+use support::{TestEngine, unique_name};
 use thv_runtime::{DeployOutcome, DeploySpec, Expect, InstanceRef, NetworkMode, Runtime, StopOptions};
-use thv_runtime_docker::{DockerConfig, DockerRuntime, Flavour};
-
-/// An engine with one container of each workload, `abc`, which runs, and one network of that name, `n`.
-fn usual(call: &str) -> Do {
-    match call {
-        "GET /version" => version(),
-        "GET /info" => Do::Answer(200, json!({})),
-        call if call.starts_with("GET /networks") => Do::Answer(200, networks(&["n"])),
-        call if call.starts_with("GET /containers/json") => Do::Answer(200, json!([])),
-        call if call.starts_with("POST /containers/create") => {
-            Do::Answer(201, json!({"Id": "abc", "Warnings": []}))
-        }
-        "GET /containers/abc/json" => Do::Answer(
-            200,
-            json!({"Id": "abc", "Name": "/fetch", "State": {"Status": "running"}, "Config": {}, "HostConfig": {}}),
-        ),
-        "POST /containers/abc/start" => Do::Answer(204, Value::Null),
-        call if call.starts_with("DELETE /") => Do::Answer(204, Value::Null),
-        _ => Do::Answer(404, json!({"message": "no"})),
-    }
-}
-
-fn networks(ids: &[&str]) -> Value {
-    let labels = json!({"toolhive": "true"});
-    let all = ids.iter();
-    all.map(|id| json!({"Id": id, "Name": "toolhive-external", "Labels": labels}))
-        .collect()
-}
-
-struct Fake {
-    _folder: tempfile::TempDir,
-    engine: Meddler,
-    runtime: DockerRuntime,
-}
-
-impl Fake {
-    fn new(decide: impl Fn(&str) -> Do + Send + Sync + 'static) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let socket = folder.path().join("engine.sock");
-        let engine = Meddler::open(&socket, Path::new("/nowhere"), move |_, call| decide(call));
-        Self {
-            _folder: folder,
-            engine,
-            runtime: DockerRuntime::new(DockerConfig::at(&socket)),
-        }
-    }
-
-    fn count(&self, call: &str) -> usize {
-        let calls = self.engine.calls();
-        calls.iter().filter(|made| made.starts_with(call)).count()
-    }
-}
+use thv_runtime_docker::Flavour;
 
 #[tokio::test]
 async fn a_network_that_vanishes_under_a_deployment_is_made_again() {
@@ -150,6 +96,53 @@ async fn a_network_that_another_process_made_meanwhile_is_used() {
         assert!(requests.iter().any(on_it), "{status}");
         assert_eq!(fake.count("POST /networks/create"), 1);
     }
+}
+
+#[tokio::test]
+async fn an_old_engine_is_asked_not_to_make_a_second_network_of_the_name() {
+    let fake = Fake::new(|call| match call {
+        call if call.starts_with("GET /networks") => Do::Answer(200, json!([])),
+        "POST /networks/create" => Do::Answer(404, json!({"message": "no"})),
+        call => usual(call),
+    });
+    let spec = DeploySpec::new(unique_name(), "fetch");
+    fake.runtime.deploy(&spec).await.unwrap_err();
+    let requests = fake.engine.requests().into_iter();
+    let made: Vec<_> = requests
+        .filter(|request| request.contains("/networks/create"))
+        .collect();
+    assert_eq!(made.len(), 1);
+    assert!(made[0].contains(r#""CheckDuplicate":true"#), "{}", made[0]);
+}
+
+#[tokio::test]
+async fn of_two_networks_of_the_name_one_is_removed() {
+    let removed = AtomicBool::new(false);
+    let fake = Fake::new(move |call| match call {
+        "GET /version" => Do::Answer(
+            200,
+            json!({"Version": "20.10", "ApiVersion": "1.41", "MinAPIVersion": "1.12"}),
+        ),
+        "DELETE /networks/n2" => {
+            removed.store(true, Ordering::Relaxed);
+            Do::Answer(204, Value::Null)
+        }
+        call if call.starts_with("GET /networks") => {
+            let all: &[_] = if removed.load(Ordering::Relaxed) {
+                &["n1"]
+            } else {
+                &["n2", "n1"]
+            };
+            Do::Answer(200, networks(all))
+        }
+        call => usual(call),
+    });
+    let spec = DeploySpec::new(unique_name(), "fetch");
+    fake.runtime.deploy(&spec).await.unwrap();
+    assert_eq!(fake.count("DELETE /networks/n2"), 1);
+    let requests = fake.engine.requests();
+    let on_it = |request: &String| request.contains(r#""NetworkMode":"n1""#);
+    assert!(requests.iter().any(on_it));
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use thv_core::{TransportType, WorkloadName};
+use thv_core::{TransportType, WorkloadName, gojson};
 use thv_process::{Containment, ProcessIdentity};
 use thv_runtime::{InstanceId, Result};
 use thv_state::{FolderReader, Parsed, atomic, in_shares, lock, why_no_file};
@@ -313,7 +313,7 @@ fn parse(text: &[u8]) -> std::result::Result<Record, Unusable> {
     };
     match version {
         Some(version) if version > VERSION => Err(Unusable::Newer(version)),
-        _ => record.map_err(|error| Unusable::Damaged(error.to_string())),
+        _ => record.map_err(|error| Unusable::Damaged(gojson::trouble(&error))),
     }
 }
 

@@ -75,7 +75,7 @@ pub enum SecretError {
         path: PathBuf,
     },
     /// The file of secrets is none.
-    #[error("{} is damaged: {detail}", path.display())]
+    #[error("{} is damaged: {detail}; restore it from a copy, or remove it and begin anew", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,

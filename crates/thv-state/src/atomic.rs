@@ -10,7 +10,7 @@ use std::path::Path;
 
 use tempfile::NamedTempFile;
 
-use crate::in_the_way;
+use crate::{in_the_way, spare};
 
 /// Most records and configurations are smaller.
 pub(crate) const FIRST_READ: usize = 8 * 1024;
@@ -24,9 +24,14 @@ pub fn create_folder(folder: &Path, mode: u32) -> io::Result<()> {
 }
 
 /// Replaces the file at `path`, or creates it. `prefix` begins the temporary file's name. A folder in its place gives way
-/// as in [`remove`]; a link is replaced, not followed.
+/// as in [`remove`]; a link is replaced, not followed. On a full disk it takes from what is [kept](spare::keep) for that in
+/// the file's folder.
 pub fn replace(path: &Path, prefix: &str, bytes: &[u8]) -> io::Result<()> {
-    let (folder, file) = written(path, prefix, bytes)?;
+    let folder = folder_of(path);
+    let file = match written(folder, prefix, bytes) {
+        Err(error) if is_full(&error) => spare::filled(folder, prefix, bytes).ok_or(error)?,
+        other => other?,
+    };
     match file.persist(path) {
         Err(failed) if failed.error.kind() == io::ErrorKind::IsADirectory => {
             in_the_way::clear_folder(path)?;
@@ -39,7 +44,8 @@ pub fn replace(path: &Path, prefix: &str, bytes: &[u8]) -> io::Result<()> {
 
 /// Creates the file at `path`; `AlreadyExists` when there is one.
 pub fn create(path: &Path, prefix: &str, bytes: &[u8]) -> io::Result<()> {
-    let (folder, file) = written(path, prefix, bytes)?;
+    let folder = folder_of(path);
+    let file = written(folder, prefix, bytes)?;
     file.persist_noclobber(path).map_err(|error| error.error)?;
     sync(folder)
 }
@@ -114,13 +120,20 @@ pub(crate) fn fill(file: &mut File, limit: u64, buffer: &mut Vec<u8>) -> io::Res
     }
 }
 
-fn written<'p>(path: &'p Path, prefix: &str, bytes: &[u8]) -> io::Result<(&'p Path, NamedTempFile)> {
-    let folder = folder_of(path);
+/// Whether what an error says is that there is no space left.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
+fn written(folder: &Path, prefix: &str, bytes: &[u8]) -> io::Result<NamedTempFile> {
     // tempfile creates with mode 0600.
     let mut file = tempfile::Builder::new().prefix(prefix).tempfile_in(folder)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
-    Ok((folder, file))
+    Ok(file)
 }
 
 fn folder_of(path: &Path) -> &Path {

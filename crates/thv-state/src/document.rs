@@ -22,6 +22,14 @@ impl DocumentKind {
             Self::Group => "group",
         }
     }
+
+    /// What is to be done about one that is damaged.
+    pub(crate) fn remedy(self) -> &'static str {
+        match self {
+            Self::RunConfig => "correct the file, or remove the workload",
+            Self::Group => "correct the file, or remove it",
+        }
+    }
 }
 
 /// The longest name, in bytes: with `.json` it is the longest file name that there is.

@@ -1,9 +1,9 @@
 //! What can go wrong with documents.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::{DocumentKind, DocumentName};
+use crate::{DocumentKind, DocumentName, atomic};
 
 /// The result of store calls.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -21,12 +21,14 @@ pub enum Error {
         name: DocumentName,
     },
     /// What is stored is not such a document. It is left as it is.
-    #[error("{} \"{name}\" cannot be used: {detail}", kind.noun())]
+    #[error("{} \"{name}\" cannot be used: {}{detail}; {}", kind.noun(), at(place.as_deref()), kind.remedy())]
     Invalid {
         /// Its kind.
         kind: DocumentKind,
         /// Its name.
         name: DocumentName,
+        /// Its file, if it is one.
+        place: Option<PathBuf>,
         /// What is wrong with it.
         detail: String,
     },
@@ -42,7 +44,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The disk is full. What was there before is unchanged.
-    #[error("no space left to {action} {}", path.display())]
+    #[error("no space left to {action} {}: make room on its file system", path.display())]
     Full {
         /// What was tried.
         action: &'static str,
@@ -65,6 +67,10 @@ pub enum Error {
     },
 }
 
+fn at(place: Option<&Path>) -> String {
+    place.map_or_else(String::new, |path| format!("{}: ", path.display()))
+}
+
 impl Error {
     /// Sorts an answer of the operating system.
     pub fn from_io(action: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
@@ -73,7 +79,7 @@ impl Error {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                 Self::Denied { action, path, source }
             }
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { action, path, source },
+            _ if atomic::is_full(&source) => Self::Full { action, path, source },
             _ => Self::Io { action, path, source },
         }
     }

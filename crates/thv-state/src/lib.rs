@@ -37,6 +37,7 @@ mod in_the_way;
 pub mod lock;
 mod parsed;
 mod shares;
+pub mod spare;
 
 pub use document::{DocumentKind, DocumentName, InvalidDocumentName};
 pub use error::{Error, Result};

@@ -139,11 +139,12 @@ fn unread(kind: DocumentKind, name: &DocumentName, path: PathBuf, error: io::Err
     let invalid = |detail| Error::Invalid {
         kind,
         name: name.clone(),
+        place: Some(path.clone()),
         detail,
     };
     match (error.kind(), why_no_file(&path, &error)) {
         (io::ErrorKind::FileTooLarge, _) => invalid(format!("it is larger than {} MiB", MAX_DOCUMENT >> 20)),
-        (_, Some(why)) => invalid(format!("{}: {why}", path.display())),
+        (_, Some(why)) => invalid(why),
         (_, None) => Error::from_io("read", path, error),
     }
 }
@@ -215,5 +216,9 @@ impl StateStore for LocalStateStore {
 
     async fn list(&self, kind: DocumentKind) -> Result<Vec<DocumentName>> {
         self.blocking(move |folders| folders.names(kind)).await
+    }
+
+    fn place(&self, kind: DocumentKind, name: &DocumentName) -> Option<PathBuf> {
+        Some(self.folders.path(kind, name))
     }
 }

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::fmt;
 use std::fmt::Debug;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -79,4 +80,9 @@ pub trait StateStore: Debug + Send + Sync + 'static {
 
     /// The names of all documents of a kind, in order.
     async fn list(&self, kind: DocumentKind) -> Result<Vec<DocumentName>>;
+
+    /// The file of a document, to be named in messages; `None` where documents are no files.
+    fn place(&self, _kind: DocumentKind, _name: &DocumentName) -> Option<PathBuf> {
+        None
+    }
 }

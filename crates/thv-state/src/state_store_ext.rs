@@ -42,11 +42,17 @@ pub trait StateStoreExt: StateStore {
         };
         RunConfig::from_json(&bytes)
             .map(Some)
-            .map_err(|error| Error::Invalid {
-                kind: DocumentKind::RunConfig,
-                name: document,
-                detail: error.to_string(),
-            })
+            .map_err(|error| self.invalid(DocumentKind::RunConfig, &document, error.to_string()))
+    }
+
+    /// The error for a document that is there and cannot be used.
+    fn invalid(&self, kind: DocumentKind, name: &DocumentName, detail: String) -> Error {
+        Error::Invalid {
+            kind,
+            name: name.clone(),
+            place: self.place(kind, name),
+            detail,
+        }
     }
 
     /// Replaces the run configuration of `name` by one rename.

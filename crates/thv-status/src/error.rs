@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use thv_core::WorkloadName;
+use thv_state::atomic;
 
 /// The result of status calls.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -61,6 +62,17 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The disk is full. What was there before is unchanged.
+    #[error("no space left to {action} {}: make room on its file system", path.display())]
+    Full {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
     /// The operating system failed.
     #[error("could not {action} {}", path.display())]
     Io {
@@ -76,11 +88,11 @@ pub enum Error {
 
 impl Error {
     pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
-        Self::Io {
-            action,
-            path: path.into(),
-            source,
+        let path = path.into();
+        if atomic::is_full(&source) {
+            return Self::Full { action, path, source };
         }
+        Self::Io { action, path, source }
     }
 
     /// Whether the same call may succeed later without a change by anybody.
@@ -98,7 +110,7 @@ impl Error {
             Self::Conflict { .. } => "conflict",
             Self::Invalid { .. } => "invalid_record",
             Self::NoLocks { .. } => "no_locks",
-            Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => "disk_full",
+            Self::Full { .. } => "disk_full",
             Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => "denied",
             Self::Io { .. } => "io",
         }

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use thv_core::gojson::GoTime;
 use thv_core::{Clock, Dirs, WorkloadName, WorkloadStatus};
-use thv_state::{atomic, lock};
+use thv_state::{atomic, lock, spare};
 
 use crate::listing::Known;
-use crate::on_disk::{FileBytes, Unusable, bounded, file_bytes, parse};
+use crate::on_disk::{FileBytes, Unusable, bounded, damage, file_bytes, parse};
 use crate::transaction::{Read, Stored};
 use crate::{
     Authority, Change, ClaimId, Companion, Error, OwnerState, PidFile, Reading, Result, Snapshot, status_file,
@@ -133,7 +133,10 @@ impl Files {
             raw_name: raw_name.to_owned(),
             name: WorkloadName::new(raw_name).ok(),
             status: read.status,
-            damage: read.damage,
+            damage: read.damage.or_else(|| {
+                let why = read.status_damage?;
+                Some(damage(&self.status(raw_name), &why))
+            }),
             companion,
             reading: read.reading,
             overruled: read.overruled,
@@ -215,7 +218,17 @@ impl Files {
             let path = self.status(name.as_str());
             atomic::replace(&path, ".tmp-", &status).map_err(|e| Error::io("write", path, e))?;
         }
+        self.keep_spare();
         Ok(companion)
+    }
+
+    /// What stops or removes is recorded on a full disk too.
+    fn keep_spare(&self) {
+        for folder in [&self.lifecycle, &self.statuses] {
+            if let Err(error) = spare::keep(folder) {
+                tracing::debug!(folder = %folder.display(), %error, "there is less room for when the disk is full");
+            }
+        }
     }
 
     /// What could not be repaired is kept beside what is written over it, as ToolHive does.
@@ -325,7 +338,9 @@ impl Files {
         atomic::create(&path, ".tmp-", &bytes).map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => Error::Exists { name: name.clone() },
             _ => Error::io("create", path, error),
-        })
+        })?;
+        self.keep_spare();
+        Ok(())
     }
 
     pub(crate) fn remove(&self, name: &WorkloadName) -> Result<()> {

@@ -215,7 +215,7 @@ impl MemoryStatusManager {
             raw_name: name.to_string(),
             name: Some(name.clone()),
             status: read.status,
-            damage: read.damage,
+            damage: read.damage.or(read.status_damage),
             companion: stored.companion.map(Arc::new),
             reading: read.reading,
             overruled: read.overruled,

@@ -174,7 +174,7 @@ fn without_status(snapshot: &Snapshot, instance: &InstanceView<'_>) -> Observati
     if let Some(damage) = &snapshot.damage {
         return Observation {
             status: WorkloadStatus::Unknown,
-            context: format!("its status file is damaged: {damage}"),
+            context: format!("what is recorded of it is damaged: {damage}"),
         };
     }
     from_instance(instance).unwrap_or_else(|| Observation {

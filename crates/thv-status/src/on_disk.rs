@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use thv_core::gojson;
 use thv_state::{atomic, why_no_file};
 
 use crate::{Companion, Error, Result};
@@ -53,10 +54,18 @@ impl Unusable {
     /// In words; an error where nothing may be made of it.
     pub(crate) fn damage(self, path: PathBuf) -> Result<String> {
         match self {
-            Self::Damaged(detail) => Ok(format!("{}: {detail}", path.display())),
+            Self::Damaged(detail) => Ok(damage(&path, &detail)),
             Self::Newer(detail) => Err(Error::Invalid { path, detail }),
         }
     }
+}
+
+/// What is wrong with a record or a status file, and what becomes of it.
+pub(crate) fn damage(path: &Path, why: &str) -> String {
+    format!(
+        "{}: {why}; the next command that changes the workload makes it anew",
+        path.display()
+    )
 }
 
 pub(crate) fn parse(bytes: &[u8]) -> Result<Companion, Unusable> {
@@ -64,13 +73,17 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Companion, Unusable> {
     struct Version {
         version: u32,
     }
-    let newer = |version| Unusable::Newer(format!("it has version {version}, which a newer program wrote"));
+    let newer = |version| {
+        Unusable::Newer(format!(
+            "it has version {version}, which a newer program wrote: use that one"
+        ))
+    };
     match serde_json::from_slice::<Companion>(bytes) {
         Ok(companion) if companion.version > Companion::VERSION => Err(newer(companion.version)),
         Ok(companion) => Ok(companion),
         Err(error) => match serde_json::from_slice(bytes) {
             Ok(Version { version }) if version > Companion::VERSION => Err(newer(version)),
-            _ => Err(Unusable::Damaged(error.to_string())),
+            _ => Err(Unusable::Damaged(gojson::trouble(&error))),
         },
     }
 }

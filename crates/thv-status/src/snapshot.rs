@@ -60,7 +60,8 @@ impl Snapshot {
     }
 
     /// Whether another program started it after it was stopped here, as far as files tell: its status file says that it runs
-    /// and in which process, and nobody has asked for anything since. Whether that process lives is not looked at.
+    /// or is starting, and in which process, and nobody has asked for anything since. Whether that process lives is not
+    /// looked at.
     pub fn was_started_elsewhere(&self) -> bool {
         let resting = self
             .companion
@@ -70,9 +71,9 @@ impl Snapshot {
             && self.owner == OwnerState::Dead
             && self.reading == Reading::Foreign(ForeignMeaning::MayRun)
             && !self.overruled
-            && self
-                .status
-                .as_ref()
-                .is_some_and(|file| file.status == WorkloadStatus::Running && file.process_id > 0)
+            && self.status.as_ref().is_some_and(|file| {
+                matches!(file.status, WorkloadStatus::Running | WorkloadStatus::Starting)
+                    && file.process_id > 0
+            })
     }
 }

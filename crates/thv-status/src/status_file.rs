@@ -62,7 +62,7 @@ impl StatusFile {
     }
 
     fn read(bytes: &[u8]) -> Result<Self, StatusFileError> {
-        let file: Self = serde_json::from_slice(bytes).map_err(|e| StatusFileError(e.to_string()))?;
+        let file: Self = serde_json::from_slice(bytes).map_err(|e| StatusFileError(gojson::trouble(&e)))?;
         if file.created_at.is_zero() {
             return Err(StatusFileError("it has no created_at".into()));
         }

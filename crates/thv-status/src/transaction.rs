@@ -81,7 +81,10 @@ pub(crate) struct Stored {
 /// What a read makes of the two files.
 pub(crate) struct Read {
     pub(crate) status: Option<StatusFile>,
+    /// What is wrong with the record.
     pub(crate) damage: Option<String>,
+    /// What is wrong with the status file.
+    pub(crate) status_damage: Option<String>,
     pub(crate) reading: Reading,
     /// Whether a stop was asked for after somebody else wrote the status file.
     pub(crate) overruled: bool,
@@ -137,7 +140,8 @@ impl Read {
         };
         Self {
             status,
-            damage: damage.or(status_damage),
+            damage,
+            status_damage,
             reading,
             overruled: hash.is_some()
                 && companion.is_some_and(|companion| companion.status_file.overruled.as_deref() == hash),

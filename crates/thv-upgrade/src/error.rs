@@ -113,9 +113,12 @@ impl Error {
             Self::Build { .. } => "invalid",
             Self::Denied { .. } => "denied",
             Self::AfterDestroy {
-                source: thv_manager::Error::UpdateFailed { .. },
+                source: thv_manager::Error::UpdateFailed { old_serves, .. },
                 ..
-            } => "upgrade_rolled_back",
+            } => match old_serves {
+                true => "upgrade_rolled_back",
+                false => "upgrade_rollback_failed",
+            },
             Self::AfterDestroy { .. } => "upgrade_failed_after_destroy",
         }
     }

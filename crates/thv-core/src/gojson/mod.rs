@@ -21,6 +21,7 @@ mod format;
 mod parse;
 mod string;
 mod time;
+mod trouble;
 mod value;
 
 pub use duration::{GoDuration, ParseDurationError};
@@ -28,4 +29,5 @@ pub use format::{to_string, to_string_pretty};
 pub use parse::{MAX_DEPTH, MAX_VALUES, ParseJsonError};
 pub use string::JsonString;
 pub use time::{GoTime, ParseTimeError, rfc3339_nano};
+pub use trouble::trouble;
 pub use value::{Json, JsonNumber};

@@ -279,12 +279,14 @@ async fn patiently<T, F>(mut call: impl FnMut() -> F) -> thv_status::Result<T>
 where
     F: Future<Output = thv_status::Result<T>>,
 {
+    use thv_status::Error as E;
     let give_up = tokio::time::Instant::now() + RECORD_PATIENCE;
     let mut pause = FIRST_PAUSE;
     loop {
         match call().await {
-            Err(error @ (thv_status::Error::Io { .. } | thv_status::Error::Conflict { .. }))
-                if tokio::time::Instant::now() < give_up =>
+            Err(error)
+                if matches!(error, E::Io { .. } | E::Full { .. } | E::Conflict { .. })
+                    && tokio::time::Instant::now() < give_up =>
             {
                 tracing::warn!(%error, "trying again");
                 tokio::time::sleep(pause).await;

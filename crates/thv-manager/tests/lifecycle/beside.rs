@@ -62,6 +62,37 @@ async fn what_toolhive_started_after_our_stop_is_brought_back_when_its_proxy_is_
     assert!(manager.reconcile(start_until_ready()).await.unwrap().is_empty());
 }
 
+/// The same in the middle of its start: who was starting it is gone, which its file would say for ever.
+#[tokio::test(start_paused = true)]
+async fn what_toolhive_was_starting_is_brought_back_when_its_process_is_gone() {
+    for stopped_before in [true, false] {
+        let (world, manager, pid) = started_by_toolhive().await;
+        if !stopped_before {
+            manager.start(&name("echo"), start_until_ready()).await.unwrap();
+        }
+        world.toolhive_writes_now(&name("echo"), WorkloadStatus::Starting, pid);
+        let done = manager.reconcile(start_until_ready()).await.unwrap();
+        assert!(done.is_empty(), "it lives: {done:?}");
+        world.processes.exit(u32::try_from(pid).unwrap(), Exit::Signal(9));
+        assert!(manager.status(&name("echo")).await.unwrap().desired_running);
+        let done = manager.reconcile(start_until_ready()).await.unwrap();
+        assert!(matches!(done[0].action, ReconcileAction::Started), "{done:?}");
+        assert!(world.runs(&name("echo")).await);
+        assert!(manager.reconcile(start_until_ready()).await.unwrap().is_empty());
+    }
+}
+
+/// It is just beginning, for all that anybody can tell.
+#[tokio::test(start_paused = true)]
+async fn what_toolhive_starts_in_no_process_yet_is_left_to_it() {
+    let (world, manager, pid) = started_by_toolhive().await;
+    world.processes.exit(u32::try_from(pid).unwrap(), Exit::Signal(9));
+    world.toolhive_writes_now(&name("echo"), WorkloadStatus::Starting, 0);
+    let done = manager.reconcile(start_until_ready()).await.unwrap();
+    assert!(done.is_empty(), "{done:?}");
+    assert!(!world.runs(&name("echo")).await);
+}
+
 /// A forged file, or a pid that somebody else has by now.
 #[tokio::test(start_paused = true)]
 async fn a_process_that_lives_and_is_no_proxy_is_no_proof_of_a_start() {

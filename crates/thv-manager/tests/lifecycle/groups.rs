@@ -76,7 +76,7 @@ async fn a_damaged_group_is_a_warning_and_clients_are_shown() {
         .collect();
     assert_eq!(shown, [("default", 0), ("null-clients", 0), ("with-clients", 1)]);
     assert!(
-        listed.warnings[0].starts_with("group \"bad\" cannot be read"),
+        listed.warnings[0].starts_with("group \"bad\" cannot be used: it ends too early"),
         "{listed:?}"
     );
 }

@@ -264,3 +264,57 @@ async fn a_list_that_takes_long_tells_no_half_of_a_change() {
         }
     }
 }
+
+/// Whether `port` can be bound: a proxy that is to end closes it before its server is stopped.
+async fn until_free(port: u16) -> std::net::TcpListener {
+    let bind = || std::net::TcpListener::bind(("127.0.0.1", port));
+    assert!(eventually(|| async { bind().is_ok() }).await, "{port}");
+    bind().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replacement_that_waits_for_a_stop_does_not_hold_its_port() {
+    let world = World::new();
+    world.runtime.delay(Call::Stop, Duration::from_secs(1));
+    let (one, two, echo) = (world.manager(), world.manager(), name("echo"));
+    run(&one, "echo").await;
+    let port = world.config(&echo).await.unwrap().port;
+    let replacement = async {
+        drop(until_free(port).await);
+        two.run(request("echo"), replacing()).await
+    };
+    let (stopped, replaced) = tokio::join!(one.stop(&echo, StopOptions::default()), replacement);
+    assert_eq!(stopped.unwrap(), StopOutcome::Stopped);
+    assert!(replaced.unwrap().ready);
+    assert_eq!(world.config(&echo).await.unwrap().port, port);
+}
+
+/// As far as anybody can tell whose it is.
+#[tokio::test(start_paused = true)]
+async fn a_port_that_another_program_takes_at_once_is_no_failed_stop() {
+    for is_seen in [true, false] {
+        let world = World::new();
+        world.runtime.delay(Call::Stop, Duration::from_secs(1));
+        let (manager, echo) = (world.manager(), name("echo"));
+        run(&manager, "echo").await;
+        let port = world.config(&echo).await.unwrap().port;
+        let other = world
+            .processes
+            .add(thv_process::MemoryProcess::new("/usr/sbin/nginx"));
+        let takes = async {
+            let listener = until_free(port).await;
+            if is_seen {
+                world.processes.listen(port, other.pid);
+            }
+            listener
+        };
+        let (stopped, _listener) = tokio::join!(manager.stop(&echo, StopOptions::default()), takes);
+        match stopped {
+            Ok(outcome) => assert!(is_seen && outcome == StopOutcome::Stopped, "{outcome:?}"),
+            Err(Error::StillRunning { detail, .. }) => {
+                assert!(!is_seen && detail.contains(&port.to_string()), "{detail}");
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}

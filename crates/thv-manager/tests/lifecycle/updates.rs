@@ -154,8 +154,9 @@ async fn both_reasons_are_told_when_the_old_one_does_not_serve_either() {
     let manager = world.manager();
     run(&manager, "echo").await;
     let config = with_args(&world, &["--new"]).await;
-    let failed = manager.update(config, back()).await;
-    let text = failed.unwrap_err().to_string();
+    let failed = manager.update(config, back()).await.unwrap_err();
+    assert_eq!(failed.code(), "update_rollback_failed");
+    let text = failed.to_string();
     assert!(text.contains("code 3") && text.contains("code 4"), "{text}");
     assert!(world.config(&name("echo")).await.unwrap().cmd_args.is_empty());
 }

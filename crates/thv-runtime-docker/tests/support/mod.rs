@@ -7,6 +7,7 @@
     reason = "each test target uses its part; set-up that fails may panic"
 )]
 
+pub(crate) mod fake;
 pub(crate) mod isolating;
 pub(crate) mod meddler;
 pub(crate) mod raw;

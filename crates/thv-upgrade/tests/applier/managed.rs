@@ -1,6 +1,7 @@
 //! Upgrades by a real manager, over a machine in memory.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -33,10 +34,16 @@ type Mark = (Vec<u8>, InstanceId);
 impl World {
     /// Version 1 runs, and the registry has version 2. Servers of version 2 end at once when `broken`.
     async fn new(broken: bool) -> Self {
-        let two = Digest::of(b"2").to_string();
+        Self::where_end(move |_, is_two| broken && is_two).await
+    }
+
+    /// The same, where those end at once of which that is said: how many started before, and whether it is version 2.
+    async fn where_end(ends: impl Fn(usize, bool) -> bool + Send + Sync + 'static) -> Self {
+        let (two, starts) = (Digest::of(b"2").to_string(), AtomicUsize::new(0));
         let runtime = MemoryRuntime::new().with_server(move |server: MemoryServer| {
-            let breaks = broken && server.image.contains(&two);
-            async move { if breaks { 3 } else { mcp_server(server).await } }
+            let before = starts.fetch_add(1, Ordering::Relaxed);
+            let ends = ends(before, server.image.contains(&two));
+            async move { if ends { 3 } else { mcp_server(server).await } }
         });
         let state = Arc::new(MemoryStateStore::new());
         let status = MemoryStatusManager::new();
@@ -239,6 +246,18 @@ async fn a_version_that_does_not_serve_stands_unless_the_old_one_is_wanted_back(
         .unwrap_err();
     assert_eq!(failed.code(), "upgrade_failed_after_destroy");
     assert_eq!(world.config().await.image, "a.example/work:2");
+    assert!(!world.is_running().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_version_that_does_not_serve_either_was_not_rolled_back_to() {
+    let world = World::where_end(|before, _| before > 0).await;
+    let mut back = ApplyOptions::default();
+    back.rollback = RollbackPolicy::OnFailure;
+    let failed = world.applier().apply(&name(), back).await.unwrap_err();
+    assert_eq!(failed.code(), "upgrade_rollback_failed");
+    let cause = std::error::Error::source(&failed).unwrap().to_string();
+    assert!(cause.contains("does not serve either"), "{cause}");
     assert!(!world.is_running().await);
 }
 

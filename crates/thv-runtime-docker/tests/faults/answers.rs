@@ -1,0 +1,121 @@
+//! Answers that stop, break off, or tell of what is over by now.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use futures_util::stream;
+use serde_json::json;
+use thv_runtime::{EventFilter, Runtime};
+use tokio::time::timeout;
+
+use crate::support::fake::Fake;
+use crate::support::meddler::{Do, version};
+use crate::support::soon;
+
+const HEADERS_AND_A_BYTE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n[";
+
+#[tokio::test]
+async fn an_answer_that_stops_after_its_headers_is_not_waited_for() {
+    for stalled in ["/version", "/containers/json", "/_ping", "/images/x/json"] {
+        let fake = Fake::impatient(move |call| match call {
+            call if call.contains(stalled) => Do::Stall(HEADERS_AND_A_BYTE),
+            "GET /version" => version(),
+            _ => Do::Answer(404, json!({"message": "no"})),
+        });
+        let runtime = &fake.runtime;
+        let images = runtime.images().unwrap();
+        let error = match stalled {
+            "/_ping" => soon("the ping", runtime.ping()).await.unwrap_err(),
+            "/images/x/json" => soon("the image", images.present("x")).await.unwrap_err(),
+            _ => soon("the list", runtime.list()).await.unwrap_err(),
+        };
+        assert!(error.is_retryable(), "{stalled}: {error:?}");
+    }
+}
+
+#[tokio::test]
+async fn who_waits_for_a_search_that_fails_does_not_search_again() {
+    let fake = Fake::impatient(|_| Do::Stall(HEADERS_AND_A_BYTE));
+    let lists = join_all((0..20).map(|_| fake.runtime.list()));
+    let lists = soon("the lists", lists).await;
+    assert!(lists.iter().all(Result::is_err));
+    let calls = fake.engine.calls();
+    assert!(calls.len() < 4, "{calls:?}");
+}
+
+#[tokio::test]
+async fn an_event_stream_that_breaks_at_once_is_not_asked_for_in_a_loop() {
+    for broken in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\noops!\n",
+    ] {
+        let fake = Fake::new(move |call| match call {
+            "GET /version" => version(),
+            _ => Do::Send(broken),
+        });
+        let mut events = fake.runtime.events(EventFilter::default()).await.unwrap();
+        let listening = async { while events.next().await.is_some() {} };
+        assert!(timeout(Duration::from_millis(700), listening).await.is_err());
+        let asked = fake.engine.calls().len();
+        assert!(asked < 30, "asked {asked} times for {broken:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_container_that_goes_away_while_an_engine_lists_it_is_nobodys_failure() {
+    let failed = |words: &str| Do::Answer(500, json!({ "message": words }));
+    let gone = move || failed("container 24be does not exist in database: no such container");
+    let lists = AtomicUsize::new(0);
+    let fake = Fake::new(move |call| match call {
+        "GET /version" => version(),
+        call if call.starts_with("GET /containers/json") => match lists.fetch_add(1, Ordering::Relaxed) % 3 {
+            0 => gone(),
+            1 => failed("read /proc/27853/cgroup: no such process"),
+            _ => Do::Answer(
+                200,
+                json!([{"Id": "24be", "Names": ["/fetch"], "Labels": {
+                    "toolhive": "true", "toolhive-basename": "fetch",
+                }}]),
+            ),
+        },
+        _ => gone(),
+    });
+    assert_eq!(fake.runtime.list().await.unwrap().len(), 1);
+    let inspected = fake.runtime.inspect(&"fetch".parse().unwrap()).await;
+    assert!(inspected.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn an_answer_without_end_is_not_read_whole() {
+    let fake = Fake::new(|call| match call {
+        "GET /version" => version(),
+        _ => Do::Answer(200, "x".repeat(64 << 20).into()),
+    });
+    let error = fake.runtime.list().await.unwrap_err();
+    // The next one would be as long.
+    assert!(!error.is_retryable(), "{error:?}");
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert!(source.contains("longer than 64 MiB"), "{source}");
+}
+
+/// A disk that is full, say: Docker tells it in an answer that began well, Podman at once.
+#[tokio::test]
+async fn an_image_that_an_engine_does_not_load_is_its_failure() {
+    let words = "write /layer.tar: no space left on device";
+    for (status, body) in [
+        (200, json!({ "error": words })),
+        (500, json!({ "message": words })),
+    ] {
+        let fake = Fake::new(move |call| match call {
+            "GET /version" => version(),
+            _ => Do::Answer(status, body.clone()),
+        });
+        let archive = stream::empty().boxed();
+        let error = fake.runtime.images().unwrap().load(archive).await.unwrap_err();
+        assert_eq!(error.code(), "failed", "{error:?}");
+        let source = std::error::Error::source(&error).unwrap().to_string();
+        assert!(source.contains(words), "{source}");
+    }
+}

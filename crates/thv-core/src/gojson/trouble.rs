@@ -29,7 +29,7 @@ mod tests {
             ("{\n\"count\": hunter2}", "it is not JSON (line 2, column 10)"),
             (
                 "{\"count\": \"hunter2\"}",
-                "a value is missing, or is not of the kind that it has to be (line 1, column 20)",
+                "a value is missing, or is not of the kind that it has to be (line 1, column 19)",
             ),
         ] {
             let error = serde_json::from_str::<Counted>(text).unwrap_err();

@@ -17,6 +17,9 @@ pub const MAX_DEPTH: usize = 512;
 /// More top-level members than this are refused.
 pub const MAX_MEMBERS: usize = 32;
 
+/// The members of a message.
+const KNOWN: [&str; 6] = ["jsonrpc", "id", "method", "params", "result", "error"];
+
 /// A half-open byte range in the scanned message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Span {
@@ -96,6 +99,9 @@ pub enum ScanError {
     /// A top-level name stands twice; parsers disagree about which counts.
     #[error("the same top-level member twice")]
     Duplicate,
+    /// A top-level name differs from a known one only in case; some parsers take the one for the other.
+    #[error("a top-level member name that differs from a known one in case")]
+    Case,
     /// A top-level name is written with escapes; it could hide a duplicate.
     #[error("a top-level member name with escapes")]
     EscapedName,
@@ -220,6 +226,29 @@ pub(crate) fn decodes_to(string: &[u8], text: &str) -> bool {
         && serde_json::from_slice::<String>(string).is_ok_and(|decoded| decoded == text)
 }
 
+/// Whether some parsers, Go's among them, would take `name` for `known`, which it is not: letters that differ in case, and
+/// the two letters beyond ASCII that have one of ASCII as their other case.
+fn differs_in_case(name: &[u8], known: &str) -> bool {
+    let fold = |letter: char| match letter {
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        other => other.to_ascii_lowercase(),
+    };
+    let Ok(text) = std::str::from_utf8(name) else {
+        return false;
+    };
+    text != known && text.chars().map(fold).eq(known.chars().map(fold))
+}
+
+/// Whether a member name, quotes included, is not `known` and could be taken for it: it is written with escapes, or
+/// differs in case.
+pub(crate) fn could_mean(name: &[u8], known: &str) -> bool {
+    if memchr::memchr(b'\\', name).is_none() {
+        return differs_in_case(unquoted(name), known);
+    }
+    text(name).is_some_and(|decoded| decoded == known || differs_in_case(decoded.as_bytes(), known))
+}
+
 /// A text between its quotes; anything else as it is.
 pub fn unquoted(text: &[u8]) -> &[u8] {
     text.strip_prefix(b"\"")
@@ -270,6 +299,7 @@ impl Found {
             b"params" => self.envelope.params = Some(value),
             b"result" => self.envelope.result = Some(value),
             b"error" => self.envelope.error = Some(value),
+            other if KNOWN.iter().any(|known| differs_in_case(other, known)) => return Err(ScanError::Case),
             _ => {}
         }
         Ok(())

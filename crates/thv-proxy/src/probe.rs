@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap};
 use http::{HeaderValue, Method, Response};
 use thv_core::TransportType;
 
 use crate::body::{Body, BodyError};
 use crate::error::ProxyError;
 use crate::jsonrpc;
-use crate::reverse::{Data, EventReader, Failure, ReverseProxy, is_event_stream};
+use crate::reverse::{Data, EventReader, Failure, ReverseProxy};
+use crate::whole_events::{IDENTITY, is_coded, is_event_stream};
 
 /// What a server says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -90,6 +91,7 @@ impl ReverseProxy {
     ) -> Result<Response<Body>, ProxyError> {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static(accept));
+        headers.insert(ACCEPT_ENCODING, IDENTITY);
         if body.is_some() {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
@@ -165,6 +167,11 @@ fn refused(response: &Response<Body>) -> Option<ProxyError> {
 
 /// The answer in a JSON body, or in one event of a stream.
 async fn read_answer(response: &mut Response<Body>) -> Result<ServerInfo, ProxyError> {
+    if is_coded(response.headers()) {
+        return Err(ProxyError::Refused {
+            reason: "the answer to initialize is compressed, which nobody has asked for".into(),
+        });
+    }
     let streamed = is_event_stream(response.headers());
     let (mut reader, mut whole, mut received) = (EventReader::new(), Vec::new(), 0);
     while let Some(chunk) = response.body_mut().chunk().await.map_err(unavailable)? {

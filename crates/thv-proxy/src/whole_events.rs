@@ -1,7 +1,11 @@
 //! An event stream, cut where its events end.
 
 use bytes::{Buf as _, Bytes, BytesMut};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue};
 
+/// A server that is to be read is asked for this.
+pub(crate) const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 /// Stands before the text of some.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -66,6 +70,26 @@ impl WholeEvents {
         }
         Some(event.freeze())
     }
+}
+
+/// Whether a client could take what comes for an event stream: clients differ in how they read the type.
+pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
+    has_type(headers, b"text/event-stream")
+}
+
+/// Whether one of the types that the headers name is `kind`, however it is written.
+pub(crate) fn has_type(headers: &HeaderMap, kind: &[u8]) -> bool {
+    let mut named = headers.get_all(CONTENT_TYPE).iter();
+    named.any(|value| {
+        let begin = value.as_bytes().get(..kind.len());
+        begin.is_some_and(|begin| begin.eq_ignore_ascii_case(kind))
+    })
+}
+
+/// Whether what comes is compressed, or coded in another way: nothing of it can be looked at.
+pub(crate) fn is_coded(headers: &HeaderMap) -> bool {
+    let mut named = headers.get_all(CONTENT_ENCODING).iter();
+    named.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
 /// The lines of an event, empty ones among them, however they end.

@@ -67,6 +67,10 @@ async fn an_answer_that_cannot_be_used_fails_its_call_at_once() {
         ),
         (r#"{"result":1,"id":ID}"#.into(), "not \"2.0\""),
         (
+            r#"{"jsonrpc":"2.0","Result":1,"result":2,"id":ID}"#.into(),
+            "in case",
+        ),
+        (
             r#"[{"jsonrpc":"2.0","result":1,"id":ID},{"jsonrpc":"2.0","method":"m"}]"#.into(),
             "batch",
         ),

@@ -56,6 +56,8 @@ enum Server {
     FloodsContinuations,
     /// A head that is small on the wire and large in memory.
     PacksHeaders,
+    /// Says without end that the answer is to come.
+    FloodsInterim,
     /// Takes not one byte of a body.
     OpensNoWindow,
     /// Sends an answer's body without end, and does not heed the window of the proxy.
@@ -159,6 +161,11 @@ async fn play(server: Server, stream: &mut Stream) -> io::Result<()> {
             stream.write_all(&frame(HEADERS, END_HEADERS, id, &head)).await?;
             stream.read_to_end(&mut Vec::new()).await.map(drop)
         }
+        Server::FloodsInterim => {
+            // `:status: 103`, not indexed.
+            let interim = frame(HEADERS, END_HEADERS, id, b"\x08\x03103");
+            flood(stream, FLOOD_OF_SMALL, &interim).await
+        }
         Server::OpensNoWindow => stream.read_to_end(&mut Vec::new()).await.map(drop),
         Server::IgnoresTheWindow => {
             stream
@@ -203,6 +210,7 @@ async fn a_server_that_misuses_http2_harms_nobody_but_its_callers() {
         Server::FloodsSettings,
         Server::FloodsContinuations,
         Server::PacksHeaders,
+        Server::FloodsInterim,
         Server::OpensNoWindow,
         Server::IgnoresTheWindow,
     ] {

@@ -9,7 +9,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Served, Wire, eventually, read_until, with_wire};
+use common::{Served, Wire, eventually, read_until, with_server, with_wire};
 use serde_json::{Value, json};
 use thv_proxy::BridgeConfig;
 
@@ -203,4 +203,82 @@ async fn a_newer_stream_of_a_session_ends_the_older_one() {
     wire.write(r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#)
         .await;
     read_until(&mut newer, &mut String::new(), "list_changed").await;
+}
+
+#[tokio::test]
+async fn who_ends_its_session_does_not_come_back_and_nothing_is_kept_for_it() {
+    let (served, mut wire, session) = opened().await;
+    let sessions = [session, served.open().await];
+    let (_, last) = lost(&served, &mut wire, &sessions[0], 7).await;
+    let (asked, _) = lost(&served, &mut wire, &sessions[1], 7).await;
+    let are = |away, in_flight| {
+        let stats = served.bridge.stats();
+        (stats.away, stats.in_flight) == (away, in_flight)
+    };
+    eventually("both are away", || are(2, 2)).await;
+    answer(&mut wire, &asked, "done").await;
+    eventually("one is answered, and waits for its client", || are(2, 1)).await;
+    for session in &sessions {
+        let delete = served.client.delete(served.url("/mcp"));
+        let deleted = delete.header("mcp-session-id", session).send().await.unwrap();
+        assert_eq!(deleted.status(), 204);
+    }
+    eventually("nothing is kept", || are(0, 0)).await;
+    assert_eq!(come_back(&served, &sessions[0], &last).await.status(), 404);
+}
+
+#[tokio::test]
+async fn a_client_that_comes_back_gets_what_it_has_missed_once() {
+    let served = with_server(BridgeConfig::default()).await;
+    let session = served.open().await;
+    let changed = |what: &str| {
+        json!({"jsonrpc": "2.0", "id": 1, "method": "notify",
+            "params": {"method": format!("notifications/{what}/list_changed")}})
+        .to_string()
+    };
+    let listen = async |last: Option<&str>| {
+        let mut request = served
+            .client
+            .get(served.url("/mcp"))
+            .header("mcp-session-id", &session);
+        if let Some(last) = last {
+            request = request.header("last-event-id", last);
+        }
+        request.send().await.unwrap()
+    };
+    // Before the stream is open.
+    served.post(Some(&session), changed("tools")).await;
+    let mut stream = listen(None).await;
+    let mut seen = String::new();
+    read_until(
+        &mut stream,
+        &mut seen,
+        "tools/list_changed\",\"params\":null}\n\n",
+    )
+    .await;
+    assert!(seen.starts_with("id: 1\nevent: message\n"), "{seen}");
+    drop(stream);
+    served.post(Some(&session), changed("prompts")).await;
+    served.post(Some(&session), changed("resources")).await;
+    let mut stream = listen(Some("1")).await;
+    let mut seen = String::new();
+    read_until(
+        &mut stream,
+        &mut seen,
+        "resources/list_changed\",\"params\":null}\n\n",
+    )
+    .await;
+    assert!(
+        seen.contains("prompts/list_changed") && !seen.contains("tools/list_changed"),
+        "{seen}"
+    );
+    drop(stream);
+    // What nobody has missed is not sent again; nonsense counts as nothing seen.
+    for last in [None, Some("nonsense"), Some("3")] {
+        let mut stream = listen(last).await;
+        served.post(Some(&session), changed("tools")).await;
+        let mut seen = String::new();
+        read_until(&mut stream, &mut seen, "\n\n").await;
+        assert!(!seen.contains("prompts") && !seen.contains("resources"), "{seen}");
+    }
 }

@@ -322,3 +322,36 @@ async fn the_only_session_is_not_asked_for_calls_of_others() {
     ask(&mut wire, 4, "roots/list", json!({})).await;
     assert_eq!(asked(&mut stream).await["method"], "roots/list");
 }
+
+#[tokio::test]
+async fn who_ends_its_session_during_a_call_gets_the_answer_and_is_not_asked() {
+    let (served, mut wire) = with_wire(BridgeConfig::default()).await;
+    let (session, ()) = tokio::join!(open(&served, json!({"sampling": {}})), wire.handshake());
+    let mut stream = listen(&served, &session).await;
+    let calling = tokio::spawn(finish(served.post_request(Some(&session), call(1))));
+    let asked = wire.next().await.unwrap();
+    let delete = served.client.delete(served.url("/mcp"));
+    let deleted = finish(delete.header("mcp-session-id", &session)).await;
+    assert_eq!((deleted.status, deleted.text.as_str()), (204, ""));
+    assert!(stream.chunk().await.unwrap().is_none(), "its stream ends");
+    ask(&mut wire, 5, "sampling/createMessage", json!({})).await;
+    refused(&mut wire, 5, -32000).await;
+    for request in [
+        served.post_request(Some(&session), call(2)),
+        served
+            .client
+            .delete(served.url("/mcp"))
+            .header("mcp-session-id", &session),
+    ] {
+        assert_eq!(finish(request).await.status, 404);
+    }
+    wire.write(&json!({"jsonrpc": "2.0", "id": asked["id"], "result": "late"}).to_string())
+        .await;
+    let answer = calling.await.unwrap();
+    assert!(
+        answer.status == 200 && answer.text.contains("late"),
+        "{}",
+        answer.text
+    );
+    assert_eq!(served.bridge.stats().in_flight, 0);
+}

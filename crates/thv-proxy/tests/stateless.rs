@@ -496,3 +496,14 @@ async fn changes_of_a_server_without_sessions_reach_clients_of_both_kinds() {
     read_until(&mut with_session, &mut seen, "tools/list_changed").await;
     assert!(!seen.contains(own) && !seen.contains("acknowledged"), "{seen}");
 }
+
+#[tokio::test]
+async fn a_notification_needs_no_session_and_is_of_none() {
+    let served = with_server(BridgeConfig::default()).await;
+    let message = r#"{"jsonrpc":"2.0","method":"notifications/x"}"#;
+    for session in [None, Some("3e0e6b35-3c2e-4b6e-9f57-0b1f3a0d7a11")] {
+        let request = served.post_request(session, message);
+        let answer = finish(request.header("mcp-protocol-version", "2026-07-28")).await;
+        assert_eq!(answer.status, 202, "{}", answer.text);
+    }
+}

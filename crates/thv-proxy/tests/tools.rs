@@ -8,8 +8,10 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use common::{finish, read_until, run_server, wire};
+use http::{Request, Response};
+use http_body_util::BodyExt as _;
 use thv_core::{ProxyMode, ToolOverride};
-use thv_proxy::{BridgeConfig, Layer, ServeOptions, StdioBridge, ToolPolicy, serve};
+use thv_proxy::{Body, BridgeConfig, Layer, ProxyService, ServeOptions, StdioBridge, ToolPolicy, serve};
 use tokio_util::sync::CancellationToken;
 
 /// `secret` is not there, and `fetch` is called `get`.
@@ -87,6 +89,8 @@ async fn calls_reach_the_server_under_its_names_and_no_other_tool_is_there() {
         (r#""s\u0065cret""#, "tool not found"),
         (r#""plain","name":"secret""#, "tool not found"),
         ("7", "tool not found"),
+        (r#""\ud800""#, "tool not found"),
+        (r#""plain\udfff""#, "tool not found"),
     ] {
         let request = post(&url, &call(name)).header("accept", "application/json, text/event-stream");
         let answer = finish(request).await;
@@ -99,6 +103,9 @@ async fn calls_reach_the_server_under_its_names_and_no_other_tool_is_there() {
     let hidden = call(r#""plain""#);
     for (from, to) in [
         (r#""name":"#, r#""n\u0061me":"secret","name":"#),
+        (r#""name":"#, r#""Name":"secret","name":"#),
+        (r#""name":"#, r#""NAM\u0045":"secret","name":"#),
+        (r#""method":"#, r#""Method":"ping","method":"#),
         ("tools/call", r"tools\/call"),
         (r#""jsonrpc":"2.0","#, ""),
         (r#""id":1"#, r#""id":1,"method":"ping""#),
@@ -149,5 +156,38 @@ async fn the_name_in_the_headers_is_the_one_that_is_called() {
             .header("mcp-name", name);
         let answer = finish(request).await;
         assert_eq!(answer.status, expected, "{name}: {}", answer.text);
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_looked_at_is_not_asked_for_and_not_passed_on() {
+    let list = r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"secret"}]}}"#;
+    for (kind, coding, status) in [
+        ("application/json", "gzip", 502),
+        ("text/event-stream", "br", 502),
+        ("application/json", "identity", 200),
+        ("Application/JSON", "identity", 200),
+        ("Text/Event-Stream", "identity", 200),
+    ] {
+        let server = ProxyService::new(move |request: Request<Body>| async move {
+            assert_eq!(request.headers()["accept-encoding"], "identity");
+            let text = if kind.to_lowercase().ends_with("stream") {
+                format!("data: {list}\n\n")
+            } else {
+                list.to_owned()
+            };
+            let response = Response::builder()
+                .header("content-type", "text/plain")
+                .header("content-type", kind)
+                .header("content-encoding", coding);
+            response.body(Body::full(text)).unwrap()
+        });
+        let request = Request::get("/").header("accept-encoding", "gzip");
+        let service = server.within(&[Layer::tool_lists(policy())]);
+        let answer = service.ask(request.body(Body::empty()).unwrap()).await;
+        assert_eq!(answer.status(), status, "{kind} {coding}");
+        let text = answer.into_body().collect().await.unwrap().to_bytes();
+        let text = String::from_utf8(text.to_vec()).unwrap();
+        assert!(!text.contains("secret"), "{text}");
     }
 }

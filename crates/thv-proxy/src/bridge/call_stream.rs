@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::calls::CallError;
 use super::core::{Core, count};
@@ -241,6 +242,7 @@ async fn run(core: Arc<Core>, session: Arc<Session>, stream: Arc<CallStream>, st
         ..
     } = streamed;
     let mut away = None;
+    let over = session.given_up.clone();
     if !first.is_empty() {
         stream.pass(&first);
     }
@@ -273,6 +275,8 @@ async fn run(core: Arc<Core>, session: Arc<Session>, stream: Arc<CallStream>, st
                 }
             }
             () = stream.attached.notified() => {}
+            // Nobody can come back for it.
+            () = over.cancelled(), if away.is_some() => return,
         }
     };
     drop(call);
@@ -298,14 +302,14 @@ async fn run(core: Arc<Core>, session: Arc<Session>, stream: Arc<CallStream>, st
         drop(session);
         known
     };
-    deliver(&core, &stream).await;
+    deliver(&core, &stream, &over).await;
     if let Some(session) = session.upgrade() {
         session.call_streams.remove(stream.number);
     }
 }
 
-/// Hands the answer to the client that is there, or that comes back in time.
-async fn deliver(core: &Core, stream: &CallStream) {
+/// Hands the answer to the client that is there, or that comes back in time, unless its session is `over`.
+async fn deliver(core: &Core, stream: &CallStream, over: &CancellationToken) {
     let until = Instant::now() + KEPT_FOR;
     loop {
         if let Some(connection) = stream.connection() {
@@ -330,6 +334,7 @@ async fn deliver(core: &Core, stream: &CallStream) {
         tokio::select! {
             () = stream.attached.notified() => {}
             () = tokio::time::sleep_until(until) => return,
+            () = over.cancelled() => return,
             () = core.stop.cancelled() => return,
         }
     }

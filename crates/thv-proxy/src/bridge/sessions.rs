@@ -30,7 +30,7 @@ pub(crate) struct Session {
     pub(super) abilities: AtomicU8,
     /// Which log messages it wants.
     pub(super) level: AtomicU8,
-    /// Nobody waits for the server any more: what it owes this client is answered without it.
+    /// Nobody waits for the server any more: what it owes this client is answered without it, or not at all.
     pub(super) given_up: CancellationToken,
 }
 
@@ -78,6 +78,12 @@ impl Session {
     /// Lets go of the session's event stream: it ends once nobody else has something to send on it.
     pub(super) fn end_stream(&self) {
         lock(&self.channel).stream = None;
+    }
+
+    /// The session is over: nobody can come back to it.
+    fn end(&self) {
+        self.end_stream();
+        self.given_up.cancel();
     }
 
     /// The session's event stream, if it is open.
@@ -128,6 +134,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 type Table = HashMap<u128, Arc<Session>>;
+
+fn remove(table: &mut Table, key: u128) {
+    if let Some(session) = table.remove(&key) {
+        session.end();
+    }
+}
 
 /// All sessions of one bridge.
 #[derive(Debug)]
@@ -188,7 +200,7 @@ impl Sessions {
                 let idle = table.values().filter(|session| !session.has_stream());
                 let longest = idle.min_by_key(|session| session.touched.load(Ordering::Relaxed))?;
                 let longest = longest.key();
-                table.remove(&longest);
+                remove(&mut table, longest);
                 gone.push(longest);
             }
         }
@@ -216,7 +228,7 @@ impl Sessions {
             .map(|session| session.key())
             .collect();
         for key in &expired {
-            table.remove(key);
+            remove(table, *key);
         }
         expired
     }
@@ -245,9 +257,7 @@ impl Sessions {
 
     /// Forgets a session; its stream ends.
     pub(super) fn close(&self, key: u128) {
-        if let Some(session) = self.write().remove(&key) {
-            session.end_stream();
-        }
+        remove(&mut self.write(), key);
     }
 
     pub(crate) fn len(&self) -> usize {

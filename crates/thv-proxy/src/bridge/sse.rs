@@ -47,7 +47,7 @@ pub(super) fn connect(core: &Arc<Core>, request: &Request<Body>) -> Response<Bod
             .into_body(),
     );
     response.extensions_mut().insert(EndsItself);
-    response
+    answer::unbuffered(response)
 }
 
 /// Where this client reaches the proxy, without a slash at the end.

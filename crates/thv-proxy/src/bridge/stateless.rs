@@ -31,7 +31,13 @@ const NAME_HEADER: &str = "mcp-name";
 const HEADER_MISMATCH: i32 = -32020;
 const INVALID_PARAMS: i32 = -32602;
 const METHOD_NOT_FOUND: i32 = -32601;
-const RESOURCE_NOT_FOUND: i32 = -32002;
+/// Codes that this revision has given up, and what is said in their place. Both texts are of one length.
+const RENAMED: [(i32, i32); 2] = [
+    // A resource that is not there.
+    (-32002, INVALID_PARAMS),
+    // A URL has to be visited first; the server was told that nobody can be asked for that.
+    (-32042, -32603),
+];
 
 /// Methods that this revision has given up.
 const REMOVED: [&[u8]; 4] = [
@@ -315,10 +321,10 @@ fn shape_error(line: &Bytes, error: Span, at: Span, id: &Bytes) -> ([Bytes; 3], 
         _ => StatusCode::OK,
     };
     let (mut line, mut at) = (line.clone(), at);
-    if let (Some(RESOURCE_NOT_FOUND), Some(span)) = (code, code_span) {
+    let renamed = RENAMED.iter().find(|(given_up, _)| code == Some(*given_up));
+    if let (Some((_, renamed)), Some(span)) = (renamed, code_span) {
         let (start, end) = (error.start + span.start, error.start + span.end);
-        // This revision has no code of its own for it. Both texts are of one length.
-        let renamed = INVALID_PARAMS.to_string();
+        let renamed = renamed.to_string();
         line = [&line[..start], renamed.as_bytes(), &line[end..]].concat().into();
         if at.start > start {
             let shift = |place: usize| place + renamed.len() - (end - start);
@@ -391,6 +397,7 @@ mod tests {
             (-32020, -32020, 400),
             (-32602, -32602, 200),
             (-32002, -32602, 200),
+            (-32042, -32603, 200),
             (1, 1, 200),
         ] {
             for line in [

@@ -39,6 +39,11 @@ const PROMPT: Duration = Duration::from_secs(1);
 /// The answer to a request other than POST.
 pub(super) fn answer(core: &Arc<Core>, request: &Request<Body>) -> Response<Body> {
     let headers = request.headers();
+    if core.config.strict_versions
+        && let Some(refusal) = answer::unknown_version(headers, b"")
+    {
+        return refusal;
+    }
     match *request.method() {
         Method::GET | Method::DELETE if stateless::is_named(headers) => answer::method_not_allowed("POST"),
         Method::GET => get(core, headers),
@@ -81,7 +86,10 @@ pub(super) async fn post(bridge: StdioBridge, request: Request<Body>) -> Respons
     if message.envelope.kind() != Kind::Request {
         let session = match session(core, &head.headers) {
             Named::Known(session) => Some(session),
-            Named::Nobody | Named::Unknown => None,
+            Named::Nobody => None,
+            // The revision without sessions has no such header.
+            Named::Unknown if stateless::is_named(&head.headers) => None,
+            Named::Unknown => return answer::session_not_found(b""),
         };
         let taking = core.take_notification(session.as_deref(), message);
         return match Box::pin(taking).await {

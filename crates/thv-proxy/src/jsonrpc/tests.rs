@@ -78,6 +78,24 @@ fn a_second_id_cannot_be_smuggled() {
         r#"{"jsonrpc":"2.0","id":1,"method":"a","\u0069d":2}"#,
         Err(ScanError::EscapedName),
     );
+    for other in [
+        "ID",
+        "Method",
+        "PARAMS",
+        "param\u{17f}",
+        "re\u{17f}ult",
+        "Error",
+        "JsonRPC",
+    ] {
+        check(
+            &format!(r#"{{"jsonrpc":"2.0","id":1,"method":"a","{other}":2}}"#),
+            Err(ScanError::Case),
+        );
+    }
+    check(
+        r#"{"jsonrpc":"2.0","id":1,"method":"a","idx":2,"i":3,"methöd":4,"params":{"ID":5}}"#,
+        Ok(Kind::Request),
+    );
     check(
         r#"{"jsonrpc":"2.0","x":1,"x":2,"method":"a"}"#,
         Err(ScanError::Duplicate),

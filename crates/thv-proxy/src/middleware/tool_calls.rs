@@ -110,11 +110,11 @@ impl State {
             return Verdict::Pass;
         }
         if jsonrpc::any_name(envelope.params_in(message), |name| {
-            jsonrpc::decodes_to(name, "name")
+            jsonrpc::could_mean(name, "name")
         }) {
             return refuse(
                 StatusCode::BAD_REQUEST,
-                "the names of \"params\" must be written without escapes",
+                "\"name\" must be written without escapes and in small letters",
             );
         }
         match self.call(message, &envelope, headers.get(NAME_HEADER)) {

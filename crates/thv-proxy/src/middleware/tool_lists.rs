@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
-use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH};
+use http::{Request, Response, StatusCode};
 use http_body_util::BodyDataStream;
 
 use super::ProxyService;
@@ -15,7 +15,7 @@ use crate::answer;
 use crate::body::{Body, BodyError};
 use crate::budget::{Budget, Share};
 use crate::jsonrpc;
-use crate::whole_events::{WholeEvents, lines};
+use crate::whole_events::{IDENTITY, WholeEvents, has_type, is_coded, is_event_stream, lines};
 
 /// An answer or event is held whole up to this size.
 const LONGEST: usize = 32 << 20;
@@ -34,8 +34,8 @@ impl Layer {
         Self::new(move |inner| {
             let state = Arc::clone(&state);
             ProxyService::new(move |mut request: Request<Body>| {
-                // What is compressed cannot be looked at.
-                request.headers_mut().remove(ACCEPT_ENCODING);
+                // What is compressed cannot be looked at. Without the header a server might choose.
+                request.headers_mut().insert(ACCEPT_ENCODING, IDENTITY);
                 let (state, inner) = (Arc::clone(&state), inner.clone());
                 async move { State::filter(state, inner.ask(request).await).await }
             })
@@ -48,24 +48,15 @@ struct State {
     budget: Budget,
 }
 
-fn is(headers: &HeaderMap, kind: &[u8]) -> bool {
-    headers
-        .get(CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().to_ascii_lowercase().starts_with(kind))
-}
-
 impl State {
     async fn filter(self: Arc<Self>, response: Response<Body>) -> Response<Body> {
         let headers = response.headers();
-        let (json, events) = (
-            is(headers, b"application/json"),
-            is(headers, b"text/event-stream"),
-        );
+        let (json, events) = (has_type(headers, b"application/json"), is_event_stream(headers));
         let has_body = !matches!(response.status().as_u16(), 202 | 204 | 304);
-        if !has_body || (!json && !events && is(headers, b"text/plain")) {
+        if !has_body || (!json && !events && has_type(headers, b"text/plain")) {
             return response;
         }
-        if headers.contains_key(CONTENT_ENCODING) {
+        if is_coded(headers) {
             return answer::rpc_error(StatusCode::BAD_GATEWAY, -32000, UNCLEAR, b"");
         }
         let (mut head, body) = response.into_parts();

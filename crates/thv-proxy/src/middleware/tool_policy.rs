@@ -268,7 +268,7 @@ mod tests {
         ] {
             assert_eq!(policy.rewrite(message.as_bytes()), Rewritten::AsItIs, "{message}");
         }
-        let hidden = r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"n\u0061me":"b","name":"a"},{"name":"b","name":"a"}]}}"#;
+        let hidden = r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"n\u0061me":"b","name":"a"},{"name":"b","name":"a"},{"name":"\ud800"},{"name":"a\udfff"}]}}"#;
         let Rewritten::Instead(text) = policy.rewrite(hidden.as_bytes()) else {
             panic!()
         };

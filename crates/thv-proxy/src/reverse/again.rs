@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode, Uri};
 use thv_core::TransportType;
 use url::Url;
 
 use super::sessions::{Known, SESSION_HEADER};
-use super::{EventReader, Failure, Shared, is_event_stream};
+use super::{EventReader, Failure, Shared};
 use crate::body::Body;
 use crate::jsonrpc;
+use crate::whole_events::{IDENTITY, is_coded, is_event_stream};
 
 /// How long the server may take to open the session, and how much of its answer is read.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -116,6 +117,8 @@ impl Shared {
         headers.remove("last-event-id");
         let accept = HeaderValue::from_static("application/json, text/event-stream");
         headers.insert(ACCEPT, accept);
+        // The proxy reads the answer itself.
+        headers.insert(ACCEPT_ENCODING, IDENTITY);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let mut initialized = hello.clone();
         let (_, response) = self.send(&hello).await.ok()?;
@@ -133,6 +136,9 @@ impl Shared {
 async fn answered(mut response: Response<Body>, hello: &[u8]) -> Option<()> {
     let envelope = jsonrpc::scan(hello).ok()?;
     let (streamed, id) = (is_event_stream(response.headers()), envelope.id_in(hello));
+    if streamed && is_coded(response.headers()) {
+        return None;
+    }
     let (mut reader, mut received) = (EventReader::new(), 0);
     while let Some(chunk) = response.body_mut().chunk().await.ok()? {
         received += chunk.len();
@@ -150,4 +156,33 @@ async fn answered(mut response: Response<Body>, hello: &[u8]) -> Option<()> {
         }
     }
     Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_session_is_there_when_its_answer_was_read() {
+        let hello = br#"{"jsonrpc":"2.0","id":7,"method":"initialize"}"#;
+        let event = "data: {\"jsonrpc\":\"2.0\",\"id\":7,\"result\":{}}\n\n";
+        for (headers, expected) in [
+            (vec![("content-type", "text/event-stream")], Some(())),
+            (vec![("content-type", "application/json")], Some(())),
+            (
+                vec![
+                    ("content-type", "text/event-stream"),
+                    ("content-encoding", "gzip"),
+                ],
+                None,
+            ),
+        ] {
+            let mut response = Response::builder();
+            for (name, value) in headers {
+                response = response.header(name, value);
+            }
+            let response = response.body(Body::full(event)).unwrap();
+            assert_eq!(answered(response, hello).await, expected);
+        }
+    }
 }

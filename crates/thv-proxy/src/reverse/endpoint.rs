@@ -5,23 +5,34 @@ use std::borrow::Cow;
 use bytes::{Bytes, BytesMut};
 use url::Url;
 
+use super::endpoint_watch::{Watch, Watched};
 use crate::forwarded::Outside;
 use crate::whole_events::{WholeEvents, lines};
 
 /// The event comes first. A stream with a longer one before it is refused: somewhere in that clients could be led away.
 const LONGEST: usize = 1 << 20;
 
-/// Looks for the first `endpoint` event in a stream; everything behind it passes untouched, as clients know by then where
-/// their messages go.
+/// Rewrites each `endpoint` event of a stream. Up to the first one events are held until they are whole; what comes behind
+/// it passes as it comes, and only another such event is held: some clients follow that too.
 #[derive(Debug)]
 pub(super) struct EndpointRewriter {
     /// Where the stream came from: the event's reference is relative to it.
     base: Url,
     outside: Outside,
     events: WholeEvents,
-    done: bool,
+    mode: Mode,
     /// Path and query of the event that was found, without the prefix.
     endpoint: Option<String>,
+}
+
+#[derive(Debug)]
+enum Mode {
+    /// No endpoint is known yet.
+    First,
+    /// It is known, and all passes.
+    Passing(Watch),
+    /// The event that is held is another one.
+    Another,
 }
 
 /// Why a stream goes no further.
@@ -32,6 +43,9 @@ pub(super) enum NoEndpoint {
     Foreign,
     #[error("the server's endpoint event does not come: another is longer than {LONGEST} bytes")]
     TooLong,
+    /// It was passed on before it was known for what it is.
+    #[error("the server's endpoint event says where before it says what it is")]
+    Late,
 }
 
 impl EndpointRewriter {
@@ -40,45 +54,66 @@ impl EndpointRewriter {
             base,
             outside,
             events: WholeEvents::new(),
-            done: false,
+            mode: Mode::First,
             endpoint: None,
         }
     }
 
-    /// Where messages of this stream are sent, once it is known and once only.
+    /// Where messages of this stream are sent, each time when that was said.
     pub(super) fn take_endpoint(&mut self) -> Option<String> {
         self.endpoint.take()
     }
 
     /// What was held back when the stream has ended.
     pub(super) fn finish(&mut self) -> Bytes {
-        self.events.take_rest()
+        match &mut self.mode {
+            Mode::Passing(watch) => watch.take_held(),
+            Mode::First | Mode::Another => self.events.take_rest(),
+        }
     }
 
-    /// What can be passed on after `chunk`; empty while the event is incomplete.
-    pub(super) fn push(&mut self, chunk: Bytes) -> Result<Bytes, NoEndpoint> {
-        if self.done {
-            return Ok(chunk);
-        }
-        self.events.push(&chunk);
+    /// What can be passed on after `chunk`; empty while an event that has to be seen whole is not.
+    pub(super) fn push(&mut self, mut chunk: Bytes) -> Result<Bytes, NoEndpoint> {
         let mut out = BytesMut::new();
-        while !self.done
-            && let Some(event) = self.events.next_event()
-        {
-            match self.rewrite(&event)? {
-                None => out.extend_from_slice(&event),
-                Some(rewritten) => {
-                    out.extend_from_slice(&rewritten);
-                    self.done = true;
+        loop {
+            if let Mode::Passing(watch) = &mut self.mode {
+                match watch.pass(&chunk) {
+                    Watched::Nothing(passed) if out.is_empty() => return Ok(passed),
+                    Watched::Nothing(passed) => {
+                        out.extend_from_slice(&passed);
+                        return Ok(out.freeze());
+                    }
+                    Watched::Late => return Err(NoEndpoint::Late),
+                    Watched::Endpoint { before, event } => {
+                        out.extend_from_slice(&before);
+                        chunk = event;
+                        self.mode = Mode::Another;
+                    }
                 }
             }
+            self.events.push(&chunk);
+            if !self.hold(&mut out)? {
+                return Ok(out.freeze());
+            }
+            chunk = self.events.take_rest();
+            self.mode = Mode::Passing(Watch::default());
         }
-        if self.done {
-            out.extend_from_slice(&self.events.take_rest());
-        } else if self.events.held() > LONGEST {
+    }
+
+    /// Takes whole events until it is known where messages go; false when more has to come first.
+    fn hold(&mut self, out: &mut BytesMut) -> Result<bool, NoEndpoint> {
+        while let Some(event) = self.events.next_event() {
+            let rewritten = self.rewrite(&event)?;
+            let found = rewritten.is_some();
+            out.extend_from_slice(rewritten.as_deref().unwrap_or(&event));
+            if found || matches!(self.mode, Mode::Another) {
+                return Ok(true);
+            }
+        }
+        if self.events.held() > LONGEST {
             return Err(NoEndpoint::TooLong);
         }
-        Ok(out.freeze())
+        Ok(false)
     }
 
     /// The event as clients get it; none when it is another. It is read as clients read it, what is no text included: one
@@ -155,12 +190,66 @@ mod tests {
         check(base, "", to("https://host.example/m?s=1"), Ok(&to("/m?s=1")));
         check(base, "/team", to("/m"), Ok(&to("/team/m")));
         check(base, "", "data:/m\r\nevent:endpoint\r\n\r\n", Ok(&to("/m")));
+        let long = format!("data: {}\n\n", "x".repeat(2 * LONGEST));
+        let both =
+            |first: &str, second: &str| format!(": hi\n\n{}{long}id: 7\n{}rest", to(first), to(second));
         check(
             base,
-            "",
-            ": hi\n\nevent: endpoint\ndata: /m\n\nevent: endpoint\ndata: x\n\nrest",
-            Ok(": hi\n\nevent: endpoint\ndata: /m\n\nevent: endpoint\ndata: x\n\nrest"),
+            "/team",
+            both("/m", "n"),
+            Ok(&both("/team/m", "/team/api/n")),
         );
+    }
+
+    #[test]
+    fn what_comes_behind_the_first_endpoint_leads_nobody_away() {
+        let base = "https://host.example/sse";
+        let first = "event: endpoint\ndata: /m\n\n";
+        let to = "data: https://evil.example/m";
+        for (event, expected) in [
+            (format!("event: endpoint\n{to}\n\n"), NoEndpoint::Foreign),
+            (format!("event:endpoint\r{to}\r\r"), NoEndpoint::Foreign),
+            (
+                format!(": x\r\nevent: endpoint\r\n{to}\r\n\r\n"),
+                NoEndpoint::Foreign,
+            ),
+            (format!("{to}\nevent: endpoint\n\n"), NoEndpoint::Late),
+            (format!("{to}\r\nevent: endpoint\r\n\r\n"), NoEndpoint::Late),
+            (
+                format!("data\rid: 1\r\nevent: endpoint\n{to}\n\n"),
+                NoEndpoint::Late,
+            ),
+            (
+                format!("event: endpoint\n\nevent: endpoint\n{to}\n\n"),
+                NoEndpoint::Foreign,
+            ),
+            (
+                format!("event: endpoint\ndata: /n\n\nevent: endpoint\n{to}\n\n"),
+                NoEndpoint::Foreign,
+            ),
+            (
+                format!("event: endpoint\nid: {}", "x".repeat(LONGEST)),
+                NoEndpoint::TooLong,
+            ),
+        ] {
+            for between in ["", "data: 1\n\n", "\n", "\r\n\r\n"] {
+                check(base, "", format!("{first}{between}{event}"), Err(expected));
+            }
+        }
+        for harmless in [
+            "data: event: endpoint\n\n",
+            "event: endpoints\ndata: //x/\n\n",
+            "event: endpoint \ndata: //x/\n\n",
+            "event:  endpoint\ndata: //x/\n\n",
+            " event: endpoint\ndata: //x/\n\n",
+            "Event: endpoint\ndata: //x/\n\n",
+            "event: endpoint\n\n",
+            "event: endpoin",
+            "data: 1\n\nevent: endpoint\n\ndata: 2\n\ndata",
+        ] {
+            let stream = format!("{first}{harmless}");
+            check(base, "", &stream, Ok(&stream));
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use http::uri::PathAndQuery;
 use thv_core::TransportType;
 
 use super::ReverseProxyConfig;
+use crate::whole_events::IDENTITY;
 
 static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -116,8 +117,8 @@ pub(super) fn for_server(
         is_hop_by_hop(name) || is_own(name) || *name == header::EXPECT
     });
     if config.transport == TransportType::Sse {
-        // An endpoint event could not be found in a compressed stream.
-        headers.remove(header::ACCEPT_ENCODING);
+        // An endpoint event could not be found in a compressed stream. Without the header a server might choose.
+        headers.insert(header::ACCEPT_ENCODING, IDENTITY);
     }
     let own_scheme = if config.remote && scheme == "https" {
         "https"

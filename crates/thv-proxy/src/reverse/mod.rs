@@ -5,6 +5,7 @@ mod config;
 mod direct;
 mod ending;
 mod endpoint;
+mod endpoint_watch;
 mod event_reader;
 mod headers;
 mod http1;
@@ -20,7 +21,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use axum::extract::ConnectInfo;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::header::{ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::header::{ALLOW, CONNECTION, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use thv_core::{SystemClock, TransportType};
@@ -48,6 +49,7 @@ use crate::health;
 use crate::jsonrpc::{self, Kind};
 use crate::middleware::{Header, ProxyService};
 use crate::serve::{Drain, EndsItself, UntilDrain};
+use crate::whole_events::{is_coded, is_event_stream};
 
 const MOST_REDIRECTS: usize = 10;
 
@@ -439,16 +441,19 @@ impl Shared {
         drain: Option<&Drain>,
     ) -> Response<Body> {
         // What answers a POST is no stream of a session, whatever its form.
-        let rewriting = self.config.transport == TransportType::Sse
-            && request.method == Method::GET
-            && is_event_stream(response.headers())
-            && !response.headers().contains_key(CONTENT_ENCODING);
+        let listens = request.method == Method::GET && is_event_stream(response.headers());
+        let rewriting = listens && self.config.transport == TransportType::Sse;
+        if rewriting && is_coded(response.headers()) {
+            // Its endpoint event would lead clients past the proxy.
+            let message =
+                "the server compresses its event stream, which cannot be looked at and is not passed on";
+            return answer::rpc_error(StatusCode::BAD_GATEWAY, -32000, message, b"");
+        }
         let (mut head, body) = response.into_parts();
         headers::strip_hop_by_hop(&mut head.headers);
         head.version = http::Version::HTTP_11;
         head.extensions = http::Extensions::new();
         if !rewriting {
-            let listens = request.method == Method::GET && is_event_stream(&head.headers);
             let body = if listens {
                 Body::boxed(UntilDrain::new(body, self.ending.of_now()))
             } else {
@@ -492,12 +497,6 @@ fn is_loopback(url: &Url) -> bool {
         Some(url::Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
         None => false,
     }
-}
-
-pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
-    headers
-        .get(CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
 }
 
 /// Whether a URL parser would leave this path and query as they are.

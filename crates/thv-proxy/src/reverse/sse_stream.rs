@@ -25,9 +25,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The streams that are open, by the path and query that their messages are sent to.
+/// The streams that are open, by the path and query that their messages are sent to. A server may name one path to several
+/// streams, and answer on any of them: they have in common what is owed. With it stands how many they are.
 #[derive(Debug, Default)]
-pub(super) struct Streams(Mutex<HashMap<String, Arc<Owed>>>);
+pub(super) struct Streams(Mutex<HashMap<String, (Arc<Owed>, usize)>>);
 
 /// The ids of the requests that were sent and not answered.
 #[derive(Debug, Default)]
@@ -44,9 +45,21 @@ pub(super) struct Owing {
 }
 
 impl Streams {
-    /// Notes that an answer to `id` is expected on the stream whose messages go to `path`.
+    /// A stream whose messages go to `path`.
+    fn register(self: &Arc<Self>, path: String) -> Registered {
+        let mut streams = lock(&self.0);
+        let (owed, count) = streams.entry(path.clone()).or_default();
+        *count += 1;
+        Registered {
+            streams: Arc::clone(self),
+            path,
+            owed: Arc::clone(owed),
+        }
+    }
+
+    /// Notes that an answer to `id` is expected on a stream whose messages go to `path`.
     pub(super) fn expect(&self, path: &str, id: &[u8]) -> Option<Owing> {
-        let owed = Arc::clone(lock(&self.0).get(path)?);
+        let owed = Arc::clone(&lock(&self.0).get(path)?.0);
         if id.len() > LONGEST_ID {
             return None;
         }
@@ -79,18 +92,23 @@ impl Drop for Owing {
 impl Owed {
     fn settle(&self, id: &[u8]) {
         lock(&self.ids).remove(id);
-        self.changed.notify_one();
+        self.changed.notify_waiters();
     }
 
     /// Resolves when nothing is owed. Cancel-safe.
     async fn nothing(&self) {
-        while !lock(&self.ids).is_empty() {
-            self.changed.notified().await;
+        loop {
+            let changed = self.changed.notified();
+            if lock(&self.ids).is_empty() {
+                return;
+            }
+            changed.await;
         }
     }
 
-    fn take(&self) -> Vec<Bytes> {
-        lock(&self.ids).drain().collect()
+    /// All that is owed. Each stream tells it: nobody knows whose it is.
+    fn all(&self) -> Vec<Bytes> {
+        lock(&self.ids).iter().cloned().collect()
     }
 }
 
@@ -104,12 +122,11 @@ struct Registered {
 impl Drop for Registered {
     fn drop(&mut self) {
         let mut streams = lock(&self.streams.0);
-        // A server may name one path to several streams: then it is the newest one's.
-        if streams
-            .get(&self.path)
-            .is_some_and(|owed| Arc::ptr_eq(owed, &self.owed))
-        {
-            streams.remove(&self.path);
+        if let Some((_, count)) = streams.get_mut(&self.path) {
+            *count -= 1;
+            if *count == 0 {
+                streams.remove(&self.path);
+            }
         }
     }
 }
@@ -190,12 +207,10 @@ impl SseStream {
         self.ended = out.is_err();
         let out = out?;
         if let Some(path) = self.rewriter.take_endpoint() {
-            lock(&self.streams.0).insert(path.clone(), Arc::clone(&self.owed));
-            self.registered = Some(Registered {
-                streams: Arc::clone(&self.streams),
-                path,
-                owed: Arc::clone(&self.owed),
-            });
+            // Another one takes the place of the first.
+            let registered = self.streams.register(path);
+            self.owed = Arc::clone(&registered.owed);
+            self.registered = Some(registered);
         }
         self.reader.push(&out);
         while let Some(data) = self.reader.next_data() {
@@ -209,7 +224,7 @@ impl SseStream {
     /// What those are told whose answer did not come in time.
     fn excuses(&self) -> Bytes {
         let mut out = Vec::new();
-        for id in self.owed.take() {
+        for id in self.owed.all() {
             out.extend_from_slice(EVENT_HEAD);
             let message = "the proxy ended before the server answered";
             out.extend_from_slice(&answer::error_message(-32000, message, &id));

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use axum::extract::ConnectInfo;
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, EXPECT};
+use http::header::EXPECT;
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -32,9 +32,12 @@ pub(crate) use self::unread::Returning;
 use self::unread::Unread;
 use crate::body::{Body, BodyError};
 use crate::error::ProxyError;
+use crate::whole_events::is_event_stream;
 
 /// How long connections may take to say their last when the drain is over.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+/// A request's head, or the trailers behind its body, may have so many bytes.
+const LONGEST_HEAD: usize = 64 * 1024;
 /// Descriptors that are left for everything else than connections.
 const OTHER_DESCRIPTORS: u64 = 64;
 
@@ -85,6 +88,9 @@ pub fn listener(socket: std::net::TcpListener) -> Result<TcpListener, ProxyError
 /// Serves HTTP/1.1 on `listener` until `stop` is cancelled, then takes no more connections, lets requests under way
 /// finish, ends event streams that clients only listen to, and closes what is left after [`ServeOptions::drain`].
 ///
+/// A request whose head is longer than 64 KiB, or has more than 100 headers, is answered with status 431, and one whose
+/// target alone is so long with 414; either ends its connection.
+///
 /// A client that closes its half of a connection before it has its answer has gone, though it could still read: nothing
 /// tells the two apart, and calls of those that have gone must not go on for nobody.
 ///
@@ -113,7 +119,9 @@ where
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        .header_read_timeout(options.head_timeout);
+        .header_read_timeout(options.head_timeout)
+        // The buffer may hold more than that: what is read at once of a body.
+        .max_header_size(LONGEST_HEAD);
     while let Some((stream, peer, place)) = accept(&listener, &places, &stop).await {
         let (service, drain, draining) = (service.clone(), drain.clone(), stop.clone());
         let service = service_fn(move |request| {
@@ -179,7 +187,7 @@ where
         unread.discard().await;
     }
     let endless =
-        listens && is_event_stream(&response) && response.extensions().get::<EndsItself>().is_none();
+        listens && is_event_stream(response.headers()) && response.extensions().get::<EndsItself>().is_none();
     let end = endless.then(|| Box::pin(draining.cancelled_owned()));
     Ok(response.map(|body| UntilDrain { body, end }))
 }
@@ -208,13 +216,6 @@ async fn accept(
         }
     };
     stop.run_until_cancelled(next).await.flatten()
-}
-
-fn is_event_stream<B>(response: &Response<B>) -> bool {
-    response
-        .headers()
-        .get(CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -11,11 +11,17 @@ use tokio::time::Sleep;
 
 /// Bytes that are read before anybody wants them.
 const AHEAD: usize = 16 * 1024;
+/// Of what was sent beyond the end so much is read, for so long.
+const MOST_BEYOND: usize = 1 << 20;
+const LONGEST_BEYOND: Duration = Duration::from_secs(1);
 
 /// A stream on which a write that makes no progress for a while is an error: what waits to be written is memory.
 ///
 /// So is its end while a request is worked on. Whoever sends the next request before the answer to the first would not
 /// be missed otherwise: nobody reads on while one request waits.
+///
+/// Where this side ends it and there is more to be read, that is read and thrown away for a moment: a system resets a
+/// connection that is closed before, and the peer may not get the answer that says why.
 #[derive(Debug)]
 pub(super) struct Watched<S> {
     stream: S,
@@ -25,6 +31,16 @@ pub(super) struct Watched<S> {
     /// What was read last is worked on: nobody waits for more, and nothing was written since.
     paused: bool,
     ahead: BytesMut,
+    beyond: Beyond,
+}
+
+/// How far the end of this side has come.
+#[derive(Debug, Default)]
+struct Beyond {
+    is_shut: bool,
+    read: usize,
+    /// Runs while more is waited for.
+    patience: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Watched<S> {
@@ -35,6 +51,7 @@ impl<S> Watched<S> {
             stalled: None,
             paused: false,
             ahead: BytesMut::new(),
+            beyond: Beyond::default(),
         }
     }
 
@@ -70,6 +87,26 @@ impl<S: AsyncRead + Unpin> Watched<S> {
             self.ahead.extend_from_slice(buffer.filled());
         }
         Ok(())
+    }
+
+    /// Resolves when there is nothing more, or it is too much. Who has sent nothing is not waited for.
+    fn read_beyond(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.beyond.read < MOST_BEYOND {
+            let mut room = [0; 8192];
+            let mut buffer = ReadBuf::new(&mut room);
+            let outcome = Pin::new(&mut self.stream).poll_read(cx, &mut buffer);
+            let count = buffer.filled().len();
+            match outcome {
+                Poll::Ready(Ok(())) if count > 0 => self.beyond.read += count,
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending if self.beyond.read == 0 => return Poll::Ready(()),
+                Poll::Pending => {
+                    let sleep = || Box::pin(tokio::time::sleep(LONGEST_BEYOND));
+                    return self.beyond.patience.get_or_insert_with(sleep).as_mut().poll(cx);
+                }
+            }
+        }
+        Poll::Ready(())
     }
 }
 
@@ -123,7 +160,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        if !self.beyond.is_shut {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+            self.beyond.is_shut = true;
+        }
+        self.read_beyond(cx).map(Ok)
     }
 }
 
@@ -158,6 +199,39 @@ mod tests {
         assert_eq!(gone.kind(), io::ErrorKind::ConnectionAborted);
         read.extend_from_slice(&rest);
         assert_eq!(read[..], sent[..read.len()]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_sent_beyond_the_end_is_read_for_a_moment_and_nothing_else_is_waited_for() {
+        use futures_util::FutureExt as _;
+        let new = || {
+            let (near, far) = tokio::io::duplex(1 << 16);
+            (Watched::new(near, Duration::from_secs(30)), far)
+        };
+        let (mut near, _far) = new();
+        near.shutdown().now_or_never().expect("nothing was sent").unwrap();
+
+        let (mut near, mut far) = new();
+        far.write_all(&[1; 100]).await.unwrap();
+        let ending = tokio::spawn(async move { near.shutdown().await });
+        // More than there is room for at one time.
+        far.write_all(&vec![2; MOST_BEYOND / 2]).await.unwrap();
+        assert_eq!(far.read(&mut [0]).await.unwrap(), 0, "it says that it ends");
+        drop(far);
+        ending.await.unwrap().unwrap();
+
+        // Who goes on without end is not listened to without end.
+        let (mut near, mut far) = new();
+        let flood = tokio::spawn(async move { while far.write_all(&[2; 8192]).await.is_ok() {} });
+        tokio::task::yield_now().await;
+        near.shutdown().await.unwrap();
+        drop(near);
+        flood.await.unwrap();
+
+        // And who has said something is not waited for without end.
+        let (mut near, mut far) = new();
+        far.write_all(&[1; 100]).await.unwrap();
+        near.shutdown().await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]

@@ -51,6 +51,7 @@ async fn the_probe_believes_an_answer_to_initialize_and_nothing_else() {
         .route("/json", any(answer("application/json", r#"{"jsonrpc":"2.0","id":"toolhive-init-check","result":{"protocolVersion":"2025-06-18","serverInfo":{"name":"n","version":"2"}}}"#)))
         .route("/sse", any(answer("text/event-stream", "event: message\ndata: {\"jsonrpc\":\"2.0\",\"id\":\"toolhive-init-check\",\"result\":{\"serverInfo\":{\"name\":\"s\"}}}\n\n")))
         .route("/error", any(answer("application/json", r#"{"jsonrpc":"2.0","id":"toolhive-init-check","error":{"code":1,"message":"no"}}"#)))
+        .route("/packed", any(|| async { ([("content-type", "text/event-stream"), ("content-encoding", "gzip")], "no text") }))
         .route("/page", any(answer("text/html", "<html>")))
         .route("/starting", any(|| async { StatusCode::SERVICE_UNAVAILABLE.into_response() as Response }));
     let server = Running::new(router).await;
@@ -74,6 +75,8 @@ async fn the_probe_believes_an_answer_to_initialize_and_nothing_else() {
     );
     assert_eq!(ask("/sse").await.unwrap().name, "s");
     assert!(matches!(ask("/error").await, Err(ProxyError::Refused { .. })));
+    let packed = ask("/packed").await.unwrap_err();
+    assert!(packed.to_string().contains("compressed"), "{packed}");
     assert!(matches!(ask("/page").await, Err(ProxyError::Refused { .. })));
     assert!(matches!(ask("/nothing").await, Err(ProxyError::Refused { .. })));
     assert!(ask("/starting").await.unwrap_err().is_retryable());

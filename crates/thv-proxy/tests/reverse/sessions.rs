@@ -14,8 +14,11 @@ use crate::fixture::{Running, client, proxy};
 fn forgetful(generation: Arc<AtomicU64>, opened: Arc<AtomicU64>) -> Router {
     Router::new().fallback(move |headers: HeaderMap, body: String| {
         let now = generation.load(Ordering::SeqCst);
-        if body.contains("\"initialize\"") {
-            opened.fetch_add(1, Ordering::SeqCst);
+        if body.contains("\"initialize\"") && opened.fetch_add(1, Ordering::SeqCst) > 0 {
+            assert_eq!(
+                headers["accept-encoding"], "identity",
+                "the proxy reads the answer itself"
+            );
         }
         async move {
             let last = headers.get("last-event-id").cloned();
@@ -47,6 +50,7 @@ async fn a_session_that_the_server_has_forgotten_is_made_again_for_its_client() 
     let proxy = proxy(server.url("/"), ReverseProxyConfig::default()).await;
     let post = |session: &str, body: &'static str| {
         let request = client().post(proxy.url("/mcp")).body(body);
+        let request = request.header("accept-encoding", "gzip");
         finish(request.header("mcp-session-id", session.to_owned()))
     };
     let hello = r#"{"jsonrpc":"2.0","id":"hello","method":"initialize","params":{}}"#;

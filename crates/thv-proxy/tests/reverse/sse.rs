@@ -1,5 +1,8 @@
 //! A server that speaks SSE.
 
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -9,26 +12,29 @@ use axum::routing::any;
 use futures_util::StreamExt;
 use thv_core::TransportType;
 use thv_proxy::{ReverseProxy, ReverseProxyConfig, ServeOptions, serve};
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::common::{finish, read_until};
 use crate::fixture::{Running, client, proxy};
 
-/// An SSE server whose stream is fed by the test, and whose messages are all accepted.
-fn sse_server(chunks: mpsc::Receiver<String>, headers: [(&'static str, &'static str); 1]) -> Router {
-    let chunks = std::sync::Arc::new(tokio::sync::Mutex::new(Some(chunks)));
+/// An SSE server whose streams are fed by the test, and whose messages are all accepted.
+fn sse_server(
+    chunks: impl IntoIterator<Item = mpsc::Receiver<String>>,
+    header: (&'static str, &'static str),
+) -> Router {
+    let chunks: VecDeque<_> = chunks.into_iter().collect();
+    let chunks = Arc::new(Mutex::new(chunks));
     let open = move |asked: HeaderMap| {
-        let chunks = std::sync::Arc::clone(&chunks);
+        let chunks = chunks.lock().unwrap().pop_front().unwrap();
         async move {
-            assert_eq!(asked.get("accept-encoding"), None);
-            let chunks = chunks.lock().await.take().unwrap();
+            assert_eq!(asked["accept-encoding"], "identity");
             let stream = futures_util::stream::unfold(chunks, |mut chunks| async {
                 Some((Ok::<_, std::convert::Infallible>(chunks.recv().await?), chunks))
             });
             (
-                [("content-type", "text/event-stream"), headers[0]],
+                [("content-type", "text/event-stream"), header],
                 Body::from_stream(stream.boxed()),
             )
         }
@@ -52,20 +58,13 @@ async fn a_stream_of_an_sse_server_ends_when_nothing_is_owed_on_it() {
     let answer = |id: &str| format!("data: {{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":1}}\n\n");
     for answered in [true, false] {
         let (chunks, receiver) = mpsc::channel(4);
-        let server = Running::new(sse_server(receiver, [("x-none", "")])).await;
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let stop = CancellationToken::new();
-        let options = ServeOptions {
-            drain: if answered {
-                Duration::from_secs(10)
-            } else {
-                Duration::from_millis(200)
-            },
-            ..ServeOptions::default()
+        let server = Running::new(sse_server([receiver], ("x-none", ""))).await;
+        let drain = if answered {
+            Duration::from_secs(10)
+        } else {
+            Duration::from_millis(200)
         };
-        let service = ReverseProxy::new(server.url(""), sse()).unwrap().into_router();
-        let serving = tokio::spawn(serve(listener, service, options, stop.clone()));
+        let (address, stop, serving) = draining(&server, drain);
         let url = |path: &str| format!("http://{address}{path}");
         let mut stream = client()
             .get(url("/sse"))
@@ -98,25 +97,105 @@ async fn a_stream_of_an_sse_server_ends_when_nothing_is_owed_on_it() {
 }
 
 #[tokio::test]
-async fn a_compressed_stream_is_passed_on_as_it_is() {
-    let (chunks, receiver) = mpsc::channel(4);
-    let server = Running::new(sse_server(receiver, [("content-encoding", "br")])).await;
-    let proxy = proxy(server.url(""), sse()).await;
-    let mut stream = client().get(proxy.url("/sse")).send().await.unwrap();
-    chunks.send("no event".into()).await.unwrap();
-    let mut seen = String::new();
-    read_until(&mut stream, &mut seen, "no event").await;
+async fn a_stream_that_cannot_be_looked_at_is_not_passed_on() {
+    let foreign = "event: endpoint\ndata: //not.ours/\n\n";
+    for (header, refused) in [
+        (("content-encoding", "br"), true),
+        (("content-encoding", "gzip, identity"), true),
+        (("content-encoding", "Identity"), false),
+        (("content-type", "TEXT/Event-Stream; charset=utf-8"), false),
+    ] {
+        for text in [ENDPOINT, foreign] {
+            let (chunks, receiver) = mpsc::channel(4);
+            let server = Running::new(sse_server([receiver], header)).await;
+            let proxy = proxy(server.url(""), sse()).await;
+            chunks.send(text.into()).await.unwrap();
+            drop(chunks);
+            let (status, seen) = match client().get(proxy.url("/sse")).send().await {
+                Ok(response) => (response.status().as_u16(), response.text().await.ok()),
+                Err(_) => (0, None),
+            };
+            if refused {
+                let seen = seen.unwrap();
+                assert!(status == 502 && seen.contains("compresses"), "{header:?} {seen}");
+            } else {
+                // What leads elsewhere ends the stream.
+                let expected = (text == ENDPOINT).then_some(ENDPOINT);
+                assert_eq!(seen.as_deref(), expected, "{header:?}");
+            }
+        }
+    }
+}
+
+/// A proxy whose drain takes so long.
+fn draining(server: &Running, drain: Duration) -> (SocketAddr, CancellationToken, JoinHandle<()>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    let options = ServeOptions {
+        drain,
+        ..ServeOptions::default()
+    };
+    let service = ReverseProxy::new(server.url(""), sse()).unwrap().into_router();
+    let serving = serve(
+        thv_proxy::listener(listener).unwrap(),
+        service,
+        options,
+        stop.clone(),
+    );
+    (address, stop, tokio::spawn(serving))
+}
+
+/// Such a server may answer on any of them.
+#[tokio::test]
+async fn streams_with_one_path_for_their_messages_have_in_common_what_is_owed() {
+    for answered in [true, false] {
+        let (senders, receivers): (Vec<_>, Vec<_>) = (0..3).map(|_| mpsc::channel(4)).unzip();
+        let server = Running::new(sse_server(receivers, ("x-none", ""))).await;
+        let drain = if answered {
+            Duration::from_hours(1)
+        } else {
+            Duration::from_millis(200)
+        };
+        let (address, stop, serving) = draining(&server, drain);
+        let url = |path: &str| format!("http://{address}{path}");
+        let mut streams = Vec::new();
+        for sender in &senders {
+            let mut stream = client().get(url("/sse")).send().await.unwrap();
+            let mut seen = String::new();
+            sender.send(ENDPOINT.into()).await.unwrap();
+            read_until(&mut stream, &mut seen, "\n\n").await;
+            streams.push((stream, seen));
+        }
+        // One that has gone leaves the others what is theirs.
+        drop(streams.pop());
+        let body = r#"{"jsonrpc":"2.0","id":1,"method":"m"}"#;
+        let posted = client().post(url("/messages?s=1")).body(body);
+        assert_eq!(finish(posted).await.status, 202);
+        stop.cancel();
+        if answered {
+            let answer = "data: {\"jsonrpc\":\"2.0\",\"id\":1,\"result\":1}\n\n";
+            senders[0].send(answer.into()).await.unwrap();
+        }
+        for (stream, seen) in &mut streams {
+            let reading = async {
+                while let Some(chunk) = stream.chunk().await.expect("the stream was cut off") {
+                    seen.push_str(std::str::from_utf8(&chunk).unwrap());
+                }
+            };
+            let ended = tokio::time::timeout(Duration::from_secs(10), reading).await;
+            ended.expect("it waits for what another stream has brought");
+            assert_eq!(seen.contains("ended before"), !answered, "{seen}");
+        }
+        serving.await.unwrap();
+    }
 }
 
 #[tokio::test]
 async fn a_stream_that_answers_a_post_goes_on_to_its_end() {
     let (chunks, receiver) = mpsc::channel(4);
-    let server = Running::new(sse_server(receiver, [("x-none", "")])).await;
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let stop = CancellationToken::new();
-    let service = ReverseProxy::new(server.url(""), sse()).unwrap().into_router();
-    let serving = tokio::spawn(serve(listener, service, ServeOptions::default(), stop.clone()));
+    let server = Running::new(sse_server([receiver], ("x-none", ""))).await;
+    let (address, stop, serving) = draining(&server, Duration::from_secs(30));
     let call = r#"{"jsonrpc":"2.0","id":1,"method":"m"}"#;
     let asked = client().post(format!("http://{address}/sse")).body(call);
     let asking = tokio::spawn(asked.send());

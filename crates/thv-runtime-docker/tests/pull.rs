@@ -85,11 +85,12 @@ async fn a_pull_whose_answer_ends_before_it_came_to_anything_is_none() {
         "{\"status\":\"Downloading\",\"id\":\"a1\"}\n{\"status\":\"Status: Image is up to date\"}\n";
     let podman = json!({"Version": "4.3.1", "ApiVersion": "1.41", "Components": [{"Name": "Podman Engine"}]});
     let docker = json!({"Version": "26.1", "ApiVersion": "1.45"});
-    for (version, said, expected) in [
-        (&docker, CUT, false),
-        (&docker, WHOLE, true),
+    for (version, said, is_there, expected) in [
+        (&docker, CUT, true, false),
+        (&docker, WHOLE, true, true),
         // Says no such thing.
-        (&podman, CUT, true),
+        (&podman, CUT, true, true),
+        (&podman, CUT, false, false),
     ] {
         let answer: &'static str =
             format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{said}", said.len()).leak();
@@ -98,8 +99,10 @@ async fn a_pull_whose_answer_ends_before_it_came_to_anything_is_none() {
         let told = version.clone();
         let _engine = Meddler::open(&socket, Path::new("/nowhere"), move |_, call| match call {
             "GET /version" => Do::Answer(200, told.clone()),
+            "GET /info" => Do::Answer(200, json!({})),
             call if call.starts_with("POST /images/create") => Do::Send(answer),
-            _ => Do::Answer(200, json!({"Id": "sha256:0000"})),
+            _ if is_there => Do::Answer(200, json!({"Id": "sha256:0000"})),
+            _ => Do::Answer(404, json!({"message": "no such image"})),
         });
         let runtime = DockerRuntime::new(DockerConfig::at(&socket));
         let (_, end) = soon("the end", pulled(&runtime, "example.test/fetch:1")).await;

@@ -1,4 +1,4 @@
-//! How soon the end of a container is known, and its supervisor says so; and a stdio server in a container behind our bridge,
+//! How soon the end of a container is known, its supervisor says so, and a call in flight fails; and a stdio server in a container behind our bridge,
 //! beside a bare bridge on the same engine's attach call.
 //!
 //! `cargo bench -p thv-benches --bench attach [ends] [calls]`, about a minute and a half each; without a word both. Client,
@@ -8,7 +8,7 @@
 #![expect(clippy::expect_used, reason = "a benchmark that cannot go on has no figures")]
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -270,7 +270,8 @@ fn print(what: &str, mut times: Vec<Duration>) {
     println!("  {what:<42} {:>8.1?} {longest:>8.1?}", median(times));
 }
 
-/// How soon a supervisor has written that its container was killed, and whoever watches was told.
+/// How soon a supervisor has written that its container was killed, and whoever watches was told; and how soon the client of a
+/// call in flight was.
 async fn reactions(engine: &Engine, image: &str, tag: &str) {
     let folder = tempfile::tempdir().expect("a folder");
     let dirs = Dirs::under(folder.path());
@@ -282,7 +283,7 @@ async fn reactions(engine: &Engine, image: &str, tag: &str) {
     let manager = thv::manager_in(dirs, env)
         .and_then(|builder| builder.launcher_id("bench").build())
         .expect("a manager");
-    let mut times = Vec::new();
+    let (mut times, mut calls) = (Vec::new(), Vec::new());
     for round in 0..ENDS {
         let name: WorkloadName = format!("bench-told-{tag}-{round}").parse().expect("a name");
         let mut request = RunRequest::new(image);
@@ -306,8 +307,15 @@ async fn reactions(engine: &Engine, image: &str, tag: &str) {
                 _ => {}
             }
         };
+        let port = manager.status(&name).await.expect("it runs").workload.port;
+        let session = Session::open(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), "/mcp", true).await;
+        let call = session.expect("a session").begin().await.expect("a call");
         let began = Instant::now();
-        tokio::join!(engine.kill(name.as_str()), async {
+        let fails = async {
+            call.failed().await.expect("an error");
+            calls.push(began.elapsed());
+        };
+        tokio::join!(engine.kill(name.as_str()), fails, async {
             told().await;
             times.push(began.elapsed());
         });
@@ -316,6 +324,7 @@ async fn reactions(engine: &Engine, image: &str, tag: &str) {
             .expect("rm");
     }
     print("killed, the word of its supervisor", times);
+    print("killed, a call in flight fails", calls);
 }
 
 /// The payload of an attached stream, and nothing else done.

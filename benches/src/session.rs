@@ -73,6 +73,20 @@ impl Session {
         })
     }
 
+    /// Has a call begun that goes on without end. Returns when its server is at it.
+    ///
+    /// # Errors
+    /// Says what went wrong, or what was answered instead.
+    pub async fn begin(mut self) -> Result<UnderWay, String> {
+        let call = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"progress","arguments":{"steps":1000000,"ms":20},"_meta":{"progressToken":"p"}}}"#;
+        let mut call = UnderWay {
+            answer: self.post(call.into()).await?.into_body(),
+            _session: self,
+        };
+        call.until(b"notifications/progress").await?;
+        Ok(call)
+    }
+
     async fn post(&mut self, message: String) -> Result<Response<Incoming>, String> {
         let mut request = Request::post(self.path)
             .header("host", self.address.to_string())
@@ -104,6 +118,34 @@ impl Session {
                 String::from_utf8_lossy(&body[..body.len().min(200)])
             ))
         }
+    }
+}
+
+/// A call that its server is at.
+#[derive(Debug)]
+pub struct UnderWay {
+    answer: Incoming,
+    _session: Session,
+}
+
+impl UnderWay {
+    /// Returns when it is answered with an error.
+    ///
+    /// # Errors
+    /// Says what went wrong.
+    pub async fn failed(mut self) -> Result<(), String> {
+        self.until(b"\"error\"").await
+    }
+
+    async fn until(&mut self, expected: &[u8]) -> Result<(), String> {
+        while let Some(frame) = self.answer.frame().await {
+            let frame = frame.map_err(|error| error.to_string())?;
+            let data = frame.into_data().unwrap_or_default();
+            if memmem::find(&data, expected).is_some() {
+                return Ok(());
+            }
+        }
+        Err("the answer ended".to_owned())
     }
 }
 

@@ -2,9 +2,13 @@
 
 mod drill;
 
-use drill::{answers, exec, kill_9, lives, proxy_pid, run, token_of, with_token};
+use drill::{answers, exec, kill_9, lives, proxy_pid, run, signal, token_of, with_token};
+use rustix::process::Signal;
+use serde_json::{Value, json};
 use thv::core::{Workload, WorkloadStatus};
-use thv_tests::{Client, Docker, Machine, Upstream, WAIT, docker, eventually};
+use thv_tests::{Client, Docker, Machine, PrivateEngine, Upstream, WAIT, docker, eventually, post};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::net::TcpStream;
 
 const TRANSPORTS: [&str; 2] = ["stdio", "streamable-http"];
 
@@ -23,9 +27,7 @@ async fn server_pid(workload: &Workload, docker: Option<&Docker>) -> u32 {
 async fn serves(workload: &Workload) {
     eventually(WAIT, "it answers again", async || {
         let client = Client::try_connect(&workload.url).await.ok()?;
-        let answer = client
-            .try_call("echo", serde_json::json!({ "text": "again" }))
-            .await;
+        let answer = client.try_call("echo", json!({ "text": "again" })).await;
         client.close().await;
         answer.is_ok_and(|text| text == "again").then_some(())
     })
@@ -120,6 +122,74 @@ async fn is_back_after_a_reboot(machine: &Machine, server: &str, transport: &str
     let again = machine.thv(["reconcile"]).await.ok();
     assert!(!again.stdout.contains(&name), "{again}");
     machine.thv(["rm", &name, &stays]).await.ok();
+}
+
+/// A call that goes on without end, once its server is at it.
+struct UnderWay(Lines<BufReader<TcpStream>>);
+
+impl UnderWay {
+    async fn begin(port: u16) -> Self {
+        let hello = json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+            "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": { "name": "test", "version": "1" } } });
+        let answer = post(port, &[], hello.to_string()).await;
+        let session = answer.header("mcp-session-id").expect("a session");
+        let initialized = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
+        post(port, &[("mcp-session-id", session)], initialized.to_string()).await;
+        let call = json!({ "jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {
+            "name": "progress", "arguments": { "steps": 1_000_000, "ms": 20 }, "_meta": { "progressToken": "p" } } });
+        let call = call.to_string();
+        let request = format!(
+            "POST /mcp HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nmcp-session-id: {session}\r\ncontent-type: application/json\r\n\
+             accept: application/json, text/event-stream\r\ncontent-length: {}\r\n\r\n{call}",
+            call.len()
+        );
+        let mut stream = TcpStream::connect(("127.0.0.1", port))
+            .await
+            .expect("the port is open");
+        stream.write_all(request.as_bytes()).await.expect("it is read");
+        let mut call = Self(BufReader::new(stream).lines());
+        let progress = call.told(|message| message["method"] == "notifications/progress");
+        progress.await.expect("its server is at it");
+        call
+    }
+
+    /// The next message of this kind, if there is one. The proxy's own limit of a call is a minute.
+    async fn told(&mut self, wanted: impl Fn(&Value) -> bool) -> Option<Value> {
+        let messages = async {
+            loop {
+                let line = self.0.next_line().await.ok()??;
+                let message = line.strip_prefix("data:").map(serde_json::from_str);
+                match message {
+                    Some(Ok(message)) if wanted(&message) => return Some(message),
+                    _ => {}
+                }
+            }
+        };
+        tokio::time::timeout(2 * WAIT, messages).await.ok()?
+    }
+}
+
+/// The engine stands still: what is told is the death alone, and no timeout.
+#[tokio::test]
+async fn a_call_under_way_fails_with_the_death_of_its_server_while_the_engine_says_nothing() {
+    let Some(engine) = PrivateEngine::start().await else {
+        return;
+    };
+    let machine = Machine::with_docker(engine.docker());
+    let name = machine.name("dies");
+    let alone = ["--transport", "stdio", "--isolate-network=false"];
+    let workload = run(&machine, &name, engine.docker().image(), &alone).await;
+    let mut call = UnderWay::begin(workload.port).await;
+    let server = engine.docker().pid(&name).await;
+    signal(engine.pid(), Signal::STOP);
+    kill_9(server);
+    let answer = call.told(|message| message["id"] == 7).await;
+    signal(engine.pid(), Signal::CONT);
+    let answer = answer.expect("an answer");
+    assert_eq!(answer["error"]["code"], -32000, "{answer}");
+    assert_eq!(answer["error"]["message"], "the server ended during the call");
+    serves(&workload).await;
+    machine.thv(["rm", &name]).await.ok();
 }
 
 #[tokio::test]

@@ -192,7 +192,7 @@ async fn to_running(
     };
     // The engine attaches to what has ended as well, and says nothing then.
     let found = must_run(engine, which, id).await?;
-    Ok((in_and_out, errors, FirstProcess::of(engine, &found)))
+    Ok((in_and_out, errors, FirstProcess::of(&found)))
 }
 
 /// A container that runs and has a standard input.
@@ -453,7 +453,38 @@ impl<K: Unpin> AsyncRead for Payload<K> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::UnixStream;
+
     use super::*;
+
+    /// What a server wrote passes the engine, which may close the stream much later.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_under_way_of_a_dead_server_is_read_before_its_output_ends() {
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let (read, write) = near.into_split();
+        let mut output = Payload {
+            read_ahead: Bytes::new(),
+            connection: BufReader::new(read),
+            frames: Frames::of(Source::Output),
+            end: End::OfServer(Box::pin(std::future::ready(()))),
+            _kept: write,
+        };
+        let engine = async {
+            for _ in 0..3 {
+                tokio::time::sleep(QUIET * 9 / 10).await;
+                far.write_all(&[1, 0, 0, 0, 0, 0, 0, 2]).await.unwrap();
+                far.write_all(b"on").await.unwrap();
+            }
+            std::future::pending::<()>().await;
+        };
+        let mut said = String::new();
+        tokio::select! {
+            () = engine => {}
+            read = output.read_to_string(&mut said) => drop(read.unwrap()),
+        }
+        assert_eq!(said, "ononon");
+    }
 
     #[test]
     fn only_the_payload_of_the_wanted_stream_is_read() {

@@ -192,3 +192,24 @@ impl AsyncWrite for Connection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_machine_that_is_gone_without_a_word_is_noticed() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let route = Route::without_certificates(Address::tcp(&address, None).unwrap());
+        let Connection::Tcp(stream) = route.connect().await.unwrap() else {
+            panic!("it is TCP");
+        };
+        assert!(sockopt::socket_keepalive(&stream).unwrap());
+        let silent = sockopt::tcp_keepidle(&stream).unwrap();
+        let asked = sockopt::tcp_keepintvl(&stream).unwrap() * sockopt::tcp_keepcnt(&stream).unwrap();
+        assert_eq!(silent + asked, Duration::from_mins(1));
+    }
+}

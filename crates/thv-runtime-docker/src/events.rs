@@ -205,7 +205,7 @@ fn only(filter: &EventFilter) -> Option<&WorkloadName> {
 
 async fn process_of(engine: &Engine, id: String) -> Option<(InstanceId, FirstProcess)> {
     let found = lookup::details(engine, &id).await.ok()??;
-    Some((InstanceId::new(id), FirstProcess::of(engine, &found)?))
+    Some((InstanceId::new(id), FirstProcess::of(&found)?))
 }
 
 fn kind_of(action: &str, attributes: &BTreeMap<String, String>) -> Option<EventKind> {

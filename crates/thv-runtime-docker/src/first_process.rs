@@ -1,7 +1,7 @@
 //! The first process of a container, where it is one of this machine. Its end is the container's, and is known here the moment
 //! it comes; an engine first takes the container apart, and tells a quarter of a second later.
 //!
-//! The engine's number is no proof: its processes may be a virtual machine's, or counted in another namespace. It counts where
+//! The engine's number is no proof: its processes may be another machine's, or counted in another namespace. It counts where
 //! the kernel says of the process behind a pidfd that it is in this container's control group, and that it is the first of a
 //! namespace of its own. Elsewhere nothing is known early.
 
@@ -9,7 +9,6 @@ use std::fmt;
 
 use thv_process::{ProcessHandle, ProcessIdentity, Processes, system};
 
-use crate::engine::Engine;
 use crate::wire::Container;
 
 /// How long an id is that is taken for proof; engines write it out.
@@ -20,11 +19,8 @@ pub(crate) struct FirstProcess(Box<dyn ProcessHandle>);
 
 impl FirstProcess {
     /// That of a container as the engine describes it; `None` where it is not proved to be here and alive.
-    pub(crate) fn of(engine: &Engine, found: &Container) -> Option<Self> {
+    pub(crate) fn of(found: &Container) -> Option<Self> {
         let pid = u32::try_from(found.state.pid).ok().filter(|&pid| pid > 1)?;
-        if engine.is_elsewhere() {
-            return None;
-        }
         let processes = system().ok()?;
         let identity = processes.facts(pid).ok()??.identity;
         let process = processes.open(&identity).ok()??;

@@ -256,6 +256,16 @@ mod tests {
     }
 
     #[test]
+    fn a_line_of_json_has_an_end() {
+        let mut lines = JsonLines::default();
+        let chunk = vec![b'x'; MAX_LINE];
+        for _ in 0..16 {
+            lines.feed(&chunk).unwrap();
+        }
+        assert!(lines.feed(b"x").is_err());
+    }
+
+    #[test]
     fn an_engine_that_breaks_off_says_why() {
         let mut stream = framed(1, b"hello\n");
         stream.extend(framed(ENGINE, b"Error grabbing logs: log file is gone\n"));

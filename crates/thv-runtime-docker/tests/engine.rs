@@ -340,18 +340,22 @@ async fn a_server_sees_and_writes_what_it_is_given_and_nothing_else() {
         std::fs::write(folder.path().join(path), text).unwrap();
     }
     let volume = format!("{}-volume", unique_name());
-    let mut spec = engine.spec(&["look", "/", "/tmp", "/v", "/d", "/d/open", "/d/.env", "/d/keys"]);
+    let mut spec = engine.spec(&[
+        "look", "/", "/tmp", "/r", "/v", "/d", "/d/open", "/d/.env", "/d/keys",
+    ]);
     spec.read_only = true;
     spec.mounts.push(MountBind {
         source: folder.path().into(),
         target: "/d".to_owned(),
         read_only: false,
     });
-    spec.volumes.push(NamedVolume {
-        name: volume.clone(),
-        target: "/v".to_owned(),
-        read_only: false,
-    });
+    for (target, read_only) in [("/v", false), ("/r", true)] {
+        spec.volumes.push(NamedVolume {
+            name: volume.clone(),
+            target: target.to_owned(),
+            read_only,
+        });
+    }
     for (target, is_folder) in [("/d/.env", false), ("/d/keys", true)] {
         spec.hidden.push(HiddenPath {
             target: target.to_owned(),
@@ -377,6 +381,7 @@ async fn a_server_sees_and_writes_what_it_is_given_and_nothing_else() {
     assert!(root.ends_with("read-only"), "{root}");
     for line in [
         "/tmp [] writable",
+        "/r [] read-only",
         "/v [] writable",
         "/d [.env,keys,open] writable",
         "/d/open [seen] writable",

@@ -378,6 +378,47 @@ async fn the_names_of_helpers_that_strangers_have_are_stepped_over() {
     }
 }
 
+#[tokio::test]
+async fn the_image_of_the_helpers_is_loaded_again_when_it_is_gone_and_when_their_program_is_another() {
+    let Some(on) = Isolating::get().await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("thv-egress");
+    // What follows a program in its file makes another image of it, which no other test has.
+    let write = |what: &str| {
+        let program_of_all = std::fs::read(&on.helper).unwrap();
+        std::fs::write(&program, [&program_of_all, what.as_bytes()].concat()).unwrap();
+    };
+    let mut spec = on.spec(&["echo"]);
+    write(spec.name.as_str());
+    let runtime = DockerRuntime::new(DockerConfig::at(on.engine.socket()).with_egress_helper(&program));
+    let helper = format!("/v1.41/containers/{}-egress/json", spec.name);
+    let image = async || {
+        let (_, answer) = api(on.engine.socket(), "GET", &helper, &Value::Null).await;
+        let found: Value = serde_json::from_str(&answer).unwrap();
+        found["Config"]["Image"].as_str().unwrap().to_owned()
+    };
+    let clean_up = async |image: &str| {
+        let path = format!("/v1.41/images/{image}?force=true");
+        let (status, answer) = api(on.engine.socket(), "DELETE", &path, &Value::Null).await;
+        assert_eq!(status, 200, "{answer}");
+    };
+    runtime.deploy(&spec).await.unwrap();
+    let first = image().await;
+    on.remove(&spec).await;
+    clean_up(&first).await;
+    spec.expect = Expect::Instance(runtime.deploy(&spec).await.unwrap().instance.id);
+    assert_eq!(image().await, first);
+
+    write(&format!("{}, changed", spec.name));
+    let deployed = runtime.deploy(&spec).await.unwrap();
+    assert_eq!(deployed.outcome, DeployOutcome::Replaced);
+    let second = image().await;
+    assert_ne!(second, first);
+    on.remove(&spec).await;
+    clean_up(&first).await;
+    clean_up(&second).await;
+}
+
 /// `THV_TEST_ISOLATED` says how many; more than about 30 are more than an engine has pools of addresses.
 #[tokio::test]
 async fn many_isolated_workloads_need_no_network_each_and_are_listed_in_one_call() {

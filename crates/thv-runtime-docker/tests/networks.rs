@@ -145,6 +145,38 @@ async fn of_two_networks_of_the_name_one_is_removed() {
     assert!(requests.iter().any(on_it));
 }
 
+/// Old engines make both.
+#[tokio::test]
+async fn of_two_networks_that_were_made_at_once_one_is_removed() {
+    let (made, removed) = (AtomicBool::new(false), AtomicBool::new(false));
+    let fake = Fake::new(move |call| match call {
+        "GET /version" => Do::Answer(200, json!({"Version": "20.10", "ApiVersion": "1.41"})),
+        "POST /networks/create" => {
+            made.store(true, Ordering::Relaxed);
+            Do::Answer(201, json!({"Id": "n2"}))
+        }
+        "DELETE /networks/n2" => {
+            removed.store(true, Ordering::Relaxed);
+            Do::Answer(204, Value::Null)
+        }
+        call if call.starts_with("GET /networks") => {
+            let all: &[_] = match (made.load(Ordering::Relaxed), removed.load(Ordering::Relaxed)) {
+                (false, _) => &[],
+                (true, false) => &["n1", "n2"],
+                (true, true) => &["n1"],
+            };
+            Do::Answer(200, networks(all))
+        }
+        call => usual(call),
+    });
+    let spec = DeploySpec::new(unique_name(), "fetch");
+    fake.runtime.deploy(&spec).await.unwrap();
+    assert_eq!(fake.count("DELETE /networks/n2"), 1);
+    let requests = fake.engine.requests();
+    let on_it = |request: &String| request.contains(r#""NetworkMode":"n1""#);
+    assert!(requests.iter().any(on_it));
+}
+
 #[tokio::test]
 async fn the_shared_network_goes_with_the_last_workload_unless_it_is_in_use() {
     let refusals = [

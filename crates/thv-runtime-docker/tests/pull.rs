@@ -12,12 +12,16 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
+use support::fake::Fake;
 use support::meddler::{Do, Meddler, version};
 use support::raw::api;
 use support::registry::{Registry, Trouble};
 use support::{TestEngine, soon};
+use thv_core::RegistryCredentials;
 use thv_runtime::{Error, PullProgress, Result, Runtime};
 use thv_runtime_docker::{DockerConfig, DockerRuntime, Flavour};
 use tokio::time::timeout;
@@ -81,11 +85,12 @@ async fn a_pull_whose_answer_ends_before_it_came_to_anything_is_none() {
         "{\"status\":\"Downloading\",\"id\":\"a1\"}\n{\"status\":\"Status: Image is up to date\"}\n";
     let podman = json!({"Version": "4.3.1", "ApiVersion": "1.41", "Components": [{"Name": "Podman Engine"}]});
     let docker = json!({"Version": "26.1", "ApiVersion": "1.45"});
-    for (version, said, expected) in [
-        (&docker, CUT, false),
-        (&docker, WHOLE, true),
+    for (version, said, is_there, expected) in [
+        (&docker, CUT, true, false),
+        (&docker, WHOLE, true, true),
         // Says no such thing.
-        (&podman, CUT, true),
+        (&podman, CUT, true, true),
+        (&podman, CUT, false, false),
     ] {
         let answer: &'static str =
             format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{said}", said.len()).leak();
@@ -94,8 +99,10 @@ async fn a_pull_whose_answer_ends_before_it_came_to_anything_is_none() {
         let told = version.clone();
         let _engine = Meddler::open(&socket, Path::new("/nowhere"), move |_, call| match call {
             "GET /version" => Do::Answer(200, told.clone()),
+            "GET /info" => Do::Answer(200, json!({})),
             call if call.starts_with("POST /images/create") => Do::Send(answer),
-            _ => Do::Answer(200, json!({"Id": "sha256:0000"})),
+            _ if is_there => Do::Answer(200, json!({"Id": "sha256:0000"})),
+            _ => Do::Answer(404, json!({"message": "no such image"})),
         });
         let runtime = DockerRuntime::new(DockerConfig::at(&socket));
         let (_, end) = soon("the end", pulled(&runtime, "example.test/fetch:1")).await;
@@ -233,4 +240,57 @@ async fn the_platform_that_is_wanted_is_what_the_engine_is_asked_for() {
         .collect();
     assert!(!asked[0].contains("platform"), "{asked:?}");
     assert!(asked[1].ends_with("&platform=linux%2Farm64%2Fv8"), "{asked:?}");
+}
+
+#[tokio::test]
+async fn credentials_are_told_for_the_registry_of_the_image_and_with_nothing_else() {
+    let fake = Fake::new(|call| match call {
+        "GET /version" => version(),
+        call if call.starts_with("POST /images/create") => {
+            Do::Answer(200, json!({"status": "Status: Downloaded newer image"}))
+        }
+        _ => Do::Answer(200, json!({"Id": "sha256:0000"})),
+    });
+    let images = fake.runtime.images().unwrap();
+    let (user, password) = ("me".to_owned(), "hunter2".to_owned());
+    let password = RegistryCredentials::Password { user, password };
+    let identity = RegistryCredentials::Identity("a token".to_owned());
+    let mut expected = Vec::new();
+    for (reference, server) in [
+        ("registry.test:5000/a/fetch:1", "registry.test:5000"),
+        ("localhost/fetch:1", "localhost"),
+        ("me/fetch:1", "https://index.docker.io/v1/"),
+        ("fetch", "https://index.docker.io/v1/"),
+    ] {
+        for (credentials, mut said) in [
+            (Some(&password), json!({"username": "me", "password": "hunter2"})),
+            (Some(&identity), json!({"identitytoken": "a token"})),
+            (None, Value::Null),
+        ] {
+            let pull = match credentials {
+                Some(credentials) => images.pull_as(reference, None, credentials).await,
+                None => images.pull(reference, None).await,
+            };
+            let steps: Vec<_> = pull.unwrap().collect().await;
+            assert!(steps.iter().all(Result::is_ok), "{steps:?}");
+            if let Some(said) = said.as_object_mut() {
+                said.insert("serveraddress".to_owned(), server.into());
+            }
+            expected.push(said);
+        }
+    }
+    let requests = fake.engine.requests();
+    let (pulls, others): (Vec<_>, Vec<_>) = requests.iter().partition(|request| request.starts_with("POST "));
+    let told: Vec<_> = pulls.into_iter().map(|request| auth_of(request)).collect();
+    assert_eq!(told, expected);
+    assert!(others.iter().all(|request| auth_of(request).is_null()));
+}
+
+/// What a request says about who asks.
+fn auth_of(request: &str) -> Value {
+    let mut lines = request.lines();
+    let auth = lines.find_map(|line| line.strip_prefix("x-registry-auth: "));
+    auth.map_or(Value::Null, |auth| {
+        serde_json::from_slice(&URL_SAFE.decode(auth).unwrap()).unwrap()
+    })
 }

@@ -1,5 +1,6 @@
 //! Answers that stop, break off, or tell of what is over by now.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -7,11 +8,13 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream;
 use serde_json::json;
+use thv_core::{Dirs, Env};
 use thv_runtime::{EventFilter, Runtime};
+use thv_runtime_docker::{DockerConfig, DockerRuntime};
 use tokio::time::timeout;
 
 use crate::support::fake::Fake;
-use crate::support::meddler::{Do, version};
+use crate::support::meddler::{Do, Meddler, version};
 use crate::support::soon;
 
 const HEADERS_AND_A_BYTE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n[";
@@ -118,4 +121,65 @@ async fn an_image_that_an_engine_does_not_load_is_its_failure() {
         let source = std::error::Error::source(&error).unwrap().to_string();
         assert!(source.contains(words), "{source}");
     }
+}
+
+/// An engine hears of an end and of its reason in two events.
+#[tokio::test]
+async fn that_memory_was_the_reason_may_be_told_after_the_end() {
+    let looks = AtomicUsize::new(0);
+    let fake = Fake::new(move |call| match call {
+        "GET /version" => version(),
+        call if call.starts_with("GET /containers/json") => Do::Answer(
+            200,
+            json!([{"Id": "abc", "Names": ["/fetch"], "Labels": {
+                "toolhive": "true", "toolhive-basename": "fetch",
+            }}]),
+        ),
+        "GET /containers/abc/json" => {
+            let told = looks.fetch_add(1, Ordering::Relaxed) > 1;
+            let state = json!({"Status": "exited", "ExitCode": 137, "OOMKilled": told,
+                "FinishedAt": jiff::Timestamp::now().to_string()});
+            Do::Answer(
+                200,
+                json!({"Id": "abc", "Name": "/fetch", "State": state, "Config": {},
+                    "HostConfig": {"Memory": 64 << 20}}),
+            )
+        }
+        _ => Do::Answer(404, json!({"message": "no"})),
+    });
+    let seen = fake.runtime.inspect(&"fetch".parse().unwrap()).await.unwrap();
+    assert_eq!(seen.unwrap().status_text, "out of memory (limit 64 MiB)");
+}
+
+/// It would hold other workloads.
+#[tokio::test]
+async fn the_engine_that_answered_once_is_not_left_for_one_that_is_looked_for_earlier() {
+    if Path::new("/var/run/podman/podman.sock").exists() {
+        eprintln!("skipped: an engine is where the first one is looked for");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let dirs = Dirs::under(folder.path());
+    let later = dirs
+        .home
+        .join(".local/share/containers/podman/machine/podman.sock");
+    let earlier = dirs.runtime.as_ref().unwrap().join("podman/podman.sock");
+    for socket in [&later, &earlier] {
+        std::fs::create_dir_all(socket.parent().unwrap()).unwrap();
+    }
+    let open = |socket: &Path| {
+        Meddler::open(socket, Path::new("/nowhere"), |_, call| match call {
+            "GET /version" => version(),
+            _ => Do::Answer(200, json!([])),
+        })
+    };
+    let runtime = DockerRuntime::new(DockerConfig::discover(Env::default(), dirs));
+    let first = open(&later);
+    runtime.list().await.unwrap();
+    let second = open(&earlier);
+    drop(first);
+    let error = runtime.list().await.unwrap_err();
+    assert!(error.is_retryable(), "{error:?}");
+    assert!(error.to_string().contains(later.to_str().unwrap()), "{error}");
+    assert!(second.calls().is_empty(), "{:?}", second.calls());
 }

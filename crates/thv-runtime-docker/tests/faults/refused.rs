@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use serde_json::json;
-use thv_runtime::{DeploySpec, Expect, InstanceRef, InstanceState, MountBind, Runtime};
+use thv_runtime::{DeploySpec, Expect, InstanceRef, InstanceState, MountBind, NamedVolume, Runtime};
 use thv_runtime_docker::{DockerConfig, DockerRuntime};
 
 use crate::SHORT;
@@ -20,7 +20,12 @@ async fn what_no_engine_takes_is_refused_before_the_engine_is_asked() {
         target: target.to_owned(),
         read_only: true,
     };
-    let changes: [&dyn Fn(&mut DeploySpec); 8] = [
+    let volume = |name: &str| NamedVolume {
+        name: name.to_owned(),
+        target: "/a".to_owned(),
+        read_only: true,
+    };
+    let changes: [&dyn Fn(&mut DeploySpec); 10] = [
         &|spec| drop(spec.env.insert("TOKEN".to_owned(), "hunter2\0".to_owned())),
         &|spec| spec.command.push("a\0b".to_owned()),
         &|spec| drop(spec.labels.insert("a".to_owned(), "\0".to_owned())),
@@ -28,6 +33,9 @@ async fn what_no_engine_takes_is_refused_before_the_engine_is_asked() {
         &|spec| spec.mounts.push(mount(OsStr::from_bytes(b"/tmp/\xff"), "/a")),
         &|spec| spec.mounts.push(mount(OsStr::new("tmp"), "/a")),
         &|spec| spec.mounts.push(mount(OsStr::new("/tmp"), "a")),
+        // It would be a folder of the host.
+        &|spec| spec.volumes.push(volume("/etc")),
+        &|spec| spec.volumes.push(volume("..")),
         // Podman would run the server on it.
         &|spec| spec.mounts.push(mount(OsStr::new("/tmp"), "/a/./../..//")),
     ];

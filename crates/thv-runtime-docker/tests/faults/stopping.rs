@@ -65,7 +65,9 @@ fn engine_with_one(call: &str) -> Do {
 async fn what_is_removed_while_it_is_stopped_is_stopped() {
     let fake = Fake::new(engine_with_one);
     let which = InstanceRef::named("fetch".parse().unwrap());
-    fake.runtime.stop(&which, SHORT).await.unwrap();
+    // An engine knows whole seconds only: nobody gets less than was said.
+    let grace = Duration::from_millis(1200);
+    fake.runtime.stop(&which, StopOptions { grace }).await.unwrap();
     assert_eq!(fake.count("POST /containers/abc/stop?t=2"), 1);
 }
 
@@ -96,6 +98,36 @@ async fn what_ends_by_itself_while_it_is_killed_is_stopped() {
         patient.unwrap();
         hasty.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_removal_that_somebody_else_is_at_is_waited_for() {
+    let gone = Arc::new(Notify::new());
+    let waits = Arc::clone(&gone);
+    let fake = Fake::new(move |call| match call {
+        "DELETE /containers/abc?force=true&v=true" => Do::Answer(
+            409,
+            json!({"message": "removal of container abc is already in progress"}),
+        ),
+        "POST /containers/abc/wait?condition=removed" => {
+            let answer = Do::Answer(200, json!({"StatusCode": 0}));
+            Do::After(Arc::clone(&waits), Box::new(answer))
+        }
+        call if call.starts_with("GET /networks") => Do::Answer(200, json!([])),
+        call => engine_with_one(call),
+    });
+    let which = InstanceRef::named("fetch".parse().unwrap());
+    let waiting = until("the wait", async || {
+        (fake.count("POST /containers/abc/wait") > 0).then_some(())
+    });
+    let removal = fake.runtime.remove(&which);
+    tokio::pin!(removal);
+    tokio::select! {
+        () = waiting => {}
+        removed = &mut removal => panic!("{removed:?}"),
+    }
+    gone.notify_one();
+    soon("the removal", removal).await.unwrap();
 }
 
 /// Standard error is attached from before the start; nobody may come for it.

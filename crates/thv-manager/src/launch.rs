@@ -158,6 +158,14 @@ impl Manager {
     }
 }
 
+/// What those get who wait for a start that somebody else stops.
+pub(crate) fn stopped_meanwhile(name: &WorkloadName) -> Error {
+    Error::Conflict {
+        name: name.to_string(),
+        detail: "it was stopped while it was starting".into(),
+    }
+}
+
 /// Waits as long as the caller wants. `true`: ready; `false`: still starting.
 async fn outcome(
     name: &WorkloadName,
@@ -179,10 +187,7 @@ async fn outcome(
             reason,
             last_lines,
         }),
-        LaunchState::Ended => Err(Error::Conflict {
-            name: name.to_string(),
-            detail: "it was stopped while it was starting".into(),
-        }),
+        LaunchState::Ended => Err(stopped_meanwhile(name)),
         LaunchState::Launching | LaunchState::Owned => match wait {
             WaitFor::Ready(waited) => Err(Error::NotReady {
                 name: name.to_string(),

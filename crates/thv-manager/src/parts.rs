@@ -59,10 +59,7 @@ impl Parts {
         match self.find_config(name).await {
             Ok(Some(config)) => Ok(Saved::Config(Box::new(config))),
             Ok(None) => Ok(Saved::Nothing),
-            Err(Error::State(error @ thv_state::Error::Invalid { .. })) => {
-                tracing::warn!(workload = %name, %error, "going on without it");
-                Ok(Saved::Damaged)
-            }
+            Err(Error::State(error @ thv_state::Error::Invalid { .. })) => Ok(Saved::Damaged(error)),
             Err(error) => Err(error),
         }
     }
@@ -135,7 +132,7 @@ pub(crate) enum Saved {
     /// There is no configuration.
     Nothing,
     /// There is one that cannot be used.
-    Damaged,
+    Damaged(thv_state::Error),
     /// There is one, with ToolHive's load-time repairs.
     Config(Box<RunConfig>),
 }
@@ -144,7 +141,7 @@ impl Saved {
     pub(crate) fn config(&self) -> Option<&RunConfig> {
         match self {
             Self::Config(config) => Some(config),
-            Self::Nothing | Self::Damaged => None,
+            Self::Nothing | Self::Damaged(_) => None,
         }
     }
 }

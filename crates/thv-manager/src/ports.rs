@@ -220,6 +220,9 @@ pub(crate) async fn wait_free(host: &str, port: u16, ports: &dyn Ports, limit: D
 /// Who holds a port, in words.
 pub(crate) fn holder(port: u16, processes: &dyn Processes) -> String {
     match processes.port_holder(port) {
+        Ok(Some(holder)) if holder.processes.is_empty() && holder.uid == processes.uid() => {
+            "it is held by a process that is just ending, or cannot be seen".into()
+        }
         Ok(Some(holder)) => format!("it is held by {holder}"),
         Ok(None) => "it is held by a process that cannot be seen".into(),
         Err(error) => format!("who holds it cannot be found out ({error})"),
@@ -269,6 +272,7 @@ mod tests {
         let nginx = processes.add(thv_process::MemoryProcess::new("/usr/sbin/nginx").args(["-g", "x"]));
         processes.listen(8080, nginx.pid);
         processes.listen_hidden(8081, 33);
+        processes.listen_hidden(8083, processes.uid());
         let taken = |port| {
             let ports = MemoryPorts::default().with_taken(port);
             bind("", port, &ports, &processes).unwrap_err().to_string()
@@ -283,6 +287,7 @@ mod tests {
             taken(8081),
             "requested proxy port 8081 is not available: it is held by another user's process (user 33)"
         );
+        assert!(taken(8083).ends_with("it is held by a process that is just ending, or cannot be seen"));
         assert!(taken(8082).ends_with("it is held by a process that cannot be seen"));
     }
 

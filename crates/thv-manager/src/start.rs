@@ -9,7 +9,7 @@ use thv_status::{
     Authority, ClaimId, Desired, Draft, ForeignMeaning, OpGuard, Operation, OwnerState, Reading, Snapshot,
 };
 
-use crate::launch::{Launch, Launchable};
+use crate::launch::{Launch, Launchable, stopped_meanwhile};
 use crate::run::{check_honoured, isolation};
 use crate::stop::begin;
 use crate::{
@@ -38,6 +38,7 @@ impl Manager {
             WaitFor::Launch(limit) | WaitFor::Ready(limit) => limit,
         };
         let name = outcome.name.clone();
+        let for_ready = matches!(wait, WaitFor::Ready(_));
         // Heard from before the first look, so that nothing falls between.
         let mut changes = self.parts.status.watch().await?;
         let waiting = async {
@@ -54,7 +55,11 @@ impl Manager {
                         });
                     }
                     Some((WorkloadStatus::Starting, _)) => {}
-                    _ => return Ok(false),
+                    // Its server was ready and is away.
+                    Some((WorkloadStatus::Unhealthy, _)) if for_ready => {}
+                    None => return Err(stopped_meanwhile(&name)),
+                    Some((status, _)) if is_down(status) => return Err(stopped_meanwhile(&name)),
+                    Some(_) => return Ok(false),
                 }
                 while changes.next().await.is_some_and(|changed| changed != name) {}
             }
@@ -299,6 +304,12 @@ impl Manager {
             detail: "start it there, or use --take-over to own it from now on".into(),
         })
     }
+}
+
+/// Whether somebody does not want it to run.
+fn is_down(status: WorkloadStatus) -> bool {
+    use WorkloadStatus as S;
+    matches!(status, S::Stopping | S::Stopped | S::Removing | S::PolicyStopped)
 }
 
 pub(crate) enum Start {

@@ -108,6 +108,9 @@ impl Manager {
     pub(crate) async fn check_stop(&self, name: &WorkloadName, options: StopOptions) -> Result<()> {
         let snapshot = self.known(name).await?;
         let saved = self.parts.saved(name).await?;
+        if let Saved::Damaged(error) = &saved {
+            tracing::warn!(workload = %name, %error, "going on without it");
+        }
         owner::check_first(&self.parts, name, &snapshot, saved.config(), options.force).await
     }
 

@@ -16,7 +16,7 @@ use support::{TestEngine, soon, until};
 use thv_runtime::{
     DeploySpec, EventFilter, EventKind, InstanceId, InstanceRef, Runtime, RuntimeEvent, Stdio,
 };
-use thv_runtime_docker::{DockerConfig, DockerRuntime};
+use thv_runtime_docker::{DockerConfig, DockerRuntime, Flavour};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, watch};
 
@@ -267,6 +267,10 @@ async fn the_end_of_another_process_of_the_container_is_not_its_own() {
     let Some(engine) = TestEngine::get().await else {
         return;
     };
+    if engine.runtime.engine_info().await.unwrap().flavour == Flavour::Podman {
+        eprintln!("skipped: Podman does not tell when a further process has ended");
+        return;
+    }
     let spec = engine.spec(&["echo"]);
     let id = engine.runtime.deploy(&spec).await.unwrap().instance.id;
     if !is_here(&engine, &id).await {

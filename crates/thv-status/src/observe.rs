@@ -59,8 +59,21 @@ pub struct Observation {
 ///
 /// `starting` and `stopping` are believed while the proxy lives; without it they ended half-way, and the same table says
 /// what is left. `stopped`, `error`, `removing` and `policy_stopped` are shown as recorded; an instance that runs all the
-/// same is said in the context.
+/// same is said in the context, and so is damage of what is recorded where there is nothing else to say.
 pub fn observe(
+    snapshot: &Snapshot,
+    instance: &InstanceView<'_>,
+    proxy: ProxyState,
+    boot_id: &str,
+) -> Observation {
+    let mut seen = by_status(snapshot, instance, proxy, boot_id);
+    if let Some(damage) = snapshot.damage.as_ref().filter(|_| seen.context.is_empty()) {
+        seen.context = damaged(damage);
+    }
+    seen
+}
+
+fn by_status(
     snapshot: &Snapshot,
     instance: &InstanceView<'_>,
     proxy: ProxyState,
@@ -102,10 +115,16 @@ fn with_proxy(snapshot: &Snapshot, recorded: Observation, instance: &InstanceVie
             healthy(snapshot, recorded)
         }
         InstanceView::NotApplicable => healthy(snapshot, recorded),
-        InstanceView::Present(instance) => unhealthy(format!(
-            "workload status mismatch: file indicates running, but runtime shows {}",
-            WorkloadStatus::from(instance.state)
-        )),
+        InstanceView::Present(instance) => {
+            let mut context = format!(
+                "workload status mismatch: file indicates running, but runtime shows {}",
+                WorkloadStatus::from(instance.state)
+            );
+            if instance.state == InstanceState::Unknown {
+                context = format!("{context}: {}", instance.status_text);
+            }
+            unhealthy(context)
+        }
         InstanceView::Absent => unhealthy(not_found(snapshot)),
         InstanceView::Unknown(reason) => Observation {
             status: WorkloadStatus::Unknown,
@@ -174,13 +193,17 @@ fn without_status(snapshot: &Snapshot, instance: &InstanceView<'_>) -> Observati
     if let Some(damage) = &snapshot.damage {
         return Observation {
             status: WorkloadStatus::Unknown,
-            context: format!("what is recorded of it is damaged: {damage}"),
+            context: damaged(damage),
         };
     }
     from_instance(instance).unwrap_or_else(|| Observation {
         status: WorkloadStatus::Stopped,
         context: String::new(),
     })
+}
+
+fn damaged(damage: &str) -> String {
+    format!("what is recorded of it is damaged: {damage}")
 }
 
 fn from_instance(instance: &InstanceView<'_>) -> Option<Observation> {
@@ -273,6 +296,21 @@ mod tests {
             owner: OwnerState::Dead,
             pid_file: None,
         }
+    }
+
+    #[test]
+    fn what_is_damaged_is_said() {
+        let (running, unknown) = (instance(InstanceState::Running), instance(InstanceState::Unknown));
+        let context = |instance: &Instance, damage: Option<&str>| {
+            let mut snapshot = snapshot(WorkloadStatus::Running, Desired::Running, Reading::Ours);
+            snapshot.damage = damage.map(str::to_owned);
+            let instance = InstanceView::Present(instance);
+            observe(&snapshot, &instance, ProxyState::Alive, "boot").context
+        };
+        assert_eq!(context(&running, None), "");
+        assert!(context(&running, Some("it is empty")).ends_with("is damaged: it is empty"));
+        let said = context(&unknown, Some("it is empty"));
+        assert!(said.ends_with("but runtime shows unknown: text"), "{said}");
     }
 
     #[test]

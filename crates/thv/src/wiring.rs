@@ -131,9 +131,15 @@ fn runtimes(own: Runtimes, dirs: &Dirs, env: &Env, processes: &Arc<dyn Processes
 /// # Errors
 /// `Invalid` when it cannot be read.
 pub fn config_in(dirs: &Dirs) -> Result<Settings> {
-    ConfigFile::new(dirs).read().map_err(|error| Error::Invalid {
-        what: "configuration".into(),
-        detail: chain(&error),
+    ConfigFile::new(dirs).read().map_err(|error| match error {
+        thv_config::Error::Invalid { path, detail } => Error::Invalid {
+            what: format!("configuration file {}", path.display()),
+            detail,
+        },
+        other => Error::Invalid {
+            what: "configuration".into(),
+            detail: chain(&other),
+        },
     })
 }
 

@@ -210,3 +210,40 @@ async fn a_remote_that_is_down_can_be_stopped() {
     manager.stop(&name("far"), StopOptions::default()).await.unwrap();
     world.assert_stopped(&name("far")).await;
 }
+
+/// A remote that was ready once, with its proxy, and without its server.
+async fn away() -> (World, Remote, Manager) {
+    let (world, remote) = (World::new(), Remote::start().await);
+    let manager = without_runtime(&world);
+    manager.run(remote.request("far"), until_ready()).await.unwrap();
+    manager.stop(&name("far"), StopOptions::default()).await.unwrap();
+    remote.switch(false);
+    let options = thv_manager::StartOptions::default();
+    manager.start(&name("far"), options).await.unwrap();
+    world.until(&name("far"), WorkloadStatus::Unhealthy).await;
+    (world, remote, manager)
+}
+
+#[tokio::test]
+async fn who_waits_for_one_whose_server_is_away_waits_until_it_is_back() {
+    let ((_world, remote, manager), far) = (away().await, name("far"));
+    let back = async {
+        remote.switch(true);
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(10)).await;
+        tokio::time::resume();
+    };
+    let (started, ()) = tokio::join!(manager.start(&far, start_until_ready()), back);
+    let started = started.unwrap();
+    assert!(started.already_running && started.ready, "{started:?}");
+}
+
+#[tokio::test]
+async fn who_waits_for_one_that_is_stopped_meanwhile_is_told() {
+    let (_world, _remote, manager) = away().await;
+    let far = name("far");
+    let stop = manager.stop(&far, StopOptions::default());
+    let (started, stopped) = tokio::join!(manager.start(&far, start_until_ready()), stop);
+    stopped.unwrap();
+    assert_eq!(started.unwrap_err().code(), "conflict");
+}

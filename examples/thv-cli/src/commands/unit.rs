@@ -59,7 +59,13 @@ pub(super) fn unit(program: &Path, env: &Env) -> Result<String, Failure> {
         .ok_or_else(|| Failure::new(format!("systemd cannot be told of {}", program.display())))?;
     let mut environment = String::new();
     for name in VARIABLES {
-        if let Some(value) = env.non_empty(name).filter(|value| can_be_said(value)) {
+        if let Some(value) = env.non_empty(name) {
+            if !can_be_said(value) {
+                // Without it other workloads would be brought back, or in another way.
+                return Err(Failure::new(format!(
+                    "systemd cannot be told of {name}: {value:?}"
+                )));
+            }
             let _ = writeln!(environment, "Environment={}", quoted(&format!("{name}={value}")));
         }
     }
@@ -110,5 +116,7 @@ mod tests {
         ]);
         insta::assert_snapshot!(unit(Path::new("/opt/100% $HOME \"x\"/thv"), &env).unwrap());
         assert!(unit(Path::new("/opt/\n/thv"), &env).is_err());
+        let elsewhere = Env::from_vars([("XDG_STATE_HOME", "/home/new\nline")]);
+        assert!(unit(Path::new("/usr/bin/thv"), &elsewhere).is_err());
     }
 }

@@ -1,9 +1,10 @@
 //! The proxies that people use, beside ours and the bare reference, in one run: each before the same echo server, asked
 //! by the same clients, each in a process of its own. Every answer is checked; a contestant that gives a wrong one, or
-//! none, is out of that load, and it is said why.
+//! none, is out of that load, and it is said why. The ratio is to the one that is the aim, the bare reference or haproxy: the
+//! middle one of those of each round, since a machine changes its speed between two rounds more than within one.
 //!
 //! ```text
-//! cargo bench -p thv-benches --bench peers                # all: about four minutes
+//! cargo bench -p thv-benches --bench peers                # all: about six minutes
 //! cargo bench -p thv-benches --bench peers -- stdio       # one of the parts: stdio, reverse
 //! cargo bench -p thv-benches --bench peers -- quick       # whether each one works: short turns, small loads
 //! ```
@@ -36,7 +37,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 /// How often each takes its turn, one after the other; the middle one counts.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 7;
 /// How long a peer may take to begin.
 const BEGIN: Duration = Duration::from_secs(30);
 /// A call that takes longer has failed: somebody waits for somebody who waits.
@@ -93,7 +94,7 @@ async fn run() {
         }
     } else {
         Plan {
-            run: Duration::from_millis(600),
+            run: Duration::from_millis(400),
             loads: &LOADS,
         }
     };
@@ -107,7 +108,7 @@ async fn run() {
             ours("thv-proxy", "bridge", echo, true).await,
         ];
         peers.extend(programs_there(echo, folder.path()).await);
-        compare(&peers, &plan).await;
+        compare(&peers, "bare reference", &plan).await;
     }
     if wanted("reverse") {
         println!("HTTP server behind a reverse proxy");
@@ -118,7 +119,7 @@ async fn run() {
             ours("thv-proxy", "reverse", &server.to_string(), false).await,
         ];
         peers.extend(haproxy(server, folder.path()).await);
-        compare(&peers, &plan).await;
+        compare(&peers, "haproxy", &plan).await;
     }
 }
 
@@ -130,11 +131,12 @@ struct Turn {
     cpu: Duration,
 }
 
-async fn compare(peers: &[Peer], plan: &Plan) {
+async fn compare(peers: &[Peer], aim: &str, plan: &Plan) {
     println!(
-        "{:>20} {:>9} {:>9} {:>10} {:>10} {:>10} {:>9} {:>8}",
-        "", "sessions", "bytes", "calls/s", "middle", "p99", "µs/call", "MiB"
+        "{:>20} {:>9} {:>9} {:>10} {:>7} {:>10} {:>10} {:>9} {:>8}",
+        "", "sessions", "bytes", "calls/s", "ratio", "middle", "p99", "µs/call", "MiB"
     );
+    let aim = peers.iter().position(|peer| peer.name == aim);
     for &(sessions, bytes) in plan.loads {
         let mut turns: Vec<Result<Vec<Turn>, String>> = peers.iter().map(|_| Ok(Vec::new())).collect();
         for _ in 0..ROUNDS {
@@ -149,6 +151,10 @@ async fn compare(peers: &[Peer], plan: &Plan) {
                 }
             }
         }
+        let aimed: Vec<usize> = match aim.map(|aim| &turns[aim]) {
+            Some(Ok(turns)) => turns.iter().map(|turn| turn.times.len()).collect(),
+            _ => Vec::new(),
+        };
         for (peer, turns) in peers.iter().zip(turns) {
             let mut turns = match turns {
                 Ok(turns) => turns,
@@ -157,13 +163,14 @@ async fn compare(peers: &[Peer], plan: &Plan) {
                     continue;
                 }
             };
+            let ratio = ratio(&turns, &aimed);
             turns.sort_by_key(|turn| turn.times.len());
             let Turn { times, cpu } = &turns[ROUNDS / 2];
             let calls = u32::try_from(times.len()).unwrap();
             let rate = f64::from(calls) / plan.run.as_secs_f64();
             let at = |part: usize| times.get(times.len() * part / 100).copied().unwrap_or_default();
             println!(
-                "{:>20} {sessions:>9} {bytes:>9} {rate:>10.0} {:>10.2?} {:>10.2?} {:>9.1} {:>8}",
+                "{:>20} {sessions:>9} {bytes:>9} {rate:>10.0} {ratio:>7} {:>10.2?} {:>10.2?} {:>9.1} {:>8}",
                 peer.name,
                 at(50),
                 at(99),
@@ -172,6 +179,19 @@ async fn compare(peers: &[Peer], plan: &Plan) {
             );
         }
     }
+}
+
+/// The middle one of the ratios of each round.
+fn ratio(turns: &[Turn], aimed: &[usize]) -> String {
+    let count = |calls: usize| f64::from(u32::try_from(calls.max(1)).unwrap());
+    let pairs = turns.iter().zip(aimed);
+    let mut ratios: Vec<_> = pairs
+        .map(|(turn, aimed)| count(turn.times.len()) / count(*aimed))
+        .collect();
+    ratios.sort_by(f64::total_cmp);
+    ratios
+        .get(ratios.len() / 2)
+        .map_or_else(String::new, |ratio| format!("{ratio:.2}"))
 }
 
 impl Peer {

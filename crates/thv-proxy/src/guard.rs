@@ -7,7 +7,7 @@ use http::header::{HOST, ORIGIN};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, Uri};
 
-/// Which hosts and origins are served besides the machine's own.
+/// Which hosts and origins are served besides the machine's own: none by default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GuardConfig {
     /// Host names (without port) that are accepted besides `localhost` and loopback addresses.

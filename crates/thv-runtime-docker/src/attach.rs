@@ -170,7 +170,7 @@ async fn to_running(
     which: &InstanceRef,
     id: &str,
     has_errors: bool,
-) -> Result<(Upgraded, Option<Upgraded>, Option<FirstProcess>)> {
+) -> Result<(Upgraded, Option<Upgraded>, Option<Arc<FirstProcess>>)> {
     let found = must_run(engine, which, id).await?;
     let logged = !found.host_config.log_config.is_none();
     let connecting = async {
@@ -192,7 +192,7 @@ async fn to_running(
     };
     // The engine attaches to what has ended as well, and says nothing then.
     let found = must_run(engine, which, id).await?;
-    Ok((in_and_out, errors, FirstProcess::of(&found)))
+    Ok((in_and_out, errors, engine.first_processes().of(&found)))
 }
 
 /// A container that runs and has a standard input.
@@ -233,7 +233,7 @@ fn split(
     in_and_out: Upgraded,
     stderr: Option<Upgraded>,
     mut attached: Attached,
-    process: Option<FirstProcess>,
+    process: Option<Arc<FirstProcess>>,
 ) -> Stdio {
     attached.carried = in_and_out.carried;
     let attached = Arc::new(attached);
@@ -323,7 +323,7 @@ enum End {
 }
 
 impl End {
-    fn of(process: FirstProcess) -> Self {
+    fn of(process: Arc<FirstProcess>) -> Self {
         Self::OfServer(Box::pin(async move { process.ended().await }))
     }
 

@@ -13,6 +13,7 @@ use crate::attach::Attachments;
 use crate::connection::Route;
 use crate::discovery::{Candidate, Disk, discover};
 use crate::error::{EngineError, NoEngine};
+use crate::first_process::FirstProcesses;
 use crate::helper_program::HelperProgram;
 use crate::http::{Answer, Call, send};
 use crate::wire::{Info, Version};
@@ -42,6 +43,7 @@ struct Inner {
     network: Mutex<()>,
     helper: HelperProgram,
     attachments: Attachments,
+    first_processes: FirstProcesses,
 }
 
 impl Engine {
@@ -56,6 +58,7 @@ impl Engine {
             network: Mutex::new(()),
             helper: HelperProgram::default(),
             attachments: Attachments::default(),
+            first_processes: FirstProcesses::default(),
         }))
     }
 
@@ -80,6 +83,11 @@ impl Engine {
     /// Which streams are taken, and which wait for who takes them.
     pub(crate) fn attachments(&self) -> &Attachments {
         &self.0.attachments
+    }
+
+    /// The processes of containers that are watched.
+    pub(crate) fn first_processes(&self) -> &FirstProcesses {
+        &self.0.first_processes
     }
 
     /// An engine's failure as the public error.

@@ -1,6 +1,7 @@
 //! What happens to containers.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -141,7 +142,7 @@ enum Death {
     /// Nothing is known.
     Unknown,
     /// The engine is asked what runs.
-    Asked(BoxFuture<'static, Option<(InstanceId, FirstProcess)>>),
+    Asked(BoxFuture<'static, Option<(InstanceId, Arc<FirstProcess>)>>),
     /// It runs, until this comes.
     Of(InstanceId, BoxFuture<'static, ()>),
 }
@@ -203,9 +204,13 @@ fn only(filter: &EventFilter) -> Option<&WorkloadName> {
     names.next().filter(|_| names.next().is_none())
 }
 
-async fn process_of(engine: &Engine, id: String) -> Option<(InstanceId, FirstProcess)> {
-    let found = lookup::details(engine, &id).await.ok()??;
-    Some((InstanceId::new(id), FirstProcess::of(&found)?))
+async fn process_of(engine: &Engine, id: String) -> Option<(InstanceId, Arc<FirstProcess>)> {
+    let processes = engine.first_processes();
+    let process = match processes.watched(&id) {
+        Some(process) => process,
+        None => processes.of(&lookup::details(engine, &id).await.ok()??)?,
+    };
+    Some((InstanceId::new(id), process))
 }
 
 fn kind_of(action: &str, attributes: &BTreeMap<String, String>) -> Option<EventKind> {

@@ -5,7 +5,9 @@
 //! the kernel says of the process behind a pidfd that it is in this container's control group, and that it is the first of a
 //! namespace of its own. Elsewhere nothing is known early.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use thv_process::{ProcessHandle, ProcessIdentity, Processes, system};
 
@@ -14,17 +16,46 @@ use crate::wire::Container;
 /// How long an id is that is taken for proof; engines write it out.
 const ID: usize = 64;
 
+/// Those that somebody watches, by the containers' ids: whoever comes next needs neither the engine nor a proof.
+#[derive(Debug, Default)]
+pub(crate) struct FirstProcesses(Mutex<BTreeMap<String, Weak<FirstProcess>>>);
+
+impl FirstProcesses {
+    /// That of a container which is watched and alive.
+    pub(crate) fn watched(&self, id: &str) -> Option<Arc<FirstProcess>> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let process = all.get(id)?.upgrade()?;
+        drop(all);
+        process.is_alive().then_some(process)
+    }
+
+    /// That of a container as the engine describes it; `None` where it is not proved to be here and alive.
+    pub(crate) fn of(&self, found: &Container) -> Option<Arc<FirstProcess>> {
+        if let Some(process) = self.watched(&found.id) {
+            return Some(process);
+        }
+        let process = Arc::new(FirstProcess::proved(found)?);
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, process| process.strong_count() > 0);
+        all.insert(found.id.clone(), Arc::downgrade(&process));
+        Some(process)
+    }
+}
+
 /// Such a process.
 pub(crate) struct FirstProcess(Box<dyn ProcessHandle>);
 
 impl FirstProcess {
-    /// That of a container as the engine describes it; `None` where it is not proved to be here and alive.
-    pub(crate) fn of(found: &Container) -> Option<Self> {
+    fn proved(found: &Container) -> Option<Self> {
         let pid = u32::try_from(found.state.pid).ok().filter(|&pid| pid > 1)?;
         let processes = system().ok()?;
         let identity = processes.facts(pid).ok()??.identity;
         let process = processes.open(&identity).ok()??;
         is_first_of(&*processes, &identity, &found.id).then_some(Self(process))
+    }
+
+    fn is_alive(&self) -> bool {
+        system().is_ok_and(|processes| matches!(processes.is_alive(self.0.identity()), Ok(true)))
     }
 
     /// Comes when it is dead; never where that cannot be watched. Cancel-safe.

@@ -11,7 +11,7 @@ use crate::middleware::{Layer, Setting};
 /// How a [`StdioBridge`](crate::StdioBridge) behaves. All bounds have the defaults of the format.
 #[derive(Debug, Clone)]
 pub struct BridgeConfig {
-    /// Streamable HTTP at `/mcp`, or SSE at `/sse`.
+    /// Streamable HTTP at `/mcp`, the default, or SSE at `/sse`.
     pub mode: ProxyMode,
     /// What ids sent to the server begin with: 1–64 of `[A-Za-z0-9_-]`, new for each claim, so that answers to an
     /// earlier proxy are recognised and dropped. The default is random.
@@ -43,14 +43,17 @@ pub struct BridgeConfig {
     pub stream_bytes: usize,
     /// How often an event stream gets a comment to keep it open: 30 s.
     pub keep_alive: Duration,
-    /// Pauses before asking for a new connection to the server: the first at once, then doubling from this to 30 s.
+    /// Pauses before asking for a new connection to the server: none before the first, then doubling from this, 2 s, to
+    /// 30 s.
     pub reconnect_delay: Duration,
     /// A client that names a revision that is not known is refused, as the protocol asks. It may be one that is to come:
-    /// without this it is served.
+    /// without this it is served. On by default.
     pub strict_versions: bool,
     /// A request that a trusted proxy passed on: its `X-Forwarded-Host`, `-Port` and `-Prefix` are believed.
+    /// Off by default.
     pub trust_forwarded: bool,
     /// Put before the path in the `endpoint` event, for a proxy behind another that removes it; begins with `/`.
+    /// Empty by default.
     pub endpoint_prefix: String,
     /// How often a new connection is asked for before the server counts as gone: 10.
     pub reconnect_attempts: u32,

@@ -9,10 +9,10 @@ use crate::error::ProxyError;
 use crate::forwarded::is_prefix;
 use crate::middleware::{Header, Layer, Setting};
 
-/// How a [`ReverseProxy`](crate::ReverseProxy) behaves.
+/// How a [`ReverseProxy`](crate::ReverseProxy) behaves. What can be switched on is off by default, texts are empty.
 #[derive(Debug, Clone)]
 pub struct ReverseProxyConfig {
-    /// [`TransportType::Sse`] or [`TransportType::StreamableHttp`].
+    /// [`TransportType::StreamableHttp`], the default, or [`TransportType::Sse`].
     pub transport: TransportType,
     /// The target is not a server of ours: its path replaces the client's, its query comes before the client's, and it
     /// is not told which host the client named.
@@ -102,6 +102,12 @@ impl ReverseProxyConfig {
         }
         if self.body_limit == 0 || self.body_limit > 1 << 30 {
             return invalid("size", "body_limit must be 1 byte to 1 GiB".into());
+        }
+        if self.body_timeout.is_zero() || self.connect_timeout.is_zero() {
+            return invalid(
+                "duration",
+                "body_timeout and connect_timeout must be longer than 0".into(),
+            );
         }
         if !self.endpoint_prefix.is_empty() && !is_prefix(&self.endpoint_prefix) {
             return invalid("endpoint_prefix", "use a path that begins with one \"/\"".into());

@@ -230,18 +230,23 @@ fn what_cannot_work_is_refused_when_it_is_built() {
         assert!(matches!(header(name), Err(ProxyError::Invalid { .. })), "{name}");
     }
     assert!(header("x-key").is_ok());
-    let none = ReverseProxyConfig {
-        body_limit: 0,
-        ..ReverseProxyConfig::default()
+    let set = |change: fn(&mut ReverseProxyConfig)| {
+        let mut config = ReverseProxyConfig::default();
+        change(&mut config);
+        new("http://localhost", config)
     };
-    assert!(new("http://localhost", none).is_err());
+    assert!(set(|_| {}).is_ok());
+    for change in [
+        (|config| config.body_limit = 0) as fn(&mut ReverseProxyConfig),
+        |config| config.body_timeout = Duration::ZERO,
+        |config| config.connect_timeout = Duration::ZERO,
+        |config| config.endpoint_prefix = "//other".into(),
+        |config| config.transport = TransportType::Stdio,
+    ] {
+        assert!(matches!(set(change), Err(ProxyError::Invalid { .. })));
+    }
     assert!(new("ftp://localhost", ReverseProxyConfig::default()).is_err());
     assert!(new("http://user:pass@localhost", ReverseProxyConfig::default()).is_err());
-    let stdio = ReverseProxyConfig {
-        transport: TransportType::Stdio,
-        ..ReverseProxyConfig::default()
-    };
-    assert!(new("http://localhost", stdio).is_err());
 }
 
 #[tokio::test]

@@ -32,26 +32,34 @@ pub enum DirsError {
     /// Neither `HOME` nor a home directory was given.
     #[error("HOME is not set, or is no absolute path: set it to the folder that holds your files")]
     NoHome,
+    /// A variable names a folder in bytes that are no text; files in the default's place would not be this user's.
+    #[error("{variable} is not UTF-8: set it to a path that is")]
+    NotText {
+        /// The variable.
+        variable: &'static str,
+    },
 }
 
 impl Dirs {
     /// Determines the directories by the XDG rules from `env`. Relative XDG values are ignored, as the
-    /// specification asks.
+    /// specification asks; values that are not UTF-8 are errors.
     pub fn from_env(env: &Env) -> Result<Self, DirsError> {
-        let absolute = |name: &str| {
-            env.non_empty(name)
-                .map(PathBuf::from)
-                .filter(|path| path.is_absolute())
+        let absolute = |variable: &'static str| {
+            if env.is_not_text(variable) {
+                return Err(DirsError::NotText { variable });
+            }
+            let path = env.non_empty(variable).map(PathBuf::from);
+            Ok(path.filter(|path| path.is_absolute()))
         };
-        let home = absolute("HOME").ok_or(DirsError::NoHome)?;
-        let base = |name: &str, fallback: &str| absolute(name).unwrap_or_else(|| home.join(fallback));
+        let home = absolute("HOME")?.ok_or(DirsError::NoHome)?;
+        let base = |variable, fallback| Ok(absolute(variable)?.unwrap_or_else(|| home.join(fallback)));
         Ok(Self {
-            config: base("XDG_CONFIG_HOME", ".config"),
-            data: base("XDG_DATA_HOME", ".local/share"),
-            state: base("XDG_STATE_HOME", ".local/state"),
-            cache: base("XDG_CACHE_HOME", ".cache"),
-            runtime: absolute("XDG_RUNTIME_DIR"),
-            temp: absolute("TMPDIR").unwrap_or_else(|| PathBuf::from("/tmp")),
+            config: base("XDG_CONFIG_HOME", ".config")?,
+            data: base("XDG_DATA_HOME", ".local/share")?,
+            state: base("XDG_STATE_HOME", ".local/state")?,
+            cache: base("XDG_CACHE_HOME", ".cache")?,
+            runtime: absolute("XDG_RUNTIME_DIR")?,
+            temp: absolute("TMPDIR")?.unwrap_or_else(|| PathBuf::from("/tmp")),
             home,
         })
     }
@@ -133,5 +141,35 @@ impl Dirs {
     /// The application's configuration file: `$XDG_CONFIG_HOME/toolhive/config.yaml`.
     pub fn config_file(&self) -> PathBuf {
         self.config.join("toolhive/config.yaml")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    use super::*;
+
+    #[test]
+    fn a_folder_in_bytes_that_are_no_text_is_not_another_one() {
+        let bytes = OsStr::from_bytes(b"/\xff");
+        for variable in [
+            "HOME",
+            "XDG_CONFIG_HOME",
+            "XDG_DATA_HOME",
+            "XDG_STATE_HOME",
+            "XDG_CACHE_HOME",
+            "XDG_RUNTIME_DIR",
+            "TMPDIR",
+        ] {
+            let home = ("HOME", OsStr::new("/home/me"));
+            let env = Env::from_vars([home, (variable, bytes)]);
+            assert_eq!(Dirs::from_env(&env), Err(DirsError::NotText { variable }));
+            let env = Env::from_vars([home, (variable, bytes), (variable, OsStr::new("/a"))]);
+            assert!(Dirs::from_env(&env).is_ok(), "{variable}");
+        }
+        let none = Env::from_vars([("OTHER", bytes)]);
+        assert_eq!(Dirs::from_env(&none), Err(DirsError::NoHome));
     }
 }

@@ -10,6 +10,9 @@ use super::{Done, Failure, manager};
 use crate::cli::{Format, LogsArgs};
 use crate::output::{self, json};
 
+/// Lines that are written at one time at most.
+const AT_ONCE: usize = 256;
+
 pub(super) async fn run(args: &LogsArgs) -> Done {
     if args.name == "prune" {
         return prune(args).await;
@@ -25,14 +28,27 @@ pub(super) async fn run(args: &LogsArgs) -> Done {
         tail: args.tail,
         follow: args.follow,
     };
-    let mut lines = if args.proxy {
+    let lines = if args.proxy {
         manager.proxy_logs(&name, request).await?
     } else {
         manager.logs(&name, request).await?
     };
     let terminal = output::is_on_terminal();
-    while let Some(line) = lines.next().await {
-        if !output::print_some(&output::foreign_line(&line?, terminal))? {
+    // Lines that are there go out together; none waits for another.
+    let mut lines = lines.ready_chunks(AT_ONCE);
+    while let Some(some) = lines.next().await {
+        let (mut shown, mut failure) = (Vec::new(), None);
+        for line in some {
+            match line {
+                Ok(line) => shown.extend(output::foreign_line(&line, terminal)),
+                Err(error) => failure = Some(error),
+            }
+        }
+        let is_read = output::print_some(&shown)?;
+        if let Some(error) = failure {
+            return Err(error.into());
+        }
+        if !is_read {
             break;
         }
     }

@@ -653,3 +653,17 @@ async fn an_unknown_revision_is_served_where_that_is_wanted() {
         assert_eq!(finish(request).await.status, expected);
     }
 }
+
+#[tokio::test]
+async fn the_server_hears_once_that_its_client_is_initialized() {
+    let (served, mut wire) = with_wire(BridgeConfig::default()).await;
+    let (first, ()) = tokio::join!(served.open(), wire.handshake());
+    for session in [first, served.open().await] {
+        let initialized = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+        assert_eq!(served.post(Some(&session), initialized).await.status, 202);
+    }
+    let other = r#"{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}"#;
+    assert_eq!(served.post(None, other).await.status, 202);
+    let next = wire.next().await.unwrap();
+    assert_eq!(next["method"], "notifications/roots/list_changed");
+}

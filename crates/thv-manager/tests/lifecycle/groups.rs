@@ -210,3 +210,35 @@ async fn a_group_that_is_deleted_during_a_run_has_no_workload() {
         "some were found by who deleted the group, some were not: {moved}"
     );
 }
+
+/// At whatever point of a move its group is deleted, the workload ends in a group that is there.
+#[tokio::test(start_paused = true)]
+async fn a_group_that_is_deleted_during_a_move_has_no_workload() {
+    let mut too_late = 0;
+    for point in 0..6 {
+        let world = World::new();
+        let other = world.manager();
+        other.create_group(&group("team")).await.unwrap();
+        run(&other, "echo").await;
+        let life = Life::with(Some((point, Fault::Delay(Duration::from_secs(10)))));
+        let moving = life.manager(&world);
+        let deleting = async {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            other
+                .delete_group(&group("team"), GroupMembers::Move)
+                .await
+                .unwrap()
+        };
+        let (echo, team) = (name("echo"), group("team"));
+        let (deleted, moved) = tokio::join!(deleting, moving.move_to_group(&echo, &team));
+        assert!(deleted.deleted, "{point}: {deleted:?}");
+        let config = world.config(&echo).await.unwrap();
+        assert_eq!(config.group, "default", "{point}: {moved:?}");
+        assert!(
+            matches!(moved, Ok(true) | Err(Error::GroupNotFound { .. })),
+            "{point}: {moved:?}"
+        );
+        too_late += usize::from(moved.is_err());
+    }
+    assert!(too_late > 0, "none came after the group was deleted");
+}

@@ -46,6 +46,9 @@ async fn a_server_with_an_old_secret_is_told_until_it_is_restarted() {
     // The server that comes after one that ended by itself has the new value.
     world.runtime.exit(&name("echo"), 1);
     world.until(&name("echo"), WorkloadStatus::Starting).await;
+    let coming = manager.get(&name("echo")).await.unwrap();
+    assert_eq!(coming.status, WorkloadStatus::Starting);
+    assert!(coming.thv.old_secrets.is_empty(), "it gets what is there");
     world.until(&name("echo"), WorkloadStatus::Running).await;
     assert!(old(&manager).await.is_empty());
     manager.set_secret("token", "3".into()).await.unwrap();

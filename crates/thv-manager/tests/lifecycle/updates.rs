@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use thv_core::{RunConfig, WorkloadStatus};
+use thv_core::{GroupName, RunConfig, WorkloadStatus};
 use thv_manager::{Error, Manager, RollbackPolicy, StopOptions, UpdateOptions};
 use thv_runtime::{MemoryRuntime, MemoryServer};
 use thv_state::{DocumentKind, StateStore};
@@ -112,6 +112,25 @@ async fn an_update_that_fails_stands_unless_the_old_one_is_wanted_back() {
     assert!(matches!(failed, Err(Error::StartFailed { .. })), "{failed:?}");
     assert_eq!(world.status_of(&name("echo")).await.0, WorkloadStatus::Error);
     assert_eq!(world.config(&name("echo")).await.unwrap().cmd_args, ["--broken"]);
+}
+
+/// The old configuration would bring its group along.
+#[tokio::test(start_paused = true)]
+async fn what_is_being_updated_does_not_move_to_another_group() {
+    let world = world();
+    let manager = world.manager();
+    let team = GroupName::new("team").unwrap();
+    manager.create_group(&team).await.unwrap();
+    run(&manager, "echo").await;
+    let config = with_args(&world, &["--mute"]).await;
+    let moving = async {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        manager.move_to_group(&name("echo"), &team).await
+    };
+    let (updated, moved) = tokio::join!(manager.update(config, back()), moving);
+    assert_eq!(updated.unwrap_err().code(), "update_failed");
+    assert!(matches!(moved, Err(Error::Conflict { .. })), "{moved:?}");
+    assert!(manager.move_to_group(&name("echo"), &team).await.unwrap());
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,15 +1,20 @@
 //! Files that others wrote: Docker's configuration, certificates, a program.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// Opens a file. What is none is refused: nobody need ever write into a pipe, and whoever opened it would wait for that.
+use rustix::fs::OFlags;
+
+/// Opens a file. What is none is refused: nobody need ever write into a pipe, and it is not waited for.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
-    if !std::fs::metadata(path)?.is_file() {
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    if !file.metadata()?.is_file() {
         return Err(io::Error::other("it is not a file"));
     }
-    File::open(path)
+    Ok(file)
 }
 
 /// The content of a file of at most `limit` bytes.

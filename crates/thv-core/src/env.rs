@@ -9,8 +9,8 @@ use std::time::Duration;
 ///
 /// Nothing in the library crates reads the process environment by itself: an application takes one snapshot
 /// (`Env::from_vars(std::env::vars_os())`) and passes it on, so that several managers with different
-/// environments live in one process. Variables whose value is not UTF-8 are left out, and [remembered](Self::is_not_text). `Debug` shows names
-/// only.
+/// environments live in one process. Variables that are not UTF-8 are left out; of which ones the value is not, is
+/// [remembered](Self::is_not_text). `Debug` shows names only.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Env {
     text: BTreeMap<String, String>,

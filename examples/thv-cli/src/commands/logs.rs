@@ -41,7 +41,10 @@ pub(super) async fn run(args: &LogsArgs) -> Done {
         for line in some {
             match line {
                 Ok(line) => shown.extend(output::foreign_line(&line, terminal)),
-                Err(error) => failure = Some(error),
+                Err(error) => {
+                    failure = Some(error);
+                    break;
+                }
             }
         }
         let is_read = output::print_some(&shown)?;

@@ -54,6 +54,10 @@ async fn what_toolhive_starts_after_our_stop_is_not_reconciled_away() {
 #[tokio::test(start_paused = true)]
 async fn what_toolhive_started_after_our_stop_is_brought_back_when_its_proxy_is_gone() {
     let (world, manager, pid) = started_by_toolhive().await;
+    assert_brought_back_without(pid, &world, &manager).await;
+}
+
+async fn assert_brought_back_without(pid: i64, world: &World, manager: &Manager) {
     world.processes.exit(u32::try_from(pid).unwrap(), Exit::Signal(9));
     assert!(manager.status(&name("echo")).await.unwrap().desired_running);
     let done = manager.reconcile(start_until_ready()).await.unwrap();
@@ -73,12 +77,7 @@ async fn what_toolhive_was_starting_is_brought_back_when_its_process_is_gone() {
         world.toolhive_writes_now(&name("echo"), WorkloadStatus::Starting, pid);
         let done = manager.reconcile(start_until_ready()).await.unwrap();
         assert!(done.is_empty(), "it lives: {done:?}");
-        world.processes.exit(u32::try_from(pid).unwrap(), Exit::Signal(9));
-        assert!(manager.status(&name("echo")).await.unwrap().desired_running);
-        let done = manager.reconcile(start_until_ready()).await.unwrap();
-        assert!(matches!(done[0].action, ReconcileAction::Started), "{done:?}");
-        assert!(world.runs(&name("echo")).await);
-        assert!(manager.reconcile(start_until_ready()).await.unwrap().is_empty());
+        assert_brought_back_without(pid, &world, &manager).await;
     }
 }
 

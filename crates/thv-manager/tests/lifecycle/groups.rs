@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use thv_core::{GroupName, WorkloadStatus};
-use thv_manager::{Error, GroupMembers, ListOptions, Manager, RunRequest};
+use thv_manager::{DeletedGroup, Error, GroupMembers, ListOptions, Manager, RunRequest};
 use thv_state::{DocumentKind, DocumentName, Keep, StateStore};
 
 use crate::mortal::{Fault, Life};
@@ -177,6 +177,13 @@ async fn a_deletion_that_was_cut_off_is_done_again() {
     assert_eq!(world.config(&name("a")).await.unwrap().group, "default");
 }
 
+/// Deletes `team` while something else is held up for twice as long.
+async fn delete_meanwhile(manager: &Manager) -> DeletedGroup {
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let team = group("team");
+    manager.delete_group(&team, GroupMembers::Move).await.unwrap()
+}
+
 /// At whatever point of a `run` its group is deleted, the workload ends in a group that is there.
 #[tokio::test(start_paused = true)]
 async fn a_group_that_is_deleted_during_a_run_has_no_workload() {
@@ -187,14 +194,7 @@ async fn a_group_that_is_deleted_during_a_run_has_no_workload() {
         other.create_group(&group("team")).await.unwrap();
         let life = Life::with(Some((point, Fault::Delay(Duration::from_secs(10)))));
         let running = life.manager(&world);
-        let deleting = async {
-            tokio::time::sleep(Duration::from_secs(5)).await;
-            other
-                .delete_group(&group("team"), GroupMembers::Move)
-                .await
-                .unwrap()
-        };
-        let (deleted, ()) = tokio::join!(deleting, run_in(&running, "echo", "team"));
+        let (deleted, ()) = tokio::join!(delete_meanwhile(&other), run_in(&running, "echo", "team"));
         assert!(deleted.deleted, "{point}: {deleted:?}");
         assert!(
             deleted.workloads.iter().all(|one| one.result.is_ok()),
@@ -222,15 +222,9 @@ async fn a_group_that_is_deleted_during_a_move_has_no_workload() {
         run(&other, "echo").await;
         let life = Life::with(Some((point, Fault::Delay(Duration::from_secs(10)))));
         let moving = life.manager(&world);
-        let deleting = async {
-            tokio::time::sleep(Duration::from_secs(5)).await;
-            other
-                .delete_group(&group("team"), GroupMembers::Move)
-                .await
-                .unwrap()
-        };
         let (echo, team) = (name("echo"), group("team"));
-        let (deleted, moved) = tokio::join!(deleting, moving.move_to_group(&echo, &team));
+        let moving = moving.move_to_group(&echo, &team);
+        let (deleted, moved) = tokio::join!(delete_meanwhile(&other), moving);
         assert!(deleted.deleted, "{point}: {deleted:?}");
         let config = world.config(&echo).await.unwrap();
         assert_eq!(config.group, "default", "{point}: {moved:?}");

@@ -1,5 +1,7 @@
 //! Networks that others make and take away meanwhile.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -61,6 +61,7 @@ mod front;
 mod guard;
 mod health;
 pub mod jsonrpc;
+mod mcp_headers;
 mod middleware;
 mod probe;
 mod reverse;

@@ -66,6 +66,7 @@ mod middleware;
 mod probe;
 mod reverse;
 mod serve;
+mod timers;
 mod whole_events;
 
 #[doc(no_inline)]

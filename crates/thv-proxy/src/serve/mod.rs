@@ -132,7 +132,7 @@ where
         let service = service.clone();
         let service = service_fn(move |request| handle(service.clone(), request, Arc::clone(&shared)));
         let stream = TokioIo::new(Watched::new(stream, options.write_timeout));
-        builder.timer(HeadTimer::default());
+        builder.timer(HeadTimer::new());
         let connection = builder.serve_connection(stream, service);
         let (ended, force) = (ended.clone(), force.clone());
         connections.spawn(async move {

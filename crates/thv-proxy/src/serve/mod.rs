@@ -2,6 +2,7 @@
 
 mod drain;
 mod head_timer;
+mod own_wakes;
 mod stream;
 mod unread;
 
@@ -29,6 +30,7 @@ use tower::Service;
 pub(crate) use self::drain::UntilDrain;
 pub use self::drain::{Drain, EndsItself};
 use self::head_timer::HeadTimer;
+use self::own_wakes::OwnWakes;
 use self::stream::Watched;
 pub(crate) use self::unread::Returning;
 use self::unread::Unread;
@@ -137,11 +139,13 @@ where
         let (ended, force) = (ended.clone(), force.clone());
         connections.spawn(async move {
             let _place = place;
-            let mut connection = pin!(connection);
-            let mut outcome = ended.run_until_cancelled(connection.as_mut()).await;
+            let (mut connection, wakes) = (pin!(connection), OwnWakes::new());
+            let serving = poll_fn(|cx| wakes.poll(cx, connection.as_mut()));
+            let mut outcome = ended.run_until_cancelled(serving).await;
             if outcome.is_none() {
                 connection.as_mut().graceful_shutdown();
-                outcome = force.run_until_cancelled(connection).await;
+                let serving = poll_fn(|cx| wakes.poll(cx, connection.as_mut()));
+                outcome = force.run_until_cancelled(serving).await;
             }
             if let Some(Err(error)) = outcome {
                 tracing::debug!(%error, "a connection ended");

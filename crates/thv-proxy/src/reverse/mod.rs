@@ -44,7 +44,7 @@ use crate::body::{self, Body, BodyError, Held, ReadError};
 use crate::bridge::STATELESS_REVISION;
 use crate::budget::Budget;
 use crate::error::ProxyError;
-use crate::forwarded::Outside;
+use crate::forwarded::{Outside, nested_under};
 use crate::health;
 use crate::jsonrpc::{self, Kind};
 use crate::middleware::{Header, ProxyService};
@@ -170,7 +170,8 @@ impl ReverseProxy {
     }
 
     /// The proxy as an axum router, to be nested under any path of an application's own once that has its state
-    /// (`with_state`). Its layers come along: hosts other than this machine's are refused unless they say otherwise.
+    /// (`with_state`). Its layers come along: hosts other than this machine's are refused unless they say otherwise. Clients
+    /// of an SSE server are told that path, unless [`endpoint_prefix`](ReverseProxyConfig::endpoint_prefix) is another.
     /// Its event streams last as long as the server's: an application that shuts down calls
     /// [`end_streams`](Self::end_streams).
     pub fn into_router(self) -> axum::Router {
@@ -227,7 +228,8 @@ impl ReverseProxy {
         let peer = head.extensions.get::<ConnectInfo<SocketAddr>>();
         let peer = peer.map(|ConnectInfo(peer)| peer.ip());
         let (trusted, prefix) = (self.0.config.trust_forwarded, &self.0.config.endpoint_prefix);
-        let outside = Outside::of(&head.headers, trusted, prefix);
+        let nested = nested_under(&head.uri, &head.extensions);
+        let outside = Outside::of(&head.headers, nested, trusted, prefix);
         let own_headers = &self.0.own_headers.for_clients;
         let mut request = Outgoing {
             uri: head.uri,

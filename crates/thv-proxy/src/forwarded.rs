@@ -38,9 +38,7 @@ impl Outside {
 
 /// Under which path this router is nested in an application's: axum takes that off, and keeps the path as it came.
 pub(crate) fn nested_under<'a>(uri: &Uri, extensions: &'a Extensions) -> &'a str {
-    let original = extensions
-        .get::<OriginalUri>()
-        .map(|original| original.path());
+    let original = extensions.get::<OriginalUri>().map(|original| original.path());
     let removed = original.and_then(|path| path.strip_suffix(uri.path()));
     removed.filter(|prefix| is_prefix(prefix)).unwrap_or_default()
 }

@@ -13,6 +13,7 @@ mod redirects;
 mod sessions;
 mod sse_stream;
 
+use std::fmt;
 use std::future::ready;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use futures_util::future::BoxFuture;
 use http::header::{ALLOW, CONNECTION, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
-use thv_core::{SystemClock, TransportType};
+use thv_core::{SystemClock, TransportType, WithoutCredentials};
 use url::{Position, Url};
 
 use self::again::Outgoing;
@@ -77,10 +78,20 @@ const MOST_REDIRECTS: usize = 10;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ReverseProxy(Arc<Shared>);
 
-#[derive(Debug)]
+/// The query of a remote server's address may be a credential, and so may anybody's headers.
+impl fmt::Debug for ReverseProxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReverseProxy")
+            .field("target", &WithoutCredentials(self.0.target.as_str()))
+            .field("transport", &self.0.config.transport)
+            .field("available", &self.available())
+            .finish_non_exhaustive()
+    }
+}
+
 struct Shared {
     target: Url,
     config: ReverseProxyConfig,
@@ -124,14 +135,22 @@ impl ReverseProxy {
             // Nothing will be verified: the machine's roots need not be in memory.
             builder = builder.tls_certs_only([]);
         }
-        if !config.ca_certificates.is_empty() {
+        let own_authorities = !config.ca_certificates.is_empty();
+        if own_authorities {
             builder = builder.tls_certs_merge(authorities(&config.ca_certificates)?);
             // They are in the client now.
             config.ca_certificates = Vec::new();
         }
-        let client = builder.build().map_err(|error| ProxyError::Unavailable {
-            reason: "no HTTP client can be built".into(),
-            source: Some(Box::new(error)),
+        let client = builder.build().map_err(|error| {
+            let reason = "no HTTP client can be built".to_owned();
+            if own_authorities {
+                // What is in a certificate is looked at here only.
+                return unusable(&std::error::Error::source(&error).map_or(reason, ToString::to_string));
+            }
+            ProxyError::Unavailable {
+                reason,
+                source: Some(Box::new(error)),
+            }
         })?;
         let direct =
             (near && target.scheme() == "http").then(|| Direct::new(&target, config.connect_timeout));
@@ -480,15 +499,18 @@ impl Shared {
 
 /// The certificates in a PEM text.
 fn authorities(pem: &[u8]) -> Result<Vec<reqwest::Certificate>, ProxyError> {
-    let invalid = |reason: &str| ProxyError::Invalid {
-        what: "CA certificates",
-        reason: reason.into(),
-    };
-    let found = reqwest::Certificate::from_pem_bundle(pem).map_err(|_| invalid("they are no PEM text"))?;
+    let found = reqwest::Certificate::from_pem_bundle(pem).map_err(|_| unusable("they are no PEM text"))?;
     if found.is_empty() {
-        return Err(invalid("there is no certificate among them"));
+        return Err(unusable("there is no certificate among them"));
     }
     Ok(found)
+}
+
+fn unusable(reason: &str) -> ProxyError {
+    ProxyError::Invalid {
+        what: "CA certificates",
+        reason: reason.to_owned(),
+    }
 }
 
 /// Whether `url` is on this machine: then no proxy of the environment stands between.

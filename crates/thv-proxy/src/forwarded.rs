@@ -24,7 +24,7 @@ impl Outside {
             let removed = first(headers, "x-forwarded-prefix").filter(|prefix| trusted && is_prefix(prefix));
             let removed = removed.unwrap_or_default().trim_end_matches('/');
             let removed = removed.strip_suffix("/sse").unwrap_or(removed);
-            format!("{}{nested}", removed.trim_end_matches('/'))
+            [removed.trim_end_matches('/'), nested].concat()
         } else {
             own.to_owned()
         };

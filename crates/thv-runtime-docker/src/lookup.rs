@@ -298,6 +298,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_engines_states_have_their_meaning() {
+        use InstanceState as S;
+        for (word, expected) in [
+            ("running", S::Running),
+            ("created", S::Starting),
+            ("restarting", S::Starting),
+            ("paused", S::Stopped),
+            ("exited", S::Stopped),
+            ("dead", S::Stopped),
+            ("removing", S::Removing),
+            ("something new", S::Unknown),
+            // Podman's own.
+            ("configured", S::Starting),
+            ("initialized", S::Starting),
+            ("stopped", S::Stopped),
+        ] {
+            assert_eq!(state_of(word), expected, "{word}");
+        }
+    }
+
+    #[test]
     fn the_exit_code_is_read_from_the_status_of_a_list() {
         assert_eq!(exit_code_in("Exited (137) 3 seconds ago"), Some(137));
         assert_eq!(exit_code_in("Up 3 minutes"), None);

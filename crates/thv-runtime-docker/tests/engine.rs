@@ -2,10 +2,13 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use serde_json::{Value, json};
+use support::meddler::{Do, Meddler};
 use support::raw::{Front, api, start_container};
 use support::{TestEngine, soon, unique_name, until};
 use thv_core::TransportType;
@@ -15,6 +18,7 @@ use thv_runtime::{
 };
 use thv_runtime_docker::{DockerConfig, DockerRuntime, Flavour};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::sync::Notify;
 
 const SHORT: StopOptions = StopOptions {
     grace: Duration::from_secs(2),
@@ -473,6 +477,41 @@ async fn the_last_lines_of_a_log_are_whole() {
         assert_eq!(lines(Some(tail)).await, all[skipped..], "of {tail}");
     }
     engine.remove(&spec.name).await;
+}
+
+#[tokio::test]
+async fn of_a_server_that_ended_at_once_the_last_lines_are_told() {
+    let Some(engine) = TestEngine::get().await else {
+        return;
+    };
+    let said: Vec<_> = (1..=30).map(|number| format!("line {number}")).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("engine.sock");
+    for private_output in [true, false] {
+        let mut spec = engine.spec(&["exit", &said.join("\n"), "3"]);
+        spec.private_output = private_output;
+        // The look at what was started waits until that has ended.
+        let ended = Arc::new(Notify::new());
+        let (waits, waited, name) = (Arc::clone(&ended), AtomicBool::new(false), spec.name.clone());
+        let _front = Meddler::open(&path, engine.socket(), move |_, call| {
+            let looks = call.starts_with("GET /containers/") && call.ends_with("/json");
+            if looks && !call.contains(name.as_str()) && !waited.swap(true, Ordering::Relaxed) {
+                return Do::After(Arc::clone(&waits), Box::new(Do::Forward));
+            }
+            Do::Forward
+        });
+        let runtime = DockerRuntime::new(DockerConfig::at(&path));
+        let ends = until("the end", async || {
+            let seen = engine.runtime.inspect(&spec.name).await.unwrap()?;
+            (seen.state == InstanceState::Stopped).then(|| ended.notify_one())
+        });
+        let (deployed, ()) = tokio::join!(runtime.deploy(&spec), ends);
+        let error = deployed.unwrap_err();
+        let Error::StartFailed { last_lines, .. } = error else {
+            panic!("{error:?}");
+        };
+        assert_eq!(last_lines, said[10..], "private: {private_output}");
+    }
 }
 
 #[tokio::test]

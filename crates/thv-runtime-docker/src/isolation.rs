@@ -64,10 +64,11 @@ pub(crate) async fn impaired(engine: &Engine, found: &Container) -> Result<Optio
     if found.state.status != "running" || !thv_labels::is_isolated(&found.config.labels) {
         return Ok(None);
     }
-    let around = helpers::around(engine, found.name()).await?;
+    let name = found.first_name();
+    let around = helpers::around(engine, name).await?;
     let mut running = around.iter().filter(|helper| helper.state == "running");
     let both = running.clone().any(|helper| helper.id == inner)
-        && running.any(|helper| Role::Outer.is_of(helper.name(), found.name()));
+        && running.any(|helper| Role::Outer.is_of(helper.name(), name));
     Ok((!both).then(|| "a helper of its isolated network has ended".to_owned()))
 }
 

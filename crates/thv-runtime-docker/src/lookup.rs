@@ -135,6 +135,11 @@ impl Summary {
         self.names.first().map_or("", |name| name.trim_start_matches('/'))
     }
 
+    /// The name that it was made under.
+    pub(crate) fn first_name(&self) -> &str {
+        first_name(&self.labels, self.name())
+    }
+
     /// What a list tells.
     pub(crate) fn into_instance(self, engine: &Engine) -> Instance {
         let state = state_of(&self.state);
@@ -187,6 +192,11 @@ impl Container {
 
     pub(crate) fn name(&self) -> &str {
         self.name.trim_start_matches('/')
+    }
+
+    /// The name that it was made under.
+    pub(crate) fn first_name(&self) -> &str {
+        first_name(&self.config.labels, self.name())
     }
 
     /// Whether it was made and never started.
@@ -261,6 +271,11 @@ impl Binding {
             host_port,
         })
     }
+}
+
+/// What is around a container is called after this name; somebody may have renamed the container.
+fn first_name<'a>(labels: &'a BTreeMap<String, String>, name: &'a str) -> &'a str {
+    labels.get(thv_labels::NAME).map_or(name, String::as_str)
 }
 
 fn workload_of(labels: &BTreeMap<String, String>, name: &str) -> String {

@@ -47,7 +47,7 @@ async fn down(engine: &Engine, turn: &Turn, which: &InstanceRef, opts: StopOptio
         .as_ref()
         .is_none_or(|row| thv_labels::is_isolated(&row.labels))
     {
-        let name = row.as_ref().map_or(which.name.as_str(), Summary::name);
+        let name = row.as_ref().map_or(which.name.as_str(), Summary::first_name);
         for helper in helpers::around(engine, name).await.map_err(failed)? {
             if let Err(cause) = stop_container(engine, &helper.id, opts.grace).await {
                 tracing::warn!(helper = helper.name(), error = %cause, "a helper container was not stopped");

@@ -307,6 +307,33 @@ async fn a_stop_after_the_container_was_removed_alone_stops_its_helpers() {
 }
 
 #[tokio::test]
+async fn a_container_that_somebody_renamed_keeps_its_helpers_and_takes_them_along() {
+    let Some(on) = Isolating::get().await else { return };
+    let mut spec = on.spec(&["echo"]);
+    let id = on.runtime.deploy(&spec).await.unwrap().instance.id;
+    let path = format!("/v1.41/containers/{id}/rename?name={}-renamed", spec.name);
+    let (status, answer) = api(on.engine.socket(), "POST", &path, &Value::Null).await;
+    assert_eq!(status, 204, "{answer}");
+    let seen = on.runtime.inspect(&spec.name).await.unwrap().unwrap();
+    assert_eq!((&seen.id, &seen.impaired), (&id, &None));
+    spec.expect = Expect::Instance(id);
+    let again = on.runtime.deploy(&spec).await.unwrap();
+    assert_eq!(again.outcome, DeployOutcome::AlreadyRunning);
+
+    let which = InstanceRef::named(spec.name.clone());
+    on.runtime.stop(&which, SHORT).await.unwrap();
+    for role in ["egress", "ingress"] {
+        let path = format!("/v1.41/containers/{}-{role}/json", spec.name);
+        let (_, answer) = api(on.engine.socket(), "GET", &path, &Value::Null).await;
+        let seen: Value = serde_json::from_str(&answer).unwrap();
+        assert_eq!(seen["State"]["Running"], false, "{role}");
+    }
+    on.runtime.remove(&which).await.unwrap();
+    let left = on.containers(spec.name.as_str()).await;
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[tokio::test]
 async fn the_shared_network_that_vanishes_under_an_isolated_deployment_is_made_again() {
     let Some(on) = Isolating::get().await else { return };
     let folder = tempfile::tempdir().unwrap();

@@ -18,7 +18,7 @@ use support::raw::{api, start_container};
 use support::{soon, unique_name, until};
 use thv_core::TransportType;
 use thv_runtime::{
-    DeployOutcome, DeploySpec, Endpoint, EventFilter, EventKind, Expect, InstanceRef, InstanceState,
+    DeployOutcome, DeploySpec, Endpoint, Error, EventFilter, EventKind, Expect, InstanceRef, InstanceState,
     NetworkMode, Runtime, StopOptions,
 };
 use thv_runtime_docker::{DockerConfig, DockerRuntime};
@@ -141,6 +141,14 @@ async fn what_cannot_be_isolated_is_refused() {
     }
     let error = on.engine.runtime.deploy(&on.spec(&["echo"])).await.unwrap_err();
     assert_eq!(error.code(), "unsupported", "without the helper: {error:?}");
+
+    // Nobody would learn from a helper that ends why it did.
+    let mut spec = on.spec(&["echo"]);
+    spec.egress.hosts = vec!["a.example".to_owned(), "*".to_owned()];
+    let error = on.runtime.deploy(&spec).await.unwrap_err();
+    assert!(matches!(error, Error::Invalid { .. }), "{error:?}");
+    assert!(error.to_string().contains("\"*\""), "{error}");
+    assert!(on.containers(spec.name.as_str()).await.is_empty());
 }
 
 /// That is said, and refused, never left out in silence.

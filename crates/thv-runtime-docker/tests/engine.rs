@@ -242,6 +242,12 @@ async fn each_network_mode_is_what_it_says() {
         );
         engine.remove(&spec.name).await;
     }
+    let mut spec = engine.spec(&["echo"]);
+    spec.network = NetworkMode::Named("thv-test-missing".to_owned());
+    let error = engine.runtime.deploy(&spec).await.unwrap_err();
+    assert_eq!(error.code(), "invalid", "{error:?}");
+    assert!(error.to_string().contains("thv-test-missing"), "{error}");
+    assert!(engine.runtime.inspect(&spec.name).await.unwrap().is_none());
 }
 
 #[tokio::test]

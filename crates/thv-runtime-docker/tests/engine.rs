@@ -251,6 +251,35 @@ async fn each_network_mode_is_what_it_says() {
 }
 
 #[tokio::test]
+async fn a_container_that_somebody_paused_is_stopped_and_removed_all_the_same() {
+    let Some(engine) = TestEngine::get().await else {
+        return;
+    };
+    let spec = engine.spec(&["echo"]);
+    let which = InstanceRef::named(spec.name.clone());
+    let id = engine.runtime.deploy(&spec).await.unwrap().instance.id;
+    let pause = async || {
+        let path = format!("/v1.41/containers/{id}/pause");
+        let (status, answer) = api(engine.socket(), "POST", &path, &Value::Null).await;
+        assert_eq!(status, 204, "{answer}");
+        let seen = engine.runtime.inspect(&spec.name).await.unwrap().unwrap();
+        assert_eq!(seen.state, InstanceState::Stopped, "{}", seen.status_text);
+    };
+    pause().await;
+    engine.runtime.stop(&which, SHORT).await.unwrap();
+    let stopped = engine.runtime.inspect(&spec.name).await.unwrap().unwrap();
+    assert!(stopped.exit_code.is_some(), "{}", stopped.status_text);
+
+    let mut again = spec.clone();
+    again.expect = Expect::Instance(id.clone());
+    let started = engine.runtime.deploy(&again).await.unwrap();
+    assert_eq!(started.outcome, DeployOutcome::Started);
+    pause().await;
+    engine.runtime.remove(&which).await.unwrap();
+    assert!(engine.runtime.inspect(&spec.name).await.unwrap().is_none());
+}
+
+#[tokio::test]
 async fn a_busy_port_is_named_and_nothing_is_left() {
     let Some(engine) = TestEngine::get().await else {
         return;

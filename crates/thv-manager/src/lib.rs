@@ -29,7 +29,8 @@
 //! # }
 //! ```
 //!
-//! Every verb may be dropped: it releases what it holds, and the next verb on the same workload goes on from there.
+//! Every verb may be dropped: it releases what it holds, and the next verb on the same workload goes on from there
+//! ([what is left](Manager#dropping-a-verb)).
 //!
 //! # Features
 //! - `registry`: servers by their names in a registry (`thv-registry`).
@@ -84,6 +85,8 @@ mod toolhive;
 mod view;
 mod wait_runtime;
 
+#[doc(no_inline)]
+pub use async_trait::async_trait;
 pub use batch::{Batch, BatchFuture, BatchResult};
 pub use error::{Error, Result};
 pub use events::{Cursor, Watch, WatchEvent, WatchFrom, Watched, WorkloadState};
@@ -107,4 +110,6 @@ pub use remotes::{MemoryRemotes, NetworkRemotes, Remotes};
 pub use request::{Entry, Files, MemoryFiles, RunRequest, SystemFiles};
 #[cfg(feature = "registry")]
 pub use request::{EntryOrigin, EntryPlan, MissingValue};
+#[doc(no_inline)]
+pub use tokio_util::sync::CancellationToken;
 pub use update::PreparedUpdate;

@@ -578,9 +578,5 @@ pub(crate) async fn deployed_behind(
     }
     let endpoint = endpoint(spec, &front.unwrap_or(&found).ports())
         .ok_or_else(|| failed("the engine did not publish its port".to_owned(), Vec::new()))?;
-    Ok(Deployment {
-        instance: found.into_instance(engine),
-        outcome,
-        endpoint,
-    })
+    Ok(Deployment::new(found.into_instance(engine), outcome, endpoint))
 }

@@ -42,10 +42,11 @@ impl Images for EngineImages {
             .find(&format!("/images/{reference}/json"))
             .await
             .map_err(|e| self.0.error(e, format!("look for image {reference}")))?;
-        Ok(found.map(|image| LocalImage {
-            id: image.id,
-            repo_digests: image.repo_digests,
-            repo_tags: image.repo_tags,
+        Ok(found.map(|image| {
+            let mut local = LocalImage::new(image.id);
+            local.repo_digests = image.repo_digests;
+            local.repo_tags = image.repo_tags;
+            local
         }))
     }
 
@@ -248,13 +249,13 @@ fn pull_step(told: Progress) -> PullProgress {
         // Other steps count other things.
         _ => PullStep::Other,
     };
-    PullProgress {
-        layer: told.id.filter(|_| !status.starts_with("Pulling from")),
-        step,
-        status,
-        current: told.detail.as_ref().and_then(|detail| detail.current),
-        total: told.detail.as_ref().and_then(|detail| detail.total),
-    }
+    let mut progress = PullProgress::default();
+    progress.layer = told.id.filter(|_| !status.starts_with("Pulling from"));
+    progress.step = step;
+    progress.status = status;
+    progress.current = told.detail.as_ref().and_then(|detail| detail.current);
+    progress.total = told.detail.as_ref().and_then(|detail| detail.total);
+    progress
 }
 
 /// A reference becomes a path: what could lead to another one is no reference.

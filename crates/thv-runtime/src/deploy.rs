@@ -191,6 +191,7 @@ impl Eq for Limits {}
 
 /// What `deploy` did, and what runs now.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Deployment {
     /// The instance, running.
     pub instance: Instance,
@@ -198,6 +199,17 @@ pub struct Deployment {
     pub outcome: DeployOutcome,
     /// Where the server is reached.
     pub endpoint: Endpoint,
+}
+
+impl Deployment {
+    /// For implementors: what a [`deploy`](crate::Runtime::deploy) came to.
+    pub fn new(instance: Instance, outcome: DeployOutcome, endpoint: Endpoint) -> Self {
+        Self {
+            instance,
+            outcome,
+            endpoint,
+        }
+    }
 }
 
 /// What a deployment did; undoing it depends on it.

@@ -61,10 +61,12 @@ mod front;
 mod guard;
 mod health;
 pub mod jsonrpc;
+mod mcp_headers;
 mod middleware;
 mod probe;
 mod reverse;
 mod serve;
+mod timers;
 mod whole_events;
 
 #[doc(no_inline)]

@@ -48,6 +48,7 @@ use crate::error::ProxyError;
 use crate::forwarded::{Outside, nested_under};
 use crate::health;
 use crate::jsonrpc::{self, Kind};
+use crate::mcp_headers::PROTOCOL_VERSION;
 use crate::middleware::{Header, ProxyService};
 use crate::serve::{Drain, EndsItself, UntilDrain};
 use crate::whole_events::{is_coded, is_event_stream};
@@ -336,7 +337,7 @@ impl Shared {
         }
         let gated = matches!(*method, Method::GET | Method::HEAD | Method::DELETE);
         let modern = || {
-            let version = headers.get("mcp-protocol-version");
+            let version = headers.get(&PROTOCOL_VERSION);
             version.is_some_and(|version| version == STATELESS_REVISION)
         };
         if !gated || !(self.config.stateless || modern()) {

@@ -117,7 +117,11 @@ fn may_be_unverified(error: &thv_image::Error, policy: Policy) -> bool {
     policy != Policy::Enabled
         && matches!(
             error,
-            E::NotFound { .. } | E::Unauthorized { .. } | E::Unavailable { .. } | E::TimedOut { .. }
+            E::NotFound { .. }
+                | E::Unauthorized { .. }
+                | E::RateLimited { .. }
+                | E::Unavailable { .. }
+                | E::TimedOut { .. }
         )
 }
 

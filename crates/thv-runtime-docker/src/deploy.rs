@@ -316,7 +316,13 @@ pub(crate) enum Attempt {
 impl Attempt {
     pub(crate) fn into_error(self, engine: &Engine, spec: &DeploySpec) -> Error {
         match self {
-            Self::NetworkGone(cause) => during(engine, spec, cause, "start"),
+            Self::NetworkGone(cause) => match &spec.network {
+                NetworkMode::Named(_) => Error::Invalid {
+                    what: "network".to_owned(),
+                    detail: plain(&cause),
+                },
+                _ => during(engine, spec, cause, "start"),
+            },
             Self::Failed(error) => error,
         }
     }

@@ -166,15 +166,15 @@ impl EngineImages {
     }
 }
 
+/// The registry that a reference names; `None` where it is Docker's own.
+fn named_registry(reference: &str) -> Option<&str> {
+    let (first, _) = reference.split_once('/')?;
+    (first.contains(['.', ':']) || first == "localhost").then_some(first)
+}
+
 /// Credentials as the engine wants to have them, for the registry of `reference` alone.
 fn registry_auth(reference: &str, credentials: &RegistryCredentials) -> Option<HeaderValue> {
-    let first = reference.split('/').next().unwrap_or_default();
-    let is_host = reference.contains('/') && (first.contains(['.', ':']) || first == "localhost");
-    let server = if is_host {
-        first
-    } else {
-        "https://index.docker.io/v1/"
-    };
+    let server = named_registry(reference).unwrap_or("https://index.docker.io/v1/");
     let said = match credentials {
         RegistryCredentials::Password { user, password } => {
             json!({ "username": user, "password": password, "serveraddress": server })
@@ -304,6 +304,14 @@ fn pull_failed(engine: &Engine, reference: &str, cause: EngineError) -> Error {
     let EngineError::Status { status, message } = &cause else {
         return engine.error(cause, format!("pull {reference}"));
     };
+    // First: it may say as well for whom the limit is.
+    if says(&["toomanyrequests", "too many requests"]) {
+        return Error::RateLimited {
+            image: reference.to_owned(),
+            registry: named_registry(reference).unwrap_or("docker.io").to_owned(),
+            source: Box::new(cause),
+        };
+    }
     if says(&[
         "unauthorized",
         "denied",

@@ -135,6 +135,11 @@ impl Summary {
         self.names.first().map_or("", |name| name.trim_start_matches('/'))
     }
 
+    /// The name that it was made under.
+    pub(crate) fn first_name(&self) -> &str {
+        first_name(&self.labels, self.name())
+    }
+
     /// What a list tells.
     pub(crate) fn into_instance(self, engine: &Engine) -> Instance {
         let state = state_of(&self.state);
@@ -182,6 +187,11 @@ impl Container {
 
     pub(crate) fn name(&self) -> &str {
         self.name.trim_start_matches('/')
+    }
+
+    /// The name that it was made under.
+    pub(crate) fn first_name(&self) -> &str {
+        first_name(&self.config.labels, self.name())
     }
 
     /// Whether it was made and never started.
@@ -254,6 +264,11 @@ impl Binding {
     }
 }
 
+/// What is around a container is called after this name; somebody may have renamed the container.
+fn first_name<'a>(labels: &'a BTreeMap<String, String>, name: &'a str) -> &'a str {
+    labels.get(thv_labels::NAME).map_or(name, String::as_str)
+}
+
 fn workload_of(labels: &BTreeMap<String, String>, name: &str) -> String {
     thv_labels::base_name(labels).unwrap_or(name).to_owned()
 }
@@ -287,6 +302,27 @@ fn readable(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_engines_states_have_their_meaning() {
+        use InstanceState as S;
+        for (word, expected) in [
+            ("running", S::Running),
+            ("created", S::Starting),
+            ("restarting", S::Starting),
+            ("paused", S::Stopped),
+            ("exited", S::Stopped),
+            ("dead", S::Stopped),
+            ("removing", S::Removing),
+            ("something new", S::Unknown),
+            // Podman's own.
+            ("configured", S::Starting),
+            ("initialized", S::Starting),
+            ("stopped", S::Stopped),
+        ] {
+            assert_eq!(state_of(word), expected, "{word}");
+        }
+    }
 
     #[test]
     fn the_exit_code_is_read_from_the_status_of_a_list() {

@@ -122,7 +122,8 @@ pub struct PortBinding {
 pub struct Egress {
     /// Everything but the engine's host.
     pub everything: bool,
-    /// Host names; one that begins with a dot is a domain and its subdomains. None with ports given is any.
+    /// Host names, as DNS has them, and IPv4 addresses; one that begins with a dot or `*.` is a domain and its subdomains.
+    /// None with ports given is any.
     pub hosts: Vec<String>,
     /// TCP ports; none with hosts given is any.
     pub ports: Vec<u16>,

@@ -305,7 +305,7 @@ fn pull_failed(engine: &Engine, reference: &str, cause: EngineError) -> Error {
         return engine.error(cause, format!("pull {reference}"));
     };
     // First: it may say as well for whom the limit is.
-    if says(&["toomanyrequests", "too many requests"]) {
+    if says(&["toomanyrequests", "too many requests", "statuscode: 429"]) {
         return Error::RateLimited {
             image: reference.to_owned(),
             registry: named_registry(reference).unwrap_or("docker.io").to_owned(),

@@ -248,6 +248,7 @@ async fn a_rate_limit_is_known_by_the_words_of_each_engine() {
         "failed to resolve reference \"docker.io/their/tool:1\": unexpected status from HEAD request to \
          https://registry-1.docker.io/v2/their/tool/manifests/1: 429 Too Many Requests",
         "reading manifest 1 in docker.io/their/tool: too many requests to registry",
+        "initializing source docker://their/tool:1: reading manifest 1 in docker.io/their/tool: StatusCode: 429, slow down",
     ] {
         for at_once in [true, false] {
             let told = json!({"errorDetail": {"message": words}, "error": words}).to_string();

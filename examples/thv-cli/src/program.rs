@@ -42,14 +42,8 @@ pub(crate) fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> ExitCode {
     start_logging(cli);
-    let runtime = match commands::threads_needed(cli) {
-        ..=1 => tokio::runtime::Builder::new_current_thread().enable_all().build(),
-        threads => tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(threads)
-            .enable_all()
-            .build(),
-    };
-    let runtime = match runtime {
+    // One thread is enough to wait, and a detached proxy stays small.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("cannot start the async runtime: {error}")),
     };

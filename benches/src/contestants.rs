@@ -32,8 +32,8 @@ use crate::bare;
 /// The first argument of a process that is a contestant; its name and what it is in front of follow.
 pub const SERVE: &str = "serve-contestant";
 
-/// Serves until it is killed, if this process was started for that: on one thread, as `thv` does. Its address is the
-/// first line it prints.
+/// Serves until it is killed, if this process was started for that: on one thread, and in front of an HTTP server on
+/// several, as `thv` does. Its address is the first line it prints.
 ///
 /// # Panics
 /// When it cannot.
@@ -43,10 +43,14 @@ pub fn serve_if_asked() -> bool {
         return false;
     }
     let (name, behind) = (arguments.next().unwrap(), arguments.next().unwrap());
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let mut builder = if name == "reverse" {
+        let mut several = tokio::runtime::Builder::new_multi_thread();
+        several.worker_threads(std::thread::available_parallelism().unwrap().get().min(4));
+        several
+    } else {
+        tokio::runtime::Builder::new_current_thread()
+    };
+    let runtime = builder.enable_all().build().unwrap();
     runtime.block_on(serve_contestant(&name, &behind));
     true
 }

@@ -416,7 +416,7 @@ async fn a_registry_that_fails_while_signatures_are_looked_for_is_not_a_missing_
 async fn a_registry_that_fails_is_an_error_that_says_so() {
     for (trouble, code, retryable) in [
         (Trouble::Status(500), "registry_unavailable", true),
-        (Trouble::Status(429), "registry_unavailable", true),
+        (Trouble::Status(429), "registry_rate_limited", true),
         (Trouble::Status(403), "registry_unauthorized", false),
         (Trouble::Status(404), "image_not_found", false),
         (Trouble::Hang, "registry_timed_out", true),

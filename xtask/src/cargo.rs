@@ -15,7 +15,8 @@ pub(crate) struct Member {
     pub(crate) license: Option<String>,
     pub(crate) published: bool,
     pub(crate) has_default_features: bool,
-    pub(crate) has_features: bool,
+    /// Its features but `default`, in order.
+    pub(crate) features: Vec<String>,
     /// Names of its normal and build dependencies.
     pub(crate) dependencies: Vec<String>,
     /// The root files of its targets.
@@ -74,7 +75,12 @@ fn member(package: &Value) -> Member {
             .as_array()
             .is_none_or(|registries| !registries.is_empty()),
         has_default_features: features.is_some_and(|features| features.contains_key("default")),
-        has_features: features.is_some_and(|features| features.keys().any(|name| name != "default")),
+        features: features
+            .into_iter()
+            .flat_map(serde_json::Map::keys)
+            .filter(|name| *name != "default")
+            .cloned()
+            .collect(),
         dependencies: list(&package["dependencies"])
             .filter(|dependency| dependency["kind"] != "dev")
             .filter_map(|dependency| text(&dependency["name"]))

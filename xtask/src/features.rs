@@ -27,13 +27,18 @@ pub(crate) fn run(root: &Path) -> Result<(), String> {
 }
 
 /// The sets that differ: a crate without features has one.
-fn sets(member: &Member) -> Vec<&'static str> {
-    let mut sets = vec![""];
+fn sets(member: &Member) -> Vec<String> {
+    let mut sets = vec![String::new()];
     if member.has_default_features {
-        sets.push("--no-default-features");
+        sets.push("--no-default-features".to_owned());
     }
-    if member.has_features {
-        sets.push("--all-features");
+    if !member.features.is_empty() {
+        sets.push("--all-features".to_owned());
+    }
+    // Of one feature alone that is all of them, or the default.
+    if member.features.len() > 1 {
+        let alone = |name| format!("--no-default-features --features {name}");
+        sets.extend(member.features.iter().map(alone));
     }
     sets
 }
@@ -48,9 +53,22 @@ mod tests {
         assert_eq!(sets(&plain), [""]);
         let both = Member {
             has_default_features: true,
-            has_features: true,
+            features: vec!["one".to_owned()],
             ..Member::default()
         };
         assert_eq!(sets(&both), ["", "--no-default-features", "--all-features"]);
+        let several = Member {
+            features: vec!["one".to_owned(), "two".to_owned()],
+            ..Member::default()
+        };
+        assert_eq!(
+            sets(&several),
+            [
+                "",
+                "--all-features",
+                "--no-default-features --features one",
+                "--no-default-features --features two"
+            ]
+        );
     }
 }

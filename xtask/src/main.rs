@@ -16,7 +16,7 @@ Usage: cargo xtask TASK
 
   tidy            the checks no other tool makes: arrows between crates, files without a target, manifests,
                   docs that name what does not exist, words that have no place here
-  features        `cargo check` of each crate alone, with its default features, without and with all of them
+  features        `cargo check` of each crate alone, with its default features, without, with each and with all of them
   package         `cargo package` of each crate that is published
   catalog PATH    writes the registry document at PATH into thv-registry as its built-in catalogue
   static-echo     builds the echo server as a static binary and prints its path

@@ -144,6 +144,15 @@ fn manifest(member: &Member) -> Vec<String> {
     if member.published {
         let lib = std::fs::read_to_string(member.folder.join("src/lib.rs")).unwrap_or_default();
         demand(lib.contains("//! ```"), "lib.rs has no example in its docs");
+        demand(
+            text.contains("readme.workspace = true"),
+            "has no readme, the first page that a registry shows",
+        );
+        // A licence that is in the archive, not in the repository alone.
+        for file in ["LICENSE", "NOTICE"] {
+            let there = member.folder.join(file).is_file();
+            demand(there, &format!("has no {file} (a link to the workspace's)"));
+        }
     }
     complaints
 }
@@ -364,7 +373,7 @@ mod tests {
         let mut made_up = member("made-up", &[]);
         made_up.folder = folder.path().to_owned();
         made_up.published = true;
-        assert_eq!(manifest(&made_up).len(), 4);
+        assert_eq!(manifest(&made_up).len(), 7);
     }
 
     #[test]

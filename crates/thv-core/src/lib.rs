@@ -48,6 +48,8 @@ pub use env::Env;
 pub use gojson::{Json, JsonString};
 pub use group::{GroupName, InvalidGroupName};
 pub use image_record::{ImageRecord, ImageSigner, Provenance, ProvenanceVerdict};
+#[doc(no_inline)]
+pub use jiff;
 pub use mount::{InvalidMount, Mount, MountSource};
 pub use name::{InvalidName, WorkloadName};
 pub use naming::{

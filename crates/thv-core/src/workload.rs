@@ -9,6 +9,7 @@ use crate::{ImageRecord, ProxyMode, TransportType, WorkloadStatus};
 
 /// A workload as listings show it, in the order of ToolHive's JSON. Times that are not known are Go's zero time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Workload {
     /// The workload's name: text, because a listing also shows what old files call it.
     pub name: String,
@@ -62,6 +63,7 @@ pub struct Workload {
 /// What is known about a workload beyond ToolHive's view.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
+#[non_exhaustive]
 pub struct WorkloadDetails {
     /// Kind of the runtime that it belongs to, `docker` for example.
     #[serde(skip_serializing_if = "Option::is_none")]

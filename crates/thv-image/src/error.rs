@@ -59,6 +59,19 @@ pub enum Error {
         /// What it asked for, or what was tried. Never a credential.
         detail: String,
     },
+    /// The registry, or its token service, was asked too often.
+    #[error("the rate limit of registry {registry} is reached, so {reference} cannot be read: log in to it, or wait{}: {detail}",
+        retry_after.map_or_else(String::new, |after| format!(" {after:?}")))]
+    RateLimited {
+        /// The registry.
+        registry: String,
+        /// The image.
+        reference: String,
+        /// How long it wants to be left alone, if it says so.
+        retry_after: Option<Duration>,
+        /// Its words.
+        detail: String,
+    },
     /// The registry does not answer, or fails.
     #[error("registry {registry} cannot be asked for {reference}: {detail}")]
     Unavailable {
@@ -118,7 +131,10 @@ pub enum Error {
 impl Error {
     /// Whether the same call may succeed later without a change by anybody.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unavailable { .. } | Self::TimedOut { .. })
+        matches!(
+            self,
+            Self::RateLimited { .. } | Self::Unavailable { .. } | Self::TimedOut { .. }
+        )
     }
 
     /// A stable name for programs.
@@ -130,6 +146,7 @@ impl Error {
             Self::NotFound { .. } => "image_not_found",
             Self::WrongPlatform { .. } => "wrong_platform",
             Self::Unauthorized { .. } => "registry_unauthorized",
+            Self::RateLimited { .. } => "registry_rate_limited",
             Self::Unavailable { .. } => "registry_unavailable",
             Self::TimedOut { .. } => "registry_timed_out",
             Self::BadAnswer { .. } => "registry_bad_answer",

@@ -41,6 +41,8 @@ mod reference;
 mod resolve;
 mod verify;
 
+#[doc(no_inline)]
+pub use async_trait::async_trait;
 #[cfg(feature = "client")]
 pub use client::{ClientConfig, RegistryClient};
 pub use digest::Digest;

@@ -9,18 +9,39 @@ use std::time::Duration;
 use thv_core::WorkloadName;
 use tokio::sync::{Semaphore, oneshot, watch};
 
-use crate::{Error, Manager, Result, RunOutcome, StartOptions, StopOptions, StopOutcome};
+use crate::{
+    Error, Manager, Result, RunOptions, RunOutcome, RunRequest, StartOptions, StopOptions, StopOutcome,
+};
 
 /// How many workloads are worked on at once.
 const CONCURRENCY: usize = 8;
 /// How long one workload may take.
 const LIMIT: Duration = Duration::from_secs(300);
 
+/// Batches: eight workloads are worked on at once, each for five minutes at most, in tasks of the async runtime that the
+/// call is made in. What fails for one of them is its own result.
+///
+/// # Panics
+/// Outside a tokio runtime.
 impl Manager {
+    /// Runs what each of `requests` asks for. A result is named as its request is: by [`RunRequest::name`], or by
+    /// [`RunRequest::server`] where it has none.
+    pub fn run_all(&self, requests: Vec<RunRequest>, options: RunOptions) -> Batch<RunOutcome> {
+        let manager = self.clone();
+        let named = requests.into_iter().map(|request| {
+            let name = request.name.as_ref().unwrap_or(&request.server);
+            (name.clone(), request)
+        });
+        Batch::start("run", named.collect(), move |_, request| {
+            let (manager, options) = (manager.clone(), options.clone());
+            async move { manager.run(request, options).await }
+        })
+    }
+
     /// Stops each of `names`.
     pub fn stop_all(&self, names: Vec<String>, options: StopOptions) -> Batch<StopOutcome> {
         let manager = self.clone();
-        Batch::start("stop", names, move |name| {
+        Batch::of_names("stop", names, move |name| {
             let manager = manager.clone();
             async move { manager.stop(&WorkloadName::new(name)?, options).await }
         })
@@ -29,7 +50,7 @@ impl Manager {
     /// Starts each of `names`.
     pub fn start_all(&self, names: Vec<String>, options: StartOptions) -> Batch<RunOutcome> {
         let manager = self.clone();
-        Batch::start("start", names, move |name| {
+        Batch::of_names("start", names, move |name| {
             let (manager, options) = (manager.clone(), options.clone());
             async move { manager.start(&WorkloadName::new(name)?, options).await }
         })
@@ -43,7 +64,7 @@ impl Manager {
         start: StartOptions,
     ) -> Batch<RunOutcome> {
         let manager = self.clone();
-        Batch::start("restart", names, move |name| {
+        Batch::of_names("restart", names, move |name| {
             let (manager, start) = (manager.clone(), start.clone());
             async move { manager.restart(&WorkloadName::new(name)?, stop, start).await }
         })
@@ -52,7 +73,7 @@ impl Manager {
     /// Deletes each of `names`.
     pub fn delete_all(&self, names: Vec<String>, options: StopOptions) -> Batch<()> {
         let manager = self.clone();
-        Batch::start("delete", names, move |name| {
+        Batch::of_names("delete", names, move |name| {
             let manager = manager.clone();
             async move { manager.delete(&WorkloadName::new(name)?, options).await }
         })
@@ -78,28 +99,39 @@ pub struct Batch<T> {
 }
 
 impl<T: Send + 'static> Batch<T> {
-    /// Starts `verb` for each name, a bounded number at once.
-    pub(crate) fn start<F, Fut>(operation: &'static str, names: Vec<String>, verb: F) -> Self
+    /// As [`start`](Self::start), for verbs that need nothing but a name.
+    pub(crate) fn of_names<F, Fut>(operation: &'static str, names: Vec<String>, verb: F) -> Self
     where
         F: Fn(String) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<T>> + Send + 'static,
     {
+        let named = names.into_iter().map(|name| (name, ())).collect();
+        Self::start(operation, named, move |name, ()| verb(name))
+    }
+
+    /// Starts `verb` for each name and what comes with it, a bounded number at once.
+    pub(crate) fn start<I, F, Fut>(operation: &'static str, given: Vec<(String, I)>, verb: F) -> Self
+    where
+        I: Send + 'static,
+        F: Fn(String, I) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<T>> + Send + 'static,
+    {
         let (done, results) = oneshot::channel();
         let (count, finished) = watch::channel(0);
-        let given = names.clone();
+        let names = given.iter().map(|(name, _)| name.clone()).collect();
         tokio::spawn(async move {
             let places = Arc::new(Semaphore::new(CONCURRENCY));
             let (verb, count) = (Arc::new(verb), Arc::new(count));
             let tasks: Vec<_> = given
                 .into_iter()
-                .map(|name| {
+                .map(|(name, item)| {
                     let (places, verb, count) = (places.clone(), verb.clone(), count.clone());
                     let of = name.clone();
                     let task = tokio::spawn(async move {
                         let _place = places.acquire().await;
                         // Counted also when the verb panics.
                         let _counted = Counted(count);
-                        tokio::time::timeout(LIMIT, verb(of.clone()))
+                        tokio::time::timeout(LIMIT, verb(of.clone(), item))
                             .await
                             .unwrap_or_else(|_| {
                                 Err(Error::TimedOut {

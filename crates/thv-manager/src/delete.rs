@@ -16,6 +16,9 @@ impl Manager {
     ///
     /// Once it has begun it goes forward: a `delete` that was cut off is finished by the next verb on the name, or by
     /// [`reconcile`](Self::reconcile).
+    ///
+    /// # Errors
+    /// As [`stop`](Self::stop), but for `NotFound`; `AnotherInstallation` for an instance that is not this one's.
     #[tracing::instrument(skip_all, fields(workload = %name))]
     pub async fn delete(&self, name: &WorkloadName, options: StopOptions) -> Result<()> {
         match self.ask_to_stop(name, options).await {

@@ -33,6 +33,7 @@ pub struct GroupList {
 
 /// What becomes of the workloads of a group that is deleted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum GroupMembers {
     /// They go to the group `default`, and run on.
     #[default]
@@ -53,6 +54,9 @@ pub struct DeletedGroup {
 
 impl Manager {
     /// All groups. Nothing is written.
+    ///
+    /// # Errors
+    /// `State` when their folder cannot be read; of one that cannot be read itself there is a warning.
     pub async fn groups(&self) -> Result<GroupList> {
         let mut list = GroupList::default();
         let state = self.parts.state.clone();
@@ -104,6 +108,9 @@ impl Manager {
     }
 
     /// The workloads of a group, in the order of their names; a run configuration that cannot be read is in none.
+    ///
+    /// # Errors
+    /// `State` when the folder of configurations cannot be read.
     pub async fn workloads_in_group(&self, group: &GroupName) -> Result<Vec<String>> {
         let configs = self.configs().await?;
         let mut names: Vec<_> = configs
@@ -160,7 +167,7 @@ impl Manager {
             GroupMembers::Delete => self.delete_all(names, StopOptions::default()).await,
             GroupMembers::Move => {
                 let (manager, from) = (self.clone(), group.clone());
-                let moved = Batch::start("move", names, move |name| {
+                let moved = Batch::of_names("move", names, move |name| {
                     let (manager, from) = (manager.clone(), from.clone());
                     async move {
                         let name = WorkloadName::new(name)?;
@@ -197,7 +204,7 @@ impl Manager {
     /// Moves each of `names` to another group.
     pub fn move_all_to_group(&self, names: Vec<String>, group: &GroupName) -> Batch<bool> {
         let (manager, group) = (self.clone(), group.clone());
-        Batch::start("move", names, move |name| {
+        Batch::of_names("move", names, move |name| {
             let (manager, group) = (manager.clone(), group.clone());
             async move { manager.move_to_group(&WorkloadName::new(name)?, &group).await }
         })

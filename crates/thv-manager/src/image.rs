@@ -117,7 +117,11 @@ fn may_be_unverified(error: &thv_image::Error, policy: Policy) -> bool {
     policy != Policy::Enabled
         && matches!(
             error,
-            E::NotFound { .. } | E::Unauthorized { .. } | E::Unavailable { .. } | E::TimedOut { .. }
+            E::NotFound { .. }
+                | E::Unauthorized { .. }
+                | E::RateLimited { .. }
+                | E::Unavailable { .. }
+                | E::TimedOut { .. }
         )
 }
 
@@ -343,10 +347,10 @@ mod tests {
 
     #[test]
     fn latest_is_asked_for_again_where_it_was_pulled() {
-        let local = |digests: &[&str]| LocalImage {
-            id: "sha256:1".into(),
-            repo_digests: digests.iter().map(ToString::to_string).collect(),
-            repo_tags: Vec::new(),
+        let local = |digests: &[&str]| {
+            let mut image = LocalImage::new("sha256:1");
+            image.repo_digests = digests.iter().map(ToString::to_string).collect();
+            image
         };
         let pulled = local(&["a.example/x@sha256:2"]);
         assert!(may_have_moved("a.example/x:latest", &pulled));

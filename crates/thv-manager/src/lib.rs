@@ -29,7 +29,65 @@
 //! # }
 //! ```
 //!
-//! Every verb may be dropped: it releases what it holds, and the next verb on the same workload goes on from there.
+//! A test of an application needs neither processes nor time: its servers are scripts, what is waited for has passed at
+//! once, and nothing of the machine is used but a port of loopback for each proxy.
+//!
+//! ```
+//! # use std::sync::Arc;
+//! # use futures_util::StreamExt;
+//! # use serde_json::{Value, json};
+//! # use thv_core::{Dirs, TransportType, WorkloadStatus};
+//! # use thv_manager::{Manager, RunOptions, RunRequest, ShutdownMode, WaitFor, WatchEvent, WatchFrom};
+//! # use thv_process::MemoryProcesses;
+//! # use thv_runtime::{MemoryRuntime, Runtimes};
+//! # use thv_state::MemoryStateStore;
+//! # use thv_status::MemoryStatusManager;
+//! # use tokio::time::{Duration, Instant};
+//! #[tokio::main(flavor = "current_thread", start_paused = true)] // or `tokio::test`
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let runtime = MemoryRuntime::new().with_server(|mut server| async move {
+//!         while let Some(line) = server.next_line().await {
+//!             let asked: Value = serde_json::from_str(&line).unwrap_or_default();
+//!             if asked["method"] == "initialize" {
+//!                 let version = &asked["params"]["protocolVersion"];
+//!                 let info = json!({"name": "mine", "version": "1"});
+//!                 let result = json!({"protocolVersion": version, "capabilities": {}, "serverInfo": info});
+//!                 let answer = json!({"jsonrpc": "2.0", "id": asked["id"], "result": result});
+//!                 server.write_line(&answer.to_string()).await;
+//!             }
+//!         }
+//!         0
+//!     });
+//!     let manager = Manager::builder()
+//!         // … as above
+//! #       .launcher_id("com.example.app")
+//! #       .dirs(Dirs::under("/nowhere"))
+//! #       .state(Arc::new(MemoryStateStore::new()))
+//! #       .status(Arc::new(MemoryStatusManager::new()))
+//! #       .processes(Arc::new(MemoryProcesses::new()))
+//!         .runtimes(Runtimes::new().with(Arc::new(runtime.clone())))
+//!         .build()?;
+//!     let request = RunRequest { transport: Some(TransportType::Stdio), ..RunRequest::new("example.test/mine:1") };
+//!     let options = RunOptions { wait: WaitFor::Ready(Duration::from_secs(60)), ..RunOptions::default() };
+//!     let up = manager.run(request, options).await?;
+//!
+//!     // Its server dies, and is started again after five seconds.
+//!     let mut changes = manager.watch(WatchFrom::Now).await?;
+//!     let died = Instant::now();
+//!     runtime.exit(&up.name, 1);
+//!     while let Some(changed) = changes.next().await {
+//!         if matches!(&changed.event, WatchEvent::Changed(now) if now.status == WorkloadStatus::Running) {
+//!             break;
+//!         }
+//!     }
+//!     assert!(died.elapsed() >= Duration::from_secs(5));
+//!     manager.shutdown(ShutdownMode::Stop).await?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! Every verb may be dropped: it releases what it holds, and the next verb on the same workload goes on from there
+//! ([what is left](Manager#dropping-a-verb)).
 //!
 //! # Features
 //! - `registry`: servers by their names in a registry (`thv-registry`).
@@ -84,6 +142,8 @@ mod toolhive;
 mod view;
 mod wait_runtime;
 
+#[doc(no_inline)]
+pub use async_trait::async_trait;
 pub use batch::{Batch, BatchFuture, BatchResult};
 pub use error::{Error, Result};
 pub use events::{Cursor, Watch, WatchEvent, WatchFrom, Watched, WorkloadState};
@@ -107,4 +167,6 @@ pub use remotes::{MemoryRemotes, NetworkRemotes, Remotes};
 pub use request::{Entry, Files, MemoryFiles, RunRequest, SystemFiles};
 #[cfg(feature = "registry")]
 pub use request::{EntryOrigin, EntryPlan, MissingValue};
+#[doc(no_inline)]
+pub use tokio_util::sync::CancellationToken;
 pub use update::PreparedUpdate;

@@ -15,7 +15,11 @@ use crate::{Error, ListOptions, ListOutcome, Manager, Result, secrets, toolhive}
 impl Manager {
     /// Lists workloads in the order of their names: those of all runtimes, remote ones, and what only files know of.
     ///
-    /// A runtime that is down is a reason on its workloads and a warning, not a failure. Nothing is written.
+    /// A runtime that is down is a reason on its workloads and a warning, not a failure. Nothing is written. What other
+    /// installations have on the same engine is listed too, as far as it is labelled as a workload.
+    ///
+    /// # Errors
+    /// `GroupNotFound`; `State` or `Status` when a folder cannot be read.
     pub async fn list(&self, options: ListOptions) -> Result<ListOutcome> {
         if let Some(group) = &options.group {
             self.check_group(group).await?;
@@ -50,7 +54,10 @@ impl Manager {
         Ok(outcome)
     }
 
-    /// One workload as [`list`](Self::list) shows it.
+    /// One workload as [`list`](Self::list) shows it. Nothing is written.
+    ///
+    /// # Errors
+    /// `NotFound`.
     pub async fn get(&self, name: &WorkloadName) -> Result<Workload> {
         Ok(self.observe_one(name).await?.workload)
     }

@@ -1,9 +1,11 @@
 //! The facade: its parts, and how it is built. Each verb is in a file of its own.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::FutureExt;
 use thv_core::{Clock, Dirs, Env, SystemClock, WorkloadName};
 use thv_image::ImageGate;
 use thv_process::Processes;
@@ -14,6 +16,7 @@ use thv_state::StateStore;
 use thv_status::{ClaimId, OwnerKind, StatusManager};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio_util::task::TaskTracker;
 
 use crate::feed::Readers;
 use crate::launcher::{InProcess, LaunchOrder, LaunchState, Launcher, SupervisorHost};
@@ -28,6 +31,24 @@ use crate::{
 ///
 /// A manager that is dropped behaves as one that was killed: the supervisors in it end at once, and the workloads can
 /// be started again by anybody. [`shutdown`](Self::shutdown) ends them in order.
+///
+/// # Dropping a verb
+///
+/// Every verb may be dropped at any of its awaits, by a timeout for example. It lets go of what it holds; a write that is
+/// under way comes to its end, and a supervisor that it launched lives on.
+///
+/// | dropped | what is left |
+/// |---|---|
+/// | [`list`](Self::list), [`get`](Self::get), [`status`](Self::status), [`logs`](Self::logs), [`watch`](Self::watch) and others that read | nothing |
+/// | [`run`](Self::run) | before its configuration is saved a record at most, which is removed; from then on a start that was cut off |
+/// | [`start`](Self::start), [`restart`](Self::restart) | once begun, a workload that should run |
+/// | [`stop`](Self::stop) | once asked, a workload that should not run |
+/// | [`delete`](Self::delete) | at first it asks as `stop` does; once begun, the deletion is finished |
+/// | [`update`](Self::update) | one of the two configurations |
+/// | [`shutdown`](Self::shutdown), a [`Batch`](crate::Batch) | it goes on |
+///
+/// The next verb on the same workload goes on from there. [`reconcile`](Self::reconcile) does so for all of them, and makes
+/// true what each should be.
 #[derive(Debug, Clone)]
 pub struct Manager {
     pub(crate) parts: Arc<Parts>,
@@ -218,19 +239,20 @@ impl Manager {
     /// Ends the supervisors of this manager and waits for them. What should run is still recorded as such:
     /// [`reconcile`](Self::reconcile) of another manager brings it back; this one launches nothing any more. An update that is
     /// past the point of no return comes to an end first, wherever its task is: one of its two versions is saved then.
+    ///
+    /// Cancel-safe: who stops waiting does not call the end off, and may wait again, as may several at once. Only dropping
+    /// the manager ends what is left at once.
+    ///
+    /// # Errors
+    /// None so far.
     pub async fn shutdown(&self, mode: ShutdownMode) -> Result<()> {
-        let all = self.tasks.close();
-        for running in &all {
+        for signal in self.tasks.close() {
             if mode == ShutdownMode::Leave {
-                running.signal.leave.cancel();
+                signal.leave.cancel();
             }
-            running.signal.ask();
+            signal.ask();
         }
-        for running in all {
-            if let Err(error) = running.task.await {
-                tracing::error!(%error, "a supervisor ended badly");
-            }
-        }
+        self.tasks.supervisors.wait().await;
         // What they launch by now is refused, so that none of them waits for a server.
         // It fails only when the sender is gone, and `self` has it.
         let _ = self.tasks.updates.subscribe().wait_for(|count| *count == 0).await;
@@ -257,6 +279,8 @@ impl Manager {
 #[derive(Debug, Default)]
 pub(crate) struct Tasks {
     running: Mutex<BTreeMap<WorkloadName, Running>>,
+    /// All tasks of `running`, to be waited for together.
+    supervisors: TaskTracker,
     closed: AtomicBool,
     /// How many updates are past the point of no return.
     updates: watch::Sender<usize>,
@@ -275,15 +299,12 @@ impl Tasks {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take_all(&self) -> Vec<Running> {
-        std::mem::take(&mut *self.running()).into_values().collect()
-    }
-
-    /// All of them, and no more from now on.
-    fn close(&self) -> Vec<Running> {
-        let mut running = self.running();
+    /// Takes no more from now on, and tells how those are told to end that there are.
+    fn close(&self) -> Vec<StopSignal> {
+        let running = self.running();
         self.closed.store(true, Ordering::Relaxed);
-        std::mem::take(&mut *running).into_values().collect()
+        self.supervisors.close();
+        running.values().map(|running| running.signal.clone()).collect()
     }
 
     /// Counts an update of `name` until the answer is dropped, unless nothing is to be begun any more.
@@ -332,7 +353,7 @@ impl Tasks {
 
 impl Drop for Tasks {
     fn drop(&mut self) {
-        for running in self.take_all() {
+        for running in self.running().values() {
             running.task.abort();
         }
     }
@@ -364,11 +385,13 @@ impl SupervisorHost for Host<'_> {
             return watch::channel(LaunchState::Ended).1;
         }
         let (supervisor, states) = Supervisor::begin(parts.clone(), order, kind, signal.clone());
-        let task = tokio::spawn({
+        let task = tasks.supervisors.spawn({
             let (name, claim) = (name.clone(), claim.clone());
             async move {
-                if let Err(error) = supervisor.await {
-                    tracing::error!(workload = %name, %error, "the supervisor failed");
+                match AssertUnwindSafe(supervisor).catch_unwind().await {
+                    Ok(Ok(_)) => {}
+                    Ok(Err(error)) => tracing::error!(workload = %name, %error, "the supervisor failed"),
+                    Err(_) => tracing::error!(workload = %name, "the supervisor panicked"),
                 }
                 if let Some(tasks) = weak.upgrade() {
                     tasks.forget(&name, &claim);

@@ -10,6 +10,7 @@ use thv_runtime::RuntimeKind;
 
 /// How long `run` and `start` wait before they return.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum WaitFor {
     /// Until it is ready, has failed, or the launch window is over; the default is three seconds.
     Launch(Duration),
@@ -200,6 +201,7 @@ pub struct LogRequest {
 
 /// What happens to the workloads of a manager that shuts down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ShutdownMode {
     /// Drain the proxies, stop the instances, write `stopped`; what should run stays so.
     Stop,

@@ -88,13 +88,12 @@ mod tests {
     fn a_pull_is_the_sum_of_its_layers() {
         let mut tally = Tally::default();
         let mut take = |layer: Option<&str>, step, bytes: Option<(u64, u64)>| {
-            tally.take(&PullProgress {
-                layer: layer.map(str::to_owned),
-                step,
-                status: String::new(),
-                current: bytes.map(|(current, _)| current),
-                total: bytes.map(|(_, total)| total),
-            })
+            let mut progress = PullProgress::default();
+            progress.layer = layer.map(str::to_owned);
+            progress.step = step;
+            progress.current = bytes.map(|(current, _)| current);
+            progress.total = bytes.map(|(_, total)| total);
+            tally.take(&progress)
         };
         assert_eq!(take(None, PullStep::Other, None).layers, 0);
         take(Some("a"), PullStep::Done, None);

@@ -12,6 +12,9 @@ use crate::{
     Error, Manager, Result, StartOptions, StopOptions, engine, journal, kept_image, owner, toolhive,
 };
 
+/// How long a workload's lock is waited for. A verb that goes on holds it longer, and needs nobody to finish it.
+const CUT_OFF: Duration = Duration::from_secs(1);
+
 /// What `reconcile` did about one workload.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -43,7 +46,10 @@ pub enum ReconcileAction {
 
 impl Manager {
     /// Starts what should run, does not, and is this manager's to start; finishes interrupted verbs. What was stopped
-    /// stays so. Running it again changes nothing.
+    /// stays so. Running it again changes nothing. What somebody works on right now is left to them.
+    ///
+    /// # Errors
+    /// `Status` when the records cannot be read. What fails for one workload is its own [`ReconcileAction::Failed`].
     pub async fn reconcile(&self, options: StartOptions) -> Result<Vec<Reconciled>> {
         let mut done = Vec::new();
         for snapshot in self.parts.status.list().await? {
@@ -68,12 +74,7 @@ impl Manager {
         mut snapshot: Snapshot,
         options: &StartOptions,
     ) -> Result<Option<ReconcileAction>> {
-        let unfinished = snapshot.companion.as_ref().is_some_and(|companion| {
-            companion.pending.is_some()
-                || companion.gives_way
-                || (companion.previous.is_some() && snapshot.owner == OwnerState::Dead)
-        });
-        if unfinished {
+        if snapshot.companion.is_some() {
             match self.finish(name).await {
                 Ok(journal::Settled::Removed) => return Ok(Some(ReconcileAction::Removed)),
                 Ok(journal::Settled::Clear) => {}
@@ -203,12 +204,25 @@ impl Manager {
         }
     }
 
+    /// Finishes what was cut off. What a dropped verb was writing is written when its lock is free: before that nobody can
+    /// tell what there is to finish, and nobody else will.
     async fn finish(&self, name: &WorkloadName) -> Result<journal::Settled> {
         let parts = &self.parts;
-        let op = parts
-            .status
-            .lock_op(name, Operation::Start, Duration::ZERO)
-            .await?;
+        let op = parts.status.lock_op(name, Operation::Start, CUT_OFF).await?;
+        let snapshot = parts.status.read(name).await?;
+        let Some(companion) = &snapshot.companion else {
+            // Who had the lock before has removed it: what the lock is made of goes too.
+            if snapshot.status.is_none() && snapshot.damage.is_none() {
+                parts.status.remove(name, op).await?;
+            }
+            return Ok(journal::Settled::Clear);
+        };
+        let unfinished = companion.pending.is_some()
+            || companion.gives_way
+            || (companion.previous.is_some() && snapshot.owner == OwnerState::Dead);
+        if !unfinished {
+            return Ok(journal::Settled::Clear);
+        }
         let settled = journal::settle(parts, name, &op).await?;
         if settled == journal::Settled::Removed {
             parts.status.remove(name, op).await?;

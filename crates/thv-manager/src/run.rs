@@ -75,6 +75,11 @@ impl Manager {
     /// What fails before the configuration is saved leaves nothing. What fails after it leaves configuration, status
     /// `error` with the reason, and logs. Dropping the future between the two leaves a journal entry that the next verb
     /// finishes.
+    ///
+    /// # Errors
+    /// `AlreadyExists`; `Invalid`, `InvalidName`, `GroupNotFound` and `Unsupported` for what cannot be done as it is asked;
+    /// `PortTaken`; `Secret`; `Image` and `Runtime` for an image that cannot be had; `StartFailed` with the last lines of the
+    /// server; `NotReady` where [`WaitFor::Ready`](crate::WaitFor::Ready) was asked for.
     pub async fn run(&self, request: RunRequest, options: RunOptions) -> Result<RunOutcome> {
         self.launcher.check(&self.parts.env)?;
         let prepared = Box::pin(self.prepare(&request, options.replace, &options.image)).await?;
@@ -84,6 +89,9 @@ impl Manager {
     }
 
     /// Runs a workload from a complete configuration, such as an exported one.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
     pub async fn run_config(
         &self,
         config: RunConfig,

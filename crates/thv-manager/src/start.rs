@@ -89,6 +89,9 @@ impl Manager {
     }
 
     /// Stops `name` if it runs, and starts it; what could keep it from being started is found out before it is stopped.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start) and [`stop`](Self::stop).
     pub async fn restart(
         &self,
         name: &WorkloadName,

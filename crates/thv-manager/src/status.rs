@@ -6,6 +6,9 @@ use crate::{Manager, Result, WorkloadDetails};
 
 impl Manager {
     /// Everything that is known of one workload. Nothing is written.
+    ///
+    /// # Errors
+    /// `NotFound`.
     pub async fn status(&self, name: &WorkloadName) -> Result<WorkloadDetails> {
         let view = self.observe_one(name).await?;
         Ok(WorkloadDetails {
@@ -19,7 +22,10 @@ impl Manager {
         })
     }
 
-    /// The saved configuration of a workload; secrets are in it by reference only.
+    /// The saved configuration of a workload; secrets are in it by reference only. Nothing is written.
+    ///
+    /// # Errors
+    /// `NotFound`; `State` when it is damaged.
     pub async fn export(&self, name: &WorkloadName) -> Result<RunConfig> {
         self.parts.config(name).await
     }

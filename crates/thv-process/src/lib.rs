@@ -61,6 +61,8 @@ mod linux;
 #[cfg(target_os = "linux")]
 mod watched;
 
+#[doc(no_inline)]
+pub use async_trait::async_trait;
 pub use containment::{Contained, Containment};
 pub use error::{ProcessError, Result};
 pub use evidence::{ToolhiveEvidence, is_toolhive_proxy};

@@ -14,6 +14,9 @@ use crate::{Contained, DetachedSpec, Exit, ProcessFacts, ProcessIdentity, Result
 /// The methods are synchronous: they ask the kernel, which answers within microseconds; those that look at every
 /// process say so and take some milliseconds. Answers are a moment's truth, except a [`ProcessHandle`], which
 /// stays the same process for ever.
+///
+/// A wrapper passes every method on, those with a default too: `#[deny(clippy::missing_trait_methods)]` finds what is
+/// forgotten.
 pub trait Processes: Debug + Send + Sync + 'static {
     /// The id of the current boot; another one means that the machine was restarted in between.
     fn boot_id(&self) -> String;

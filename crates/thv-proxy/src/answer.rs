@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use crate::body::Body;
 use crate::bridge::{REVISIONS, STATELESS_REVISION};
+use crate::mcp_headers::PROTOCOL_VERSION;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
@@ -116,7 +117,7 @@ pub(crate) fn batch() -> Response<Body> {
 
 /// The refusal of a client that names a revision which is not known, in answer to the request with this id.
 pub(crate) fn unknown_version(headers: &HeaderMap, id: &[u8]) -> Option<Response<Body>> {
-    let version = headers.get("mcp-protocol-version")?;
+    let version = headers.get(&PROTOCOL_VERSION)?;
     let known = REVISIONS.iter().chain([&STATELESS_REVISION]);
     let known = known.into_iter().any(|known| version == known);
     (!known).then(|| unsupported_version(&String::from_utf8_lossy(version.as_bytes()), id))

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use futures_util::Stream;
+use futures_util::{FutureExt as _, Stream};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -201,51 +201,64 @@ pub(crate) async fn read_all(
     within: std::time::Duration,
     budget: &Budget,
 ) -> Result<Held, ReadError> {
-    use http_body_util::BodyExt;
     if body.size_hint().lower() > limit as u64 {
         return Err(ReadError::TooLarge);
     }
-    let expected = body.size_hint().exact().unwrap_or(0) as usize;
-    let mut share = Share::default();
-    let reading = async {
-        let mut first = Bytes::new();
-        let mut whole = bytes::BytesMut::new();
-        while let Some(frame) = body.frame().await {
-            let Ok(data) = frame.map_err(|_| ReadError::Broken)?.into_data() else {
-                continue;
-            };
-            let len = first.len() + whole.len() + data.len();
-            if len > limit {
-                return Err(ReadError::TooLarge);
-            }
-            budget
-                .cover(&mut share, len)
-                .await
-                .map_err(|_| ReadError::Starved)?;
-            if first.is_empty() && whole.is_empty() {
-                first = data;
-                if body.is_end_stream() {
-                    break;
-                }
-                continue;
-            }
-            if whole.is_empty() {
-                whole.reserve(expected.min(FIRST_ROOM).max(len));
-                whole.extend_from_slice(&std::mem::take(&mut first));
-            }
-            whole.extend_from_slice(&data);
-        }
-        Ok(if !whole.is_empty() {
-            whole.freeze()
-        } else if first.len() <= SMALL {
-            Bytes::copy_from_slice(&first)
-        } else {
-            first
-        })
+    // Mostly all of it came with the head: then nothing is waited for.
+    let first = match body.chunk().now_or_never() {
+        Some(chunk) => chunk.map_err(|_| ReadError::Broken)?.unwrap_or_default(),
+        None => Bytes::new(),
     };
-    let bytes = tokio::time::timeout(within, reading)
-        .await
-        .unwrap_or(Err(ReadError::TooSlow))?;
+    if first.len() <= SMALL.min(limit) && body.is_end_stream() {
+        return Ok(Held {
+            bytes: Bytes::copy_from_slice(&first),
+            share: Share::default(),
+        });
+    }
+    // Large, and seldom needed.
+    let reading = Box::pin(read_rest(first, body, limit, budget));
+    let read = tokio::time::timeout(within, reading).await;
+    read.unwrap_or(Err(ReadError::TooSlow))
+}
+
+async fn read_rest(
+    mut first: Bytes,
+    mut body: Body,
+    limit: usize,
+    budget: &Budget,
+) -> Result<Held, ReadError> {
+    let expected = body.size_hint().exact().unwrap_or(0) as usize + first.len();
+    let (mut share, mut whole) = (Share::default(), bytes::BytesMut::new());
+    let mut cover = async |bytes: usize| {
+        if bytes > limit {
+            return Err(ReadError::TooLarge);
+        }
+        let covered = budget.cover(&mut share, bytes).await;
+        covered.map_err(|_| ReadError::Starved)
+    };
+    cover(first.len()).await?;
+    while !body.is_end_stream()
+        && let Some(data) = body.chunk().await.map_err(|_| ReadError::Broken)?
+    {
+        let len = first.len() + whole.len() + data.len();
+        cover(len).await?;
+        if first.is_empty() && whole.is_empty() {
+            first = data;
+            continue;
+        }
+        if whole.is_empty() {
+            whole.reserve(expected.min(FIRST_ROOM).max(len));
+            whole.extend_from_slice(&std::mem::take(&mut first));
+        }
+        whole.extend_from_slice(&data);
+    }
+    let bytes = if !whole.is_empty() {
+        whole.freeze()
+    } else if first.len() <= SMALL {
+        Bytes::copy_from_slice(&first)
+    } else {
+        first
+    };
     Ok(Held { bytes, share })
 }
 

@@ -1,6 +1,7 @@
 //! How clients reach this proxy when another one stands before it: what that one says, where it is trusted.
 
-use http::HeaderMap;
+use axum::extract::OriginalUri;
+use http::{Extensions, HeaderMap, Uri};
 
 use crate::guard::split_port;
 
@@ -14,30 +15,32 @@ pub(crate) struct Outside {
 }
 
 impl Outside {
-    /// `own_prefix` is the configured one, which counts before `X-Forwarded-Prefix`. Without `trusted` no header counts.
-    pub(crate) fn of(headers: &HeaderMap, trusted: bool, own_prefix: &str) -> Self {
+    /// `own_prefix` is the configured one: it counts alone. Otherwise what a proxy before this program removed
+    /// (`X-Forwarded-Prefix`) stands before `nested`, what this program's own router removed. Without `trusted` no header
+    /// counts.
+    pub(crate) fn of(headers: &HeaderMap, nested: &str, trusted: bool, own_prefix: &str) -> Self {
         let own = own_prefix.trim_end_matches('/');
-        if !trusted {
-            return Self {
-                origin: None,
-                prefix: own.to_owned(),
-            };
-        }
         let prefix = if own.is_empty() {
-            let prefix = first(headers, "x-forwarded-prefix").filter(|prefix| is_prefix(prefix));
-            let prefix = prefix.unwrap_or_default().trim_end_matches('/');
-            prefix
-                .strip_suffix("/sse")
-                .unwrap_or(prefix)
-                .trim_end_matches('/')
+            let removed = first(headers, "x-forwarded-prefix").filter(|prefix| trusted && is_prefix(prefix));
+            let removed = removed.unwrap_or_default().trim_end_matches('/');
+            let removed = removed.strip_suffix("/sse").unwrap_or(removed);
+            format!("{}{nested}", removed.trim_end_matches('/'))
         } else {
-            own
+            own.to_owned()
         };
+        let host = trusted.then(|| host(headers)).flatten();
         Self {
-            origin: host(headers).map(|host| format!("{}://{host}", scheme(headers))),
-            prefix: prefix.to_owned(),
+            origin: host.map(|host| format!("{}://{host}", scheme(headers))),
+            prefix,
         }
     }
+}
+
+/// Under which path this router is nested in an application's: axum takes that off, and keeps the path as it came.
+pub(crate) fn nested_under<'a>(uri: &Uri, extensions: &'a Extensions) -> &'a str {
+    let original = extensions.get::<OriginalUri>().map(|original| original.path());
+    let removed = original.and_then(|path| path.strip_suffix(uri.path()));
+    removed.filter(|prefix| is_prefix(prefix)).unwrap_or_default()
 }
 
 /// `X-Forwarded-Proto`: `https`, else `http`.
@@ -74,6 +77,8 @@ fn first<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     fn outside(headers: &[(&'static str, &str)], trusted: bool, prefix: &str) -> (Option<String>, String) {
@@ -81,7 +86,7 @@ mod tests {
         for (name, value) in headers {
             map.insert(*name, value.parse().unwrap());
         }
-        let Outside { origin, prefix } = Outside::of(&map, trusted, prefix);
+        let Outside { origin, prefix } = Outside::of(&map, "", trusted, prefix);
         (origin, prefix)
     }
 
@@ -98,6 +103,33 @@ mod tests {
         let origin = Some("https://mcp.example:8443".to_owned());
         assert_eq!(outside(&all, true, ""), (origin.clone(), "/team".into()));
         assert_eq!(outside(&all, true, "/own"), (origin, "/own".into()));
+    }
+
+    #[test]
+    fn a_nested_router_stands_behind_what_other_proxies_remove_and_gives_way_to_what_is_configured() {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-forwarded-prefix", HeaderValue::from_static("/team/"));
+        let prefix = |trusted, own| Outside::of(&headers, "/tools", trusted, own).prefix;
+        assert_eq!(prefix(false, ""), "/tools");
+        assert_eq!(prefix(true, ""), "/team/tools");
+        assert_eq!(prefix(true, "/own/"), "/own");
+    }
+
+    #[test]
+    fn where_a_router_is_nested_is_told_by_the_path_as_it_came() {
+        let nested = |came: Option<&'static str>, path: &'static str| {
+            let mut extensions = Extensions::new();
+            if let Some(came) = came {
+                extensions.insert(OriginalUri(Uri::from_static(came)));
+            }
+            nested_under(&Uri::from_static(path), &extensions).to_owned()
+        };
+        assert_eq!(nested(None, "/sse"), "");
+        assert_eq!(nested(Some("/sse?a=/b"), "/sse?a=/b"), "");
+        assert_eq!(nested(Some("/tools/one/sse?a"), "/sse?a"), "/tools/one");
+        assert_eq!(nested(Some("/elsewhere"), "/sse"), "");
+        // Whoever names a path must not lead clients to another host by it.
+        assert_eq!(nested(Some("//evil.example/sse"), "/sse"), "");
     }
 
     #[test]

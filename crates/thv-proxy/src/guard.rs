@@ -26,6 +26,7 @@ pub struct GuardConfig {
 
 /// Why a request is not served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Refusal {
     /// The `Host` header is missing, doubled or of a stranger.
     Host,

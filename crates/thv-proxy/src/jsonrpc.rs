@@ -188,7 +188,7 @@ pub fn member_span(object: &[u8], name: &str) -> Option<Span> {
     let mut twice = false;
     parser
         .object(|key, value| {
-            if unquoted(key.of(object)) == name.as_bytes() {
+            if key.text(object) == name.as_bytes() {
                 twice |= found.replace(value).is_some();
             }
             Ok(())
@@ -202,7 +202,7 @@ pub(crate) fn each_member(object: &[u8], mut see: impl FnMut(&[u8], &[u8])) {
     let mut parser = Parser::new(object);
     parser.skip_space();
     let _ = parser.object(|name, value| {
-        see(name.of(object), value.of(object));
+        see(name.span.of(object), value.of(object));
         Ok(())
     });
 }
@@ -214,7 +214,7 @@ pub(crate) fn any_name(object: &[u8], matches: impl Fn(&[u8]) -> bool) -> bool {
     parser.skip_space();
     // What is no object has no names.
     let _ = parser.object(|name, _| {
-        found |= matches(name.of(object));
+        found |= matches(name.span.of(object));
         Ok(())
     });
     found
@@ -271,23 +271,21 @@ pub fn quoted(text: impl fmt::Display) -> String {
 struct Found {
     envelope: Envelope,
     version: Option<Span>,
-    names: [Span; MAX_MEMBERS],
+    names: [Name; MAX_MEMBERS],
     count: usize,
 }
 
 impl Found {
-    fn take(&mut self, message: &[u8], name: Span, value: Span) -> Result<(), ScanError> {
-        let text = unquoted(name.of(message));
-        if memchr::memchr(b'\\', text).is_some() {
+    fn take(&mut self, message: &[u8], name: Name, value: Span) -> Result<(), ScanError> {
+        let text = name.text(message);
+        if name.escaped {
             return Err(ScanError::EscapedName);
         }
         if self.count == MAX_MEMBERS {
             return Err(ScanError::TooManyMembers);
         }
-        if self.names[..self.count]
-            .iter()
-            .any(|seen| unquoted(seen.of(message)) == text)
-        {
+        let seen = &self.names[..self.count];
+        if seen.iter().any(|seen| seen.text(message) == text) {
             return Err(ScanError::Duplicate);
         }
         self.names[self.count] = name;
@@ -349,21 +347,38 @@ struct Parser<'a> {
     escaped_names: bool,
 }
 
-/// Bytes that end a run of plain string content.
-const SPECIAL: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0;
-    while byte < 0x20 {
-        table[byte] = true;
-        byte += 1;
-    }
-    table[b'"' as usize] = true;
-    table[b'\\' as usize] = true;
-    table
-};
+/// The name of a member.
+#[derive(Debug, Clone, Copy, Default)]
+struct Name {
+    /// With its quotes.
+    span: Span,
+    escaped: bool,
+}
 
-/// Plain string content is skipped by blocks of this size, in a form that compilers vectorise.
+impl Name {
+    /// Without its quotes.
+    fn text(self, message: &[u8]) -> &[u8] {
+        &message[self.span.start + 1..self.span.end - 1]
+    }
+}
+
+/// Plain string content is skipped by blocks of this size, in a form that compilers vectorise, and by words of this one.
 const BLOCK: usize = 32;
+const WORD: usize = 8;
+
+/// Whether a byte ends a run of plain string content: 1 or 0.
+fn special(byte: u8) -> u8 {
+    u8::from(byte < 0x20) | u8::from(byte == b'"') | u8::from(byte == b'\\')
+}
+
+/// The lowest bit that is set is the highest of the first byte of `word`, in the order of memory, that is special; none
+/// where there is no such byte.
+fn special_in(word: u64) -> u64 {
+    const EACH: u64 = u64::MAX / 0xff;
+    let below = |word: u64, limit: u8| word.wrapping_sub(EACH * u64::from(limit)) & !word;
+    let equal = |byte: u8| below(word ^ (EACH * u64::from(byte)), 1);
+    (below(word, 0x20) | equal(b'"') | equal(b'\\')) & (EACH << 7)
+}
 
 impl<'a> Parser<'a> {
     fn new(bytes: &'a [u8]) -> Self {
@@ -405,7 +420,7 @@ impl<'a> Parser<'a> {
     /// An object at the cursor; `member` is told each name and value of its own level.
     fn object(
         &mut self,
-        mut member: impl FnMut(Span, Span) -> Result<(), ScanError>,
+        mut member: impl FnMut(Name, Span) -> Result<(), ScanError>,
     ) -> Result<(), ScanError> {
         self.expect(b'{')?;
         self.skip_space();
@@ -432,22 +447,20 @@ impl<'a> Parser<'a> {
     }
 
     /// A member name and its colon.
-    fn name(&mut self) -> Result<Span, ScanError> {
+    fn name(&mut self) -> Result<Name, ScanError> {
         self.skip_space();
         let start = self.at;
-        self.string()?;
-        let name = Span { start, end: self.at };
+        let escaped = self.string()?;
+        let span = Span { start, end: self.at };
         self.skip_space();
         self.expect(b':')?;
-        Ok(name)
+        Ok(Name { span, escaped })
     }
 
     /// The name of a member of a value; one near the top is looked at.
     fn inner_name(&mut self, open: &Containers) -> Result<(), ScanError> {
         let name = self.name()?;
-        if open.depth <= 2 && memchr::memchr(b'\\', name.of(self.bytes)).is_some() {
-            self.escaped_names = true;
-        }
+        self.escaped_names |= name.escaped && open.depth <= 2;
         Ok(())
     }
 
@@ -511,7 +524,7 @@ impl<'a> Parser<'a> {
 
     fn scalar(&mut self) -> Result<(), ScanError> {
         match self.peek() {
-            Some(b'"') => self.string(),
+            Some(b'"') => self.string().map(drop),
             Some(b'-' | b'0'..=b'9') => self.number(),
             Some(b't') => self.literal(b"true"),
             Some(b'f') => self.literal(b"false"),
@@ -563,36 +576,46 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn string(&mut self) -> Result<(), ScanError> {
+    /// Whether it has escapes.
+    fn string(&mut self) -> Result<bool, ScanError> {
         self.expect(b'"')?;
+        let mut escaped = false;
         loop {
             self.skip_plain();
             match self.peek() {
                 Some(b'"') => {
                     self.at += 1;
-                    return Ok(());
+                    return Ok(escaped);
                 }
-                Some(b'\\') => self.escape()?,
+                Some(b'\\') => {
+                    escaped = true;
+                    self.escape()?;
+                }
                 _ => return Err(self.syntax()),
             }
         }
     }
 
+    /// Most strings are short: a word first, by blocks what is longer, then the word in which it ends.
     fn skip_plain(&mut self) {
         let mut rest = &self.bytes[self.at..];
-        while let Some((block, behind)) = rest.split_first_chunk::<BLOCK>() {
-            let special = block.iter().fold(0u8, |seen, &byte| {
-                seen | u8::from(byte < 0x20) | u8::from(byte == b'"') | u8::from(byte == b'\\')
-            });
-            if special != 0 {
-                break;
+        let mut blocks = false;
+        let plain = loop {
+            let Some((word, behind)) = rest.split_first_chunk::<WORD>() else {
+                break rest.iter().take_while(|&&byte| special(byte) == 0).count();
+            };
+            let found = special_in(u64::from_le_bytes(*word));
+            if found != 0 {
+                break found.trailing_zeros() as usize / 8;
             }
             rest = behind;
-        }
-        let plain = rest
-            .iter()
-            .take_while(|&&byte| !SPECIAL[usize::from(byte)])
-            .count();
+            while !blocks && let Some((block, behind)) = rest.split_first_chunk::<BLOCK>() {
+                blocks = block.iter().fold(0, |seen, &byte| seen | special(byte)) != 0;
+                if !blocks {
+                    rest = behind;
+                }
+            }
+        };
         self.at = self.bytes.len() - rest.len() + plain;
     }
 

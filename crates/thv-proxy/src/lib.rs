@@ -61,14 +61,18 @@ mod front;
 mod guard;
 mod health;
 pub mod jsonrpc;
+mod mcp_headers;
 mod middleware;
 mod probe;
 mod reverse;
 mod serve;
+mod timers;
 mod whole_events;
 
 #[doc(no_inline)]
 pub use async_trait::async_trait;
+#[doc(no_inline)]
+pub use axum;
 pub use body::{Body, BodyError};
 pub use bridge::{Backend, BackendIo, BridgeConfig, BridgeEnd, BridgeStats, Once, StdioBridge};
 pub use error::ProxyError;
@@ -81,5 +85,9 @@ pub use reverse::{ReverseProxy, ReverseProxyConfig};
 pub use serve::{Drain, EndsItself, ServeOptions, listener, serve};
 #[doc(no_inline)]
 pub use thv_core::{Json, MiddlewareConfig, ProxyMode, TransportType};
+#[doc(no_inline)]
+pub use tokio_util::sync::CancellationToken;
+#[doc(no_inline)]
+pub use tower;
 #[doc(no_inline)]
 pub use url::Url;

@@ -12,16 +12,17 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
-use tower::Service;
+use tower::{Service, ServiceExt};
 
 pub use self::factory::MiddlewareFactory;
 pub use self::layer::Layer;
 pub(crate) use self::layer::{Header, Setting};
 pub use self::tool_policy::ToolPolicy;
-use crate::body::Body;
+use crate::body::{Body, BodyError};
 
 /// A whole proxy as a tower service: for hyper directly ([`serve`](crate::serve)) or as the fallback of an axum router.
 /// A cheap handle.
@@ -42,6 +43,43 @@ impl ProxyService {
         Fut: Future<Output = Response<Body>> + Send + 'static,
     {
         Self(Arc::new(move |request| handle(request).boxed()))
+    }
+
+    /// Any tower service that takes and gives HTTP, and fails never: another application's axum router, for example.
+    ///
+    /// ```
+    /// use http::{Request, StatusCode};
+    /// use thv_proxy::{Body, Layer, ProxyService};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), http::Error> {
+    /// let mine = axum::Router::new().route("/mine", axum::routing::get(async || "hello"));
+    /// let guarded = ProxyService::tower(mine).within(&Layer::standard());
+    /// let asked = async |host| {
+    ///     let request = Request::get("/mine").header("host", host).body(Body::empty())?;
+    ///     Ok::<_, http::Error>(guarded.ask(request).await.status())
+    /// };
+    /// assert_eq!(asked("localhost").await?, StatusCode::OK);
+    /// assert_eq!(asked("evil.example").await?, StatusCode::FORBIDDEN);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn tower<S, B>(service: S) -> Self
+    where
+        S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
+        S::Future: Send,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BodyError>,
+    {
+        Self::new(move |request| {
+            let service = service.clone();
+            async move {
+                match service.oneshot(request).await {
+                    Ok(response) => response.map(Body::boxed),
+                    Err(never) => match never {},
+                }
+            }
+        })
     }
 
     /// As [`new`](Self::new), where mostly another service's future is passed on.

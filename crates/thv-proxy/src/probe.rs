@@ -10,6 +10,7 @@ use thv_core::TransportType;
 use crate::body::{Body, BodyError};
 use crate::error::ProxyError;
 use crate::jsonrpc;
+use crate::mcp_headers::SESSION_ID;
 use crate::reverse::{Data, EventReader, Failure, ReverseProxy};
 use crate::whole_events::{IDENTITY, is_coded, is_event_stream};
 
@@ -109,11 +110,11 @@ impl ReverseProxy {
         if let Some(error) = refused(&response) {
             return Err(error);
         }
-        let session = response.headers().get("mcp-session-id").cloned();
+        let session = response.headers().get(&SESSION_ID).cloned();
         let outcome = read_answer(&mut response).await;
         if let Some(session) = session {
             let mut headers = HeaderMap::new();
-            headers.insert("mcp-session-id", session);
+            headers.insert(&SESSION_ID, session);
             // The probe's own session is of no use to anybody; a server that keeps it all the same is still ready.
             let _ = self.ask_server(Method::DELETE, headers, Bytes::new()).await;
         }

@@ -14,7 +14,7 @@ use axum::routing::{any, get};
 use common::{finish, read_until, run_server, wire};
 use futures_util::{StreamExt, stream};
 use http::{HeaderValue, Method};
-use thv_core::TransportType;
+use thv_core::{ProxyMode, TransportType};
 use thv_proxy::{BridgeConfig, ReverseProxy, ReverseProxyConfig, StdioBridge};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -106,7 +106,12 @@ async fn an_application_has_both_proxies_among_its_routes_and_ends_when_it_wants
     let of_far = client.get(url("/far/mcp")).send().await.unwrap();
     let mut of_far_sse = client.get(url("/far-sse/sse")).send().await.unwrap();
     let mut seen = String::new();
-    read_until(&mut of_far_sse, &mut seen, "endpoint\ndata: /messages\n\n").await;
+    read_until(
+        &mut of_far_sse,
+        &mut seen,
+        "endpoint\ndata: /far-sse/messages\n\n",
+    )
+    .await;
     bridge.end_streams();
     proxy.end_streams();
     sse.end_streams();
@@ -121,4 +126,55 @@ async fn an_application_has_both_proxies_among_its_routes_and_ends_when_it_wants
     drop(client);
     let ended = tokio::time::timeout(Duration::from_secs(30), serving).await;
     ended.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn clients_that_speak_sse_are_told_where_the_application_has_the_bridge() {
+    let (io, server) = wire();
+    tokio::spawn(run_server(server));
+    let config = BridgeConfig {
+        mode: ProxyMode::Sse,
+        ..BridgeConfig::default()
+    };
+    let bridge = StdioBridge::new(io, config).unwrap();
+    let app = Router::new().nest("/tools/{team}", bridge.clone().into_router());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let serving = tokio::spawn(axum::serve(listener, app).into_future());
+
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let mut listening = client
+        .get(format!("http://{address}/tools/one/sse"))
+        .send()
+        .await
+        .unwrap();
+    let mut seen = String::new();
+    read_until(&mut listening, &mut seen, "\n\n").await;
+    let endpoint = seen.split_once("data: ").unwrap().1.trim();
+    assert!(
+        endpoint.starts_with(&format!("http://{address}/tools/one/messages?")),
+        "{endpoint}"
+    );
+    let call = r#"{"jsonrpc":"2.0","id":1,"method":"echo","params":{"here":1}}"#;
+    let call = client
+        .post(endpoint)
+        .header("content-type", "application/json")
+        .body(call);
+    assert_eq!(finish(call).await.status, 202);
+    read_until(&mut listening, &mut seen, "here").await;
+    serving.abort();
+}
+
+#[test]
+fn a_proxy_shows_no_credential_of_its_server() {
+    let target = "https://mcp.example/mcp?key=s3cret".parse().unwrap();
+    let config = ReverseProxyConfig {
+        remote: true,
+        ..ReverseProxyConfig::default()
+    };
+    let shown = format!("{:?}", ReverseProxy::new(target, config).unwrap());
+    assert!(
+        shown.contains("mcp.example") && !shown.contains("s3cret"),
+        "{shown}"
+    );
 }

@@ -110,6 +110,8 @@ fn what_is_no_certificate_is_refused() {
     for bad in [
         &b"garbage"[..],
         b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n",
+        // PEM, and nothing that a certificate is.
+        b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
     ] {
         let made = ReverseProxy::new("https://localhost/".parse().unwrap(), remote(bad));
         assert!(matches!(made, Err(ProxyError::Invalid { .. })), "{made:?}");

@@ -50,6 +50,8 @@ mod net;
 mod error;
 
 pub use api_registry::ApiRegistry;
+#[doc(no_inline)]
+pub use async_trait::async_trait;
 pub use catalogue::Catalogue;
 pub use config::{RegistryConfig, open};
 pub use detect::detect;

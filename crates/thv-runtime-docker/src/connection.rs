@@ -195,16 +195,55 @@ impl AsyncWrite for Connection {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncReadExt;
     use tokio::net::TcpListener;
 
     use super::*;
 
-    #[tokio::test]
-    async fn a_machine_that_is_gone_without_a_word_is_noticed() {
+    /// A connection, and the engine's end of it.
+    async fn connected() -> (Connection, TcpStream) {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let route = Route::without_certificates(Address::tcp(&address, None).unwrap());
-        let Connection::Tcp(stream) = route.connect().await.unwrap() else {
+        let (near, far) = tokio::join!(route.connect(), listener.accept());
+        (near.unwrap(), far.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn what_was_written_is_carried_to_an_engine_that_ends_the_connection_then() {
+        let (near, mut far) = connected().await;
+        let (mut stream, carried) = near.into_socket().unwrap();
+        stream.write_all(b"last words").await.unwrap();
+        drop((stream, carried));
+        let mut heard = String::new();
+        far.read_to_string(&mut heard).await.unwrap();
+        assert_eq!(heard, "last words");
+    }
+
+    /// It would hold a connection and a task for each attachment that there ever was.
+    #[tokio::test(start_paused = true)]
+    async fn an_engine_that_neither_reads_nor_ends_is_left_in_the_end() {
+        let (near, _far) = connected().await;
+        let (stream, mut ours) = UnixStream::pair().unwrap();
+        let dropped = CancellationToken::new();
+        let carrying = tokio::spawn(carry(near, stream, dropped.clone()));
+        // More than fits on the way.
+        let filling = async { while ours.write_all(&[b'x'; 4096]).await.is_ok() {} };
+        tokio::time::timeout(LAST_BYTES, filling)
+            .await
+            .expect_err("somebody takes it");
+        assert!(!carrying.is_finished());
+        drop(ours);
+        dropped.cancel();
+        tokio::time::timeout(2 * LAST_BYTES, carrying)
+            .await
+            .expect("it is over")
+            .unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_machine_that_is_gone_without_a_word_is_noticed() {
+        let (Connection::Tcp(stream), _far) = connected().await else {
             panic!("it is TCP");
         };
         assert!(sockopt::socket_keepalive(&stream).unwrap());

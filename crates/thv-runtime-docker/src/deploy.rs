@@ -316,7 +316,13 @@ pub(crate) enum Attempt {
 impl Attempt {
     pub(crate) fn into_error(self, engine: &Engine, spec: &DeploySpec) -> Error {
         match self {
-            Self::NetworkGone(cause) => during(engine, spec, cause, "start"),
+            Self::NetworkGone(cause) => match &spec.network {
+                NetworkMode::Named(_) => Error::Invalid {
+                    what: "network".to_owned(),
+                    detail: plain(&cause),
+                },
+                _ => during(engine, spec, cause, "start"),
+            },
             Self::Failed(error) => error,
         }
     }
@@ -572,9 +578,5 @@ pub(crate) async fn deployed_behind(
     }
     let endpoint = endpoint(spec, &front.unwrap_or(&found).ports())
         .ok_or_else(|| failed("the engine did not publish its port".to_owned(), Vec::new()))?;
-    Ok(Deployment {
-        instance: found.into_instance(engine),
-        outcome,
-        endpoint,
-    })
+    Ok(Deployment::new(found.into_instance(engine), outcome, endpoint))
 }

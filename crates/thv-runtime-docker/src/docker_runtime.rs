@@ -59,6 +59,22 @@ impl EngineInfo {
     }
 }
 
+#[cfg(test)]
+impl EngineInfo {
+    /// A Docker of today at this address.
+    pub(crate) fn docker(address: crate::address::Address) -> Self {
+        Self {
+            place: address.to_string(),
+            route: Route::without_certificates(address),
+            flavour: Flavour::Docker,
+            rootless: false,
+            chosen_by: "DOCKER_HOST".to_owned(),
+            version: "26.1".to_owned(),
+            api_version: "1.45".to_owned(),
+        }
+    }
+}
+
 impl DockerRuntime {
     /// A runtime that connects when it is first used; the engine need not be up.
     pub fn new(config: DockerConfig) -> Self {
@@ -286,16 +302,7 @@ mod tests {
     fn an_engine_on_another_machine_gets_no_ports_and_no_folders_of_this_one() {
         let material = Material::in_context("/c".as_ref());
         let runtime_at = |host: &str| {
-            let address = Address::tcp(host, Some(material.clone())).unwrap();
-            let info = EngineInfo {
-                place: address.to_string(),
-                route: Route::without_certificates(address),
-                flavour: Flavour::Docker,
-                rootless: false,
-                chosen_by: "DOCKER_HOST".to_owned(),
-                version: "26.1".to_owned(),
-                api_version: "1.45".to_owned(),
-            };
+            let info = EngineInfo::docker(Address::tcp(host, Some(material.clone())).unwrap());
             let mut config = DockerConfig::at("/nowhere");
             config.env = Env::default();
             let engine = Engine::knowing(config, info);

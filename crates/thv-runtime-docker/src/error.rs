@@ -86,6 +86,11 @@ impl EngineError {
         matches!(self, Self::Status { status, message } if quirks::is_ending(*status, message))
     }
 
+    /// Whether a stop met a container that is paused.
+    pub(crate) fn is_paused(&self) -> bool {
+        matches!(self, Self::Status { status, message } if quirks::is_paused(*status, message))
+    }
+
     /// Whether a creation failed for want of the image.
     pub(crate) fn is_missing_image(&self) -> bool {
         matches!(self, Self::Status { status, message } if quirks::is_missing_image(*status, message))

@@ -100,11 +100,8 @@ impl Subscription {
     }
 
     fn ending(&self, instance: InstanceId) -> RuntimeEvent {
-        RuntimeEvent {
-            workload: only(&self.filter).map(ToString::to_string).unwrap_or_default(),
-            instance: Some(instance),
-            kind: EventKind::Ending,
-        }
+        let workload = only(&self.filter).map_or("", |name| name.as_str());
+        RuntimeEvent::new(workload, Some(instance), EventKind::Ending)
     }
 
     /// What an engine's event means here, if it is asked for.
@@ -113,11 +110,8 @@ impl Subscription {
         let labels = &actor.attributes;
         if let Some(workload) = helpers::helped(labels) {
             let ended = matches!(kind_of(&event.action, labels), Some(EventKind::Exited { .. }));
-            return (ended && self.filter.accepts(workload)).then(|| RuntimeEvent {
-                workload: workload.to_owned(),
-                instance: None,
-                kind: EventKind::Impaired,
-            });
+            return (ended && self.filter.accepts(workload))
+                .then(|| RuntimeEvent::new(workload, None, EventKind::Impaired));
         }
         if thv_labels::is_auxiliary(labels) || !thv_labels::is_toolhive(labels) {
             return None;
@@ -128,11 +122,7 @@ impl Subscription {
             return None;
         }
         let kind = kind_of(&event.action, labels)?;
-        Some(RuntimeEvent {
-            workload,
-            instance: Some(InstanceId::new(actor.id)),
-            kind,
-        })
+        Some(RuntimeEvent::new(workload, Some(InstanceId::new(actor.id)), kind))
     }
 }
 

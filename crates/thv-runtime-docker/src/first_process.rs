@@ -51,7 +51,8 @@ impl FirstProcess {
         let processes = system().ok()?;
         let identity = processes.facts(pid).ok()??.identity;
         let process = processes.open(&identity).ok()??;
-        is_first_of(&*processes, &identity, &found.id).then_some(Self(process))
+        let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).ok();
+        is_first_of(&*processes, &identity, &found.id, read).then_some(Self(process))
     }
 
     fn is_alive(&self) -> bool {
@@ -73,9 +74,14 @@ impl fmt::Debug for FirstProcess {
     }
 }
 
-fn is_first_of(processes: &dyn Processes, identity: &ProcessIdentity, id: &str) -> bool {
-    let read = |file: &str| std::fs::read_to_string(format!("/proc/{}/{file}", identity.pid));
-    let (Ok(groups), Ok(status)) = (read("cgroup"), read("status")) else {
+/// Whether what `read` gives of a process says that it is the container's first, and is about this process.
+fn is_first_of(
+    processes: &dyn Processes,
+    identity: &ProcessIdentity,
+    id: &str,
+    read: impl Fn(&str) -> Option<String>,
+) -> bool {
+    let (Some(groups), Some(status)) = (read("cgroup"), read("status")) else {
         return false;
     };
     // Afterwards it is still the same: so what was read is about it.
@@ -107,6 +113,8 @@ fn begins_a_namespace(status: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use thv_process::{Exit, MemoryProcess, MemoryProcesses};
+
     use super::*;
 
     const OURS: &str = "33beecbd95aed63f02e463330ab0f455e31224ccf3c7a091e54d5a555ab5bf0a";
@@ -140,6 +148,23 @@ mod tests {
         for no_id in ["", "docker", &OURS[..12], &OURS.replace('3', "-")] {
             assert!(!names(&format!("0::/docker/{no_id}\n"), no_id), "{no_id}");
         }
+    }
+
+    /// Its number may have been given away before the files were read, to the first process of the container even.
+    #[test]
+    fn what_was_read_of_a_process_that_is_dead_by_then_is_about_another() {
+        let machine = MemoryProcesses::new();
+        let first = machine.add(MemoryProcess::new("/server"));
+        let file = |file: &str| match file {
+            "cgroup" => Some(format!("0::/docker/{OURS}\n")),
+            _ => Some("NSpid:\t6174\t1\n".to_owned()),
+        };
+        assert!(is_first_of(&machine, &first, OURS, file));
+        let dies = |name: &str| {
+            machine.exit(first.pid, Exit::Code(0));
+            file(name)
+        };
+        assert!(!is_first_of(&machine, &first, OURS, dies));
     }
 
     #[test]

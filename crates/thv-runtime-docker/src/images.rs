@@ -42,10 +42,11 @@ impl Images for EngineImages {
             .find(&format!("/images/{reference}/json"))
             .await
             .map_err(|e| self.0.error(e, format!("look for image {reference}")))?;
-        Ok(found.map(|image| LocalImage {
-            id: image.id,
-            repo_digests: image.repo_digests,
-            repo_tags: image.repo_tags,
+        Ok(found.map(|image| {
+            let mut local = LocalImage::new(image.id);
+            local.repo_digests = image.repo_digests;
+            local.repo_tags = image.repo_tags;
+            local
         }))
     }
 
@@ -165,15 +166,15 @@ impl EngineImages {
     }
 }
 
+/// The registry that a reference names; `None` where it is Docker's own.
+fn named_registry(reference: &str) -> Option<&str> {
+    let (first, _) = reference.split_once('/')?;
+    (first.contains(['.', ':']) || first == "localhost").then_some(first)
+}
+
 /// Credentials as the engine wants to have them, for the registry of `reference` alone.
 fn registry_auth(reference: &str, credentials: &RegistryCredentials) -> Option<HeaderValue> {
-    let first = reference.split('/').next().unwrap_or_default();
-    let is_host = reference.contains('/') && (first.contains(['.', ':']) || first == "localhost");
-    let server = if is_host {
-        first
-    } else {
-        "https://index.docker.io/v1/"
-    };
+    let server = named_registry(reference).unwrap_or("https://index.docker.io/v1/");
     let said = match credentials {
         RegistryCredentials::Password { user, password } => {
             json!({ "username": user, "password": password, "serveraddress": server })
@@ -248,13 +249,13 @@ fn pull_step(told: Progress) -> PullProgress {
         // Other steps count other things.
         _ => PullStep::Other,
     };
-    PullProgress {
-        layer: told.id.filter(|_| !status.starts_with("Pulling from")),
-        step,
-        status,
-        current: told.detail.as_ref().and_then(|detail| detail.current),
-        total: told.detail.as_ref().and_then(|detail| detail.total),
-    }
+    let mut progress = PullProgress::default();
+    progress.layer = told.id.filter(|_| !status.starts_with("Pulling from"));
+    progress.step = step;
+    progress.status = status;
+    progress.current = told.detail.as_ref().and_then(|detail| detail.current);
+    progress.total = told.detail.as_ref().and_then(|detail| detail.total);
+    progress
 }
 
 /// A reference becomes a path: what could lead to another one is no reference.
@@ -303,6 +304,14 @@ fn pull_failed(engine: &Engine, reference: &str, cause: EngineError) -> Error {
     let EngineError::Status { status, message } = &cause else {
         return engine.error(cause, format!("pull {reference}"));
     };
+    // First: it may say as well for whom the limit is.
+    if says(&["toomanyrequests", "too many requests", "statuscode: 429"]) {
+        return Error::RateLimited {
+            image: reference.to_owned(),
+            registry: named_registry(reference).unwrap_or("docker.io").to_owned(),
+            source: Box::new(cause),
+        };
+    }
     if says(&[
         "unauthorized",
         "denied",

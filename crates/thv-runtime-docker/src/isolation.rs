@@ -64,10 +64,11 @@ pub(crate) async fn impaired(engine: &Engine, found: &Container) -> Result<Optio
     if found.state.status != "running" || !thv_labels::is_isolated(&found.config.labels) {
         return Ok(None);
     }
-    let around = helpers::around(engine, found.name()).await?;
+    let name = found.first_name();
+    let around = helpers::around(engine, name).await?;
     let mut running = around.iter().filter(|helper| helper.state == "running");
     let both = running.clone().any(|helper| helper.id == inner)
-        && running.any(|helper| Role::Outer.is_of(helper.name(), found.name()));
+        && running.any(|helper| Role::Outer.is_of(helper.name(), name));
     Ok((!both).then(|| "a helper of its isolated network has ended".to_owned()))
 }
 
@@ -92,7 +93,23 @@ pub(crate) fn check(engine: &Engine, spec: &DeploySpec) -> Result<()> {
             detail: format!("{PROXY_PORT} is the proxy's of an isolated workload: choose another one"),
         });
     }
-    Ok(())
+    match spec.egress.hosts.iter().find(|host| !is_host(host)) {
+        None => Ok(()),
+        Some(host) => Err(Error::Invalid {
+            what: "allowed host".to_owned(),
+            detail: format!(
+                "\"{host}\" would match nothing: write a name (as DNS has it, without scheme or port), .example.com for \
+                 all below it too, or an IPv4 address"
+            ),
+        }),
+    }
+}
+
+/// Whether the helper takes this for a host, and may be asked for one that it matches.
+fn is_host(text: &str) -> bool {
+    let name = text.strip_prefix("*.").unwrap_or(text);
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+    name.bytes().any(|byte| byte != b'.') && name.bytes().all(fits)
 }
 
 /// Brings an isolated workload up, with all that is around it. The caller looks at what is there.

@@ -135,6 +135,11 @@ impl Summary {
         self.names.first().map_or("", |name| name.trim_start_matches('/'))
     }
 
+    /// The name that it was made under.
+    pub(crate) fn first_name(&self) -> &str {
+        first_name(&self.labels, self.name())
+    }
+
     /// What a list tells.
     pub(crate) fn into_instance(self, engine: &Engine) -> Instance {
         let state = state_of(&self.state);
@@ -148,27 +153,22 @@ impl Summary {
                 host_port,
             })
         });
-        Instance {
-            workload: workload_of(&self.labels, self.name()),
-            instance_name: self.name().to_owned(),
-            runtime: engine.kind().clone(),
-            image_id: self.image_id.clone(),
-            state,
-            exit_code: (state == InstanceState::Stopped)
-                .then(|| exit_code_in(&self.status))
-                .flatten(),
-            created: self
-                .created
-                .and_then(|seconds| Timestamp::from_second(seconds).ok()),
-            started: None,
-            ports: ports.collect(),
-            network_isolated: thv_labels::is_isolated(&self.labels),
-            impaired: None,
-            id: InstanceId::new(self.id),
-            image: self.image,
-            status_text: self.status,
-            labels: self.labels,
-        }
+        let workload = workload_of(&self.labels, self.name());
+        let id = InstanceId::new(&self.id);
+        let mut instance = Instance::new(workload, id, engine.kind().clone(), self.image.as_str(), state);
+        self.name().clone_into(&mut instance.instance_name);
+        instance.exit_code = (state == InstanceState::Stopped)
+            .then(|| exit_code_in(&self.status))
+            .flatten();
+        instance.created = self
+            .created
+            .and_then(|seconds| Timestamp::from_second(seconds).ok());
+        instance.ports = ports.collect();
+        instance.network_isolated = thv_labels::is_isolated(&self.labels);
+        instance.image_id = self.image_id;
+        instance.status_text = self.status;
+        instance.labels = self.labels;
+        instance
     }
 }
 
@@ -187,6 +187,11 @@ impl Container {
 
     pub(crate) fn name(&self) -> &str {
         self.name.trim_start_matches('/')
+    }
+
+    /// The name that it was made under.
+    pub(crate) fn first_name(&self) -> &str {
+        first_name(&self.config.labels, self.name())
     }
 
     /// Whether it was made and never started.
@@ -218,23 +223,19 @@ impl Container {
                 .filter(|text| !text.starts_with("0001-"))
                 .and_then(|text| text.parse().ok())
         };
-        Instance {
-            workload: workload_of(&self.config.labels, self.name()),
-            id: InstanceId::new(&self.id),
-            instance_name: self.name().to_owned(),
-            runtime: engine.kind().clone(),
-            image: self.config.image.clone(),
-            image_id: self.image.clone(),
-            state,
-            status_text,
-            exit_code,
-            created: time(&self.created),
-            started: time(&self.state.started_at),
-            network_isolated: thv_labels::is_isolated(&self.config.labels),
-            impaired: None,
-            ports: self.ports(),
-            labels: self.config.labels,
-        }
+        let workload = workload_of(&self.config.labels, self.name());
+        let (id, kind) = (InstanceId::new(&self.id), engine.kind().clone());
+        let mut instance = Instance::new(workload, id, kind, self.config.image.as_str(), state);
+        self.name().clone_into(&mut instance.instance_name);
+        instance.status_text = status_text;
+        instance.exit_code = exit_code;
+        instance.created = time(&self.created);
+        instance.started = time(&self.state.started_at);
+        instance.network_isolated = thv_labels::is_isolated(&self.config.labels);
+        instance.ports = self.ports();
+        instance.image_id = self.image;
+        instance.labels = self.config.labels;
+        instance
     }
 
     /// The TCP ports that are reachable from the host.
@@ -261,6 +262,11 @@ impl Binding {
             host_port,
         })
     }
+}
+
+/// What is around a container is called after this name; somebody may have renamed the container.
+fn first_name<'a>(labels: &'a BTreeMap<String, String>, name: &'a str) -> &'a str {
+    labels.get(thv_labels::NAME).map_or(name, String::as_str)
 }
 
 fn workload_of(labels: &BTreeMap<String, String>, name: &str) -> String {
@@ -296,6 +302,27 @@ fn readable(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_engines_states_have_their_meaning() {
+        use InstanceState as S;
+        for (word, expected) in [
+            ("running", S::Running),
+            ("created", S::Starting),
+            ("restarting", S::Starting),
+            ("paused", S::Stopped),
+            ("exited", S::Stopped),
+            ("dead", S::Stopped),
+            ("removing", S::Removing),
+            ("something new", S::Unknown),
+            // Podman's own.
+            ("configured", S::Starting),
+            ("initialized", S::Starting),
+            ("stopped", S::Stopped),
+        ] {
+            assert_eq!(state_of(word), expected, "{word}");
+        }
+    }
 
     #[test]
     fn the_exit_code_is_read_from_the_status_of_a_list() {

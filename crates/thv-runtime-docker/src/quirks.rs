@@ -48,10 +48,18 @@ pub(crate) fn is_passing(status: u16, message: &str) -> bool {
     status == 500 && message.to_lowercase().contains("no such process")
 }
 
-/// Whether a removal by force failed because the container ended by itself at that moment, as Podman's do.
+/// Whether a removal by force failed because the container ended by itself at that moment, or was paused and has ended now, as
+/// Podman's do.
 pub(crate) fn is_ending(status: u16, message: &str) -> bool {
     let words = message.to_lowercase();
-    status == 500 && words.contains("could not be stopped") && words.contains("state improper")
+    status == 500
+        && ((words.contains("could not be stopped") && words.contains("state improper"))
+            || words.ends_with("state improper: stopped"))
+}
+
+/// Whether a stop failed because the container is paused. Docker lets it go on for that; Podman does not.
+pub(crate) fn is_paused(status: u16, message: &str) -> bool {
+    status == 500 && message.contains("running or paused, refusing to clean up")
 }
 
 /// Whether there is no image of the name for a container. Docker and Podman have the same words for it, among others of theirs.

@@ -41,7 +41,10 @@ pub(crate) async fn remove(engine: &Engine, turns: &Turns, which: &InstanceRef) 
 
 async fn gone(engine: &Engine, which: &InstanceRef) -> Result<()> {
     let row = lookup::exactly(engine, which).await?;
-    let name = row.as_ref().map_or(which.name.as_str(), Summary::name).to_owned();
+    let name = row
+        .as_ref()
+        .map_or(which.name.as_str(), Summary::first_name)
+        .to_owned();
     let work = async {
         if let Some(row) = &row {
             force_remove(engine, &row.id).await?;

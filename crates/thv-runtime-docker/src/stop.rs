@@ -47,7 +47,7 @@ async fn down(engine: &Engine, turn: &Turn, which: &InstanceRef, opts: StopOptio
         .as_ref()
         .is_none_or(|row| thv_labels::is_isolated(&row.labels))
     {
-        let name = row.as_ref().map_or(which.name.as_str(), Summary::name);
+        let name = row.as_ref().map_or(which.name.as_str(), Summary::first_name);
         for helper in helpers::around(engine, name).await.map_err(failed)? {
             if let Err(cause) = stop_container(engine, &helper.id, opts.grace).await {
                 tracing::warn!(helper = helper.name(), error = %cause, "a helper container was not stopped");
@@ -83,17 +83,29 @@ async fn container_down(
 pub(crate) async fn stop_container(engine: &Engine, id: &str, grace: Duration) -> Result<(), EngineError> {
     // Whole seconds, rounded up: the engine knows no less.
     let seconds = (grace.as_secs() + u64::from(grace.subsec_nanos() > 0)).min(24 * 3600);
+    match ask_to_stop(engine, id, seconds).await {
+        Err(cause) if cause.is_paused() => {
+            if let Err(cause) = engine.post(&container(id, "/unpause")).await {
+                tracing::debug!(container = id, error = %cause, "a container that was paused does not go on");
+            }
+            ask_to_stop(engine, id, seconds).await?;
+        }
+        stopped => stopped?,
+    }
+    engine.attachments().forget(id);
+    Ok(())
+}
+
+async fn ask_to_stop(engine: &Engine, id: &str, seconds: u64) -> Result<(), EngineError> {
     let path = container(id, &format!("/stop?t={seconds}"));
     match engine
         .long_call(Duration::from_secs(seconds), || Ok(Call::post(path.as_str())))
         .await
     {
-        Ok(answer) => answer.bytes().await.map(drop)?,
-        Err(cause) if cause.is_not_found() => {}
-        Err(cause) => return Err(cause),
+        Ok(answer) => answer.bytes().await.map(drop),
+        Err(cause) if cause.is_not_found() => Ok(()),
+        Err(cause) => Err(cause),
     }
-    engine.attachments().forget(id);
-    Ok(())
 }
 
 async fn kill(engine: &Engine, id: &str) -> Result<(), EngineError> {

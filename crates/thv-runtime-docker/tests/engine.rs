@@ -2,10 +2,13 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use serde_json::{Value, json};
+use support::meddler::{Do, Meddler};
 use support::raw::{Front, api, start_container};
 use support::{TestEngine, soon, unique_name, until};
 use thv_core::TransportType;
@@ -15,6 +18,7 @@ use thv_runtime::{
 };
 use thv_runtime_docker::{DockerConfig, DockerRuntime, Flavour};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::sync::Notify;
 
 const SHORT: StopOptions = StopOptions {
     grace: Duration::from_secs(2),
@@ -238,6 +242,41 @@ async fn each_network_mode_is_what_it_says() {
         );
         engine.remove(&spec.name).await;
     }
+    let mut spec = engine.spec(&["echo"]);
+    spec.network = NetworkMode::Named("thv-test-missing".to_owned());
+    let error = engine.runtime.deploy(&spec).await.unwrap_err();
+    assert_eq!(error.code(), "invalid", "{error:?}");
+    assert!(error.to_string().contains("thv-test-missing"), "{error}");
+    assert!(engine.runtime.inspect(&spec.name).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_container_that_somebody_paused_is_stopped_and_removed_all_the_same() {
+    let Some(engine) = TestEngine::get().await else {
+        return;
+    };
+    let spec = engine.spec(&["echo"]);
+    let which = InstanceRef::named(spec.name.clone());
+    let id = engine.runtime.deploy(&spec).await.unwrap().instance.id;
+    let pause = async || {
+        let path = format!("/v1.41/containers/{id}/pause");
+        let (status, answer) = api(engine.socket(), "POST", &path, &Value::Null).await;
+        assert_eq!(status, 204, "{answer}");
+        let seen = engine.runtime.inspect(&spec.name).await.unwrap().unwrap();
+        assert_eq!(seen.state, InstanceState::Stopped, "{}", seen.status_text);
+    };
+    pause().await;
+    engine.runtime.stop(&which, SHORT).await.unwrap();
+    let stopped = engine.runtime.inspect(&spec.name).await.unwrap().unwrap();
+    assert!(stopped.exit_code.is_some(), "{}", stopped.status_text);
+
+    let mut again = spec.clone();
+    again.expect = Expect::Instance(id.clone());
+    let started = engine.runtime.deploy(&again).await.unwrap();
+    assert_eq!(started.outcome, DeployOutcome::Started);
+    pause().await;
+    engine.runtime.remove(&which).await.unwrap();
+    assert!(engine.runtime.inspect(&spec.name).await.unwrap().is_none());
 }
 
 #[tokio::test]
@@ -473,6 +512,41 @@ async fn the_last_lines_of_a_log_are_whole() {
         assert_eq!(lines(Some(tail)).await, all[skipped..], "of {tail}");
     }
     engine.remove(&spec.name).await;
+}
+
+#[tokio::test]
+async fn of_a_server_that_ended_at_once_the_last_lines_are_told() {
+    let Some(engine) = TestEngine::get().await else {
+        return;
+    };
+    let said: Vec<_> = (1..=30).map(|number| format!("line {number}")).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("engine.sock");
+    for private_output in [true, false] {
+        let mut spec = engine.spec(&["exit", &said.join("\n"), "3"]);
+        spec.private_output = private_output;
+        // The look at what was started waits until that has ended.
+        let ended = Arc::new(Notify::new());
+        let (waits, waited, name) = (Arc::clone(&ended), AtomicBool::new(false), spec.name.clone());
+        let _front = Meddler::open(&path, engine.socket(), move |_, call| {
+            let looks = call.starts_with("GET /containers/") && call.ends_with("/json");
+            if looks && !call.contains(name.as_str()) && !waited.swap(true, Ordering::Relaxed) {
+                return Do::After(Arc::clone(&waits), Box::new(Do::Forward));
+            }
+            Do::Forward
+        });
+        let runtime = DockerRuntime::new(DockerConfig::at(&path));
+        let ends = until("the end", async || {
+            let seen = engine.runtime.inspect(&spec.name).await.unwrap()?;
+            (seen.state == InstanceState::Stopped).then(|| ended.notify_one())
+        });
+        let (deployed, ()) = tokio::join!(runtime.deploy(&spec), ends);
+        let error = deployed.unwrap_err();
+        let Error::StartFailed { last_lines, .. } = error else {
+            panic!("{error:?}");
+        };
+        assert_eq!(last_lines, said[10..], "private: {private_output}");
+    }
 }
 
 #[tokio::test]

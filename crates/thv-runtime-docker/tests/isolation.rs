@@ -265,4 +265,45 @@ async fn a_name_that_is_allowed_leads_nowhere_else() {
     on.engine.remove(&server.name).await;
 }
 
+/// The host of an engine in a virtual machine is behind one, and is on no network of the engine.
+#[tokio::test]
+async fn what_the_engine_calls_its_host_is_out_of_reach_by_its_address_too() {
+    let Some(on) = Isolating::get().await else { return };
+    let (server, address) = outside(&on).await;
+    let body = json!({
+        "Image": on.engine.image, "Cmd": ["serve", "of the host"],
+        "HostConfig": { "NetworkMode": "toolhive-external" },
+        "NetworkingConfig": { "EndpointsConfig": { "toolhive-external": { "Aliases": ["host.docker.internal"] } } },
+    });
+    let host = start_container(on.engine.socket(), &format!("{}-host", server.name), &body).await;
+    let path = format!("/v1.41/containers/{host}/json");
+    let (_, answer) = api(on.engine.socket(), "GET", &path, &Value::Null).await;
+    let seen: Value = serde_json::from_str(&answer).unwrap();
+    let network = &seen["NetworkSettings"]["Networks"]["toolhive-external"];
+    let host_address = network["IPAddress"].as_str().unwrap().to_owned();
+
+    for (allowed, expected) in [(false, "ok 403 "), (true, "ok 200 of the host")] {
+        let mut spec = on.spec(&["probe"]);
+        spec.egress.everything = true;
+        spec.egress.engine_host = allowed;
+        on.runtime.deploy(&spec).await.unwrap();
+        let mut inside = Inside::of(&on, &spec).await;
+        until("the helpers", async || {
+            let answer = inside.tries(&format!("proxy CONNECT {address}:8080")).await;
+            (answer == "ok 200 from outside").then_some(())
+        })
+        .await;
+        let answer = inside.tries(&format!("proxy CONNECT {host_address}:8080")).await;
+        assert!(answer.starts_with(expected), "{answer}");
+        drop(inside);
+        on.remove(&spec).await;
+    }
+    let path = format!("/v1.41/containers/{host}?force=true");
+    assert_eq!(
+        api(on.engine.socket(), "DELETE", &path, &Value::Null).await.0,
+        204
+    );
+    on.engine.remove(&server.name).await;
+}
+
 const REBOUND: &str = "evil.allowed.example";

@@ -18,7 +18,7 @@ use support::raw::{api, start_container};
 use support::{soon, unique_name, until};
 use thv_core::TransportType;
 use thv_runtime::{
-    DeployOutcome, DeploySpec, Endpoint, EventFilter, EventKind, Expect, InstanceRef, InstanceState,
+    DeployOutcome, DeploySpec, Endpoint, Error, EventFilter, EventKind, Expect, InstanceRef, InstanceState,
     NetworkMode, Runtime, StopOptions,
 };
 use thv_runtime_docker::{DockerConfig, DockerRuntime};
@@ -141,6 +141,14 @@ async fn what_cannot_be_isolated_is_refused() {
     }
     let error = on.engine.runtime.deploy(&on.spec(&["echo"])).await.unwrap_err();
     assert_eq!(error.code(), "unsupported", "without the helper: {error:?}");
+
+    // Nobody would learn from a helper that ends why it did.
+    let mut spec = on.spec(&["echo"]);
+    spec.egress.hosts = vec!["a.example".to_owned(), "*".to_owned()];
+    let error = on.runtime.deploy(&spec).await.unwrap_err();
+    assert!(matches!(error, Error::Invalid { .. }), "{error:?}");
+    assert!(error.to_string().contains("\"*\""), "{error}");
+    assert!(on.containers(spec.name.as_str()).await.is_empty());
 }
 
 /// That is said, and refused, never left out in silence.
@@ -304,6 +312,33 @@ async fn a_stop_after_the_container_was_removed_alone_stops_its_helpers() {
         assert_eq!(seen["State"]["Running"], false, "{role}");
     }
     on.remove(&spec).await;
+}
+
+#[tokio::test]
+async fn a_container_that_somebody_renamed_keeps_its_helpers_and_takes_them_along() {
+    let Some(on) = Isolating::get().await else { return };
+    let mut spec = on.spec(&["echo"]);
+    let id = on.runtime.deploy(&spec).await.unwrap().instance.id;
+    let path = format!("/v1.41/containers/{id}/rename?name={}-renamed", spec.name);
+    let (status, answer) = api(on.engine.socket(), "POST", &path, &Value::Null).await;
+    assert_eq!(status, 204, "{answer}");
+    let seen = on.runtime.inspect(&spec.name).await.unwrap().unwrap();
+    assert_eq!((&seen.id, &seen.impaired), (&id, &None));
+    spec.expect = Expect::Instance(id);
+    let again = on.runtime.deploy(&spec).await.unwrap();
+    assert_eq!(again.outcome, DeployOutcome::AlreadyRunning);
+
+    let which = InstanceRef::named(spec.name.clone());
+    on.runtime.stop(&which, SHORT).await.unwrap();
+    for role in ["egress", "ingress"] {
+        let path = format!("/v1.41/containers/{}-{role}/json", spec.name);
+        let (_, answer) = api(on.engine.socket(), "GET", &path, &Value::Null).await;
+        let seen: Value = serde_json::from_str(&answer).unwrap();
+        assert_eq!(seen["State"]["Running"], false, "{role}");
+    }
+    on.runtime.remove(&which).await.unwrap();
+    let left = on.containers(spec.name.as_str()).await;
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[tokio::test]

@@ -213,6 +213,62 @@ async fn a_pull_that_is_cut_in_the_middle_leaves_the_old_image_under_its_tag() {
     }
 }
 
+/// What the registry says of the time to wait, an engine keeps to itself.
+#[tokio::test]
+async fn a_registry_that_was_asked_too_often_is_told_apart_by_its_name() {
+    let Some(engine) = pulling_from_loopback().await else {
+        return;
+    };
+    let registry = Registry::start(Trouble::Limited).await;
+    let pull = pulled(&engine.runtime, &registry.reference);
+    let (_, end) = timeout(Duration::from_mins(2), pull).await.unwrap();
+    let error = end.unwrap_err();
+    assert!(error.is_retryable(), "{error:?}");
+    let Error::RateLimited {
+        registry: of, source, ..
+    } = error
+    else {
+        panic!("{error:?}");
+    };
+    assert!(registry.reference.starts_with(&format!("{of}/")), "{of}");
+    assert!(
+        source
+            .to_string()
+            .contains("You have reached your pull rate limit"),
+        "{source}"
+    );
+}
+
+/// Engines have their own words for it, at once or in the middle of a pull. Those of registries may speak of access as well.
+#[tokio::test]
+async fn a_rate_limit_is_known_by_the_words_of_each_engine() {
+    for words in [
+        "toomanyrequests: You have reached your unauthenticated pull rate limit",
+        "toomanyrequests: retry-after: 123.4\u{b5}s, allowed: 44000/minute: denied for now",
+        "failed to resolve reference \"docker.io/their/tool:1\": unexpected status from HEAD request to \
+         https://registry-1.docker.io/v2/their/tool/manifests/1: 429 Too Many Requests",
+        "reading manifest 1 in docker.io/their/tool: too many requests to registry",
+        "initializing source docker://their/tool:1: reading manifest 1 in docker.io/their/tool: StatusCode: 429, slow down",
+    ] {
+        for at_once in [true, false] {
+            let told = json!({"errorDetail": {"message": words}, "error": words}).to_string();
+            let stream: &'static str = format!("HTTP/1.1 200 OK\r\n\r\n{told}\n").leak();
+            let fake = Fake::new(move |call| match call {
+                "GET /version" => version(),
+                call if call.starts_with("POST /images/create") && at_once => {
+                    Do::Answer(500, json!({ "message": words }))
+                }
+                call if call.starts_with("POST /images/create") => Do::Send(stream),
+                _ => Do::Answer(404, json!({"message": "No such image"})),
+            });
+            let (_, end) = soon("the end", pulled(&fake.runtime, "their/tool:1")).await;
+            let error = end.unwrap_err();
+            assert_eq!(error.code(), "rate_limited", "{words}: {error:?}");
+            assert!(error.is_retryable() && error.to_string().contains("docker.io"));
+        }
+    }
+}
+
 #[tokio::test]
 async fn the_platform_that_is_wanted_is_what_the_engine_is_asked_for() {
     let folder = tempfile::tempdir().unwrap();

@@ -15,11 +15,9 @@ impl Events {
 
     pub(crate) fn send(&self, name: &WorkloadName, id: &InstanceId, kind: EventKind) {
         // Nobody listening is fine.
-        let _ = self.0.send(RuntimeEvent {
-            workload: name.to_string(),
-            instance: Some(id.clone()),
-            kind,
-        });
+        let _ = self
+            .0
+            .send(RuntimeEvent::new(name.as_str(), Some(id.clone()), kind));
     }
 
     pub(crate) fn subscribe(&self) -> broadcast::Receiver<RuntimeEvent> {

@@ -1,6 +1,5 @@
 //! The runtime itself: one method for each verb.
 
-use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
@@ -279,64 +278,39 @@ impl LocalRuntime {
         match found {
             Found::Nothing => None,
             Found::Record(record) => Some(self.view(&record)),
-            Found::Damaged(detail) => Some(Instance {
-                instance_name: name.to_string(),
-                workload: name.to_string(),
-                id,
-                runtime: self.kind.clone(),
-                image: String::new(),
-                image_id: None,
-                state: InstanceState::Unknown,
-                status_text: format!("{detail}: remove the workload, or start it again, to be rid of it"),
-                exit_code: None,
-                created: None,
-                started: None,
-                labels: BTreeMap::new(),
-                ports: Vec::new(),
-                network_isolated: false,
-                impaired: None,
-            }),
+            Found::Damaged(detail) => {
+                let (kind, state) = (self.kind.clone(), InstanceState::Unknown);
+                let mut instance = Instance::new(name.as_str(), id, kind, "", state);
+                instance.status_text =
+                    format!("{detail}: remove the workload, or start it again, to be rid of it");
+                Some(instance)
+            }
         }
     }
 
     fn view(&self, record: &Record) -> Instance {
         let (state, status_text, exit_code) = self.state(record);
-        Instance {
-            workload: record.workload.to_string(),
-            id: record.id.clone(),
-            instance_name: record.instance_name.clone(),
-            runtime: self.kind.clone(),
-            image: record.image.clone(),
-            image_id: None,
-            state,
-            status_text,
-            exit_code,
-            created: Some(record.created),
-            started: record.process.as_ref().map(|_| record.created),
-            labels: record.labels.clone(),
-            ports: record
-                .port
-                .map(|port| PortBinding {
-                    container_port: port,
-                    host_ip: Some(Ipv4Addr::LOCALHOST.into()),
-                    host_port: port,
-                })
-                .into_iter()
-                .collect(),
-            network_isolated: false,
-            impaired: None,
-        }
+        let (workload, image) = (record.workload.as_str(), record.image.as_str());
+        let mut instance = Instance::new(workload, record.id.clone(), self.kind.clone(), image, state);
+        instance.instance_name.clone_from(&record.instance_name);
+        instance.status_text = status_text;
+        instance.exit_code = exit_code;
+        instance.created = Some(record.created);
+        instance.started = record.process.as_ref().map(|_| record.created);
+        instance.labels.clone_from(&record.labels);
+        instance.ports.extend(record.port.map(|port| PortBinding {
+            container_port: port,
+            host_ip: Some(Ipv4Addr::LOCALHOST.into()),
+            host_port: port,
+        }));
+        instance
     }
 
     fn deployment(&self, record: Record, outcome: DeployOutcome) -> Deployment {
         let endpoint = record.port.map_or(Endpoint::Stdio, |port| {
             Endpoint::Http(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port))
         });
-        Deployment {
-            instance: self.view(&record),
-            outcome,
-            endpoint,
-        }
+        Deployment::new(self.view(&record), outcome, endpoint)
     }
 
     fn port_is_free(&self, port: u16) -> Result<()> {
@@ -540,12 +514,8 @@ impl Runtime for LocalRuntime {
                     stream::once(async move {
                         let code = handle.exited().await.ok().and_then(crate::owned::code);
                         let kind = EventKind::Exited { code };
-                        let workload = record.workload.to_string();
-                        Ok(RuntimeEvent {
-                            workload,
-                            instance: Some(record.id.clone()),
-                            kind,
-                        })
+                        let (workload, id) = (record.workload.as_str(), record.id.clone());
+                        Ok(RuntimeEvent::new(workload, Some(id), kind))
                     })
                     .boxed(),
                 );

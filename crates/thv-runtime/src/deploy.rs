@@ -122,7 +122,8 @@ pub struct PortBinding {
 pub struct Egress {
     /// Everything but the engine's host.
     pub everything: bool,
-    /// Host names; one that begins with a dot is a domain and its subdomains. None with ports given is any.
+    /// Host names, as DNS has them, and IPv4 addresses; one that begins with a dot or `*.` is a domain and its subdomains.
+    /// None with ports given is any.
     pub hosts: Vec<String>,
     /// TCP ports; none with hosts given is any.
     pub ports: Vec<u16>,
@@ -190,6 +191,7 @@ impl Eq for Limits {}
 
 /// What `deploy` did, and what runs now.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Deployment {
     /// The instance, running.
     pub instance: Instance,
@@ -197,6 +199,17 @@ pub struct Deployment {
     pub outcome: DeployOutcome,
     /// Where the server is reached.
     pub endpoint: Endpoint,
+}
+
+impl Deployment {
+    /// For implementors: what a [`deploy`](crate::Runtime::deploy) came to.
+    pub fn new(instance: Instance, outcome: DeployOutcome, endpoint: Endpoint) -> Self {
+        Self {
+            instance,
+            outcome,
+            endpoint,
+        }
+    }
 }
 
 /// What a deployment did; undoing it depends on it.

@@ -79,6 +79,19 @@ pub enum Error {
         #[source]
         source: Source,
     },
+    /// The registry of an image was asked too often, and refuses it for now.
+    #[error(
+        "the rate limit of registry {registry} is reached, so {image} cannot be pulled: log in to it, or wait"
+    )]
+    RateLimited {
+        /// What was asked for.
+        image: String,
+        /// The registry.
+        registry: String,
+        /// The engine's words, which are the registry's.
+        #[source]
+        source: Source,
+    },
     /// The server could not be started, or ended at once.
     #[error("workload \"{name}\" could not be started: {detail}")]
     StartFailed {
@@ -166,7 +179,10 @@ pub enum Error {
 impl Error {
     /// Whether the same call may succeed later without a change by anybody.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unavailable { .. } | Self::PullFailed { .. })
+        matches!(
+            self,
+            Self::Unavailable { .. } | Self::PullFailed { .. } | Self::RateLimited { .. }
+        )
     }
 
     /// A stable name for programs.
@@ -179,6 +195,7 @@ impl Error {
             Self::NotLogged { .. } => "not_logged",
             Self::ImageNotFound { .. } => "image_not_found",
             Self::PullFailed { .. } => "pull_failed",
+            Self::RateLimited { .. } => "rate_limited",
             Self::StartFailed { .. } => "start_failed",
             Self::InvalidName { .. } => "invalid_name",
             Self::Invalid { .. } => "invalid",

@@ -30,6 +30,7 @@ impl EventFilter {
 
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RuntimeEvent {
     /// The workload, as the labels name it; empty for events of the subscription itself.
     pub workload: String,
@@ -40,13 +41,18 @@ pub struct RuntimeEvent {
 }
 
 impl RuntimeEvent {
-    /// An event of the subscription itself.
-    pub fn of_stream(kind: EventKind) -> Self {
+    /// What happened to an instance of `workload`.
+    pub fn new(workload: impl Into<String>, instance: Option<InstanceId>, kind: EventKind) -> Self {
         Self {
-            workload: String::new(),
-            instance: None,
+            workload: workload.into(),
+            instance,
             kind,
         }
+    }
+
+    /// An event of the subscription itself.
+    pub fn of_stream(kind: EventKind) -> Self {
+        Self::new("", None, kind)
     }
 }
 

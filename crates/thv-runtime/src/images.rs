@@ -9,6 +9,9 @@ use thv_core::RegistryCredentials;
 use crate::Result;
 
 /// The images that an engine holds. Which image is wanted, and whether it may run, is decided elsewhere.
+///
+/// It is implemented under [`async_trait`](crate::async_trait). A wrapper passes every method on, those with a default too: `#[deny(clippy::missing_trait_methods)]` finds what is
+/// forgotten.
 #[async_trait]
 pub trait Images: fmt::Debug + Send + Sync + 'static {
     /// Whether the engine has `reference` (tag, digest or image id).
@@ -55,6 +58,7 @@ pub trait Images: fmt::Debug + Send + Sync + 'static {
 
 /// An image on an engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LocalImage {
     /// The engine's id of it (`sha256:…`, of the configuration).
     pub id: String,
@@ -64,8 +68,20 @@ pub struct LocalImage {
     pub repo_tags: Vec<String>,
 }
 
-/// A step of a pull.
-#[derive(Debug, Clone, PartialEq, Eq)]
+impl LocalImage {
+    /// An image with nothing but its id.
+    pub fn new(id: impl Into<String>) -> Self {
+        Self {
+            id: id.into(),
+            repo_digests: Vec::new(),
+            repo_tags: Vec::new(),
+        }
+    }
+}
+
+/// A step of a pull. The default says nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PullProgress {
     /// The layer, where the step is about one.
     pub layer: Option<String>,

@@ -81,8 +81,9 @@ impl From<InstanceState> for WorkloadStatus {
     }
 }
 
-/// One instance.
+/// One instance. A runtime makes it with [`Instance::new`] and says what else it knows.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Instance {
     /// The workload's name as the labels give it. Not validated: others make containers too.
     pub workload: String,
@@ -114,4 +115,34 @@ pub struct Instance {
     pub network_isolated: bool,
     /// Why it is of no use although it runs: what its network needs has ended, for example. A list leaves it out.
     pub impaired: Option<String>,
+}
+
+impl Instance {
+    /// What is known of each instance; its name in the engine is the workload's, and nothing else is said.
+    pub fn new(
+        workload: impl Into<String>,
+        id: InstanceId,
+        runtime: RuntimeKind,
+        image: impl Into<String>,
+        state: InstanceState,
+    ) -> Self {
+        let workload = workload.into();
+        Self {
+            instance_name: workload.clone(),
+            workload,
+            id,
+            runtime,
+            image: image.into(),
+            image_id: None,
+            state,
+            status_text: String::new(),
+            exit_code: None,
+            created: None,
+            started: None,
+            labels: BTreeMap::new(),
+            ports: Vec::new(),
+            network_isolated: false,
+            impaired: None,
+        }
+    }
 }

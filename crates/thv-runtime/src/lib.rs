@@ -43,6 +43,8 @@ mod runtimes;
 
 pub use about::{About, EngineIdentity};
 pub use appearance::appearance;
+#[doc(no_inline)]
+pub use async_trait::async_trait;
 pub use capabilities::Capabilities;
 pub use deploy::{
     DeployOutcome, DeploySpec, Deployment, Egress, Endpoint, Expect, HiddenPath, Limits, MountBind,
@@ -58,3 +60,5 @@ pub use logs::{LogLine, LogOptions, LogSource};
 pub use memory_runtime::{Call, MemoryImages, MemoryRuntime, MemoryServer};
 pub use runtime::{Runtime, RuntimeKind, Stdio, StopOptions};
 pub use runtimes::{Listing, Runtimes};
+#[doc(no_inline)]
+pub use tokio_util::sync::CancellationToken;

@@ -14,7 +14,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
-use thv_core::{TransportType, WorkloadName};
+use thv_core::{Clock, SystemClock, TransportType, WorkloadName};
 use tokio::sync::broadcast::error::RecvError;
 
 pub use faults::Call;
@@ -67,6 +67,7 @@ pub struct MemoryRuntime {
     identity: EngineIdentity,
     capabilities: Capabilities,
     script: Script,
+    clock: Arc<dyn Clock>,
     images: Arc<MemoryImages>,
     shared: Arc<Shared>,
 }
@@ -112,6 +113,7 @@ impl MemoryRuntime {
                 images: true,
             },
             script: Script::echo(),
+            clock: Arc::new(SystemClock),
             images: Arc::new(MemoryImages::default()),
             shared: Arc::new(Shared::default()),
         }
@@ -151,6 +153,13 @@ impl MemoryRuntime {
         Fut: Future<Output = i64> + Send + 'static,
     {
         self.script = Script::new(server);
+        self
+    }
+
+    /// What instances and lines of logs have as their times; by default the machine's.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
         self
     }
 
@@ -279,15 +288,8 @@ impl Runtime for MemoryRuntime {
                 detail: "it is not among the images in memory".to_owned(),
             });
         }
-        let (instance, outcome) = Shared::deploy(&self.shared, &self.kind, spec, &self.script)?;
-        self.leave(
-            Call::Deploy,
-            Deployment {
-                instance,
-                outcome,
-                endpoint,
-            },
-        )
+        let (instance, outcome) = Shared::deploy(&self.shared, &self.kind, spec, &self.script, &self.clock)?;
+        self.leave(Call::Deploy, Deployment::new(instance, outcome, endpoint))
     }
 
     async fn stop(&self, which: &InstanceRef, opts: StopOptions) -> Result<()> {

@@ -90,6 +90,9 @@ impl Default for StopOptions {
 /// - An [`InstanceRef`] with an id that is not the one there is a `Conflict`, and nothing was done.
 /// - `stop` of something stopped, and `stop` and `remove` of something absent, are `Ok`.
 /// - Nothing falls back in silence: what a runtime cannot enforce it refuses with `Unsupported`.
+///
+/// It is implemented under [`async_trait`](crate::async_trait). A wrapper passes every method on, those with a default too: `#[deny(clippy::missing_trait_methods)]` finds what is
+/// forgotten.
 #[async_trait]
 pub trait Runtime: fmt::Debug + Send + Sync + 'static {
     /// Which kind this is; the key under which records name it.

@@ -47,6 +47,7 @@ impl Default for Runtimes {
 
 /// What one runtime answered to a list.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Listing {
     /// The runtime.
     pub runtime: RuntimeKind,

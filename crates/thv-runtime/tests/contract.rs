@@ -3,9 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use thv_core::{TransportType, WorkloadName};
+use futures_util::StreamExt;
+use thv_core::jiff::{Timestamp, ZonedDateTime, tz::TimeZone};
+use thv_core::{Clock, TransportType, WorkloadName};
 use thv_runtime::contract::{self, EXIT_CODE, Fixture, LAST_WORDS, READY_LINE, Server};
-use thv_runtime::{Call, DeploySpec, Error, InstanceRef, MemoryRuntime, PortBinding, Runtime, Runtimes};
+use thv_runtime::{
+    Call, DeploySpec, Error, InstanceRef, LogOptions, MemoryRuntime, PortBinding, Runtime, Runtimes,
+};
 
 #[derive(Debug)]
 struct Memory(MemoryRuntime);
@@ -155,4 +159,36 @@ async fn injected_faults_come_once_and_a_lost_answer_has_its_effect() {
     assert_eq!(runtime.calls(Call::Deploy), 2);
     assert!(runtime.exit(&spec.name, 7));
     runtime.remove(&InstanceRef::named(spec.name)).await.unwrap();
+}
+
+#[derive(Debug)]
+struct At(Timestamp);
+
+impl Clock for At {
+    fn now(&self) -> ZonedDateTime {
+        self.0.to_zoned_datetime(TimeZone::UTC)
+    }
+}
+
+#[tokio::test]
+async fn instances_and_logs_have_the_times_of_the_clock_that_was_given() {
+    let noon = Timestamp::from_second(43_200).unwrap();
+    let runtime = MemoryRuntime::new()
+        .with_clock(Arc::new(At(noon)))
+        .with_server(|server| async move {
+            server.log("hello");
+            0
+        });
+    let spec = DeploySpec::new("timed".parse().unwrap(), "echo");
+    let instance = runtime.deploy(&spec).await.unwrap().instance;
+    assert_eq!((instance.created, instance.started), (Some(noon), Some(noon)));
+    let follow = LogOptions {
+        follow: true,
+        ..LogOptions::default()
+    };
+    let mut logs = runtime
+        .logs(&InstanceRef::named(spec.name), follow)
+        .await
+        .unwrap();
+    assert_eq!(logs.next().await.unwrap().unwrap().time, Some(noon));
 }

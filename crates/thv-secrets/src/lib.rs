@@ -47,6 +47,8 @@ mod user_provider;
 #[cfg(feature = "contract")]
 pub mod contract;
 
+#[doc(no_inline)]
+pub use async_trait::async_trait;
 pub use choice::{Configured, PROVIDER_VARIABLE, ProviderKind, choose, open};
 #[cfg(feature = "keyring")]
 pub use encrypted::SystemKeyring;

@@ -20,6 +20,9 @@ const MAX_NAME: usize = 1024;
 /// - no value appears in `Debug`, in an error or in a log
 /// - where [`revisions`](Self::revisions) are known, they tell each change of a value that is made through this provider
 /// - dropping a future leaves a secret as it was or as it should be, never in between
+///
+/// It is implemented under [`async_trait`](crate::async_trait). A wrapper passes every method on, those with a default too: `#[deny(clippy::missing_trait_methods)]` finds what is
+/// forgotten.
 #[async_trait]
 pub trait SecretProvider: Debug + Send + Sync + 'static {
     /// The provider's name in messages.

@@ -39,6 +39,8 @@ mod parsed;
 mod shares;
 pub mod spare;
 
+#[doc(no_inline)]
+pub use async_trait::async_trait;
 pub use document::{DocumentKind, DocumentName, InvalidDocumentName};
 pub use error::{Error, Result};
 pub use folder_reader::FolderReader;

@@ -53,6 +53,9 @@ impl Debug for Keep {
 /// - `delete` of what is absent is `Ok`.
 /// - Reads change nothing.
 /// - A write whose future is dropped has happened, or never will, by the time that its [`Keep`] is dropped.
+///
+/// It is implemented under [`async_trait`](crate::async_trait). A wrapper passes every method on, those with a default too: `#[deny(clippy::missing_trait_methods)]` finds what is
+/// forgotten.
 #[async_trait]
 pub trait StateStore: Debug + Send + Sync + 'static {
     /// The document, or `None`.

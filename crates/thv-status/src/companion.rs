@@ -45,6 +45,7 @@ impl fmt::Display for ClaimId {
 ///
 /// Keys that we do not know are kept, so that an older program does not lose what a newer one wrote.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Companion {
     /// The format's version.
     pub version: u32,

@@ -64,6 +64,8 @@ mod guards;
 mod listing;
 mod watch;
 
+#[doc(no_inline)]
+pub use async_trait::async_trait;
 pub use companion::{
     ClaimId, Companion, Described, Desired, LastStatus, Operation, Owner, OwnerKind, Pending, Previous,
     ResolvedImage, RuntimeRecord, StatusFileHashes,

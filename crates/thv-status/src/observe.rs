@@ -243,8 +243,6 @@ fn not_found(snapshot: &Snapshot) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use thv_core::gojson::GoTime;
     use thv_process::ProcessIdentity;
     use thv_runtime::InstanceId;
@@ -253,23 +251,9 @@ mod tests {
     use crate::{ClaimId, Companion, Owner, OwnerKind, OwnerState, StatusFile};
 
     fn instance(state: InstanceState) -> Instance {
-        Instance {
-            workload: "fetch".into(),
-            id: InstanceId::new("1"),
-            instance_name: "fetch".into(),
-            runtime: "memory".into(),
-            image: "fetch:1".into(),
-            image_id: None,
-            state,
-            status_text: "text".into(),
-            exit_code: None,
-            created: None,
-            started: None,
-            labels: BTreeMap::new(),
-            ports: Vec::new(),
-            network_isolated: false,
-            impaired: None,
-        }
+        let mut instance = Instance::new("fetch", InstanceId::new("1"), "memory".into(), "fetch:1", state);
+        instance.status_text = "text".into();
+        instance
     }
 
     fn snapshot(status: WorkloadStatus, desired: Desired, reading: Reading) -> Snapshot {

@@ -38,6 +38,9 @@ pub enum Authority<'a> {
 /// - A supervisor whose claim is not the recorded one gets [`ClaimLost`](crate::Error::ClaimLost), and nothing was written.
 /// - A guard that is dropped releases its lock, as the death of its process does.
 /// - Every method is cancel-safe: a dropped `update` happened or did not; a dropped `lock_op` or `acquire_owner` holds nothing.
+///
+/// It is implemented under [`async_trait`](crate::async_trait). A wrapper passes every method on, those with a default too: `#[deny(clippy::missing_trait_methods)]` finds what is
+/// forgotten.
 #[async_trait]
 pub trait StatusManager: Debug + Send + Sync + 'static {
     /// What is known of one workload.

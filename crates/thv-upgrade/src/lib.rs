@@ -95,6 +95,8 @@ mod workloads;
 mod error;
 
 pub use applier::{Applied, Applier, ApplyOptions};
+#[doc(no_inline)]
+pub use async_trait::async_trait;
 pub use check_result::{Change, CheckResult, ConfigDrift, EnvVarDrift, EnvVarInfo, UpgradeStatus};
 pub use checker::Checker;
 pub use compare::compare;

@@ -32,7 +32,9 @@ pub fn manager_from_env(env: Env) -> Result<ManagerBuilder> {
     manager_in(dirs, env)
 }
 
-/// The same with files in `dirs`: for applications that keep their workloads to themselves.
+/// The same with files in `dirs`: for applications that keep their workloads to themselves. An engine is shared all the
+/// same: containers of workloads that others made are listed, and those of another installation are not changed. Who wants
+/// to see nothing of them gives other [`runtimes`](ManagerBuilder::runtimes).
 ///
 /// # Errors
 /// As [`manager_from_env`].

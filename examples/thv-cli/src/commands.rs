@@ -27,9 +27,11 @@ mod outcome;
 mod password;
 mod questions;
 mod results;
+mod threads;
 mod unit;
 
 pub(crate) use completion::answered as answered_completion;
+pub(crate) use threads::needed as threads_needed;
 
 use std::process::ExitCode;
 use std::sync::Arc;

@@ -43,8 +43,14 @@ pub(crate) fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> ExitCode {
     start_logging(cli);
-    // One thread is enough to wait, and a detached proxy stays small.
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match commands::threads_needed(cli) {
+        ..=1 => tokio::runtime::Builder::new_current_thread().enable_all().build(),
+        threads => tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads)
+            .enable_all()
+            .build(),
+    };
+    let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return fail(&with_remedy(format!("cannot start the async runtime: {error}"))),
     };

@@ -21,9 +21,14 @@ const MOST_ADDRESSES: usize = 4;
 const HEAD: Duration = Duration::from_secs(30);
 
 /// Serves the workload without end.
-pub(crate) fn serve(rules: Rules, place: Place) -> io::Result<()> {
+pub(crate) fn serve(rules: Rules, mut place: Place) -> io::Result<()> {
+    // Before the host is looked for: who comes meanwhile waits.
+    let clients = egress_outside()?;
+    if !rules.gateway {
+        place.find_host();
+    }
     let (rules, place) = (Arc::new(rules), Arc::new(place));
-    for client in egress_outside()?.incoming() {
+    for client in clients.incoming() {
         let Ok(client) = client else { continue };
         let (rules, place) = (Arc::clone(&rules), Arc::clone(&place));
         serve_one(move || one(client, &rules, &place));

@@ -2,14 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use crate::place::Place;
-
-/// Names by which engines call the host that they run on.
-const GATEWAY_NAMES: [&str; 3] = [
-    "host.docker.internal",
-    "gateway.docker.internal",
-    "host.containers.internal",
-];
+use crate::place::{HOST_NAMES, Place};
 
 /// What the permission profile allows.
 #[derive(Debug, Default)]
@@ -30,7 +23,7 @@ impl Rules {
     /// Whether this host, as the client wrote it, may be reached at this port.
     pub(crate) fn allow(&self, host: &str, port: u16) -> bool {
         let host = host.trim_end_matches('.').to_ascii_lowercase();
-        if GATEWAY_NAMES.contains(&host.as_str()) {
+        if HOST_NAMES.contains(&host.as_str()) {
             return self.gateway;
         }
         if self.everything {
@@ -52,7 +45,7 @@ impl Rules {
         if is_nowhere(address) {
             return false;
         }
-        if place.gateway == Some(address) || self.denied.contains(&address) {
+        if place.gateway == Some(address) || place.host.contains(&address) || self.denied.contains(&address) {
             return self.gateway;
         }
         // Whoever keeps a name that is allowed may have it lead to another workload. One that is meant is named as it is on
@@ -114,6 +107,7 @@ mod tests {
     fn place() -> Place {
         Place {
             gateway: Some([172, 18, 0, 1].into()),
+            host: vec![[192, 168, 65, 254].into()],
             neighbours: vec![([172, 18, 0, 0].into(), [255, 255, 0, 0].into())],
         }
     }
@@ -141,6 +135,7 @@ mod tests {
             ([172, 17, 0, 1], false),
             ([192, 0, 2, 9], false),
             ([172, 18, 0, 1], false),
+            ([192, 168, 65, 254], false),
             ([172, 18, 0, 7], true),
             ([203, 0, 113, 1], true),
         ] {
@@ -157,7 +152,12 @@ mod tests {
         }
         all.gateway = true;
         assert!(all.allow("host.docker.internal", 80));
-        for address in [[172, 17, 0, 1], [192, 0, 2, 9], [172, 18, 0, 1]] {
+        for address in [
+            [172, 17, 0, 1],
+            [192, 0, 2, 9],
+            [172, 18, 0, 1],
+            [192, 168, 65, 254],
+        ] {
             assert!(all.allow_address("host.docker.internal", address.into(), &place()));
         }
         for address in nowhere {

@@ -10,6 +10,11 @@ pub(crate) enum Fault {
     NotFound,
     /// Access is refused.
     Unauthorized(String),
+    /// It was asked too often, and wants to be left alone for this time, if it says so.
+    RateLimited {
+        retry_after: Option<Duration>,
+        detail: String,
+    },
     /// Nobody answers, or with a failure.
     Unavailable(String),
     /// Not within this time.
@@ -31,6 +36,12 @@ impl Fault {
             Self::Unauthorized(detail) => Error::Unauthorized {
                 registry,
                 reference,
+                detail,
+            },
+            Self::RateLimited { retry_after, detail } => Error::RateLimited {
+                registry,
+                reference,
+                retry_after,
                 detail,
             },
             Self::Unavailable(detail) => Error::Unavailable {

@@ -157,3 +157,77 @@ impl Resolve for RegistryClient {
         credentials::find(&self.config, reference.registry()).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use thv_core::Env;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::Error;
+
+    /// What comes of a registry and a token service that answer with these heads.
+    async fn resolved(registry: &str, tokens: &'static str) -> Error {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let registry = registry.replace("REALM", &format!("http://{address}/token"));
+        let serving = async {
+            loop {
+                let (mut client, _) = listener.accept().await.unwrap();
+                let mut request = [0; 4096];
+                let read = client.read(&mut request).await.unwrap();
+                let head = if request[..read].starts_with(b"GET /token") {
+                    tokens
+                } else {
+                    &registry
+                };
+                let answer = format!("HTTP/1.1 {head}Content-Length: 0\r\nConnection: close\r\n\r\n");
+                client.write_all(answer.as_bytes()).await.unwrap();
+            }
+        };
+        let mut config = ClientConfig::from_env(Env::default());
+        config.timeout = Duration::from_mins(1);
+        let client = RegistryClient::new(config);
+        let image = format!("{address}/their/tool:1").parse().unwrap();
+        tokio::select! {
+            () = serving => unreachable!("it serves without end"),
+            answer = client.resolve(&image) => answer.unwrap_err(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_registry_that_was_asked_too_often_says_how_long_to_wait() {
+        for (head, expected) in [
+            ("429 X\r\nRetry-After: 17\r\n", Some(Duration::from_secs(17))),
+            ("429 X\r\n", None),
+            // A date is not a number of seconds, in neither form.
+            ("429 X\r\nRetry-After: Mon, 30 Nov 2026 12:00:00 GMT\r\n", None),
+            ("429 X\r\nRetry-After: 1796040000\r\n", None),
+        ] {
+            let error = resolved(head, "").await;
+            assert!(error.is_retryable(), "{error:?}");
+            let Error::RateLimited { retry_after, .. } = error else {
+                panic!("{head}: {error:?}");
+            };
+            assert_eq!(retry_after, expected, "{head}");
+        }
+    }
+
+    /// It is no refusal of whoever asks: another time it may give a token.
+    #[tokio::test]
+    async fn a_token_service_that_fails_or_was_asked_too_often_does_not_refuse() {
+        const ASKS: &str = "401 X\r\nWWW-Authenticate: Bearer realm=\"REALM\"\r\n";
+        for (head, code, retryable) in [
+            ("429 X\r\nRetry-After: 3\r\n", "registry_rate_limited", true),
+            ("503 X\r\n", "registry_unavailable", true),
+            ("403 X\r\n", "registry_unauthorized", false),
+        ] {
+            let error = resolved(ASKS, head).await;
+            assert_eq!(error.code(), code, "{head}: {error:?}");
+            assert_eq!(error.is_retryable(), retryable, "{head}");
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! From a challenge to an `Authorization` header.
 
+use reqwest::StatusCode;
 use serde::Deserialize;
 use thv_core::RegistryCredentials as Credentials;
 use url::Url;
@@ -7,7 +8,7 @@ use url::form_urlencoded;
 
 use crate::client::challenge::{Challenge, is_loopback, is_own_realm};
 use crate::client::credentials;
-use crate::client::transport::{Transport, bounded};
+use crate::client::transport::{Transport, bounded, retry_after};
 use crate::client::{ClientConfig, Fault};
 
 /// More is no token.
@@ -103,6 +104,16 @@ pub(crate) async fn authorize(
     };
     let response = transport.send(request).await?;
     let status = response.status();
+    let answered = || format!("its token service answers with status {}", status.as_u16());
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        return Err(Fault::RateLimited {
+            retry_after: retry_after(&response),
+            detail: answered(),
+        });
+    }
+    if status.is_server_error() {
+        return Err(Fault::Unavailable(answered()));
+    }
     let body = bounded(response, MAX_ANSWER).await?;
     if !status.is_success() {
         let whom = if known.is_some() {

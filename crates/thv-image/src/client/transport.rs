@@ -148,6 +148,7 @@ impl Transport {
             response = self.follow(&url, response, accept).await?;
         }
         let status = response.status();
+        let retry_after = retry_after(&response);
         let claimed = response
             .headers()
             .get("docker-content-digest")
@@ -160,6 +161,7 @@ impl Transport {
         };
         Ok(Answer {
             status,
+            retry_after,
             claimed,
             body,
         })
@@ -211,6 +213,7 @@ impl Transport {
 #[derive(Debug)]
 pub(crate) struct Answer {
     status: StatusCode,
+    retry_after: Option<Duration>,
     /// What it says that the digest is.
     pub(crate) claimed: Option<String>,
     pub(crate) body: Vec<u8>,
@@ -227,9 +230,15 @@ impl Answer {
                 status.as_u16(),
                 self.reason()
             ))),
-            _ if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => Err(
-                Fault::Unavailable(format!("status {} {}", status.as_u16(), self.reason())),
-            ),
+            StatusCode::TOO_MANY_REQUESTS => Err(Fault::RateLimited {
+                retry_after: self.retry_after,
+                detail: format!("status 429 {}", self.reason()),
+            }),
+            _ if status.is_server_error() => Err(Fault::Unavailable(format!(
+                "status {} {}",
+                status.as_u16(),
+                self.reason()
+            ))),
             _ => Err(Fault::Bad(format!(
                 "status {} {}",
                 status.as_u16(),
@@ -245,6 +254,14 @@ impl Answer {
 }
 
 const MAX_ERROR: usize = 4096;
+
+/// How long a server wants to be left alone. Larger numbers are no seconds: some write a date in that form.
+pub(crate) fn retry_after(response: &Response) -> Option<Duration> {
+    const LONGEST: Duration = Duration::from_hours(7 * 24);
+    let header = response.headers().get("retry-after")?.to_str().ok()?;
+    let after = Duration::from_secs(header.trim().parse().ok()?);
+    Some(after).filter(|after| *after <= LONGEST)
+}
 
 /// A body of at most `limit` bytes.
 pub(crate) async fn bounded(mut response: Response, limit: usize) -> Result<Vec<u8>, Fault> {

@@ -62,7 +62,7 @@ impl Findings {
             Fault::Unauthorized(detail) => {
                 self.unreachable(format!("its signatures may not be read: {detail}"));
             }
-            Fault::Unavailable(detail) | Fault::Unusable(detail) => {
+            Fault::RateLimited { detail, .. } | Fault::Unavailable(detail) | Fault::Unusable(detail) => {
                 self.unreachable(format!("its signatures cannot be asked for: {detail}"));
             }
             Fault::TimedOut(limit) => {

@@ -15,6 +15,7 @@ mod escalation;
 mod faults;
 mod groups;
 mod honoured;
+mod late;
 mod many;
 mod old_secrets;
 mod others;

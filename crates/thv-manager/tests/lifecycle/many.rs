@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use thv_core::WorkloadStatus;
-use thv_manager::{Error, ListOptions, LogRequest, RunOptions, StartOptions, StopOptions, WaitFor};
+use thv_manager::{
+    Error, ListOptions, LogRequest, RunOptions, RunRequest, StartOptions, StopOptions, WaitFor,
+};
 use thv_runtime::{Call, MemoryRuntime};
 
 use crate::support::*;
@@ -49,6 +51,33 @@ async fn a_batch_answers_for_each_name_in_its_order_and_cancels_nobody() {
     assert!(results.iter().all(|one| one.result.is_ok()), "{results:?}");
     world.assert_nothing_of(&name("a")).await;
     world.assert_nothing_of(&name("c")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_of_runs_is_named_as_its_requests_are() {
+    let world = World::new();
+    let manager = world.manager();
+    let nameless = RunRequest {
+        name: None,
+        ..request("c")
+    };
+    let server = nameless.server.clone();
+    let broken = RunRequest {
+        env: vec!["no assignment".into()],
+        ..request("b")
+    };
+    let results = manager
+        .run_all(vec![request("a"), broken, nameless], until_ready())
+        .await;
+    let told: Vec<_> = results
+        .iter()
+        .map(|one| (one.name.as_str(), one.result.is_ok()))
+        .collect();
+    assert_eq!(told, [("a", true), ("b", false), (server.as_str(), true)]);
+    assert!(world.runs(&name("a")).await);
+    let derived = &results[2].result.as_ref().unwrap().name;
+    assert!(world.runs(derived).await);
+    world.assert_nothing_of(&name("b")).await;
 }
 
 #[tokio::test(start_paused = true)]

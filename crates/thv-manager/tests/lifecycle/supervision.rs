@@ -540,6 +540,31 @@ async fn a_shutdown_drains_all_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_shutdown_that_was_given_up_goes_on_and_can_be_waited_for_again() {
+    let world = World::on(MemoryRuntime::new().with_server(|mut server| async move {
+        while let Some(line) = server.next_line().await {
+            if let Some(answer) = answer(&line) {
+                server.write_line(&answer).await;
+            }
+        }
+        std::future::pending().await
+    }));
+    let manager = world.manager();
+    run(&manager, "a").await;
+    run(&manager, "b").await;
+    let end = manager.shutdown(ShutdownMode::Stop);
+    let given_up = tokio::time::timeout(Duration::from_secs(1), end).await;
+    assert!(given_up.is_err(), "its servers take the whole grace");
+    let (one, other) = tokio::join!(
+        manager.shutdown(ShutdownMode::Stop),
+        manager.shutdown(ShutdownMode::Stop)
+    );
+    one.and(other).unwrap();
+    world.assert_stopped(&name("a")).await;
+    world.assert_stopped(&name("b")).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_shutdown_that_leaves_closes_only_the_proxies() {
     let world = World::new();
     let manager = world.manager();

@@ -53,7 +53,7 @@ pub struct BridgeConfig {
     /// Off by default.
     pub trust_forwarded: bool,
     /// Put before the path in the `endpoint` event, for a proxy behind another that removes it; begins with `/`.
-    /// Empty by default.
+    /// Empty by default: then it is where axum nests the router, if it does.
     pub endpoint_prefix: String,
     /// How often a new connection is asked for before the server counts as gone: 10.
     pub reconnect_attempts: u32,

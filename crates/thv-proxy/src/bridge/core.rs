@@ -27,9 +27,13 @@ use super::stateless;
 use super::subscriptions::Subscriptions;
 use crate::budget::{Budget, Share};
 use crate::jsonrpc::{self, Envelope, Span};
+use crate::timers::Timers;
 
 /// How long a closed SSE session is still told apart from an unknown one.
 const CLOSED_STREAM: Duration = Duration::from_mins(1);
+
+/// Timers of calls that are kept for the next ones.
+const KEPT_TIMERS: usize = 64;
 
 /// What one bridge knows.
 #[derive(Debug)]
@@ -38,6 +42,8 @@ pub(crate) struct Core {
     /// The id prefix behind its opening quote.
     prefix: Vec<u8>,
     pub(super) calls: Calls,
+    /// Those of calls that wait.
+    pub(super) timers: Timers,
     pub(super) sessions: Sessions,
     pub(super) server_requests: ServerRequests,
     pub(super) rounds: Rounds,
@@ -119,6 +125,7 @@ impl Core {
         Self {
             prefix: format!("\"{}", config.id_prefix).into_bytes(),
             calls: Calls::new(config.max_in_flight),
+            timers: Timers::new(KEPT_TIMERS),
             sessions: Sessions::new(ttl, config.max_sessions, config.mode == ProxyMode::StreamableHttp),
             server_requests: ServerRequests::default(),
             rounds: Rounds::default(),

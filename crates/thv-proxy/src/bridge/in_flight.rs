@@ -91,7 +91,7 @@ impl InFlight {
     }
 
     async fn next_until(&mut self, until: Instant) -> Option<Result<Reply, CallError>> {
-        let reply = tokio::time::timeout_at(until, &mut self.outcome).await.ok()?;
+        let reply = self.core.timers.timeout_at(until, &mut self.outcome).await?;
         let reply = reply.unwrap_or(Err(CallError::Died));
         self.done = !matches!(reply, Ok(Reply::Asked(_)));
         Some(reply)

@@ -224,7 +224,8 @@ impl StdioBridge {
     }
 
     /// The bridge as an axum router, to be nested under any path of an application's own once that has its state
-    /// (`with_state`). Its layers come along: hosts other than this machine's are refused unless they say otherwise.
+    /// (`with_state`). Its layers come along: hosts other than this machine's are refused unless they say otherwise. Clients
+    /// that speak SSE are told that path, unless [`endpoint_prefix`](BridgeConfig::endpoint_prefix) is another.
     /// Its event streams have no end of their own: an application that shuts down calls [`end_streams`](Self::end_streams).
     pub fn into_router(self) -> axum::Router {
         self.into_service().into_router()

@@ -54,7 +54,8 @@ pub(super) fn connect(core: &Arc<Core>, request: &Request<Body>) -> Response<Bod
 fn base(core: &Core, request: &Request<Body>) -> String {
     let headers = request.headers();
     let (trusted, prefix) = (core.config.trust_forwarded, &core.config.endpoint_prefix);
-    let outside = Outside::of(headers, trusted, prefix);
+    let nested = forwarded::nested_under(request.uri(), request.extensions());
+    let outside = Outside::of(headers, nested, trusted, prefix);
     let origin = outside.origin.unwrap_or_else(|| {
         // The guard has checked that this is a host and nothing else.
         let host = headers.get(HOST).and_then(|value| value.to_str().ok());

@@ -20,10 +20,10 @@ use super::server_requests::Abilities;
 use crate::answer;
 use crate::body::Body;
 use crate::jsonrpc::{self, Envelope, Kind, Span};
+use crate::mcp_headers::PROTOCOL_VERSION;
 
 const VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 const CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
-const VERSION_HEADER: &str = "mcp-protocol-version";
 const METHOD_HEADER: &str = "mcp-method";
 const NAME_HEADER: &str = "mcp-name";
 
@@ -71,7 +71,7 @@ fn said_version(message: &Message) -> &[u8] {
 /// Whether a client names this revision in its headers.
 pub(super) fn is_named(headers: &HeaderMap) -> bool {
     headers
-        .get(VERSION_HEADER)
+        .get(&PROTOCOL_VERSION)
         .is_some_and(|said| said == STATELESS_REVISION)
 }
 
@@ -118,7 +118,7 @@ pub(super) fn check(headers: &HeaderMap, message: &Message) -> Result<(), Box<Re
         let reason = format!("params._meta has no proper {}", missing.join(", "));
         return refuse(INVALID_PARAMS, &reason);
     };
-    match only(headers, VERSION_HEADER) {
+    match only(headers, PROTOCOL_VERSION.as_str()) {
         Some(said) if said == version.as_bytes() => {}
         None => return refuse(HEADER_MISMATCH, "the header MCP-Protocol-Version is missing"),
         Some(_) => {

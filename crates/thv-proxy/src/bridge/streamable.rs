@@ -24,10 +24,8 @@ use super::stateless;
 use crate::answer::{self, EVENT_HEAD, EVENT_TAIL};
 use crate::body::{Body, BodyError};
 use crate::jsonrpc::Kind;
+use crate::mcp_headers::{LAST_EVENT_ID, PROTOCOL_VERSION, SESSION_ID};
 
-const SESSION_HEADER: &str = "mcp-session-id";
-const LAST_EVENT_HEADER: &str = "last-event-id";
-const VERSION_HEADER: &str = "mcp-protocol-version";
 /// The first revision with events that say nothing but where a stream is.
 const PRIMING_SINCE: &str = "2025-11-25";
 /// Progress that waits to be read by the client of one call: so many events, of so many bytes.
@@ -60,7 +58,7 @@ enum Named {
 }
 
 fn session(core: &Core, headers: &HeaderMap) -> Named {
-    let Some(value) = headers.get(SESSION_HEADER) else {
+    let Some(value) = headers.get(&SESSION_ID) else {
         return Named::Nobody;
     };
     let id = value.to_str().ok().and_then(|text| Uuid::try_parse(text).ok());
@@ -215,7 +213,7 @@ async fn initialize(core: &Arc<Core>, hello: &Hello, streaming: bool) -> Respons
     let mut response = complete(StatusCode::OK, pieces, streaming);
     let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
     if let Ok(value) = HeaderValue::from_str(session.id.hyphenated().encode_lower(&mut text)) {
-        response.headers_mut().insert(SESSION_HEADER, value);
+        response.headers_mut().insert(&SESSION_ID, value);
     }
     response
 }
@@ -283,7 +281,7 @@ fn begun(
 /// Whether a client knows that an event without data only gives it a place to come back to.
 fn understands_priming(headers: &HeaderMap) -> bool {
     headers
-        .get(VERSION_HEADER)
+        .get(&PROTOCOL_VERSION)
         .is_some_and(|version| version.as_bytes() >= PRIMING_SINCE.as_bytes())
 }
 
@@ -360,7 +358,7 @@ fn get(core: &Arc<Core>, headers: &HeaderMap) -> Response<Body> {
         Named::Unknown => answer::session_not_found(b""),
         Named::Known(session) => {
             let (events, waiting) = queue(core.config.stream_buffer, core.config.stream_bytes);
-            let seen = headers.get(LAST_EVENT_HEADER);
+            let seen = headers.get(&LAST_EVENT_ID);
             let seen = seen.and_then(|value| value.to_str().ok());
             if let Some(seen) = seen.and_then(EventId::parse) {
                 if !session.call_streams.resume(seen, events) {

@@ -15,7 +15,7 @@ pub(crate) fn member_however_written<'a>(object: &'a [u8], name: &str) -> Option
     let (mut found, mut twice) = (None, false);
     parser
         .object(|key, value| {
-            let key = key.of(object);
+            let key = key.span.of(object);
             if unquoted(key) == name.as_bytes() || decodes_to(key, name) {
                 twice |= found.replace(value).is_some();
             }

@@ -247,3 +247,19 @@ proptest! {
         let _ = member(&bytes, "id");
     }
 }
+
+#[test]
+fn the_first_byte_that_ends_a_run_is_found_in_a_word() {
+    for filler in [b'a', 0x20, 0x7f, 0x80, 0xff] {
+        for (at, byte) in (0..WORD).flat_map(|at| (0..=u8::MAX).map(move |byte| (at, byte))) {
+            for behind in [filler, b'"', 0x01] {
+                let mut word = [filler; WORD];
+                word[at..].fill(behind);
+                word[at] = byte;
+                let expected = word.iter().position(|&byte| special(byte) == 1);
+                let found = special_in(u64::from_le_bytes(word)).trailing_zeros() as usize / 8;
+                assert_eq!(Some(found).filter(|&at| at < WORD), expected, "{word:?}");
+            }
+        }
+    }
+}

@@ -12,7 +12,7 @@ use futures_util::FutureExt;
 use http::header::{AUTHORIZATION, COOKIE, HeaderName, PROXY_AUTHORIZATION};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
-use tower::{Service, ServiceExt};
+use tower::Service;
 
 use super::ProxyService;
 use crate::answer;
@@ -86,18 +86,7 @@ impl Layer {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BodyError>,
     {
-        Self::new(move |inner| {
-            let service = layer.layer(inner);
-            ProxyService::new(move |request| {
-                let service = service.clone();
-                async move {
-                    match service.oneshot(request).await {
-                        Ok(response) => response.map(Body::boxed),
-                        Err(never) => match never {},
-                    }
-                }
-            })
-        })
+        Self::new(move |inner| ProxyService::tower(layer.layer(inner)))
     }
 
     /// The layers of every proxy that is not told otherwise, outermost first: hosts and origins of this machine only,

@@ -8,10 +8,11 @@ use http::{Method, Response, StatusCode, Uri};
 use thv_core::TransportType;
 use url::Url;
 
-use super::sessions::{Known, SESSION_HEADER};
+use super::sessions::Known;
 use super::{EventReader, Failure, Shared};
 use crate::body::Body;
 use crate::jsonrpc;
+use crate::mcp_headers::{LAST_EVENT_ID, SESSION_ID};
 use crate::whole_events::{IDENTITY, is_coded, is_event_stream};
 
 /// How long the server may take to open the session, and how much of its answer is read.
@@ -41,16 +42,16 @@ impl Shared {
             return self.send(request).await.map(Some);
         }
         if hello {
-            request.headers.remove(&SESSION_HEADER);
+            request.headers.remove(&SESSION_ID);
             let said = request.body.clone();
             let (url, response) = self.send(request).await?;
-            let id = response.headers().get(&SESSION_HEADER);
+            let id = response.headers().get(&SESSION_ID);
             if let Some(id) = id.filter(|_| response.status().is_success()) {
                 self.sessions.opened(id, &said);
             }
             return Ok(Some((url, response)));
         }
-        let Some(id) = request.headers.get(&SESSION_HEADER).cloned() else {
+        let Some(id) = request.headers.get(&SESSION_ID).cloned() else {
             return self.send(request).await.map(Some);
         };
         let ends = request.method == Method::DELETE;
@@ -65,9 +66,9 @@ impl Shared {
         if status == StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        if response.headers().contains_key(&SESSION_HEADER) {
+        if response.headers().contains_key(&SESSION_ID) {
             // The one that the client knows.
-            response.headers_mut().insert(&SESSION_HEADER, id);
+            response.headers_mut().insert(&SESSION_ID, id);
         }
         Ok(Some((url, response)))
     }
@@ -80,7 +81,7 @@ impl Shared {
         request: &mut Outgoing,
     ) -> Result<(Option<Url>, Response<Body>), Failure> {
         let before = known.server_id();
-        request.headers.insert(&SESSION_HEADER, before.clone());
+        request.headers.insert(&SESSION_ID, before.clone());
         let (url, response) = self.send(request).await?;
         if response.status() != StatusCode::NOT_FOUND || request.method == Method::DELETE {
             return Ok((url, response));
@@ -89,9 +90,9 @@ impl Shared {
             return Ok((url, response));
         };
         tracing::info!("the server has forgotten a session, which was made again");
-        request.headers.insert(&SESSION_HEADER, renewed);
+        request.headers.insert(&SESSION_ID, renewed);
         // Its events are those of a stream that is gone.
-        request.headers.remove("last-event-id");
+        request.headers.remove(&LAST_EVENT_ID);
         self.send(request).await
     }
 
@@ -113,8 +114,8 @@ impl Shared {
         hello.method = Method::POST;
         hello.body = known.hello.clone();
         let headers = &mut hello.headers;
-        headers.remove(&SESSION_HEADER);
-        headers.remove("last-event-id");
+        headers.remove(&SESSION_ID);
+        headers.remove(&LAST_EVENT_ID);
         let accept = HeaderValue::from_static("application/json, text/event-stream");
         headers.insert(ACCEPT, accept);
         // The proxy reads the answer itself.
@@ -122,10 +123,10 @@ impl Shared {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let mut initialized = hello.clone();
         let (_, response) = self.send(&hello).await.ok()?;
-        let id = response.headers().get(&SESSION_HEADER).cloned();
+        let id = response.headers().get(&SESSION_ID).cloned();
         let id = id.filter(|_| response.status().is_success())?;
         answered(response, &known.hello).await?;
-        initialized.headers.insert(&SESSION_HEADER, id.clone());
+        initialized.headers.insert(&SESSION_ID, id.clone());
         initialized.body = Bytes::from_static(INITIALIZED);
         let (_, response) = self.send(&initialized).await.ok()?;
         response.status().is_success().then_some(id)

@@ -23,6 +23,7 @@ pub struct ReverseProxyConfig {
     /// asked for.
     pub ca_certificates: Vec<u8>,
     /// Put before the path in the `endpoint` event of an SSE server, for a proxy behind another that removes it.
+    /// Where there is none, it is where axum nests the router, if it does.
     pub endpoint_prefix: String,
     /// A request that a trusted proxy passed on: its `X-Forwarded-For`, `-Host`, `-Proto`, `-Port` and `-Prefix` are
     /// believed.

@@ -1,6 +1,6 @@
 //! Which headers pass a reverse proxy.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use bytes::BytesMut;
 use http::Uri;
@@ -109,8 +109,12 @@ pub(super) fn for_server(
     peer: Option<IpAddr>,
 ) -> HeaderMap {
     let host = headers.remove(header::HOST);
-    let trusted = |name: &HeaderName| headers.get(name).filter(|_| config.trust_forwarded).cloned();
-    let (outer_host, outer_scheme) = (trusted(&FORWARDED_HOST), trusted(&FORWARDED_PROTO));
+    let trusted = |name: &HeaderName| headers.get(name).cloned();
+    let (outer_host, outer_scheme) = if config.trust_forwarded {
+        (trusted(&FORWARDED_HOST), trusted(&FORWARDED_PROTO))
+    } else {
+        (None, None)
+    };
     let forwarded_for = forwarded_for(&headers, config, peer);
     headers.remove(header::CONTENT_LENGTH);
     strip(&mut headers, |name| {
@@ -146,12 +150,13 @@ fn forwarded_for(
     peer: Option<IpAddr>,
 ) -> Option<HeaderValue> {
     let peer = peer?;
-    let before = headers
-        .get(&FORWARDED_FOR)
-        .filter(|_| config.trust_forwarded)
-        .and_then(|value| value.to_str().ok());
-    let all = before.map_or_else(|| peer.to_string(), |before| format!("{before}, {peer}"));
-    all.try_into().ok()
+    let before = config.trust_forwarded.then(|| headers.get(&FORWARDED_FOR));
+    match before.flatten().and_then(|value| value.to_str().ok()) {
+        Some(before) => format!("{before}, {peer}").try_into().ok(),
+        // Mostly.
+        None if peer == Ipv4Addr::LOCALHOST => Some(HeaderValue::from_static("127.0.0.1")),
+        None => peer.to_string().try_into().ok(),
+    }
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod redirects;
 mod sessions;
 mod sse_stream;
 
+use std::fmt;
 use std::future::ready;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use futures_util::future::BoxFuture;
 use http::header::{ALLOW, CONNECTION, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
-use thv_core::{SystemClock, TransportType};
+use thv_core::{SystemClock, TransportType, WithoutCredentials};
 use url::{Position, Url};
 
 use self::again::Outgoing;
@@ -44,9 +45,10 @@ use crate::body::{self, Body, BodyError, Held, ReadError};
 use crate::bridge::STATELESS_REVISION;
 use crate::budget::Budget;
 use crate::error::ProxyError;
-use crate::forwarded::Outside;
+use crate::forwarded::{Outside, nested_under};
 use crate::health;
 use crate::jsonrpc::{self, Kind};
+use crate::mcp_headers::PROTOCOL_VERSION;
 use crate::middleware::{Header, ProxyService};
 use crate::serve::{Drain, EndsItself, UntilDrain};
 use crate::whole_events::{is_coded, is_event_stream};
@@ -77,10 +79,20 @@ const MOST_REDIRECTS: usize = 10;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ReverseProxy(Arc<Shared>);
 
-#[derive(Debug)]
+/// The query of a remote server's address may be a credential, and so may anybody's headers.
+impl fmt::Debug for ReverseProxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReverseProxy")
+            .field("target", &WithoutCredentials(self.0.target.as_str()))
+            .field("transport", &self.0.config.transport)
+            .field("available", &self.available())
+            .finish_non_exhaustive()
+    }
+}
+
 struct Shared {
     target: Url,
     config: ReverseProxyConfig,
@@ -124,14 +136,22 @@ impl ReverseProxy {
             // Nothing will be verified: the machine's roots need not be in memory.
             builder = builder.tls_certs_only([]);
         }
-        if !config.ca_certificates.is_empty() {
+        let own_authorities = !config.ca_certificates.is_empty();
+        if own_authorities {
             builder = builder.tls_certs_merge(authorities(&config.ca_certificates)?);
             // They are in the client now.
             config.ca_certificates = Vec::new();
         }
-        let client = builder.build().map_err(|error| ProxyError::Unavailable {
-            reason: "no HTTP client can be built".into(),
-            source: Some(Box::new(error)),
+        let client = builder.build().map_err(|error| {
+            let reason = "no HTTP client can be built".to_owned();
+            if own_authorities {
+                // What is in a certificate is looked at here only.
+                return unusable(&std::error::Error::source(&error).map_or(reason, ToString::to_string));
+            }
+            ProxyError::Unavailable {
+                reason,
+                source: Some(Box::new(error)),
+            }
         })?;
         let direct =
             (near && target.scheme() == "http").then(|| Direct::new(&target, config.connect_timeout));
@@ -170,7 +190,8 @@ impl ReverseProxy {
     }
 
     /// The proxy as an axum router, to be nested under any path of an application's own once that has its state
-    /// (`with_state`). Its layers come along: hosts other than this machine's are refused unless they say otherwise.
+    /// (`with_state`). Its layers come along: hosts other than this machine's are refused unless they say otherwise. Clients
+    /// of an SSE server are told that path, unless [`endpoint_prefix`](ReverseProxyConfig::endpoint_prefix) is another.
     /// Its event streams last as long as the server's: an application that shuts down calls
     /// [`end_streams`](Self::end_streams).
     pub fn into_router(self) -> axum::Router {
@@ -227,7 +248,8 @@ impl ReverseProxy {
         let peer = head.extensions.get::<ConnectInfo<SocketAddr>>();
         let peer = peer.map(|ConnectInfo(peer)| peer.ip());
         let (trusted, prefix) = (self.0.config.trust_forwarded, &self.0.config.endpoint_prefix);
-        let outside = Outside::of(&head.headers, trusted, prefix);
+        let nested = nested_under(&head.uri, &head.extensions);
+        let outside = Outside::of(&head.headers, nested, trusted, prefix);
         let own_headers = &self.0.own_headers.for_clients;
         let mut request = Outgoing {
             uri: head.uri,
@@ -315,7 +337,7 @@ impl Shared {
         }
         let gated = matches!(*method, Method::GET | Method::HEAD | Method::DELETE);
         let modern = || {
-            let version = headers.get("mcp-protocol-version");
+            let version = headers.get(&PROTOCOL_VERSION);
             version.is_some_and(|version| version == STATELESS_REVISION)
         };
         if !gated || !(self.config.stateless || modern()) {
@@ -478,15 +500,18 @@ impl Shared {
 
 /// The certificates in a PEM text.
 fn authorities(pem: &[u8]) -> Result<Vec<reqwest::Certificate>, ProxyError> {
-    let invalid = |reason: &str| ProxyError::Invalid {
-        what: "CA certificates",
-        reason: reason.into(),
-    };
-    let found = reqwest::Certificate::from_pem_bundle(pem).map_err(|_| invalid("they are no PEM text"))?;
+    let found = reqwest::Certificate::from_pem_bundle(pem).map_err(|_| unusable("they are no PEM text"))?;
     if found.is_empty() {
-        return Err(invalid("there is no certificate among them"));
+        return Err(unusable("there is no certificate among them"));
     }
     Ok(found)
+}
+
+fn unusable(reason: &str) -> ProxyError {
+    ProxyError::Invalid {
+        what: "CA certificates",
+        reason: reason.to_owned(),
+    }
 }
 
 /// Whether `url` is on this machine: then no proxy of the environment stands between.

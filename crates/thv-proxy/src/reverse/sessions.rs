@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 
-pub(super) static SESSION_HEADER: HeaderName = HeaderName::from_static("mcp-session-id");
+use crate::mcp_headers::SESSION_ID;
+
 /// Sessions that are kept, and the longest `initialize`.
 const MOST: usize = 10_000;
 const LONGEST: usize = 16 * 1024;
@@ -85,7 +86,7 @@ impl Sessions {
 
     /// The session that a client names, which counts as used by that.
     pub(super) fn named(&self, headers: &HeaderMap) -> Option<Arc<Known>> {
-        let known = lock(&self.table).get(headers.get(&SESSION_HEADER)?).cloned()?;
+        let known = lock(&self.table).get(headers.get(&SESSION_ID)?).cloned()?;
         let mut used = lock(&known.used);
         if used.elapsed() > self.ttl {
             return None;
@@ -116,7 +117,7 @@ mod tests {
         assert_eq!(lock(&sessions.table).len(), MOST);
         let named = |at| {
             let mut headers = HeaderMap::new();
-            headers.insert(&SESSION_HEADER, id(at));
+            headers.insert(&SESSION_ID, id(at));
             sessions.named(&headers)
         };
         assert!(named(0).is_none() && named(1).is_some() && named(MOST).is_some());

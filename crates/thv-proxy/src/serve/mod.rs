@@ -1,6 +1,8 @@
 //! A listener, a service, and an orderly end.
 
 mod drain;
+mod head_timer;
+mod own_wakes;
 mod stream;
 mod unread;
 
@@ -18,7 +20,7 @@ use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +29,8 @@ use tower::Service;
 
 pub(crate) use self::drain::UntilDrain;
 pub use self::drain::{Drain, EndsItself};
+use self::head_timer::HeadTimer;
+use self::own_wakes::OwnWakes;
 use self::stream::Watched;
 pub(crate) use self::unread::Returning;
 use self::unread::Unread;
@@ -118,25 +122,30 @@ where
     let close_on_drop = force.clone().drop_guard();
     let mut builder = http1::Builder::new();
     builder
-        .timer(TokioTimer::new())
         .header_read_timeout(options.head_timeout)
         // The buffer may hold more than that: what is read at once of a body.
         .max_header_size(LONGEST_HEAD);
     while let Some((stream, peer, place)) = accept(&listener, &places, &stop).await {
-        let (service, drain, draining) = (service.clone(), drain.clone(), stop.clone());
-        let service = service_fn(move |request| {
-            handle(service.clone(), request, peer, drain.clone(), draining.clone())
+        let shared = Arc::new(Connection {
+            peer,
+            drain: drain.clone(),
+            draining: stop.clone(),
         });
+        let service = service.clone();
+        let service = service_fn(move |request| handle(service.clone(), request, Arc::clone(&shared)));
         let stream = TokioIo::new(Watched::new(stream, options.write_timeout));
+        builder.timer(HeadTimer::new());
         let connection = builder.serve_connection(stream, service);
         let (ended, force) = (ended.clone(), force.clone());
         connections.spawn(async move {
             let _place = place;
-            let mut connection = pin!(connection);
-            let mut outcome = ended.run_until_cancelled(connection.as_mut()).await;
+            let (mut connection, wakes) = (pin!(connection), OwnWakes::new());
+            let serving = poll_fn(|cx| wakes.poll(cx, connection.as_mut()));
+            let mut outcome = ended.run_until_cancelled(serving).await;
             if outcome.is_none() {
                 connection.as_mut().graceful_shutdown();
-                outcome = force.run_until_cancelled(connection).await;
+                let serving = poll_fn(|cx| wakes.poll(cx, connection.as_mut()));
+                outcome = force.run_until_cancelled(serving).await;
             }
             if let Some(Err(error)) = outcome {
                 tracing::debug!(%error, "a connection ended");
@@ -160,13 +169,18 @@ where
     connections.wait().await;
 }
 
+/// What the requests of one connection have in common.
+struct Connection {
+    peer: SocketAddr,
+    drain: Drain,
+    draining: CancellationToken,
+}
+
 /// One request, from its head to the head of its answer.
 async fn handle<S, B>(
     mut service: S,
     request: Request<Incoming>,
-    peer: SocketAddr,
-    drain: Drain,
-    draining: CancellationToken,
+    connection: Arc<Connection>,
 ) -> Result<Response<UntilDrain<B>>, Infallible>
 where
     S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
@@ -177,9 +191,9 @@ where
     let waits = request.headers().contains_key(EXPECT);
     let unread = Unread::default();
     let mut request = request.map(|body| Body::from(unread.watch(body)));
-    request.extensions_mut().insert(ConnectInfo(peer));
+    request.extensions_mut().insert(ConnectInfo(connection.peer));
     if listens {
-        request.extensions_mut().insert(drain);
+        request.extensions_mut().insert(connection.drain.clone());
     }
     poll_fn(|cx| service.poll_ready(cx)).await?;
     let response = service.call(request).await?;
@@ -188,7 +202,7 @@ where
     }
     let endless =
         listens && is_event_stream(response.headers()) && response.extensions().get::<EndsItself>().is_none();
-    let end = endless.then(|| Box::pin(draining.cancelled_owned()));
+    let end = endless.then(|| Box::pin(connection.draining.clone().cancelled_owned()));
     Ok(response.map(|body| UntilDrain { body, end }))
 }
 

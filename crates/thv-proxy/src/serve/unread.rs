@@ -5,13 +5,15 @@
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Wake as _};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+
+use super::own_wakes;
 
 /// What is longer is not waited for.
 const MOST: u64 = 64 << 20;
@@ -78,10 +80,16 @@ impl Body for Returning {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match &mut self.body {
-            Some(body) => Pin::new(body).poll_frame(cx),
-            None => Poll::Ready(None),
+        let Some(body) = &mut self.body else {
+            return Poll::Ready(None);
+        };
+        let (frame, connection) = own_wakes::quietly(|| Pin::new(&mut *body).poll_frame(cx));
+        if let Some(connection) = connection
+            && !body.is_end_stream()
+        {
+            connection.wake();
         }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

@@ -2,6 +2,7 @@ use serde_json::{Value, json};
 use thv_runtime::Limits;
 
 use super::*;
+use crate::address::Address;
 
 /// What an engine with an init program of its own says.
 fn docker() -> Info {
@@ -74,4 +75,83 @@ fn what_is_asked_for_is_limited() {
         json!({ "SizeBytes": 64 << 20, "Mode": 0o1777 }),
         "it has an end, and is everybody's"
     );
+}
+
+#[test]
+fn a_container_that_differs_in_anything_is_another_one() {
+    let engine = EngineInfo::docker(Address::Socket("/run/docker.sock".into()));
+    let mut spec = DeploySpec::new("fetch".parse().unwrap(), "fetch:1");
+    spec.command = vec!["serve".to_owned()];
+    spec.env.insert("A".to_owned(), "1".to_owned());
+    spec.transport = TransportType::StreamableHttp;
+    spec.target = Some(PortBinding {
+        container_port: 8080,
+        host_ip: None,
+        host_port: 0,
+    });
+    let wanted = desired(&spec, "n1", &docker());
+    let image = Config::default();
+    let asked = serde_json::to_value(&wanted).unwrap();
+    let same = |changes: &[(&str, Value)]| {
+        let mut told = json!({
+            "Id": "c1", "Name": "/fetch", "State": {}, "Config": asked, "HostConfig": asked["HostConfig"],
+        });
+        for (place, value) in changes {
+            let (parent, key) = place.rsplit_once('/').unwrap();
+            told.pointer_mut(parent).unwrap()[key] = value.clone();
+        }
+        let found: Container = serde_json::from_value(told).unwrap();
+        is_identical(&engine, &found, &image, &wanted, "n1")
+    };
+    assert!(same(&[]));
+    // What engines write in two ways, or add.
+    for (place, value) in [
+        ("/HostConfig/NetworkMode", json!(SHARED_NETWORK)),
+        ("/HostConfig/CapDrop", json!(["CAP_ALL"])),
+        (
+            "/HostConfig/SecurityOpt",
+            json!(["no-new-privileges:true", "label=disable"]),
+        ),
+        ("/HostConfig/RestartPolicy/Name", json!("")),
+        ("/HostConfig/LogConfig/Config/labels", json!("x")),
+    ] {
+        assert!(same(&[(place, value)]), "{place}");
+    }
+    for (place, value) in [
+        ("/Config/Image", json!("fetch:2")),
+        ("/Config/Cmd", json!(["serve", "more"])),
+        ("/Config/Env", json!(["A=2"])),
+        ("/Config/Labels/other", json!("x")),
+        ("/Config/AttachStdin", json!(true)),
+        ("/Config/AttachStdout", json!(true)),
+        ("/Config/AttachStderr", json!(true)),
+        ("/Config/OpenStdin", json!(true)),
+        ("/Config/StdinOnce", json!(true)),
+        ("/Config/Tty", json!(true)),
+        ("/Config/ExposedPorts", json!({})),
+        ("/HostConfig/NetworkMode", json!("host")),
+        ("/HostConfig/CapDrop", json!([])),
+        ("/HostConfig/CapAdd", json!(["NET_ADMIN"])),
+        ("/HostConfig/SecurityOpt", json!(["label:disable"])),
+        ("/HostConfig/Init", json!(false)),
+        ("/HostConfig/LogConfig/Type", json!("local")),
+        ("/HostConfig/LogConfig/Config/max-size", json!("1g")),
+        ("/HostConfig/Privileged", json!(true)),
+        ("/HostConfig/ReadonlyRootfs", json!(true)),
+        ("/HostConfig/RestartPolicy/Name", json!("always")),
+        (
+            "/HostConfig/Mounts",
+            json!([{"Type": "bind", "Source": "/", "Target": "/host"}]),
+        ),
+        (
+            "/HostConfig/PortBindings",
+            json!({"8080/tcp": [{"HostIp": "0.0.0.0", "HostPort": "80"}]}),
+        ),
+        ("/HostConfig/Memory", json!(6 << 20)),
+        ("/HostConfig/MemorySwap", json!(-1)),
+        ("/HostConfig/NanoCpus", json!(1_000_000)),
+        ("/HostConfig/PidsLimit", json!(5)),
+    ] {
+        assert!(!same(&[(place, value)]), "{place}");
+    }
 }

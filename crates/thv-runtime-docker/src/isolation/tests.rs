@@ -82,3 +82,31 @@ fn helpers_have_as_few_rights_as_there_are() {
         }
     }
 }
+
+#[test]
+fn a_host_that_the_helper_would_not_take_or_never_match_is_refused() {
+    for (host, expected) in [
+        ("a.example", true),
+        ("A.example.", true),
+        (".a.example", true),
+        ("*.a.example", true),
+        ("xn--bcher-kva.example", true),
+        ("_service.a", true),
+        ("203.0.113.7", true),
+        ("", false),
+        (" ", false),
+        (".", false),
+        ("*", false),
+        ("*.", false),
+        ("a.*.example", false),
+        ("**.example", false),
+        ("https://a.example", false),
+        ("a.example:443", false),
+        ("a.example/path", false),
+        ("b\u{fc}cher.example", false),
+        ("10.0.0.0/8", false),
+        ("[2001:db8::1]", false),
+    ] {
+        assert_eq!(is_host(host), expected, "{host:?}");
+    }
+}

@@ -90,6 +90,70 @@ async fn a_container_that_goes_away_while_an_engine_lists_it_is_nobodys_failure(
     assert!(inspected.unwrap().is_none());
 }
 
+/// As a copy that somebody made of it by hand is.
+#[tokio::test]
+async fn of_several_containers_of_a_workload_the_one_that_runs_is_meant() {
+    for states in [
+        ["exited", "running"],
+        ["running", "exited"],
+        ["exited", "created"],
+    ] {
+        let rows = states.map(|state| json!({"Id": state, "Names": [format!("/{state}")], "State": state}));
+        let rows = json!(rows);
+        let fake = Fake::new(move |call| match call {
+            "GET /version" => version(),
+            call if call.starts_with("GET /containers/json") => Do::Answer(200, rows.clone()),
+            call => {
+                let id = call
+                    .trim_start_matches("GET /containers/")
+                    .trim_end_matches("/json");
+                let state = json!({"Status": id});
+                Do::Answer(
+                    200,
+                    json!({"Id": id, "State": state, "Config": {}, "HostConfig": {}}),
+                )
+            }
+        });
+        let found = fake.runtime.inspect(&"fetch".parse().unwrap()).await.unwrap();
+        let expected = if states.contains(&"running") {
+            "running"
+        } else {
+            states[0]
+        };
+        assert_eq!(found.unwrap().id.as_str(), expected, "{states:?}");
+    }
+}
+
+/// The engine's filter means parts of names, and knows nothing of helpers.
+#[tokio::test]
+async fn a_container_without_the_label_of_its_workload_is_found_by_its_exact_name() {
+    let row = |id: &str, name: &str, helps: bool| {
+        let labels = json!({"toolhive": "true", "toolhive-auxiliary-workload": helps.to_string()});
+        json!({"Id": id, "Names": [format!("/{name}")], "State": "running", "Labels": labels})
+    };
+    for (rows, expected) in [
+        (
+            json!([row("a", "fetch-2", false), row("b", "fetch", false)]),
+            Some("b"),
+        ),
+        (json!([row("a", "fetch-2", false)]), None),
+        (json!([row("a", "fetch", true)]), None),
+    ] {
+        let fake = Fake::new(move |call| match call {
+            "GET /version" => version(),
+            // By its label.
+            call if call.contains("toolhive%2Dbasename%3Dfetch") => Do::Answer(200, json!([])),
+            call if call.starts_with("GET /containers/json") => Do::Answer(200, rows.clone()),
+            _ => Do::Answer(
+                200,
+                json!({"Id": "b", "State": {"Status": "running"}, "Config": {}, "HostConfig": {}}),
+            ),
+        });
+        let found = fake.runtime.inspect(&"fetch".parse().unwrap()).await.unwrap();
+        assert_eq!(found.as_ref().map(|found| found.id.as_str()), expected);
+    }
+}
+
 #[tokio::test]
 async fn an_answer_without_end_is_not_read_whole() {
     let fake = Fake::new(|call| match call {

@@ -1,7 +1,7 @@
 //! Stops, removals and attachments that meet each other, or the end of the container.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -69,6 +69,40 @@ async fn what_is_removed_while_it_is_stopped_is_stopped() {
     let grace = Duration::from_millis(1200);
     fake.runtime.stop(&which, StopOptions { grace }).await.unwrap();
     assert_eq!(fake.count("POST /containers/abc/stop?t=2"), 1);
+}
+
+/// In Podman's words.
+#[tokio::test]
+async fn what_is_paused_goes_on_so_that_it_ends_and_is_removed_once_it_has() {
+    const PAUSED: &str = "container abc is running or paused, refusing to clean up: container state improper";
+    let (paused, removals) = (AtomicBool::new(true), AtomicUsize::new(0));
+    let fake = Fake::new(move |call| match call {
+        "POST /containers/abc/unpause" => {
+            paused.store(false, Ordering::Relaxed);
+            Do::Answer(204, Value::Null)
+        }
+        call if call.starts_with("POST /containers/abc/stop") => {
+            if paused.load(Ordering::Relaxed) {
+                Do::Answer(500, json!({ "message": PAUSED }))
+            } else {
+                Do::Answer(204, Value::Null)
+            }
+        }
+        call if call.starts_with("DELETE /containers/abc") => {
+            if removals.fetch_add(1, Ordering::Relaxed) == 0 {
+                Do::Answer(500, json!({"message": "container state improper: stopped"}))
+            } else {
+                Do::Answer(204, Value::Null)
+            }
+        }
+        call if call.starts_with("GET /networks") => Do::Answer(200, json!([])),
+        call => engine_with_one(call),
+    });
+    let which = InstanceRef::named("fetch".parse().unwrap());
+    fake.runtime.stop(&which, SHORT).await.unwrap();
+    assert_eq!(fake.count("POST /containers/abc/stop"), 2);
+    fake.runtime.remove(&which).await.unwrap();
+    assert_eq!(fake.count("DELETE /containers/abc"), 2);
 }
 
 #[tokio::test]

@@ -40,6 +40,8 @@ pub(crate) enum Trouble {
     Breaks(usize),
     /// It stops in the middle, until there is another version.
     Stalls,
+    /// Nobody gets as far: too many have asked for the image.
+    Limited,
 }
 
 impl Content {
@@ -145,6 +147,16 @@ impl Content {
         let path = rest.split(' ').next()?;
         let digest = |bytes: &[u8]| format!("sha256:{}", sha256(bytes));
         let is_layer = path.ends_with(&self.layer_digest);
+        if path.contains("/manifests/") && matches!(self.trouble, Trouble::Limited) {
+            const WORDS: &str = r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"You have reached your pull rate limit."}]}"#;
+            let head = format!(
+                "HTTP/1.1 429 X\r\nContent-Type: application/json\r\nContent-Length: {}\r\nRetry-After: 17\r\n\
+                 Connection: close\r\n\r\n",
+                WORDS.len()
+            );
+            let words = if method == "HEAD" { "" } else { WORDS };
+            return client.write_all(format!("{head}{words}").as_bytes()).await.ok();
+        }
         let body: &[u8] = if path == "/v2/" {
             b"{}"
         } else if path.contains("/manifests/") {
@@ -168,6 +180,7 @@ impl Content {
         let broken = match self.trouble {
             Trouble::Breaks(breaks) => times < breaks,
             Trouble::Stalls => times < usize::MAX,
+            Trouble::Limited => false,
         };
         let head = format!(
             "HTTP/1.1 200 OK\r\nContent-Type: {MANIFEST}\r\nDocker-Content-Digest: {}\r\nContent-Length: {}\r\n\

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 
-use crate::{Error, Images, LocalImage, PullProgress, PullStep, Result, RuntimeKind};
+use crate::{Error, Images, LocalImage, PullProgress, Result, RuntimeKind};
 
 /// The images of a [`MemoryRuntime`](crate::MemoryRuntime): every reference, until
 /// [`only`](Self::only) says which.
@@ -94,11 +94,8 @@ impl Images for MemoryImages {
             local.insert(reference.to_owned());
         }
         let done = PullProgress {
-            layer: None,
-            step: PullStep::Other,
             status: "pulled".to_owned(),
-            current: None,
-            total: None,
+            ..PullProgress::default()
         };
         Ok(stream::iter([Ok(done)]).boxed())
     }

@@ -8,8 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use bytes::Bytes;
 use futures_util::stream::{self, Stream};
 use futures_util::{FutureExt, StreamExt};
-use jiff::Timestamp;
-use thv_core::{TransportType, WorkloadName};
+use thv_core::{Clock, TransportType, WorkloadName};
 use tokio::io::{BufReader, DuplexStream};
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -72,11 +71,7 @@ impl Shared {
     }
 
     fn tell(&self, name: &WorkloadName, id: &InstanceId, kind: EventKind) {
-        self.send(RuntimeEvent {
-            workload: name.to_string(),
-            instance: Some(id.clone()),
-            kind,
-        });
+        self.send(RuntimeEvent::new(name.as_str(), Some(id.clone()), kind));
     }
 
     pub(super) fn subscribe(&self) -> broadcast::Receiver<RuntimeEvent> {
@@ -88,6 +83,7 @@ impl Shared {
         kind: &RuntimeKind,
         spec: &DeploySpec,
         script: &Script,
+        clock: &Arc<dyn Clock>,
     ) -> Result<(Instance, DeployOutcome)> {
         let mut slots = shared.lock();
         let found = slots.get(&spec.name).map(|slot| slot.instance.id.clone());
@@ -122,16 +118,16 @@ impl Shared {
             ));
             shared.tell(&spec.name, &id, EventKind::Created);
             Slot {
-                instance: new_instance(kind, spec, id),
+                instance: new_instance(kind, spec, id, &**clock),
                 spec: spec.clone(),
-                logs: Arc::new(LogBuffer::default()),
+                logs: Arc::new(LogBuffer::new(clock.clone())),
                 running: None,
             }
         });
         slot.instance.state = InstanceState::Running;
         "running".clone_into(&mut slot.instance.status_text);
         slot.instance.exit_code = None;
-        slot.instance.started = Some(Timestamp::now());
+        slot.instance.started = Some(clock.now().timestamp());
         slot.running = Some(start(Arc::downgrade(shared), slot, script));
         shared.tell(&spec.name, &slot.instance.id, EventKind::Started);
         Ok((slot.instance.clone(), outcome))
@@ -290,23 +286,21 @@ fn identical(old: &DeploySpec, new: &DeploySpec) -> bool {
     }
 }
 
-fn new_instance(kind: &RuntimeKind, spec: &DeploySpec, id: InstanceId) -> Instance {
+fn new_instance(kind: &RuntimeKind, spec: &DeploySpec, id: InstanceId, clock: &dyn Clock) -> Instance {
     Instance {
-        workload: spec.name.to_string(),
-        id,
         instance_name: spec.instance_name.clone(),
-        runtime: kind.clone(),
-        image: spec.image.clone(),
-        image_id: None,
-        state: InstanceState::Starting,
         status_text: "created".to_owned(),
-        exit_code: None,
-        created: Some(Timestamp::now()),
-        started: None,
+        created: Some(clock.now().timestamp()),
         labels: spec.labels.clone(),
         ports: spec.target.iter().chain(&spec.publish).cloned().collect(),
         network_isolated: spec.isolate_network,
-        impaired: None,
+        ..Instance::new(
+            spec.name.as_str(),
+            id,
+            kind.clone(),
+            spec.image.as_str(),
+            InstanceState::Starting,
+        )
     }
 }
 
@@ -356,18 +350,18 @@ pub(super) struct LogBuffer {
     lines: Mutex<VecDeque<LogLine>>,
     /// How many lines there were ever; `None` once the instance is gone.
     written: watch::Sender<Option<usize>>,
-}
-
-impl Default for LogBuffer {
-    fn default() -> Self {
-        Self {
-            lines: Mutex::default(),
-            written: watch::channel(Some(0)).0,
-        }
-    }
+    clock: Arc<dyn Clock>,
 }
 
 impl LogBuffer {
+    fn new(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            lines: Mutex::default(),
+            written: watch::channel(Some(0)).0,
+            clock,
+        }
+    }
+
     pub(super) fn push(&self, line: String) {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         if lines.len() == MAX_LOG_LINES {
@@ -375,7 +369,7 @@ impl LogBuffer {
         }
         lines.push_back(LogLine {
             source: LogSource::Stderr,
-            time: Some(Timestamp::now()),
+            time: Some(self.clock.now().timestamp()),
             line: Bytes::from(line),
         });
         self.written

@@ -1,6 +1,7 @@
 //! Heads of requests and of answers.
 
 use std::io::Write as _;
+use std::mem::MaybeUninit;
 
 use bytes::Bytes;
 use http::header::{
@@ -75,9 +76,14 @@ pub(super) fn has_end(bytes: &[u8], from: usize) -> bool {
 /// The head of the answer to a request of `method` at the beginning of `bytes`, and how long it is; none when it has not
 /// ended. Values of headers share the memory of `bytes`.
 pub(super) fn parse(method: &Method, bytes: &Bytes) -> Result<Option<(Head, usize)>, WireError> {
-    let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
-    let mut parsed = httparse::Response::new(&mut headers);
-    let httparse::Status::Complete(length) = parsed.parse(bytes).map_err(WireError::Head)? else {
+    let mut headers = [const { MaybeUninit::uninit() }; MOST_HEADERS];
+    let mut parsed = httparse::Response::new(&mut []);
+    let parsing = httparse::ParserConfig::default().parse_response_with_uninit_headers(
+        &mut parsed,
+        bytes,
+        &mut headers,
+    );
+    let httparse::Status::Complete(length) = parsing.map_err(WireError::Head)? else {
         return Ok(None);
     };
     let mut response = Response::new(());

@@ -34,10 +34,15 @@ async fn a_run_configuration() {
     let file = machine.dirs().runconfigs().join(format!("{name}.json"));
     let remedy = "correct the file, or remove the workload";
     fs::write(&file, "{\"name\": \"x\", \"image\": 3}").expect("written");
-    for verb in ["status", "start", "restart", "logs"] {
+    for verb in ["status", "start", "restart"] {
         let told = machine.thv([verb, &name]).await.failed().stderr;
         assert_told(&told, &file, &[&name, "image: expected a string", remedy]);
     }
+    let log = machine.dirs().server_log(&name);
+    fs::write(&log, "what it said\n").expect("written");
+    let shown = machine.thv(["logs", &name]).await.ok();
+    assert_eq!(shown.stdout, "what it said\n");
+    assert_told(&shown.stderr, &file, &["image: expected a string", remedy]);
     let whole = "{\"name\":";
     fs::write(&file, whole).expect("written");
     let told = machine.thv(["list"]).await.ok().stderr;

@@ -4,7 +4,8 @@ mod drill;
 
 use drill::{exec, run, run_echo};
 use serde_json::json;
-use thv_tests::{Client, Machine};
+use thv_tests::{Client, Machine, WAIT};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 /// The names of the files in a folder.
 fn files_in(folder: &std::path::Path) -> Vec<String> {
@@ -71,6 +72,29 @@ async fn a_servers_log_is_rotated_while_it_runs() {
     assert!(tail.stdout.contains("line 4999\n"), "{tail}");
     machine.thv(["rm", &name]).await.ok();
     assert_eq!(files_in(&folder), [""; 0]);
+}
+
+#[tokio::test]
+async fn who_follows_ends_with_its_reader() {
+    let machine = Machine::new();
+    let name = machine.name("followed");
+    run_echo(&machine, &name).await;
+    for args in [
+        &["logs", &name, "--proxy", "--follow"][..],
+        &["events", "--initial", &name],
+    ] {
+        let mut child = machine.command(args).spawn().expect("it starts");
+        let stdout = child.stdout.take().expect("it is piped");
+        let mut lines = BufReader::new(stdout).lines();
+        let line = lines.next_line().await.expect("it is read");
+        assert!(line.is_some(), "{args:?} shows nothing");
+        // Nothing more comes, so that no write could tell.
+        drop(lines);
+        let ended = tokio::time::timeout(WAIT, child.wait()).await;
+        let code = ended.unwrap_or_else(|_| panic!("{args:?} does not end"));
+        assert_eq!(code.expect("it was started").code(), Some(0), "{args:?}");
+    }
+    machine.thv(["rm", &name]).await.ok();
 }
 
 #[tokio::test]

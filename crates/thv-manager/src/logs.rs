@@ -9,6 +9,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use thv_core::{RunConfig, TransportType, WorkloadName};
 use thv_runtime::{InstanceRef, LogOptions};
 
+use crate::parts::Saved;
 use crate::{Error, LogRequest, Manager, Result};
 
 /// Lines of a log, without their ends.
@@ -23,8 +24,12 @@ impl Manager {
     pub async fn logs(&self, name: &WorkloadName, request: LogRequest) -> Result<Lines> {
         let parts = &self.parts;
         let snapshot = self.known(name).await?;
-        let config = parts.find_config(name).await?;
-        if config.as_ref().is_some_and(RunConfig::is_remote) {
+        let saved = parts.saved(name).await?;
+        if let Saved::Damaged(error) = &saved {
+            tracing::warn!(workload = %name, %error, "going on without it");
+        }
+        let config = saved.config();
+        if config.is_some_and(RunConfig::is_remote) {
             return Err(Error::Invalid {
                 what: "logs".into(),
                 detail: format!("the server of \"{name}\" is remote; its proxy's log is there with --proxy"),
@@ -35,7 +40,7 @@ impl Manager {
             .as_ref()
             .and_then(|companion| companion.runtime.as_ref());
         let runtime = parts
-            .runtime_of(name, recorded.map(|runtime| &runtime.kind), config.as_ref())
+            .runtime_of(name, recorded.map(|runtime| &runtime.kind), config)
             .await?;
         if let Some(runtime) = runtime
             && let Some(instance) = runtime.inspect(name).await?
@@ -44,9 +49,7 @@ impl Manager {
             let options = LogOptions {
                 tail: request.tail,
                 follow: request.follow,
-                without_stdout: config
-                    .as_ref()
-                    .is_some_and(|config| config.transport == TransportType::Stdio),
+                without_stdout: config.is_some_and(|config| config.transport == TransportType::Stdio),
             };
             match runtime.logs(&which, options).await {
                 // The supervisor wrote it down.

@@ -26,6 +26,16 @@ pub enum Flavour {
 /// Where a candidate is from that nobody named.
 const USUAL_PLACES: &str = "the usual places";
 
+/// Docker's variables: which engine, and how it is spoken to.
+const DOCKERS: [&str; 6] = [
+    "DOCKER_HOST",
+    "DOCKER_CONTEXT",
+    "DOCKER_CONFIG",
+    "DOCKER_CERT_PATH",
+    "DOCKER_TLS_VERIFY",
+    "DOCKER_TLS",
+];
+
 /// Docker's files are far smaller.
 const MAX_FILE: u64 = 1 << 20;
 
@@ -143,10 +153,22 @@ pub(crate) fn discover(config: &DockerConfig, probe: &dyn Probe) -> Found {
         ("TOOLHIVE_DOCKER_SOCKET", Flavour::Docker),
         ("TOOLHIVE_COLIMA_SOCKET", Flavour::Colima),
     ] {
+        if config.env.is_not_text(variable) {
+            found.refuse_variable(variable);
+            return found;
+        }
         if let Some(path) = config.env.non_empty(variable) {
             found.consider(probe, PathBuf::from(path), flavour, variable);
             return found;
         }
+    }
+    // What one of them says cannot be known, and what the others say may mean another engine.
+    if let Some(variable) = DOCKERS
+        .into_iter()
+        .find(|variable| config.env.is_not_text(variable))
+    {
+        found.refuse_variable(variable);
+        return found;
     }
     if let Some(host) = config.env.non_empty("DOCKER_HOST") {
         found.consider_host(probe, host, tls_of_environment(config), "DOCKER_HOST".to_owned());
@@ -194,6 +216,14 @@ impl Found {
                 });
             }
         }
+    }
+
+    /// Of a value that is no text.
+    fn refuse_variable(&mut self, variable: &str) {
+        self.refused.push(Refused {
+            place: variable.to_owned(),
+            reason: "its value is not UTF-8".to_owned(),
+        });
     }
 
     fn refuse(&mut self, place: &Path, reason: String) {
@@ -400,6 +430,35 @@ mod tests {
             &["/hidden/p"],
             &[],
         );
+    }
+
+    #[test]
+    fn a_variable_that_is_no_text_is_not_ignored() {
+        use std::ffi::OsStr;
+        use std::os::unix::ffi::OsStrExt as _;
+        let files = Files::sockets(&["/var/run/docker.sock", "/h"]);
+        let sockets = [
+            "TOOLHIVE_PODMAN_SOCKET",
+            "TOOLHIVE_DOCKER_SOCKET",
+            "TOOLHIVE_COLIMA_SOCKET",
+        ];
+        for variable in sockets.into_iter().chain(DOCKERS) {
+            let vars = [
+                (variable, OsStr::from_bytes(b"unix:///h\xff")),
+                ("DOCKER_HOST", OsStr::new("unix:///h")),
+            ];
+            let vars = vars
+                .into_iter()
+                .take(if variable == "DOCKER_HOST" { 1 } else { 2 });
+            let config = DockerConfig::discover(Env::from_vars(vars), Dirs::under("/r"));
+            let found = discover(&config, &files);
+            assert_eq!(found.candidates, [], "{variable}");
+            let refused = [Refused {
+                place: variable.to_owned(),
+                reason: "its value is not UTF-8".to_owned(),
+            }];
+            assert_eq!(found.refused, refused);
+        }
     }
 
     #[test]

@@ -106,6 +106,7 @@ type Done = Result<ExitCode, Failure>;
 
 /// Carries a command out. Ctrl-C drops a verb, which releases what it holds; one in the foreground ends in order.
 pub(crate) async fn run(cli: &Cli) -> Done {
+    foreground::outlive_long_files();
     match &cli.command {
         Command::Run(args) if args.foreground => run::foreground(args, cli.debug).await,
         Command::Start(args) | Command::Restart(args) if args.foreground => {

@@ -11,6 +11,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::cli::{Cli, Command, Refused};
+use crate::output::error::with_remedy;
 use crate::output::proxy_log::ProxyLog;
 use crate::{commands, output};
 
@@ -45,7 +46,7 @@ fn run(cli: &Cli) -> ExitCode {
     // One thread is enough to wait, and a detached proxy stays small.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return fail(&format!("cannot start the async runtime: {error}")),
+        Err(error) => return fail(&with_remedy(format!("cannot start the async runtime: {error}"))),
     };
     let done = runtime.block_on(commands::run(cli));
     // A reader of standard input or a log that is still followed must not hold the end up.

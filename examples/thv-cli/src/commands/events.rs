@@ -1,11 +1,13 @@
 //! `thv events`.
 
+use std::pin::pin;
 use std::process::ExitCode;
 
 use futures_util::StreamExt as _;
 use jiff::{Timestamp, ZonedDateTime};
 use thv::core::{Json, WorkloadName};
 use thv::manager::{WatchEvent, WatchFrom, Watched};
+use thv::process::output::reader_has_gone;
 
 use super::{Done, Failure, manager};
 use crate::cli::{EventsArgs, Format};
@@ -21,7 +23,13 @@ pub(super) async fn run(args: &EventsArgs) -> Done {
     };
     let manager = manager()?;
     let mut watch = manager.watch(from).await?;
-    while let Some(watched) = watch.next().await {
+    let mut reader_has_gone = pin!(reader_has_gone(std::io::stdout()));
+    loop {
+        let next = tokio::select! {
+            next = watch.next() => next,
+            () = &mut reader_has_gone => return Ok(ExitCode::SUCCESS),
+        };
+        let Some(watched) = next else { break };
         let name = match &watched.event {
             WatchEvent::Changed(state) => Some(&state.name),
             WatchEvent::Removed(name) => Some(name),

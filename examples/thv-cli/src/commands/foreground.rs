@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 use std::sync::LazyLock;
 
+use rustix::process::Signal;
 use thv::manager::ForegroundEnd;
 use tokio::signal::unix::{SignalKind, signal as listen};
 use tokio_util::sync::CancellationToken;
@@ -11,6 +12,13 @@ use crate::output::note;
 
 const SIGHUP: u8 = 1;
 const SIGTERM: u8 = 15;
+
+/// From here on a file that may not grow any more (`ulimit -f`) is an error of who writes it, and not the end of this process.
+/// Programs that it starts end by that signal as ever: a handler does not outlive exec.
+pub(super) fn outlive_long_files() {
+    // Without a handler it ends, as it would have.
+    let _ = listen(SignalKind::from_raw(Signal::XFSZ.as_raw()));
+}
 
 /// Waits for SIGINT, SIGTERM, SIGQUIT or SIGHUP, which comes when the terminal is closed, and says which came.
 pub(super) async fn signal() -> u8 {

@@ -1,10 +1,12 @@
 //! `thv logs`.
 
+use std::pin::pin;
 use std::process::ExitCode;
 
 use futures_util::StreamExt as _;
 use thv::core::{Json, WorkloadName};
 use thv::manager::LogRequest;
+use thv::process::output::reader_has_gone;
 
 use super::{Done, Failure, manager};
 use crate::cli::{Format, LogsArgs};
@@ -36,7 +38,13 @@ pub(super) async fn run(args: &LogsArgs) -> Done {
     let terminal = output::is_on_terminal();
     // Lines that are there go out together; none waits for another.
     let mut lines = lines.ready_chunks(AT_ONCE);
-    while let Some(some) = lines.next().await {
+    let mut reader_has_gone = pin!(reader_has_gone(std::io::stdout()));
+    loop {
+        let next = tokio::select! {
+            next = lines.next() => next,
+            () = &mut reader_has_gone => None,
+        };
+        let Some(some) = next else { break };
         let (mut shown, mut failure) = (Vec::new(), None);
         for line in some {
             match line {

@@ -6,8 +6,29 @@ use thv::core::Json;
 
 use super::json::Object;
 
+/// Limits of a shell, by what the system says where one is reached, and what helps.
+const LIMITS: [(&str, &str); 2] = [
+    ("(os error 24)", "raise the limit of open files (ulimit -n)"),
+    ("(os error 27)", "raise the limit of file sizes (ulimit -f)"),
+];
+
 /// The message and its causes on one line; a cause that the message says already is left out.
 pub(crate) fn chain(error: &dyn Error) -> String {
+    with_remedy(causes(error))
+}
+
+/// What failed, with what to do where a limit of the shell was reached; what a proxy met is a text by then.
+pub(crate) fn with_remedy(mut text: String) -> String {
+    for (said, remedy) in LIMITS {
+        if text.contains(said) {
+            text.push_str("; ");
+            text.push_str(remedy);
+        }
+    }
+    text
+}
+
+fn causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -70,6 +91,21 @@ pub(crate) fn object(error: &thv::manager::Error) -> Json {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_limit_of_the_shell_is_named() {
+        let error = |errno: rustix::io::Errno| thv::manager::Error::Io {
+            action: "read it".into(),
+            source: errno.into(),
+        };
+        for (errno, named) in [
+            (rustix::io::Errno::MFILE, "ulimit -n"),
+            (rustix::io::Errno::FBIG, "ulimit -f"),
+        ] {
+            assert!(chain(&error(errno)).contains(named), "{errno:?}");
+        }
+        assert!(!chain(&error(rustix::io::Errno::NOSPC)).contains("ulimit"));
+    }
 
     #[test]
     fn a_name_stands_once_in_a_line() {

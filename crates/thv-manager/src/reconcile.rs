@@ -59,6 +59,8 @@ impl Manager {
             match Box::pin(self.reconcile_one(&name, snapshot, &options)).await {
                 Ok(None) => {}
                 Ok(Some(action)) => done.push(Reconciled { name, action }),
+                // Whatever it was, somebody removed it meanwhile.
+                Err(_) if self.is_gone(&name).await => {}
                 Err(error) => done.push(Reconciled {
                     name,
                     action: ReconcileAction::Failed(error),
@@ -99,7 +101,7 @@ impl Manager {
         if !was_started && toolhive::runs(&self.parts, name, &snapshot, config.as_ref())? {
             return Ok(None);
         }
-        let removed = was_removed(&snapshot) && matches!(self.known(name).await, Err(Error::NotFound { .. }));
+        let removed = was_removed(&snapshot) && self.is_gone(name).await;
         if removed || (config.is_none() && self.is_remnant(name, &snapshot).await) {
             self.delete(name, StopOptions::default()).await?;
             return Ok(Some(ReconcileAction::Removed));
@@ -127,6 +129,10 @@ impl Manager {
         }
         let outcome = Box::pin(self.start(name, options.clone())).await?;
         Ok((!outcome.already_running).then_some(ReconcileAction::Started))
+    }
+
+    async fn is_gone(&self, name: &WorkloadName) -> bool {
+        matches!(self.known(name).await, Err(Error::NotFound { .. }))
     }
 
     /// Whether an instance of ours runs, whatever the records say: who deployed it may have been killed before that was

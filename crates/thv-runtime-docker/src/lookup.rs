@@ -114,7 +114,8 @@ const WORD_OF_MEMORY_PAUSE: Duration = Duration::from_millis(50);
 pub(crate) async fn details(engine: &Engine, id: &str) -> Result<Option<Container>, EngineError> {
     for _ in 0..WORD_OF_MEMORY {
         let found: Option<Container> = engine.find(&container(id, "/json")).await?;
-        if !found.as_ref().is_some_and(Container::may_have_run_out_of_memory) {
+        let unsure = |found: &Container| found.may_have_run_out_of_memory(Timestamp::now());
+        if !found.as_ref().is_some_and(unsure) {
             return Ok(found);
         }
         tokio::time::sleep(WORD_OF_MEMORY_PAUSE).await;
@@ -175,14 +176,15 @@ impl Summary {
 impl Container {
     /// Whether it was killed just now, under a limit of memory, and the engine has not said why: it hears of the end and
     /// of the reason in two events, in any order.
-    fn may_have_run_out_of_memory(&self) -> bool {
+    fn may_have_run_out_of_memory(&self, now: Timestamp) -> bool {
         let finished = self.state.finished_at.as_deref();
         let finished = finished.and_then(|time| time.parse::<Timestamp>().ok());
         self.state.exit_code == Some(KILLED)
             && self.state.status == "exited"
             && !self.state.oom_killed
             && self.host_config.memory > 0
-            && finished.is_some_and(|at| Timestamp::now().duration_since(at) < JUST_NOW)
+            // A time in the future is another clock's, or from before this one was set back.
+            && finished.is_some_and(|at| now.duration_since(at).abs() < JUST_NOW)
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -329,6 +331,24 @@ mod tests {
         assert_eq!(exit_code_in("Exited (137) 3 seconds ago"), Some(137));
         assert_eq!(exit_code_in("Up 3 minutes"), None);
         assert_eq!(exit_code_in("Exited (x"), None);
+    }
+
+    #[test]
+    fn only_a_death_of_just_now_may_have_a_reason_that_is_not_told_yet() {
+        let container = serde_json::json!({
+            "Id": "1", "Config": {}, "HostConfig": { "Memory": 1 },
+            "State": { "Status": "exited", "ExitCode": KILLED, "FinishedAt": "2026-01-01T12:00:00Z" },
+        });
+        let container: Container = serde_json::from_value(container).unwrap();
+        for (now, expected) in [
+            ("2026-01-01T12:00:00.5Z", true),
+            ("2026-01-01T13:00:00Z", false),
+            // The clock was set back.
+            ("2026-01-01T11:00:00Z", false),
+        ] {
+            let now = now.parse().unwrap();
+            assert_eq!(container.may_have_run_out_of_memory(now), expected, "{now}");
+        }
     }
 
     #[test]

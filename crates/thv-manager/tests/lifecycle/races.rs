@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use thv_core::WorkloadStatus;
 use thv_manager::{
-    Error, ForegroundEnd, ForegroundOptions, RunOptions, StartOptions, StopOptions, StopOutcome,
+    Error, ForegroundEnd, ForegroundOptions, ReconcileAction, RunOptions, StartOptions, StopOptions,
+    StopOutcome,
 };
 use thv_runtime::Call;
 use thv_status::{Authority, Draft, Operation, OwnerState, StatusManager};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::mortal::Life;
+use crate::mortal::{Fault, Life};
 use crate::support::*;
 
 #[tokio::test(start_paused = true)]
@@ -317,4 +318,37 @@ async fn a_port_that_another_program_takes_at_once_is_no_failed_stop() {
             Err(error) => panic!("{error}"),
         }
     }
+}
+
+/// At whatever point of a reconcile its workload is removed, that is no failure; who asks a start under way to give up may see it
+/// told as one.
+#[tokio::test(start_paused = true)]
+async fn what_is_removed_during_a_reconcile_is_gone() {
+    let mut gone = 0;
+    for point in 0..12 {
+        let world = World::new();
+        let owner = world.manager();
+        run(&owner, "echo").await;
+        drop(owner);
+        world.until_unowned(&name("echo")).await;
+        let life = Life::with(Some((point, Fault::Delay(Duration::from_secs(10)))));
+        let (reconciling, other) = (life.manager(&world), world.manager());
+        let removal = async {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            other.delete(&name("echo"), StopOptions::default()).await
+        };
+        let (done, removed) = tokio::join!(reconciling.reconcile(StartOptions::default()), removal);
+        removed.unwrap();
+        let done = done.unwrap();
+        gone += usize::from(done.is_empty());
+        for one in done {
+            match one.action {
+                ReconcileAction::Failed(Error::Conflict { .. }) => {}
+                ReconcileAction::Failed(error) => panic!("{point}: {error}"),
+                _ => {}
+            }
+        }
+        world.assert_nothing_of(&name("echo")).await;
+    }
+    assert!(gone > 0, "none was removed before it was started");
 }

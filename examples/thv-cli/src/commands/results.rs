@@ -14,7 +14,8 @@ use crate::output::{error, json, note};
 pub(super) enum Whom {
     /// For these names.
     Named,
-    /// For all that are ours, or those of a group: what is not ours is left out, and said.
+    /// For all that are ours, or those of a group: what is not ours is left out, and said, and so is what was removed since
+    /// they were looked up.
     Ours,
 }
 
@@ -24,7 +25,7 @@ impl Whom {
     }
 
     fn leaves_out(self, error: &Error) -> bool {
-        self == Self::Ours && matches!(error, Error::AnotherInstallation { .. })
+        self == Self::Ours && matches!(error, Error::AnotherInstallation { .. } | Error::NotFound { .. })
     }
 }
 
@@ -74,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_ours_fails_only_whom_it_was_asked_for() {
+    fn what_is_not_ours_or_gone_fails_only_whom_it_was_asked_for() {
         let result = |result| BatchResult {
             name: "theirs".into(),
             result,
@@ -89,7 +90,8 @@ mod tests {
         for (whom, error, succeeds) in [
             (Whom::Named, theirs(), false),
             (Whom::Ours, theirs(), true),
-            (Whom::Ours, missing(), false),
+            (Whom::Named, missing(), false),
+            (Whom::Ours, missing(), true),
         ] {
             let text = error.to_string();
             let results = [result(Err::<(), _>(error))];

@@ -115,7 +115,10 @@ mod tests {
         in_seconds(10).await;
         assert_eq!(begun.elapsed().as_secs(), 3 * 8 + 10);
 
-        drop(in_seconds(60));
+        let mut long = in_seconds(60);
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(Pin::new(&mut long).poll(&mut cx).is_pending());
+        drop(long);
         in_seconds(1).await;
         assert_eq!(
             begun.elapsed().as_secs(),

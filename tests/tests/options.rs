@@ -470,6 +470,50 @@ async fn variables_come_from_files_and_the_command_line_wins() {
 }
 
 #[tokio::test]
+async fn a_number_of_the_environment_that_is_none_is_no_default() {
+    for (variable, value) in [
+        ("THV_PULL_TIMEOUT", "soon"),
+        ("THV_REGISTRY_TIMEOUT", "10s"),
+        ("TOOLHIVE_LOG_MAX_SIZE", "10MB"),
+        ("TOOLHIVE_LOG_MAX_FILES", "0"),
+        ("TOOLHIVE_PROXY_MAX_BODY_BYTES", "-1"),
+        ("TOOLHIVE_PROXY_MAX_LINE_BYTES", "much"),
+    ] {
+        let mut machine = Machine::new();
+        machine.set(variable, value);
+        let run = ["run", "https://127.0.0.1:9/mcp", "--name", "far", "--no-wait"];
+        let refused = machine.thv(run).await.failed();
+        refused.says([variable, value, "whole number"]);
+        machine.set(variable, "");
+        assert_eq!(
+            machine
+                .thv(["list", "--all", "--format", "json"])
+                .await
+                .ok()
+                .stdout,
+            "[]\n"
+        );
+    }
+}
+
+/// ToolHive goes on with the default, and so does this; who set it is told.
+#[tokio::test]
+async fn a_number_of_toolhives_that_is_none_is_told_on_the_terminal() {
+    let mut machine = Machine::new();
+    machine.set("TOOLHIVE_HEALTH_CHECK_INTERVAL", "often");
+    machine.set("TOOLHIVE_PROXY_REQUEST_TIMEOUT", "0");
+    let run = ["run", "https://127.0.0.1:9/mcp", "--name", "far", "--no-wait"];
+    let told = [
+        "TOOLHIVE_HEALTH_CHECK_INTERVAL is \"often\"",
+        "TOOLHIVE_PROXY_REQUEST_TIMEOUT is \"0\"",
+    ];
+    machine.thv(run).await.ok().says(told);
+    machine.thv(["stop", "far"]).await.ok();
+    machine.thv(["start", "far", "--no-wait"]).await.ok().says(told);
+    machine.thv(["rm", "far"]).await.ok();
+}
+
+#[tokio::test]
 async fn runtimes_are_asked_and_named() {
     let mut machine = Machine::new();
     let local = machine.thv(["runtime", "check", "--runtime", "local"]).await.ok();

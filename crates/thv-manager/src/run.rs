@@ -140,6 +140,7 @@ impl Manager {
         let parts = &self.parts;
         let replace = replaces != Replaces::Nothing;
         let name = config.workload_name()?;
+        notices.extend(parts.tuning.warnings.iter().cloned());
         config = request::complete(parts, config).await?;
         check_honoured(parts, &config)?;
         let hidden = request::hidden_paths(parts, &config).await?;

@@ -395,7 +395,7 @@ impl Manager {
         let operation = prepared.replaces.operation();
         if replace {
             match self.check_stop(&name, stop).await {
-                Ok(()) | Err(Error::NotFound { .. }) => {}
+                Ok(_) | Err(Error::NotFound { .. }) => {}
                 Err(error) => return Err(error),
             }
         }

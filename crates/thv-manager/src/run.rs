@@ -143,6 +143,7 @@ impl Manager {
         notices.extend(parts.tuning.warnings.iter().cloned());
         config = request::complete(parts, config).await?;
         check_honoured(parts, &config)?;
+        request::check_ca_bundle(parts, &config).await?;
         let hidden = request::hidden_paths(parts, &config).await?;
         if config
             .ignore_config

@@ -222,6 +222,7 @@ impl Manager {
     async fn startable(&self, name: &WorkloadName) -> Result<RunConfig> {
         let config = self.parts.config(name).await?;
         check_honoured(&self.parts, &config)?;
+        request::check_ca_bundle(&self.parts, &config).await?;
         request::hidden_paths(&self.parts, &config).await?;
         Ok(config)
     }

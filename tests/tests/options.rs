@@ -451,22 +451,27 @@ async fn variables_come_from_files_and_the_command_line_wins() {
     let name = machine.name("files");
     let file = machine.folder().join("variables");
     std::fs::write(&file, "# ours\nexport ONE=1\nTWO=2\n").expect("a file");
-    let missing = machine.folder().join("no-such-folder");
+    let folder = machine.folder().join("variables.d");
+    std::fs::create_dir(&folder).expect("a folder");
+    std::fs::write(folder.join("one"), "ONE=one\n").expect("a file");
     let flags = [
         "--transport",
         "stdio",
         "--env-file",
         text(&file),
         "--env-file-dir",
-        text(&missing),
+        text(&folder),
         "--env",
         "TWO=two",
     ];
     run(&machine, &name, &exec(), &flags).await;
-    assert_eq!(variable(&machine, &name, "ONE").await, "1");
+    assert_eq!(variable(&machine, &name, "ONE").await, "one");
     assert_eq!(variable(&machine, &name, "TWO").await, "two");
-    let nowhere = ["run", &exec(), "--name", "nobody", "--env-file", text(&missing)];
-    machine.thv(nowhere).await.failed().says([text(&missing)]);
+    let missing = machine.folder().join("nowhere");
+    for flag in ["--env-file", "--env-file-dir"] {
+        let nowhere = ["run", &exec(), "--name", "nobody", flag, text(&missing)];
+        machine.thv(nowhere).await.failed().says([text(&missing)]);
+    }
 }
 
 #[tokio::test]

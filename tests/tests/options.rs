@@ -519,6 +519,31 @@ async fn a_number_of_toolhives_that_is_none_is_told_on_the_terminal() {
 }
 
 #[tokio::test]
+async fn of_what_does_not_run_no_health_is_told() {
+    let machine = Machine::new();
+    machine
+        .thv(["run", "https://127.0.0.1:9/mcp", "--name", "far", "--no-wait"])
+        .await
+        .ok();
+    let starting = machine.thv(["status", "far"]).await.ok().stdout;
+    assert!(starting.contains("Health:          unknown"), "{starting}");
+    machine.thv(["stop", "far"]).await.ok();
+    let stopped = machine.thv(["status", "far"]).await.ok().stdout;
+    assert!(
+        stopped.contains("stopped") && !stopped.contains("Health"),
+        "{stopped}"
+    );
+    // For programs it is as ToolHive says it.
+    let json = machine
+        .thv(["status", "far", "--format", "json"])
+        .await
+        .ok()
+        .json();
+    assert_eq!(json["health"], "unhealthy");
+    machine.thv(["rm", "far"]).await.ok();
+}
+
+#[tokio::test]
 async fn runtimes_are_asked_and_named() {
     let mut machine = Machine::new();
     let local = machine.thv(["runtime", "check", "--runtime", "local"]).await.ok();

@@ -60,11 +60,11 @@ pub struct ServeOptions {
     /// wait in the listener's queue.
     pub max_connections: usize,
     /// Threads that share the connections, the caller's runtime counted as one: 1. Each further one has a runtime of its
-    /// own, begins when there is a connection for it, and ends with the listener.
+    /// own, begins when there is a connection for it, and ends with the listener; so do tasks that requests have started
+    /// there.
     ///
     /// A [`ReverseProxy`](crate::ReverseProxy) answers more calls on several; a [`StdioBridge`](crate::StdioBridge), whose
-    /// clients share one server's pipe, does not. Do not ask for more on a runtime that has several threads already: nor
-    /// for requests that start tasks that are to outlive the listener.
+    /// clients share one server's pipe, does not, nor does a runtime that has several threads of its own.
     pub threads: usize,
 }
 

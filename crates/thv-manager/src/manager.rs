@@ -1,6 +1,7 @@
 //! The facade: its parts, and how it is built. Each verb is in a file of its own.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,6 +24,7 @@ use crate::launcher::{InProcess, LaunchOrder, LaunchState, Launcher, SupervisorH
 use crate::listener::Listener;
 use crate::parts::Parts;
 use crate::supervisor::{StopSignal, Supervisor};
+use crate::tuning::Tuning;
 use crate::{
     Error, Files, NetworkRemotes, Ports, PullWatcher, Remotes, Result, ShutdownMode, SystemFiles, SystemPorts,
 };
@@ -76,6 +78,7 @@ pub struct ManagerBuilder {
     env: Env,
     launcher_id: Option<String>,
     middleware: MiddlewareFactory,
+    proxy_threads: Option<NonZeroUsize>,
 }
 
 impl ManagerBuilder {
@@ -180,10 +183,18 @@ impl ManagerBuilder {
         self
     }
 
+    /// On how many threads the proxy of a server that speaks HTTP answers, the one of the runtime counted
+    /// ([`ServeOptions::threads`](thv_proxy::ServeOptions::threads)): 1. The further ones begin when several clients are connected. More than one is
+    /// for a process that does little else, on a runtime of one thread.
+    pub fn proxy_threads(mut self, threads: NonZeroUsize) -> Self {
+        self.proxy_threads = Some(threads);
+        self
+    }
+
     /// Puts the parts together; nothing is touched yet.
     ///
     /// # Errors
-    /// `Invalid` naming the part that is missing.
+    /// `Invalid` naming the part that is missing, or the variable of the environment that should be a number and is none.
     pub fn build(self) -> Result<Manager> {
         let missing = |what: &str| Error::Invalid {
             what: format!("manager: {what}"),
@@ -213,9 +224,11 @@ impl ManagerBuilder {
             remotes: self.remotes.unwrap_or_else(|| Arc::new(NetworkRemotes)),
             clock: self.clock.unwrap_or_else(|| Arc::new(SystemClock)),
             dirs,
+            tuning: Tuning::from_env(&self.env)?,
             env: self.env,
             launcher_id: self.launcher_id.ok_or_else(|| missing("launcher_id"))?,
             middleware: self.middleware,
+            proxy_threads: self.proxy_threads.unwrap_or(NonZeroUsize::MIN),
         };
         Ok(Manager {
             parts: Arc::new(parts),

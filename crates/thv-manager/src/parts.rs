@@ -1,5 +1,6 @@
 //! What a manager is made of, shared by its verbs and its supervisors.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use thv_core::{Clock, Dirs, Env, RunConfig, WorkloadName};
@@ -11,6 +12,7 @@ use thv_secrets::SecretProvider;
 use thv_state::{Keep, Parsed, StateStore, StateStoreExt};
 use thv_status::{OpGuard, Snapshot, StatusManager};
 
+use crate::tuning::Tuning;
 use crate::{Error, Files, Ports, PullWatcher, Remotes, Result};
 
 /// The name that the command line gives itself as a launcher.
@@ -36,9 +38,12 @@ pub(crate) struct Parts {
     pub(crate) remotes: Arc<dyn Remotes>,
     pub(crate) dirs: Dirs,
     pub(crate) env: Env,
+    pub(crate) tuning: Tuning,
     pub(crate) launcher_id: String,
     /// Layers of an application's own.
     pub(crate) middleware: MiddlewareFactory,
+    /// Of a proxy before a server that speaks HTTP.
+    pub(crate) proxy_threads: NonZeroUsize,
 }
 
 impl Parts {

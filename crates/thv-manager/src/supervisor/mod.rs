@@ -19,7 +19,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use thv_core::{RunConfig, WorkloadName, WorkloadStatus};
+use thv_core::{RunConfig, TransportType, WorkloadName, WorkloadStatus};
 use thv_runtime::{InstanceId, InstanceRef, Runtime};
 use thv_status::{ClaimId, OwnerGuard, OwnerKind};
 use tokio::sync::{Notify, watch};
@@ -31,6 +31,7 @@ use crate::{Error, Result};
 use backoff::{Backoff, MAX_ATTEMPTS};
 pub(crate) use door::DRAIN;
 use door::Door;
+pub(crate) use health::Health;
 use life::LifeEnd;
 use outage::Pause;
 use ownership::Standing;
@@ -145,6 +146,9 @@ impl Supervisor {
             Ok(config) => config,
             Err(error) => return self.fail(with_causes(&error), Vec::new()).await,
         };
+        for warning in &self.parts.tuning.warnings {
+            tracing::warn!("{warning}");
+        }
         let listener = thv_proxy::listener(listener).map_err(|error| Error::Proxy {
             name: self.name.to_string(),
             detail: error.to_string(),
@@ -160,7 +164,12 @@ impl Supervisor {
             door.close().await;
             end
         };
-        let ((), end) = tokio::join!(door.serve(listener), lives);
+        // One pipe is shared by all clients: threads would wait for each other.
+        let threads = match config.transport {
+            TransportType::Stdio => 1,
+            _ => self.parts.proxy_threads.get(),
+        };
+        let ((), end) = tokio::join!(door.serve(listener, threads), lives);
         self.finish(end).await
     }
 

@@ -4,6 +4,7 @@ mod drain;
 mod head_timer;
 mod own_wakes;
 mod stream;
+mod threads;
 mod unread;
 
 use std::convert::Infallible;
@@ -32,6 +33,7 @@ pub use self::drain::{Drain, EndsItself};
 use self::head_timer::HeadTimer;
 use self::own_wakes::OwnWakes;
 use self::stream::Watched;
+use self::threads::{Placed, Threads};
 pub(crate) use self::unread::Returning;
 use self::unread::Unread;
 use crate::body::{Body, BodyError};
@@ -42,6 +44,8 @@ use crate::whole_events::is_event_stream;
 const LAST_WORDS: Duration = Duration::from_millis(500);
 /// A request's head, or the trailers behind its body, may have so many bytes.
 const LONGEST_HEAD: usize = 64 * 1024;
+/// Connections that wait to be accepted.
+const MOST_WAITING: i32 = 4_096;
 /// Descriptors that are left for everything else than connections.
 const OTHER_DESCRIPTORS: u64 = 64;
 
@@ -57,6 +61,13 @@ pub struct ServeOptions {
     /// Connections at one time: 4,096, or what the process's bound on descriptors allows at two for each. Further ones
     /// wait in the listener's queue.
     pub max_connections: usize,
+    /// Threads that share the connections, the caller's runtime counted as one: 1. Each further one has a runtime of its
+    /// own, begins when there is a connection for it, and ends with the listener; so do tasks that requests have started
+    /// there.
+    ///
+    /// A [`ReverseProxy`](crate::ReverseProxy) answers more calls on several; a [`StdioBridge`](crate::StdioBridge), whose
+    /// clients share one server's pipe, does not, nor does a runtime that has several threads of its own.
+    pub threads: usize,
 }
 
 impl Default for ServeOptions {
@@ -66,6 +77,7 @@ impl Default for ServeOptions {
             head_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(30),
             max_connections: 4_096,
+            threads: 1,
         }
     }
 }
@@ -78,11 +90,15 @@ fn connections_for(wanted: usize, descriptors: Option<u64>) -> usize {
         .clamp(1, Semaphore::MAX_PERMITS)
 }
 
-/// A listening socket that was made elsewhere, ready for [`serve`].
+/// A listening socket that was made elsewhere, ready for [`serve`]: up to 4,096 clients that come at one moment may wait to
+/// be accepted, or what the system allows. (It is 128 as the standard library and tokio make one; the rest are told nothing and
+/// try again a second later.)
 ///
 /// # Errors
-/// [`ProxyError::Listener`] when it cannot be registered with the runtime.
+/// [`ProxyError::Listener`] when it does not listen, or cannot be registered with the runtime.
 pub fn listener(socket: std::net::TcpListener) -> Result<TcpListener, ProxyError> {
+    rustix::net::listen(&socket, MOST_WAITING)
+        .map_err(|error| ProxyError::Listener { source: error.into() })?;
     socket
         .set_nonblocking(true)
         .map_err(|source| ProxyError::Listener { source })?;
@@ -125,6 +141,7 @@ where
         .header_read_timeout(options.head_timeout)
         // The buffer may hold more than that: what is read at once of a body.
         .max_header_size(LONGEST_HEAD);
+    let mut threads = Threads::new(options.threads);
     while let Some((stream, peer, place)) = accept(&listener, &places, &stop).await {
         let shared = Arc::new(Connection {
             peer,
@@ -133,12 +150,23 @@ where
         });
         let service = service.clone();
         let service = service_fn(move |request| handle(service.clone(), request, Arc::clone(&shared)));
+        let Placed {
+            stream,
+            runtime,
+            counted,
+        } = match threads.place(stream) {
+            Ok(placed) => placed,
+            Err(error) => {
+                tracing::warn!(%error, "cannot serve a connection");
+                continue;
+            }
+        };
         let stream = TokioIo::new(Watched::new(stream, options.write_timeout));
         builder.timer(HeadTimer::new());
         let connection = builder.serve_connection(stream, service);
         let (ended, force) = (ended.clone(), force.clone());
-        connections.spawn(async move {
-            let _place = place;
+        let serving = async move {
+            let _held = (place, counted);
             let (mut connection, wakes) = (pin!(connection), OwnWakes::new());
             let serving = poll_fn(|cx| wakes.poll(cx, connection.as_mut()));
             let mut outcome = ended.run_until_cancelled(serving).await;
@@ -150,7 +178,8 @@ where
             if let Some(Err(error)) = outcome {
                 tracing::debug!(%error, "a connection ended");
             }
-        });
+        };
+        connections.spawn_on(serving, &runtime);
     }
     drop(listener);
     connections.close();
@@ -167,6 +196,7 @@ where
     }
     drop((close_on_drop, end_on_drop));
     connections.wait().await;
+    threads.end().await;
 }
 
 /// What the requests of one connection have in common.
@@ -253,6 +283,21 @@ mod tests {
                 "{wanted} {descriptors:?}"
             );
         }
+    }
+
+    #[tokio::test]
+    async fn a_crowd_that_comes_at_once_gets_its_connections() {
+        const CROWD: u32 = 300;
+        let allowed = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+        if allowed.trim().parse::<u32>().unwrap() < CROWD {
+            return;
+        }
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let _nobody_accepts = listener(socket).unwrap();
+        let connect = |_| std::net::TcpStream::connect_timeout(&address, Duration::from_secs(20));
+        let crowd: Result<Vec<_>, _> = (0..CROWD).map(connect).collect();
+        assert_eq!(crowd.unwrap().len(), 300);
     }
 
     #[tokio::test]

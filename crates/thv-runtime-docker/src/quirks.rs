@@ -62,6 +62,12 @@ pub(crate) fn is_paused(status: u16, message: &str) -> bool {
     status == 500 && message.contains("running or paused, refusing to clean up")
 }
 
+/// Whether runc lost its own helper in the middle of a start, before that became the container's program: seen where very much is
+/// started at a time.
+pub(crate) fn is_lost_start(status: u16, message: &str) -> bool {
+    status == 500 && message.contains("read init-p: connection reset by peer")
+}
+
 /// What somebody enters to let a container go on that was paused.
 pub(crate) fn unpausing(engine: Option<&EngineInfo>, container: &str) -> String {
     let podman = engine.is_some_and(|engine| engine.flavour == Flavour::Podman);

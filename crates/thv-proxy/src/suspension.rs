@@ -1,5 +1,6 @@
 //! A server that lives and can do nothing for a while, which only who runs it knows.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use tokio::time::Instant;
 #[derive(Debug, Default)]
 pub(crate) struct Suspension {
     state: RwLock<State>,
+    /// Whether there is a reason: each call asks.
+    stands: AtomicBool,
     changed: Notify,
 }
 
@@ -46,6 +49,7 @@ impl Suspension {
             let mut state = self.write();
             state.reasons.push(Arc::clone(&reason));
             state.since.get_or_insert_with(Instant::now);
+            self.stands.store(true, Ordering::Release);
         }
         self.changed.notify_waiters();
         Suspended {
@@ -56,6 +60,9 @@ impl Suspension {
 
     /// Why it stands still, if it does.
     pub(crate) fn reason(&self) -> Option<Arc<str>> {
+        if !self.stands.load(Ordering::Acquire) {
+            return None;
+        }
         self.read().reasons.first().cloned()
     }
 
@@ -102,6 +109,7 @@ impl Drop for Suspended {
             && let Some(since) = state.since.take()
         {
             state.stood += since.elapsed();
+            self.of.stands.store(false, Ordering::Release);
         }
         drop(state);
         self.of.changed.notify_waiters();

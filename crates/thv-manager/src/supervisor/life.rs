@@ -71,8 +71,10 @@ struct Paused {
 
 impl Paused {
     fn of(backend: &Backend, how: String) -> Self {
-        let _suspended = backend.suspend(&how);
-        Self { how, _suspended }
+        Self {
+            _suspended: backend.suspend(&how),
+            how,
+        }
     }
 }
 

@@ -109,7 +109,7 @@ impl InFlight {
             let Some(before) = before.filter(|before| *before < stood) else {
                 break;
             };
-            self.deadline += stood - before;
+            self.deadline += stood.saturating_sub(before);
             self.stood = Some(stood);
         }
         self.done = true;

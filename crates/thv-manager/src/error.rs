@@ -1,6 +1,6 @@
 //! What can go wrong while managing workloads.
 
-use thv_core::InvalidName;
+use thv_core::{InvalidName, InvalidVariable};
 
 /// The result of a manager's verbs.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -242,6 +242,15 @@ pub enum Error {
         /// The limit.
         limit: std::time::Duration,
     },
+}
+
+impl From<InvalidVariable> for Error {
+    fn from(error: InvalidVariable) -> Self {
+        Self::Invalid {
+            what: "environment".into(),
+            detail: error.to_string(),
+        }
+    }
 }
 
 impl Error {

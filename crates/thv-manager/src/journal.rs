@@ -4,7 +4,9 @@
 use sha2::{Digest, Sha256};
 use thv_core::{RunConfig, WorkloadName, WorkloadStatus};
 use thv_state::{DocumentKind, StateStoreExt};
-use thv_status::{Authority, ClaimId, Desired, Draft, OpGuard, Operation, OwnerState, Pending, Snapshot};
+use thv_status::{
+    Authority, ClaimId, Desired, Draft, INTERRUPTED, OpGuard, Operation, OwnerState, Pending, Snapshot,
+};
 
 use crate::delete::remove_logs;
 use crate::owner::{ProxyEnd, end_proxy, remove_instance};
@@ -319,7 +321,7 @@ fn interrupted(draft: &mut Draft) {
     draft.companion.owner = None;
     draft.status.process_id = 0;
     if draft.companion.desired == Desired::Running {
-        draft.force_status(WorkloadStatus::Error, "start was interrupted");
+        draft.force_status(WorkloadStatus::Error, INTERRUPTED);
     }
 }
 

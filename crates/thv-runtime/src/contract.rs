@@ -3,7 +3,7 @@
 //! An implementor describes in a [`Fixture`] how to get a runtime and what to deploy for each [`Server`], and
 //! calls [`run`] from `tests/contract.rs`. Each promise is a function in [`promises`]; one that the runtime's
 //! capabilities or the fixture leave out is in [`Report::skipped`]. A broken promise panics with its name, after
-//! what the suite made was removed.
+//! all were checked and what the suite made was removed.
 
 mod bench;
 mod dropped;
@@ -14,7 +14,7 @@ use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use futures_util::FutureExt;
+use futures_util::{FutureExt, StreamExt, stream};
 use thv_core::WorkloadName;
 
 pub use bench::Bench;
@@ -88,28 +88,34 @@ pub struct Skip(pub(crate) String);
 /// Whether a promise applied.
 pub type Outcome = std::result::Result<(), Skip>;
 
-/// Checks every promise.
+/// How many promises are checked at a time: each mostly waits, and a runtime serves several workloads at once anyway.
+const AT_A_TIME: usize = 6;
+
+/// Checks every promise, each with workloads of its own.
 ///
 /// # Panics
-/// With the name of the first promise that is broken.
+/// With the name of a promise that is broken, after all were checked.
 pub async fn run(fixture: &dyn Fixture) -> Report {
-    let mut report = Report::default();
-    macro_rules! check {
-        ($($promise:ident),* $(,)?) => {$({
-            let bench = Bench::new(fixture, stringify!($promise));
-            let outcome = AssertUnwindSafe(promises::$promise(&bench)).catch_unwind().await;
-            bench.clean_up().await;
-            match outcome {
-                Ok(Ok(())) => report.held.push(stringify!($promise)),
-                Ok(Err(Skip(why))) => report.skipped.push((stringify!($promise), why)),
-                Err(panic) => {
-                    tracing::error!(promise = stringify!($promise), "broken promise");
-                    std::panic::resume_unwind(panic)
-                }
+    macro_rules! checks {
+        ($($promise:ident),* $(,)?) => {[$(
+            async {
+                let bench = Bench::new(fixture, stringify!($promise));
+                let outcome = AssertUnwindSafe(promises::$promise(&bench)).catch_unwind().await;
+                bench.clean_up().await;
+                (stringify!($promise), outcome)
             }
-        })*};
+            .boxed(),
+        )*]};
     }
-    check!(
+    // Those that take longest first, so that none is left alone in the end.
+    let checks = checks![
+        a_dropped_deploy_is_healed,
+        a_dropped_remove_is_healed,
+        a_different_instance_is_replaced,
+        a_dropped_stop_does_not_reach_the_next_deploy,
+        a_dropped_remove_does_not_reach_the_next_deploy,
+        a_dropped_stop_is_healed,
+        a_dropped_attach_is_healed,
         answers_a_ping,
         nothing_is_there_before_a_deploy,
         a_deployed_instance_is_inspected_and_listed,
@@ -118,7 +124,6 @@ pub async fn run(fixture: &dyn Fixture) -> Report {
         expecting_an_instance_conflicts_with_absence,
         a_wrong_id_is_a_conflict_and_nothing_is_done,
         an_identical_instance_is_reused,
-        a_different_instance_is_replaced,
         lines_go_round_through_an_attachment,
         one_attachment_at_a_time,
         a_dropped_attachment_ends_the_server,
@@ -134,13 +139,23 @@ pub async fn run(fixture: &dyn Fixture) -> Report {
         values_of_the_environment_are_in_no_view,
         what_cannot_be_enforced_is_refused,
         a_refused_name_touches_nothing,
-        a_dropped_deploy_is_healed,
-        a_dropped_stop_is_healed,
-        a_dropped_remove_is_healed,
-        a_dropped_attach_is_healed,
-        a_dropped_stop_does_not_reach_the_next_deploy,
-        a_dropped_remove_does_not_reach_the_next_deploy,
         a_second_value_sees_and_acts,
-    );
+    ];
+    let mut checked = stream::iter(checks).buffer_unordered(AT_A_TIME);
+    let mut report = Report::default();
+    let mut broken = None;
+    while let Some((promise, outcome)) = checked.next().await {
+        match outcome {
+            Ok(Ok(())) => report.held.push(promise),
+            Ok(Err(Skip(why))) => report.skipped.push((promise, why)),
+            Err(panic) => {
+                tracing::error!(promise, "broken promise");
+                broken.get_or_insert(panic);
+            }
+        }
+    }
+    if let Some(panic) = broken {
+        std::panic::resume_unwind(panic);
+    }
     report
 }

@@ -156,11 +156,18 @@ impl Stored {
     }
 
     pub(crate) fn read(&self) -> Read {
-        let status = match &self.no_status_file {
+        self.read_as(self.status_text().as_ref())
+    }
+
+    fn status_text(&self) -> Option<StatusText> {
+        match &self.no_status_file {
             Some(why) => Some(StatusText::no_file(why.clone())),
             None => self.status.as_deref().map(StatusText::of),
-        };
-        Read::of(self.companion.as_ref(), self.damage.clone(), status.as_ref())
+        }
+    }
+
+    fn read_as(&self, status: Option<&StatusText>) -> Read {
+        Read::of(self.companion.as_ref(), self.damage.clone(), status)
     }
 
     pub(crate) fn status_is_damaged(&self) -> bool {
@@ -185,7 +192,9 @@ impl Stored {
         change: Change,
         now: GoTime,
     ) -> Result<(Companion, Option<Vec<u8>>)> {
-        let read = self.read();
+        let found = self.status_text();
+        let read = self.read_as(found.as_ref());
+        let found = found.map(|text| text.hash);
         let mut companion = self.authorised(name, authority, &read)?;
         if matches!(authority, Authority::Verb(_)) && std::mem::take(&mut companion.gives_way) {
             // Nobody else is at work: what it gave way to never came, or is this very verb, which says what it wants.
@@ -222,7 +231,7 @@ impl Stored {
             companion.stop_grace_ms = draft.companion.stop_grace_ms;
             companion.gives_way = draft.companion.gives_way;
             companion.status_file.overruled = match read.reading {
-                Reading::Foreign(_) => self.status.as_deref().map(hash),
+                Reading::Foreign(_) => found,
                 _ => None,
             };
             companion.revision += 1;
@@ -245,7 +254,7 @@ impl Stored {
         let bytes = status.to_bytes();
         companion.revision = revision + 1;
         companion.status_file = StatusFileHashes {
-            before: self.status.as_deref().map(hash),
+            before: found,
             after: Some(hash(&bytes)),
             overruled: None,
         };

@@ -360,14 +360,23 @@ fn ca_bundle(request: &RunRequest, sources: &Sources<'_>) -> Result<String> {
         return Ok(String::new());
     };
     let path = absolute(path, sources)?;
-    let what = || format!("--thv-ca-bundle {}", shown(&path.to_string_lossy()));
-    let text = sources.files.read(&path);
-    let text = text.map_err(|error| invalid(what(), format!("it cannot be read: {error}")))?;
-    if !text.contains("-----BEGIN CERTIFICATE-----") {
-        return Err(invalid(what(), "there is no certificate in it"));
-    }
-    let not_text = invalid(what(), "the path is no text");
+    check_certificates(&path, sources)?;
+    let not_text = invalid(named(&path), "the path is no text");
     path.into_os_string().into_string().map_err(|_| not_text)
+}
+
+/// Whether there are certificates in the file now.
+pub(super) fn check_certificates(path: &Path, sources: &Sources<'_>) -> Result<()> {
+    let text = sources.files.read(path);
+    let text = text.map_err(|error| invalid(named(path), format!("it cannot be read: {error}")))?;
+    if !text.contains("-----BEGIN CERTIFICATE-----") {
+        return Err(invalid(named(path), "there is no certificate in it"));
+    }
+    Ok(())
+}
+
+fn named(bundle: &Path) -> String {
+    format!("--thv-ca-bundle {}", shown(&bundle.to_string_lossy()))
 }
 
 fn endpoint_prefix(request: &RunRequest) -> Result<String> {

@@ -17,8 +17,8 @@ mod standstill;
 use std::fmt;
 use std::future::ready;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use axum::extract::ConnectInfo;
 use bytes::Bytes;
@@ -100,7 +100,7 @@ struct Shared {
     target: Url,
     config: ReverseProxyConfig,
     own_headers: OwnHeaders,
-    client: reqwest::Client,
+    client: Client,
     /// What is asked in plain HTTP, with nothing between, is asked without the client.
     direct: Option<Arc<Direct>>,
     /// Memory for what clients send.
@@ -114,6 +114,10 @@ struct Shared {
     /// What the last request to the server showed: one of the values below.
     seen: AtomicU8,
 }
+
+/// Made when it is first needed: most servers of this machine never do, and it reads all roots of the machine.
+type Client = LazyLock<MadeClient, Box<dyn FnOnce() -> MadeClient + Send>>;
+type MadeClient = Result<reqwest::Client, Arc<reqwest::Error>>;
 
 const SEEN_NOTHING: u8 = 0;
 const SEEN_ALIVE: u8 = 1;
@@ -146,17 +150,22 @@ impl ReverseProxy {
             // They are in the client now.
             config.ca_certificates = Vec::new();
         }
-        let client = builder.build().map_err(|error| {
+        let client: Client = LazyLock::new(Box::new(|| builder.build().map_err(Arc::new)));
+        if (own_authorities || target.scheme() == "https")
+            && let Err(error) = &*client
+        {
             let reason = "no HTTP client can be built".to_owned();
             if own_authorities {
                 // What is in a certificate is looked at here only.
-                return unusable(&std::error::Error::source(&error).map_or(reason, ToString::to_string));
+                return Err(unusable(
+                    &std::error::Error::source(error).map_or(reason, ToString::to_string),
+                ));
             }
-            ProxyError::Unavailable {
+            return Err(ProxyError::Unavailable {
                 reason,
-                source: Some(Box::new(error)),
-            }
-        })?;
+                source: Some(Box::new(Arc::clone(error))),
+            });
+        }
         let direct =
             (near && target.scheme() == "http").then(|| Direct::new(&target, config.connect_timeout));
         Ok(Self(Arc::new(Shared {
@@ -485,7 +494,8 @@ impl Shared {
         if !body.is_empty() || *method == Method::POST {
             *request.body_mut() = Some(body.into());
         }
-        let sent = self.client.execute(request).await;
+        let client = (*self.client).as_ref().map_err(Arc::clone)?;
+        let sent = client.execute(request).await;
         let response: Response<reqwest::Body> = sent.map_err(reqwest::Error::without_url)?.into();
         Ok(response.map(|body| Body::boxed(body.map_err(reqwest::Error::without_url))))
     }

@@ -131,6 +131,7 @@ impl Drop for Registry {
     }
 }
 
+const TLS_HANDSHAKE: u8 = 22;
 const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 
 impl Content {
@@ -140,6 +141,10 @@ impl Content {
         let mut buffer = [0; 4096];
         while !request.windows(4).any(|end| end == b"\r\n\r\n") {
             let read = client.read(&mut buffer).await.ok().filter(|&read| read > 0)?;
+            if request.is_empty() && buffer[0] == TLS_HANDSHAKE {
+                // Engines try that first, and would wait ten seconds for an answer.
+                return None;
+            }
             request.extend_from_slice(&buffer[..read]);
         }
         let head = String::from_utf8_lossy(&request).into_owned();

@@ -164,7 +164,7 @@ pub use ports::{MemoryPorts, Ports, SystemPorts};
 pub use pulls::{PullState, PullWatcher};
 pub use reconcile::{ReconcileAction, Reconciled};
 pub use remotes::{MemoryRemotes, NetworkRemotes, Remotes};
-pub use request::{Entry, Files, MemoryFiles, RunRequest, SystemFiles};
+pub use request::{Entry, Files, MemoryFiles, RequestField, RunRequest, SystemFiles};
 #[cfg(feature = "registry")]
 pub use request::{EntryOrigin, EntryPlan, MissingValue};
 #[doc(no_inline)]

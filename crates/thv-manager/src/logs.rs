@@ -30,9 +30,8 @@ impl Manager {
         }
         let config = saved.config();
         if config.is_some_and(RunConfig::is_remote) {
-            return Err(Error::Invalid {
-                what: "logs".into(),
-                detail: format!("the server of \"{name}\" is remote; its proxy's log is there with --proxy"),
+            return Err(Error::LoggedElsewhere {
+                name: name.to_string(),
             });
         }
         let recorded = snapshot

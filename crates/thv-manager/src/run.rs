@@ -317,14 +317,9 @@ impl Manager {
         if replace || (failed && !was_ready) || perhaps_cut_off {
             return Ok(());
         }
-        let hint = if failed {
-            "; use --replace to replace it"
-        } else {
-            ""
-        };
         Err(Error::AlreadyExists {
             name: name.to_string(),
-            hint: hint.into(),
+            failed,
         })
     }
 
@@ -594,7 +589,7 @@ pub(crate) async fn isolation(
         return Err(Error::Unsupported {
             what: "network isolation".into(),
             detail: format!(
-                "runtime {} cannot enforce what --isolate-network or the permission profile asks for{}",
+                "runtime {} cannot enforce what isolate_network or the permission profile asks for{}",
                 runtime.kind(),
                 lacks()
             ),

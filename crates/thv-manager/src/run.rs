@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thv_core::gojson::GoTime;
-use thv_core::{Provenance, RunConfig, SecretReference, WorkloadName, WorkloadStatus};
+use thv_core::{ProvenanceRecord, RunConfig, SecretReference, WorkloadName, WorkloadStatus};
 use thv_image::Policy;
 use thv_runtime::{Runtime, RuntimeKind};
 use thv_state::{DocumentKind, StateStoreExt};
@@ -35,7 +35,7 @@ pub(crate) struct Prepared {
     pub(crate) runtime: Option<Arc<dyn Runtime>>,
     pub(crate) resolved: Option<ResolvedImage>,
     /// What was found out about who made the image.
-    pub(crate) provenance: Option<Provenance>,
+    pub(crate) provenance: Option<ProvenanceRecord>,
     /// None: the port is held by the workload that is replaced.
     pub(crate) listener: Option<TcpListener>,
     pub(crate) notices: Vec<String>,

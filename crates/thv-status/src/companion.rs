@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use thv_core::{Provenance, RunConfig, WorkloadStatus};
+use thv_core::{ProvenanceRecord, RunConfig, WorkloadStatus};
 use thv_process::ProcessIdentity;
 use thv_runtime::{InstanceId, RuntimeKind};
 
@@ -88,7 +88,7 @@ pub struct Companion {
     pub resolved: Option<ResolvedImage>,
     /// What was found out about who made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub provenance: Option<Provenance>,
+    pub provenance: Option<ProvenanceRecord>,
     /// The runtime that keeps the image of what an update replaced from clean-ups; none: nothing is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_kept_on: Option<RuntimeKind>,
@@ -314,7 +314,7 @@ pub struct Described {
     pub resolved: Option<ResolvedImage>,
     /// What was found out about who made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub provenance: Option<Provenance>,
+    pub provenance: Option<ProvenanceRecord>,
     /// A copy of our keys of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thv: Option<Value>,

@@ -23,7 +23,7 @@ pub(crate) use build::{Built, RuntimeChoice, Sources, build, set_ports};
 pub use entry::{EntryOrigin, EntryPlan, MissingValue};
 #[cfg(feature = "registry")]
 pub(crate) use entry::{given_names, plan};
-pub use files::{Entry, Files, MemoryFiles, SystemFiles};
+pub use files::{FileEntry, Files, MemoryFiles, SystemFiles};
 pub use request_field::RequestField;
 pub use run_request::RunRequest;
 pub(crate) use tools::parameters as tool_parameters;

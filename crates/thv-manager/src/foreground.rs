@@ -41,6 +41,12 @@ impl Manager {
     /// Runs a workload in this task until `cancel` or until somebody stops it. `told` hears once when it is ready.
     ///
     /// Ended by `cancel` while it should run, it is deleted, as ToolHive does, unless `options.keep`.
+    ///
+    /// Dropping the future is as if the process were killed: what it leaves, [`reconcile`](Self::reconcile) finishes. To end
+    /// it in order is what `cancel` is for.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run), and what ends its server for good.
     pub async fn run_foreground(
         &self,
         request: RunRequest,
@@ -66,6 +72,11 @@ impl Manager {
     }
 
     /// Starts a workload in this task until `cancel` or until somebody stops it; it is never deleted.
+    ///
+    /// Dropping the future is as if the process were killed.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start), and what ends its server for good.
     pub async fn start_foreground(
         &self,
         name: &WorkloadName,
@@ -87,6 +98,11 @@ impl Manager {
     /// What a process does that [`Detached`](crate::Detached) launched: takes the order from its standard input (which is
     /// `/dev/null` from then on), tells the parent how it goes, and supervises until `cancel` (SIGTERM) or until it is
     /// stopped.
+    ///
+    /// Dropping the future is as if the process were killed.
+    ///
+    /// # Errors
+    /// `Process` and `Invalid` where standard input has no order of this version; else as [`supervise`](Self::supervise).
     pub async fn run_detached_child(
         &self,
         name: &WorkloadName,

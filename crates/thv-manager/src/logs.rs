@@ -20,7 +20,8 @@ impl Manager {
     /// instance is gone, what was kept of it.
     ///
     /// # Errors
-    /// `NotFound`; `Invalid` for a remote workload, whose log is elsewhere.
+    /// `NotFound`; `LoggedElsewhere` of a remote workload; `Runtime` when its runtime does not answer. Of the stream: what
+    /// keeps it from being read on. A stream that is dropped is read no more.
     pub async fn logs(&self, name: &WorkloadName, request: LogRequest) -> Result<Lines> {
         let parts = &self.parts;
         let snapshot = self.known(name).await?;
@@ -60,6 +61,9 @@ impl Manager {
     }
 
     /// The log of the workload's proxy. A supervisor in an application writes none: its application does.
+    ///
+    /// # Errors
+    /// `NotFound`; `Io` when the log cannot be opened, and of the stream, when it cannot be read on.
     pub async fn proxy_logs(&self, name: &WorkloadName, request: LogRequest) -> Result<Lines> {
         self.known(name).await?;
         self.file(self.parts.dirs.proxy_log(name.as_str()), request).await

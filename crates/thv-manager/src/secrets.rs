@@ -34,7 +34,10 @@ impl Manager {
     }
 
     /// The workloads whose run configuration names the secret, in the order of their names. A configuration that cannot
-    /// be read names nothing.
+    /// be read names nothing. Nothing is written.
+    ///
+    /// # Errors
+    /// `State` when the run configurations cannot be read at all.
     pub async fn workloads_using_secret(&self, secret: &str) -> Result<Vec<WorkloadName>> {
         let mut using = Vec::new();
         for document in self.parts.state.list(DocumentKind::RunConfig).await? {

@@ -17,6 +17,9 @@ const PAUSE: Duration = Duration::from_millis(200);
 impl Manager {
     /// Waits until the runtimes answer of all workloads that should run and do not, but no longer than `limit`. Those
     /// that do not answer by then, and why. Nothing is changed. Cancel-safe.
+    ///
+    /// # Errors
+    /// `Status` when the records cannot be read.
     pub async fn wait_for_runtimes(&self, limit: Duration) -> Result<BTreeMap<RuntimeKind, String>> {
         let deadline = Instant::now() + limit;
         let waits = self.needed_runtimes().await?.into_iter().map(|kind| async move {

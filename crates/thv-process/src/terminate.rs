@@ -24,6 +24,9 @@ pub enum TerminateOutcome {
 /// Asks a process to end (SIGTERM), and kills it (SIGKILL) when it has not ended after `grace`.
 ///
 /// Takes at most `grace` and five seconds. When the future is dropped no further signal is sent.
+///
+/// # Errors
+/// What the system says to a signal, or to the wait for the end. A process that is gone is no error.
 pub async fn terminate(process: &dyn ProcessHandle, grace: Duration) -> Result<TerminateOutcome> {
     if !process.signal(Signal::Term)? {
         return Ok(TerminateOutcome::Exited { killed: false });

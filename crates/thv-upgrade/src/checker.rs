@@ -32,7 +32,8 @@ impl Checker {
     }
 
     /// Checks each workload; the results come in the order of `configs`, one for each. One that cannot be checked does
-    /// not keep the others from being checked.
+    /// not keep the others from being checked, and neither does a registry that panics. Dropping the future has no effect
+    /// that stays.
     pub async fn check_all<'a>(&self, configs: impl IntoIterator<Item = &'a RunConfig>) -> Vec<CheckResult> {
         let checks: Vec<_> = configs
             .into_iter()

@@ -1,5 +1,6 @@
 //! What a reverse proxy can be told.
 
+use std::fmt;
 use std::time::Duration;
 
 use thv_core::TransportType;
@@ -10,7 +11,7 @@ use crate::forwarded::is_prefix;
 use crate::middleware::{Header, Layer, Setting};
 
 /// How a [`ReverseProxy`](crate::ReverseProxy) behaves. What can be switched on is off by default, texts are empty.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ReverseProxyConfig {
     /// [`TransportType::StreamableHttp`], the default, or [`TransportType::Sse`].
     pub transport: TransportType,
@@ -43,6 +44,30 @@ pub struct ReverseProxyConfig {
     /// Layers around the proxy, outermost first: [`Layer::standard`]. What they say of `body_limit` counts, of several
     /// the least; the headers that they set are on the proxy's own requests too.
     pub layers: Vec<Layer>,
+}
+
+/// Of the certificates only their size: nobody reads PEM in a log.
+impl fmt::Debug for ReverseProxyConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReverseProxyConfig")
+            .field("transport", &self.transport)
+            .field("remote", &self.remote)
+            .field("stateless", &self.stateless)
+            .field(
+                "ca_certificates",
+                &format_args!("{} bytes", self.ca_certificates.len()),
+            )
+            .field("endpoint_prefix", &self.endpoint_prefix)
+            .field("trust_forwarded", &self.trust_forwarded)
+            .field("strict_versions", &self.strict_versions)
+            .field("session_ttl", &self.session_ttl)
+            .field("body_limit", &self.body_limit)
+            .field("body_budget", &self.body_budget)
+            .field("body_timeout", &self.body_timeout)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("layers", &self.layers)
+            .finish()
+    }
 }
 
 impl Default for ReverseProxyConfig {
@@ -124,4 +149,19 @@ pub(super) struct OwnHeaders {
     pub(super) for_probes: Vec<Header>,
     /// On requests of clients: what outer layers set is on them already.
     pub(super) for_clients: Vec<Header>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn certificates_are_no_numbers_in_a_log() {
+        let config = ReverseProxyConfig {
+            ca_certificates: b"-----BEGIN CERTIFICATE-----".to_vec(),
+            ..ReverseProxyConfig::default()
+        };
+        let shown = format!("{config:?}");
+        assert!(shown.contains("ca_certificates: 27 bytes"), "{shown}");
+    }
 }

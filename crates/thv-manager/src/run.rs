@@ -441,7 +441,7 @@ impl Manager {
             None => None,
         };
         let kept_on = keeper.as_ref().map(|runtime| runtime.kind().clone());
-        pending.replaces = old.config().map(journal::config_hash);
+        pending.replaces = old.config().map(thv_status::config_hash);
         pending.desired_before = Some(desired_before);
         pending.next = Some(self.described(&prepared));
         let begun = Box::new(move |draft: &mut Draft| {
@@ -495,7 +495,7 @@ impl Manager {
             return Ok(());
         };
         let saved = self.parts.saved(&prepared.name).await?;
-        if saved.config().map(journal::config_hash).as_ref() == Some(expected) {
+        if saved.config().map(thv_status::config_hash).as_ref() == Some(expected) {
             return Ok(());
         }
         Err(Error::Conflict {
@@ -542,7 +542,7 @@ impl Manager {
             parts.processes.current().pid,
             &parts.clock.now().to_string(),
         );
-        pending.config_hash = config.map(journal::config_hash);
+        pending.config_hash = config.map(thv_status::config_hash);
         pending
     }
 }

@@ -10,6 +10,16 @@ use thv_core::{ProvenanceRecord, RunConfig, WorkloadStatus};
 use thv_process::ProcessIdentity;
 use thv_runtime::{InstanceId, RuntimeKind};
 
+use crate::transaction::hash;
+
+/// The hash under which records name a run configuration. The group is not in it: no server is another one for that, and a
+/// move changes nothing but the run configuration.
+pub fn config_hash(config: &RunConfig) -> String {
+    let mut config = config.clone();
+    config.group.clear();
+    hash(config.to_json().as_bytes())
+}
+
 /// A claim: random, new each time, never used again. It is the fence.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -263,7 +273,7 @@ pub struct Pending {
     pub pid: u32,
     /// Since when, for people.
     pub since: String,
-    /// The hash of the run configuration as the last step left it; none: there was none.
+    /// The [hash](config_hash) of the run configuration as the last step left it; none: there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_hash: Option<String>,
     /// The hash of the run configuration that the verb replaces.

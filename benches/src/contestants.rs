@@ -62,12 +62,12 @@ async fn serve_contestant(name: &str, behind: &str) {
             let mut child = child(behind);
             let (reader, writer) = (child.stdout.take().unwrap(), child.stdin.take().unwrap());
             let bridge = StdioBridge::new(BackendIo::new(reader, writer), BridgeConfig::default()).unwrap();
-            (listen(bridge.into_service()).await, Some(child))
+            (listen(bridge.into_service(), 1).await, Some(child))
         }
         "reverse" => {
             let target = format!("http://{behind}").parse().unwrap();
             let proxy = ReverseProxy::new(target, ReverseProxyConfig::default()).unwrap();
-            (listen(proxy.into_service()).await, None)
+            (listen(proxy.into_service(), threads()).await, None)
         }
         _ => (http_server().await, None),
     };
@@ -87,15 +87,19 @@ fn child(echo: &str) -> Child {
         .expect("the echo server starts")
 }
 
-async fn listen(service: ProxyService) -> SocketAddr {
+/// As `thv` does before a server that speaks HTTP.
+fn threads() -> usize {
+    std::thread::available_parallelism().unwrap().get().min(4)
+}
+
+async fn listen(service: ProxyService, threads: usize) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(serve(
-        listener,
-        service,
-        ServeOptions::default(),
-        CancellationToken::new(),
-    ));
+    let options = ServeOptions {
+        threads,
+        ..ServeOptions::default()
+    };
+    tokio::spawn(serve(listener, service, options, CancellationToken::new()));
     address
 }
 

@@ -1,5 +1,7 @@
 //! Programs of this host as workloads, without an engine.
 
+mod drill;
+
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -105,6 +107,19 @@ async fn a_streamable_http_server_is_told_its_port_and_proxied() {
     let port = client.call("env", json!({ "name": "MCP_PORT" })).await;
     assert_ne!(port, workload.port.to_string(), "the proxy has a port of its own");
     assert_eq!(client.call("echo", json!({ "text": "ü€😀" })).await, "ü€😀");
+    let second = Client::connect(&workload.url).await;
+    let tasks = format!("/proc/{}/task", drill::proxy_pid(&machine, &name).await);
+    let threads: Vec<_> = std::fs::read_dir(tasks)
+        .unwrap()
+        .map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).unwrap())
+        .collect();
+    let processors = std::thread::available_parallelism().unwrap().get();
+    assert_eq!(
+        threads.contains(&"proxy-1\n".to_owned()),
+        processors > 1,
+        "{threads:?} on {processors} processors"
+    );
+    second.close().await;
     client.close().await;
 
     machine.thv(["stop", &name]).await.ok();

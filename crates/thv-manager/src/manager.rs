@@ -1,6 +1,7 @@
 //! The facade: its parts, and how it is built. Each verb is in a file of its own.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -76,6 +77,7 @@ pub struct ManagerBuilder {
     env: Env,
     launcher_id: Option<String>,
     middleware: MiddlewareFactory,
+    proxy_threads: Option<NonZeroUsize>,
 }
 
 impl ManagerBuilder {
@@ -180,6 +182,14 @@ impl ManagerBuilder {
         self
     }
 
+    /// On how many threads the proxy of a server that speaks HTTP answers, the one of the runtime counted
+    /// ([`ServeOptions::threads`](thv_proxy::ServeOptions::threads)): 1. The further ones begin when several clients are connected. More than one is
+    /// for a process that does little else, on a runtime of one thread.
+    pub fn proxy_threads(mut self, threads: NonZeroUsize) -> Self {
+        self.proxy_threads = Some(threads);
+        self
+    }
+
     /// Puts the parts together; nothing is touched yet.
     ///
     /// # Errors
@@ -216,6 +226,7 @@ impl ManagerBuilder {
             env: self.env,
             launcher_id: self.launcher_id.ok_or_else(|| missing("launcher_id"))?,
             middleware: self.middleware,
+            proxy_threads: self.proxy_threads.unwrap_or(NonZeroUsize::MIN),
         };
         Ok(Manager {
             parts: Arc::new(parts),

@@ -1,5 +1,6 @@
 //! What a manager is made of, shared by its verbs and its supervisors.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use thv_core::{Clock, Dirs, Env, RunConfig, WorkloadName};
@@ -39,6 +40,8 @@ pub(crate) struct Parts {
     pub(crate) launcher_id: String,
     /// Layers of an application's own.
     pub(crate) middleware: MiddlewareFactory,
+    /// Of a proxy before a server that speaks HTTP.
+    pub(crate) proxy_threads: NonZeroUsize,
 }
 
 impl Parts {

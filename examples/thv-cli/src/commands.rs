@@ -31,6 +31,7 @@ mod unit;
 
 pub(crate) use completion::answered as answered_completion;
 
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -180,11 +181,18 @@ fn manager_given(given: Given) -> Result<Manager, Failure> {
     manager_with(Arc::new(Detached::new(program, [])), given)
 }
 
+/// There may be many proxies on a machine of many processors.
+fn proxy_threads() -> NonZeroUsize {
+    const MOST: NonZeroUsize = NonZeroUsize::new(4).unwrap();
+    std::thread::available_parallelism().map_or(NonZeroUsize::MIN, |processors| processors.min(MOST))
+}
+
 fn manager_with(launcher: Arc<dyn Launcher>, given: Given) -> Result<Manager, Failure> {
     let env = Env::from_vars(std::env::vars_os());
     let mut builder = thv::manager_from_env(env.clone())?
         .launcher_id(LAUNCHER)
         .pull_watcher(Arc::new(crate::output::progress::Pulls::default()))
+        .proxy_threads(proxy_threads())
         .launcher(launcher);
     if let Some(password) = given.password {
         let dirs = Dirs::from_env(&env).map_err(|error| Failure::new(error.to_string()))?;

@@ -38,10 +38,11 @@ impl Door {
         self.front.shut();
     }
 
-    /// Serves until [`close`](Self::close).
-    pub(crate) async fn serve(&self, listener: TcpListener) {
+    /// Serves on so many threads until [`close`](Self::close).
+    pub(crate) async fn serve(&self, listener: TcpListener, threads: usize) {
         let options = ServeOptions {
             drain: DRAIN,
+            threads,
             ..ServeOptions::default()
         };
         // Also when this future is dropped: nobody may wait for a door that is gone.

@@ -19,7 +19,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use thv_core::{RunConfig, WorkloadName, WorkloadStatus};
+use thv_core::{RunConfig, TransportType, WorkloadName, WorkloadStatus};
 use thv_runtime::{InstanceId, InstanceRef, Runtime};
 use thv_status::{ClaimId, OwnerGuard, OwnerKind};
 use tokio::sync::{Notify, watch};
@@ -160,7 +160,12 @@ impl Supervisor {
             door.close().await;
             end
         };
-        let ((), end) = tokio::join!(door.serve(listener), lives);
+        // One pipe is shared by all clients: threads would wait for each other.
+        let threads = match config.transport {
+            TransportType::Stdio => 1,
+            _ => self.parts.proxy_threads.get(),
+        };
+        let ((), end) = tokio::join!(door.serve(listener, threads), lives);
         self.finish(end).await
     }
 

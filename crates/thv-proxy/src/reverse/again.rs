@@ -1,10 +1,12 @@
 //! A session that the server does not know any more, made again.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode, Uri};
+use memchr::memmem::Finder;
 use thv_core::TransportType;
 use url::Url;
 
@@ -36,12 +38,11 @@ impl Shared {
     pub(super) async fn send_in_session(
         &self,
         request: &mut Outgoing,
-        hello: bool,
     ) -> Result<Option<(Option<Url>, Response<Body>)>, Failure> {
         if self.config.transport != TransportType::StreamableHttp || self.config.stateless {
             return self.send(request).await.map(Some);
         }
-        if hello {
+        if is_hello(&request.body) {
             request.headers.remove(&SESSION_ID);
             let said = request.body.clone();
             let (url, response) = self.send(request).await?;
@@ -131,6 +132,13 @@ impl Shared {
         let (_, response) = self.send(&initialized).await.ok()?;
         response.status().is_success().then_some(id)
     }
+}
+
+/// Whether a client opens a session by this. Mostly it is plain at once that it does not.
+fn is_hello(body: &[u8]) -> bool {
+    static METHOD: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new("initialize"));
+    METHOD.find(body).is_some()
+        && jsonrpc::scan(body).is_ok_and(|envelope| envelope.method_in(body) == METHOD.needle())
 }
 
 /// Reads until the server has answered `initialize`: then the session is there.

@@ -3,8 +3,10 @@
 //! Each is driven by the request that uses it: no task of its own, no channel between tasks, no wake-up of another
 //! thread. One that is idle is driven by nobody; whether the server has closed it is seen when it is taken again.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::future::poll_fn;
+use std::mem;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
@@ -15,8 +17,9 @@ use http::header::{HeaderMap, HeaderValue};
 use http::{Method, Response, Uri};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::net::TcpStream;
-use tokio::task::AbortHandle;
+use tokio::runtime::{self, Handle};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::http1::{Connection, WireError};
@@ -33,15 +36,19 @@ pub(super) struct Direct {
     port: u16,
     host_header: HeaderValue,
     connect_timeout: Duration,
-    idle: Mutex<Idle>,
+    /// By the runtime that a connection belongs to: what it waits for comes at once only there.
+    idle: Mutex<HashMap<runtime::Id, Idle>>,
+    /// Ends the tasks that watch them.
+    gone: CancellationToken,
 }
 
+/// Those of one runtime.
 #[derive(Default)]
 struct Idle {
     /// With the moment at which each was given back: the oldest first.
     connections: VecDeque<(Instant, Box<Connection>)>,
-    /// Closes those that are not used.
-    watcher: Option<AbortHandle>,
+    /// A task closes those that are not used.
+    is_watched: bool,
 }
 
 impl fmt::Debug for Direct {
@@ -55,9 +62,7 @@ impl fmt::Debug for Direct {
 
 impl Drop for Direct {
     fn drop(&mut self) {
-        if let Some(watcher) = self.lock().watcher.take() {
-            watcher.abort();
-        }
+        self.gone.cancel();
     }
 }
 
@@ -77,10 +82,11 @@ impl Direct {
             host_header: host_header.ok()?,
             connect_timeout,
             idle: Mutex::default(),
+            gone: CancellationToken::new(),
         }))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Idle> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<runtime::Id, Idle>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -94,8 +100,10 @@ impl Direct {
         headers: &HeaderMap,
         body: Bytes,
     ) -> Result<Response<Body>, BodyError> {
+        let home = Handle::current().id();
+        behind_those_that_are_ready().await;
         loop {
-            let (mut connection, used) = match self.take() {
+            let (mut connection, used) = match self.take(home) {
                 Some(idle) if idle.is_closed() => continue,
                 Some(idle) => (idle, true),
                 None => (Box::pin(self.connect()).await?, false),
@@ -103,7 +111,12 @@ impl Direct {
             let asked = connection.ask(method, uri, &self.host_header, headers, body.clone());
             match asked.await {
                 Ok(response) => {
-                    let rest = Some((connection, Arc::clone(self)));
+                    let direct = Arc::clone(self);
+                    let rest = Some(Under {
+                        connection,
+                        home,
+                        direct,
+                    });
                     let mut body = Driven { rest };
                     body.finish_at_end();
                     return Ok(response.map(|()| Body::from(body)));
@@ -125,30 +138,44 @@ impl Direct {
         Ok(Box::new(Connection::new(stream)))
     }
 
-    /// The one that was used last.
-    fn take(&self) -> Option<Box<Connection>> {
-        self.lock().connections.pop_back().map(|(_, idle)| idle)
+    /// The one that was used last, of those that were made on `home`.
+    fn take(&self, home: runtime::Id) -> Option<Box<Connection>> {
+        let (_, idle) = self.lock().get_mut(&home)?.connections.pop_back()?;
+        Some(idle)
     }
 
-    fn give_back(self: &Arc<Self>, connection: Box<Connection>) {
-        let mut idle = self.lock();
+    /// Keeps a connection that was made on `home`, where that is still this runtime.
+    fn give_back(self: &Arc<Self>, connection: Box<Connection>, home: runtime::Id) {
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        if runtime.id() != home {
+            return;
+        }
+        let mut pools = self.lock();
+        let idle = pools.entry(home).or_default();
         if idle.connections.len() >= MOST_IDLE {
             return;
         }
         idle.connections.push_back((Instant::now(), connection));
-        let watched = idle
-            .watcher
-            .as_ref()
-            .is_some_and(|watcher| !watcher.is_finished());
-        if !watched && let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let watching = runtime.spawn(watch(Arc::downgrade(self)));
-            idle.watcher = Some(watching.abort_handle());
+        let was_watched = mem::replace(&mut idle.is_watched, true);
+        // A runtime that ends drops what it is given.
+        drop(pools);
+        if !was_watched {
+            let watch = Watch {
+                connections: Arc::downgrade(self),
+                of: home,
+                is_over: false,
+            };
+            let gone = self.gone.clone();
+            runtime.spawn(async move { gone.run_until_cancelled_owned(watch.keep()).await });
         }
     }
 
     /// Closes what has been idle for too long; when to look again, if there is anything left.
-    fn close_idle(&self) -> Option<Instant> {
-        let mut idle = self.lock();
+    fn close_idle(&self, of: runtime::Id) -> Option<Instant> {
+        let mut pools = self.lock();
+        let idle = pools.get_mut(&of)?;
         let now = Instant::now();
         while let Some((since, _)) = idle.connections.front() {
             let until = *since + LONGEST_IDLE;
@@ -157,30 +184,78 @@ impl Direct {
             }
             idle.connections.pop_front();
         }
-        // Whoever comes next starts another.
-        idle.watcher = None;
+        // Whoever comes next starts another watch.
+        pools.remove(&of);
         None
     }
 }
 
-async fn watch(connections: Weak<Direct>) {
-    while let Some(until) = connections.upgrade().and_then(|direct| direct.close_idle()) {
-        tokio::time::sleep_until(until).await;
+/// Lets the tasks go first that can go on now. So requests that come together are all read before one is sent on: the
+/// server is woken once for many, and each step is done for all of them while the processor knows it. It is a twelfth of the
+/// throughput of 64 sessions. (`yield_now` waits for further events, too, and gains nothing.)
+async fn behind_those_that_are_ready() {
+    let mut has_waited = false;
+    poll_fn(|cx| {
+        if mem::replace(&mut has_waited, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Watches the idle connections of one runtime; with it, they go.
+struct Watch {
+    connections: Weak<Direct>,
+    of: runtime::Id,
+    is_over: bool,
+}
+
+impl Watch {
+    async fn keep(mut self) {
+        while let Some(until) = self
+            .connections
+            .upgrade()
+            .and_then(|direct| direct.close_idle(self.of))
+        {
+            tokio::time::sleep_until(until).await;
+        }
+        self.is_over = true;
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if !self.is_over
+            && let Some(direct) = self.connections.upgrade()
+        {
+            let left = direct.lock().remove(&self.of);
+            drop(left);
+        }
     }
 }
 
 /// The body of an answer, which drives the connection that it comes from and gives it back at its end.
 pub(crate) struct Driven {
     /// None when it has ended.
-    rest: Option<(Box<Connection>, Arc<Direct>)>,
+    rest: Option<Under>,
+}
+
+/// A connection in the middle of an answer.
+struct Under {
+    connection: Box<Connection>,
+    /// Where it was made.
+    home: runtime::Id,
+    direct: Arc<Direct>,
 }
 
 impl Driven {
     fn finish_at_end(&mut self) {
-        if let Some((connection, direct)) = self.rest.take_if(|(connection, _)| connection.is_end())
-            && connection.is_reusable()
+        if let Some(ended) = self.rest.take_if(|under| under.connection.is_end())
+            && ended.connection.is_reusable()
         {
-            direct.give_back(connection);
+            ended.direct.give_back(ended.connection, ended.home);
         }
     }
 }
@@ -193,10 +268,10 @@ impl HttpBody for Driven {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, WireError>>> {
-        let Some((connection, _)) = &mut self.rest else {
+        let Some(under) = &mut self.rest else {
             return Poll::Ready(None);
         };
-        let data = ready!(connection.poll_data(cx));
+        let data = ready!(under.connection.poll_data(cx));
         self.finish_at_end();
         Poll::Ready(data.map(|data| data.map(Frame::data)))
     }
@@ -208,7 +283,8 @@ impl HttpBody for Driven {
     fn size_hint(&self) -> SizeHint {
         match &self.rest {
             None => SizeHint::with_exact(0),
-            Some((connection, _)) => connection
+            Some(under) => under
+                .connection
                 .length()
                 .map_or_else(SizeHint::default, SizeHint::with_exact),
         }
@@ -217,6 +293,9 @@ impl HttpBody for Driven {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
+    use futures_util::FutureExt as _;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
@@ -255,6 +334,10 @@ mod tests {
         String::from_utf8(all).unwrap()
     }
 
+    fn kept(direct: &Direct) -> usize {
+        direct.lock().values().map(|idle| idle.connections.len()).sum()
+    }
+
     #[tokio::test]
     async fn a_connection_is_used_again_until_the_server_closes_it_or_nobody_uses_it() {
         let (listener, direct) = server().await;
@@ -275,8 +358,9 @@ mod tests {
             // Until the end of the first connection has come: then it is not taken. (Where it came together with the
             // answer, the connection was not given back.)
             let open = || {
-                let idle = direct.lock();
-                idle.connections.back().is_some_and(|(_, idle)| !idle.is_closed())
+                let pools = direct.lock();
+                let idle = pools.values().flat_map(|idle| &idle.connections);
+                idle.last().is_some_and(|(_, idle)| !idle.is_closed())
             };
             while open() {
                 tokio::task::yield_now().await;
@@ -284,13 +368,31 @@ mod tests {
             assert_eq!(ask(&direct).await, "four");
         };
         let (_second, ()) = tokio::join!(serving, asking);
-        assert_eq!(direct.lock().connections.len(), 1, "the one that ended is gone");
-        assert!(direct.lock().watcher.is_some());
+        assert_eq!(kept(&direct), 1, "the one that ended is gone");
+        let home = Handle::current().id();
+        assert!(direct.lock()[&home].is_watched);
         tokio::time::pause();
         tokio::time::advance(LONGEST_IDLE / 2).await;
-        assert!(direct.close_idle().is_some());
+        assert!(direct.close_idle(home).is_some());
         tokio::time::advance(LONGEST_IDLE / 2).await;
-        assert!(direct.close_idle().is_none() && direct.lock().connections.is_empty());
+        assert!(direct.close_idle(home).is_none() && kept(&direct) == 0);
+    }
+
+    #[tokio::test]
+    async fn a_request_is_sent_behind_those_that_have_come_with_it() {
+        let (listener, direct) = server().await;
+        let serving = async {
+            let mut stream = listener.accept().await.unwrap().0;
+            answer(&mut stream, "one").await;
+            stream
+        };
+        let (mut stream, _) = tokio::join!(serving, ask(&direct));
+        let mut asking = pin!(ask(&direct));
+        assert!(asking.as_mut().now_or_never().is_none());
+        let seen = stream.try_read(&mut [0]);
+        assert_eq!(seen.unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+        let (text, ()) = tokio::join!(asking, answer(&mut stream, "two"));
+        assert_eq!(text, "two");
     }
 
     #[tokio::test]
@@ -312,7 +414,7 @@ mod tests {
         let asking = proxy.ask_server(Method::GET, HeaderMap::new(), Bytes::new());
         let (_stream, answer) = tokio::join!(serving, asking);
         assert!(answer.unwrap().into_body().chunk().await.unwrap().is_none());
-        assert!(proxy.0.direct.as_ref().unwrap().lock().connections.is_empty());
+        assert_eq!(kept(proxy.0.direct.as_ref().unwrap()), 0);
     }
 
     #[tokio::test]
@@ -332,6 +434,6 @@ mod tests {
         let mut rest = Vec::new();
         // It ends because the connection is closed.
         let _ = stream.read_to_end(&mut rest).await;
-        assert!(direct.lock().connections.is_empty());
+        assert_eq!(kept(&direct), 0);
     }
 }

@@ -243,22 +243,30 @@ impl ReverseProxy {
             Err(ReadError::Broken) => return answer::text(StatusCode::BAD_REQUEST, "Bad Request"),
         };
         headers::detach(&mut head.uri, &mut head.headers);
-        if head.method == Method::POST && jsonrpc::is_batch(&body) {
+        let posted = head.method == Method::POST;
+        if posted && jsonrpc::is_batch(&body) {
             return answer::batch();
         }
-        let envelope = jsonrpc::scan(&body).ok();
-        let id = envelope
-            .as_ref()
-            .map_or(&[][..], |envelope| envelope.id_in(&body));
-        let expected = envelope
-            .as_ref()
-            .filter(|envelope| envelope.kind() == Kind::Request && head.method == Method::POST)
-            .and_then(|_| self.0.streams.expect(head.uri.path_and_query()?.as_str(), id));
+        let of_events = self.0.config.transport == TransportType::Sse;
+        let id = || jsonrpc::scan(&body).map_or(&[][..], |envelope| envelope.id_in(&body));
+        let expected = if of_events && posted {
+            jsonrpc::scan(&body)
+                .ok()
+                .filter(|envelope| envelope.kind() == Kind::Request)
+                .and_then(|envelope| {
+                    let path = head.uri.path_and_query()?.as_str();
+                    self.0.streams.expect(path, envelope.id_in(&body))
+                })
+        } else {
+            None
+        };
         let peer = head.extensions.get::<ConnectInfo<SocketAddr>>();
         let peer = peer.map(|ConnectInfo(peer)| peer.ip());
-        let (trusted, prefix) = (self.0.config.trust_forwarded, &self.0.config.endpoint_prefix);
-        let nested = nested_under(&head.uri, &head.extensions);
-        let outside = Outside::of(&head.headers, nested, trusted, prefix);
+        let outside = (of_events && head.method == Method::GET).then(|| {
+            let nested = nested_under(&head.uri, &head.extensions);
+            let (trusted, prefix) = (self.0.config.trust_forwarded, &self.0.config.endpoint_prefix);
+            Outside::of(&head.headers, nested, trusted, prefix)
+        });
         let own_headers = &self.0.own_headers.for_clients;
         let mut request = Outgoing {
             uri: head.uri,
@@ -266,9 +274,8 @@ impl ReverseProxy {
             method: head.method,
             body: body.clone(),
         };
-        let hello = envelope.is_some_and(|envelope| envelope.method_in(&body) == b"initialize");
-        match self.0.send_in_session(&mut request, hello).await {
-            Ok(None) => answer::session_not_found(id),
+        match self.0.send_in_session(&mut request).await {
+            Ok(None) => answer::session_not_found(id()),
             Ok(Some((redirected, response))) => {
                 if let Some(expected) = expected.filter(|_| response.status().is_success()) {
                     expected.accepted();
@@ -278,7 +285,7 @@ impl ReverseProxy {
             }
             Err(reason) => {
                 tracing::warn!(%reason, "a request did not reach the server");
-                answer::rpc_error(StatusCode::BAD_GATEWAY, -32000, reason.message(), id)
+                answer::rpc_error(StatusCode::BAD_GATEWAY, -32000, reason.message(), id())
             }
         }
     }
@@ -463,19 +470,20 @@ impl Shared {
         Ok(response.map(|body| Body::boxed(body.map_err(reqwest::Error::without_url))))
     }
 
-    /// The server's answer for the client: as it comes, without waiting for its end.
+    /// The server's answer for the client: as it comes, without waiting for its end. `outside` is given where an event
+    /// stream names an endpoint.
     fn pass_back(
         &self,
         request: &Outgoing,
         redirected: Option<Url>,
-        outside: Outside,
+        outside: Option<Outside>,
         response: Response<Body>,
         drain: Option<&Drain>,
     ) -> Response<Body> {
         // What answers a POST is no stream of a session, whatever its form.
         let listens = request.method == Method::GET && is_event_stream(response.headers());
-        let rewriting = listens && self.config.transport == TransportType::Sse;
-        if rewriting && is_coded(response.headers()) {
+        let rewriting = outside.filter(|_| listens);
+        if rewriting.is_some() && is_coded(response.headers()) {
             // Its endpoint event would lead clients past the proxy.
             let message =
                 "the server compresses its event stream, which cannot be looked at and is not passed on";
@@ -485,14 +493,14 @@ impl Shared {
         headers::strip_hop_by_hop(&mut head.headers);
         head.version = http::Version::HTTP_11;
         head.extensions = http::Extensions::new();
-        if !rewriting {
+        let Some(outside) = rewriting else {
             let body = if listens {
                 Body::boxed(UntilDrain::new(body, self.ending.of_now()))
             } else {
                 body
             };
             return Response::from_parts(head, body);
-        }
+        };
         head.headers.remove(http::header::CONTENT_LENGTH);
         head.extensions.insert(EndsItself);
         let url = redirected.unwrap_or_else(|| self.url(&request.method, &request.uri));

@@ -4,6 +4,7 @@ mod drain;
 mod head_timer;
 mod own_wakes;
 mod stream;
+mod threads;
 mod unread;
 
 use std::convert::Infallible;
@@ -32,6 +33,7 @@ pub use self::drain::{Drain, EndsItself};
 use self::head_timer::HeadTimer;
 use self::own_wakes::OwnWakes;
 use self::stream::Watched;
+use self::threads::{Placed, Threads};
 pub(crate) use self::unread::Returning;
 use self::unread::Unread;
 use crate::body::{Body, BodyError};
@@ -57,6 +59,13 @@ pub struct ServeOptions {
     /// Connections at one time: 4,096, or what the process's bound on descriptors allows at two for each. Further ones
     /// wait in the listener's queue.
     pub max_connections: usize,
+    /// Threads that share the connections, the caller's runtime counted as one: 1. Each further one has a runtime of its
+    /// own, begins when there is a connection for it, and ends with the listener.
+    ///
+    /// A [`ReverseProxy`](crate::ReverseProxy) answers more calls on several; a [`StdioBridge`](crate::StdioBridge), whose
+    /// clients share one server's pipe, does not. Do not ask for more on a runtime that has several threads already: nor
+    /// for requests that start tasks that are to outlive the listener.
+    pub threads: usize,
 }
 
 impl Default for ServeOptions {
@@ -66,6 +75,7 @@ impl Default for ServeOptions {
             head_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(30),
             max_connections: 4_096,
+            threads: 1,
         }
     }
 }
@@ -125,6 +135,7 @@ where
         .header_read_timeout(options.head_timeout)
         // The buffer may hold more than that: what is read at once of a body.
         .max_header_size(LONGEST_HEAD);
+    let mut threads = Threads::new(options.threads);
     while let Some((stream, peer, place)) = accept(&listener, &places, &stop).await {
         let shared = Arc::new(Connection {
             peer,
@@ -133,12 +144,23 @@ where
         });
         let service = service.clone();
         let service = service_fn(move |request| handle(service.clone(), request, Arc::clone(&shared)));
+        let Placed {
+            stream,
+            runtime,
+            counted,
+        } = match threads.place(stream) {
+            Ok(placed) => placed,
+            Err(error) => {
+                tracing::warn!(%error, "cannot serve a connection");
+                continue;
+            }
+        };
         let stream = TokioIo::new(Watched::new(stream, options.write_timeout));
         builder.timer(HeadTimer::new());
         let connection = builder.serve_connection(stream, service);
         let (ended, force) = (ended.clone(), force.clone());
-        connections.spawn(async move {
-            let _place = place;
+        let serving = async move {
+            let _held = (place, counted);
             let (mut connection, wakes) = (pin!(connection), OwnWakes::new());
             let serving = poll_fn(|cx| wakes.poll(cx, connection.as_mut()));
             let mut outcome = ended.run_until_cancelled(serving).await;
@@ -150,7 +172,8 @@ where
             if let Some(Err(error)) = outcome {
                 tracing::debug!(%error, "a connection ended");
             }
-        });
+        };
+        connections.spawn_on(serving, &runtime);
     }
     drop(listener);
     connections.close();
@@ -167,6 +190,7 @@ where
     }
     drop((close_on_drop, end_on_drop));
     connections.wait().await;
+    threads.end().await;
 }
 
 /// What the requests of one connection have in common.

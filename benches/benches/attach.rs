@@ -73,7 +73,7 @@ async fn throughput(engine: &Engine, runtime: &DockerRuntime, image: &str, tag: 
         let bare = on_one_thread(|| async {
             let stream = container.start(&hello()).await;
             let (read, write) = tokio::io::split(stream);
-            (bare::start(Unframed::new(read), write).await, container)
+            (bare::start(Unframed::new(read), write), container)
         });
         let (address, container) = bare.await;
         addresses.push(address);

@@ -37,7 +37,7 @@ fn main() {
         .unwrap();
     runtime.block_on(async {
         let (reader, writer) = start_echo();
-        let reference = bare::start(reader, writer).await;
+        let reference = bare::start(reader, writer);
         let (bridge, stop) = start_bridge().await;
         println!(
             "{:>8} {:>8} {:>12} {:>10} {:>12} {:>10} {:>7} {:>7}",

@@ -134,7 +134,7 @@ impl World {
             ..ImageEntry::default()
         };
         let registry = Arc::new(MemoryRegistry::new([Entry::Image(entry)]));
-        let gate = thv::image_gate(&self.env, None);
+        let gate = thv::image_gate(&self.env, None).expect("no times");
         let applier = Applier::new(registry, gate, Arc::new(manager.clone()));
         let enough = CancellationToken::new();
         let watch = tokio::spawn(longest_silence(port(url), enough.clone()));

@@ -15,7 +15,6 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use memchr::memmem;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
 /// Where the text of the id is, in messages as this benchmark writes them.
@@ -40,7 +39,7 @@ struct Reference {
 ///
 /// # Panics
 /// When it cannot.
-pub async fn start<R, W>(mut reader: R, mut writer: W) -> SocketAddr
+pub fn start<R, W>(mut reader: R, mut writer: W) -> SocketAddr
 where
     R: AsyncRead + Send + Unpin + 'static,
     W: AsyncWrite + Send + Unpin + 'static,
@@ -83,7 +82,8 @@ where
             scanned = buffer.len();
         }
     });
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = thv_proxy::listener(socket).unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {

@@ -56,20 +56,20 @@ async fn serve_contestant(name: &str, behind: &str) {
         "reference" => {
             let mut child = child(behind);
             let (reader, writer) = (child.stdout.take().unwrap(), child.stdin.take().unwrap());
-            (bare::start(reader, writer).await, Some(child))
+            (bare::start(reader, writer), Some(child))
         }
         "bridge" => {
             let mut child = child(behind);
             let (reader, writer) = (child.stdout.take().unwrap(), child.stdin.take().unwrap());
             let bridge = StdioBridge::new(BackendIo::new(reader, writer), BridgeConfig::default()).unwrap();
-            (listen(bridge.into_service(), 1).await, Some(child))
+            (listen(bridge.into_service(), 1), Some(child))
         }
         "reverse" => {
             let target = format!("http://{behind}").parse().unwrap();
             let proxy = ReverseProxy::new(target, ReverseProxyConfig::default()).unwrap();
-            (listen(proxy.into_service(), threads()).await, None)
+            (listen(proxy.into_service(), threads()), None)
         }
-        _ => (http_server().await, None),
+        _ => (http_server(), None),
     };
     println!("{address}");
     std::io::stdout().flush().unwrap();
@@ -87,14 +87,20 @@ fn child(echo: &str) -> Child {
         .expect("the echo server starts")
 }
 
+fn listener() -> (TcpListener, SocketAddr) {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = thv_proxy::listener(socket).unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
 /// As `thv` does before a server that speaks HTTP.
 fn threads() -> usize {
     std::thread::available_parallelism().unwrap().get().min(4)
 }
 
-async fn listen(service: ProxyService, threads: usize) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+fn listen(service: ProxyService, threads: usize) -> SocketAddr {
+    let (listener, address) = listener();
     let options = ServeOptions {
         threads,
         ..ServeOptions::default()
@@ -104,9 +110,8 @@ async fn listen(service: ProxyService, threads: usize) -> SocketAddr {
 }
 
 /// An HTTP server that answers each call with its text, as the echo server would, and knows no sessions.
-async fn http_server() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+fn http_server() -> SocketAddr {
+    let (listener, address) = listener();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             stream.set_nodelay(true).unwrap();

@@ -451,22 +451,96 @@ async fn variables_come_from_files_and_the_command_line_wins() {
     let name = machine.name("files");
     let file = machine.folder().join("variables");
     std::fs::write(&file, "# ours\nexport ONE=1\nTWO=2\n").expect("a file");
-    let missing = machine.folder().join("no-such-folder");
+    let folder = machine.folder().join("variables.d");
+    std::fs::create_dir(&folder).expect("a folder");
+    std::fs::write(folder.join("one"), "ONE=one\n").expect("a file");
     let flags = [
         "--transport",
         "stdio",
         "--env-file",
         text(&file),
         "--env-file-dir",
-        text(&missing),
+        text(&folder),
         "--env",
         "TWO=two",
     ];
     run(&machine, &name, &exec(), &flags).await;
-    assert_eq!(variable(&machine, &name, "ONE").await, "1");
+    assert_eq!(variable(&machine, &name, "ONE").await, "one");
     assert_eq!(variable(&machine, &name, "TWO").await, "two");
-    let nowhere = ["run", &exec(), "--name", "nobody", "--env-file", text(&missing)];
-    machine.thv(nowhere).await.failed().says([text(&missing)]);
+    let missing = machine.folder().join("nowhere");
+    for flag in ["--env-file", "--env-file-dir"] {
+        let nowhere = ["run", &exec(), "--name", "nobody", flag, text(&missing)];
+        machine.thv(nowhere).await.failed().says([text(&missing)]);
+    }
+}
+
+#[tokio::test]
+async fn a_number_of_the_environment_that_is_none_is_no_default() {
+    for (variable, value) in [
+        ("THV_PULL_TIMEOUT", "soon"),
+        ("THV_REGISTRY_TIMEOUT", "10s"),
+        ("TOOLHIVE_LOG_MAX_SIZE", "10MB"),
+        ("TOOLHIVE_LOG_MAX_FILES", "0"),
+        ("TOOLHIVE_PROXY_MAX_BODY_BYTES", "-1"),
+        ("TOOLHIVE_PROXY_MAX_LINE_BYTES", "much"),
+    ] {
+        let mut machine = Machine::new();
+        machine.set(variable, value);
+        let run = ["run", "https://127.0.0.1:9/mcp", "--name", "far", "--no-wait"];
+        let refused = machine.thv(run).await.failed();
+        refused.says([variable, value, "whole number"]);
+        machine.set(variable, "");
+        assert_eq!(
+            machine
+                .thv(["list", "--all", "--format", "json"])
+                .await
+                .ok()
+                .stdout,
+            "[]\n"
+        );
+    }
+}
+
+/// ToolHive goes on with the default, and so does this; who set it is told.
+#[tokio::test]
+async fn a_number_of_toolhives_that_is_none_is_told_on_the_terminal() {
+    let mut machine = Machine::new();
+    machine.set("TOOLHIVE_HEALTH_CHECK_INTERVAL", "often");
+    machine.set("TOOLHIVE_PROXY_REQUEST_TIMEOUT", "0");
+    let run = ["run", "https://127.0.0.1:9/mcp", "--name", "far", "--no-wait"];
+    let told = [
+        "TOOLHIVE_HEALTH_CHECK_INTERVAL is \"often\"",
+        "TOOLHIVE_PROXY_REQUEST_TIMEOUT is \"0\"",
+    ];
+    machine.thv(run).await.ok().says(told);
+    machine.thv(["stop", "far"]).await.ok();
+    machine.thv(["start", "far", "--no-wait"]).await.ok().says(told);
+    machine.thv(["rm", "far"]).await.ok();
+}
+
+#[tokio::test]
+async fn of_what_does_not_run_no_health_is_told() {
+    let machine = Machine::new();
+    machine
+        .thv(["run", "https://127.0.0.1:9/mcp", "--name", "far", "--no-wait"])
+        .await
+        .ok();
+    let starting = machine.thv(["status", "far"]).await.ok().stdout;
+    assert!(starting.contains("Health:          unknown"), "{starting}");
+    machine.thv(["stop", "far"]).await.ok();
+    let stopped = machine.thv(["status", "far"]).await.ok().stdout;
+    assert!(
+        stopped.contains("stopped") && !stopped.contains("Health"),
+        "{stopped}"
+    );
+    // For programs it is as ToolHive says it.
+    let json = machine
+        .thv(["status", "far", "--format", "json"])
+        .await
+        .ok()
+        .json();
+    assert_eq!(json["health"], "unhealthy");
+    machine.thv(["rm", "far"]).await.ok();
 }
 
 #[tokio::test]

@@ -44,7 +44,7 @@ impl World {
     }
 
     fn gate_within(&self, timeout: Duration) -> Gate {
-        let mut config = ClientConfig::from_env(Env::default());
+        let mut config = ClientConfig::from_env(Env::default()).expect("no variables");
         PLATFORM.clone_into(&mut config.platform);
         config.timeout = timeout;
         let client = Arc::new(RegistryClient::new(config));
@@ -381,7 +381,7 @@ async fn what_names_nobody_is_no_declaration_and_a_root_that_was_chosen_has_to_b
     let refused = world.admit_as(&nobody, Policy::Enabled).await;
     assert_eq!(refused.expect_err("nobody").code(), "image_not_verified");
 
-    let mut config = ClientConfig::from_env(Env::default());
+    let mut config = ClientConfig::from_env(Env::default()).expect("no variables");
     PLATFORM.clone_into(&mut config.platform);
     let client = Arc::new(RegistryClient::new(config));
     let verifier = ProvenanceVerifier::new(client.clone(), TrustRoots::from_file("/nowhere/root.json"));

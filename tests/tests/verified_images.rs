@@ -155,7 +155,8 @@ async fn what_is_no_image_reference_is_said_in_our_words() {
 /// A manager that trusts `authority`.
 fn manager(machine: &Machine, docker: &Docker, authority: &Authority) -> Manager {
     let env = Env::from_vars([("DOCKER_HOST", docker.host())]);
-    let client = Arc::new(RegistryClient::new(ClientConfig::from_env(env.clone())));
+    let config = ClientConfig::from_env(env.clone()).expect("no times");
+    let client = Arc::new(RegistryClient::new(config));
     let roots = TrustRoots::from_json("test", &authority.trusted_root()).expect("a root");
     let verifier = ProvenanceVerifier::new(client.clone(), roots);
     thv::manager_in(machine.dirs().clone(), env)

@@ -44,7 +44,7 @@ mod env;
 
 pub use clock::{Clock, SystemClock};
 pub use dirs::{Dirs, DirsError};
-pub use env::Env;
+pub use env::{Env, InvalidVariable};
 pub use gojson::{Json, JsonString};
 pub use group::{GroupName, InvalidGroupName};
 pub use image_record::{ImageRecord, ImageSigner, ProvenanceRecord, ProvenanceVerdict};

@@ -23,7 +23,8 @@ impl Manager {
     pub async fn delete(&self, name: &WorkloadName, options: StopOptions) -> Result<()> {
         match self.ask_to_stop(name, options).await {
             Err(Error::NotFound { .. }) => return self.delete_remains(name).await,
-            other => other?,
+            Err(error) => return Err(error),
+            Ok(_) => {}
         }
         thv_process::crash_point!(RemoveAsked);
         match self.lock(name, Operation::Remove).await {

@@ -1,6 +1,6 @@
 //! What can go wrong while managing workloads.
 
-use thv_core::InvalidName;
+use thv_core::{InvalidName, InvalidVariable};
 
 use crate::RequestField;
 
@@ -279,6 +279,15 @@ fn quoted(value: Option<&str>) -> String {
 fn names_of(values: &[crate::MissingValue]) -> String {
     let names: Vec<_> = values.iter().map(|value| value.name.as_str()).collect();
     names.join(", ")
+}
+
+impl From<InvalidVariable> for Error {
+    fn from(error: InvalidVariable) -> Self {
+        Self::Invalid {
+            what: "environment".into(),
+            detail: error.to_string(),
+        }
+    }
 }
 
 impl Error {

@@ -4,7 +4,8 @@
 use thv_core::{WorkloadName, WorkloadStatus};
 use thv_state::{DocumentKind, StateStoreExt};
 use thv_status::{
-    Authority, ClaimId, Desired, Draft, OpGuard, Operation, OwnerState, Pending, Snapshot, config_hash,
+    Authority, ClaimId, Desired, Draft, INTERRUPTED, OpGuard, Operation, OwnerState, Pending, Snapshot,
+    config_hash,
 };
 
 use crate::delete::remove_logs;
@@ -301,7 +302,7 @@ fn interrupted(draft: &mut Draft) {
     draft.companion.owner = None;
     draft.status.process_id = 0;
     if draft.companion.desired == Desired::Running {
-        draft.force_status(WorkloadStatus::Error, "start was interrupted");
+        draft.force_status(WorkloadStatus::Error, INTERRUPTED);
     }
 }
 

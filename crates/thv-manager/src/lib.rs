@@ -139,6 +139,7 @@ mod ports;
 mod proxy;
 mod remotes;
 mod toolhive;
+mod tuning;
 mod view;
 mod wait_runtime;
 

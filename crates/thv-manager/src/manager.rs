@@ -24,6 +24,7 @@ use crate::launcher::{InProcess, LaunchOrder, LaunchState, Launcher, SupervisorH
 use crate::listener::Listener;
 use crate::parts::Parts;
 use crate::supervisor::{StopSignal, Supervisor};
+use crate::tuning::Tuning;
 use crate::{
     Error, Files, NetworkRemotes, Ports, PullWatcher, Remotes, Result, ShutdownMode, SystemFiles, SystemPorts,
 };
@@ -193,7 +194,7 @@ impl ManagerBuilder {
     /// Puts the parts together; nothing is touched yet.
     ///
     /// # Errors
-    /// `Invalid` naming the part that is missing.
+    /// `Invalid` naming the part that is missing, or the variable of the environment that should be a number and is none.
     pub fn build(self) -> Result<Manager> {
         let missing = |what: &str| Error::Invalid {
             what: format!("manager: {what}"),
@@ -223,6 +224,7 @@ impl ManagerBuilder {
             remotes: self.remotes.unwrap_or_else(|| Arc::new(NetworkRemotes)),
             clock: self.clock.unwrap_or_else(|| Arc::new(SystemClock)),
             dirs,
+            tuning: Tuning::from_env(&self.env)?,
             env: self.env,
             launcher_id: self.launcher_id.ok_or_else(|| missing("launcher_id"))?,
             middleware: self.middleware,

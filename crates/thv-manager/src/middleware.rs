@@ -3,12 +3,13 @@
 //! The order is data; what a name in it becomes is made by the factory, from parameters that the fields of the run
 //! configuration say. An application's own types stand where the configuration's list has them.
 
-use thv_core::{Env, Json, MiddlewareConfig, RunConfig};
+use thv_core::{Json, MiddlewareConfig, RunConfig};
 use thv_proxy::{Layer, MiddlewareFactory, ProxyError};
 
 use crate::deploy_spec::inbound_hosts;
 use crate::proxy::body_limit;
 use crate::request::tool_parameters;
+use crate::tuning::Tuning;
 
 /// Around everything, also while there is no server; outermost first.
 const FRONT: [&str; 3] = ["access-log", "guard", "recovery"];
@@ -36,15 +37,15 @@ pub(crate) fn front(own: &MiddlewareFactory, config: &RunConfig) -> Result<Vec<L
 pub(crate) fn inner(
     own: &MiddlewareFactory,
     config: &RunConfig,
-    env: &Env,
+    tuning: &Tuning,
 ) -> Result<Vec<Layer>, ProxyError> {
     let mut wanted = Vec::new();
     for kind in INNER {
         match kind {
-            LISTED => wanted.extend(listed(own, config, env)),
+            LISTED => wanted.extend(listed(own, config, tuning)),
             "bodylimit" => wanted.push(entry(
                 kind,
-                object([("max_bytes", body_limit(config, env).into())]),
+                object([("max_bytes", body_limit(config, tuning).into())]),
             )),
             "header-forward" => {
                 let headers = config.header_forward.iter();
@@ -69,14 +70,14 @@ pub(crate) fn is_own(own: &MiddlewareFactory, kind: &str) -> bool {
 }
 
 /// The fields of a configuration say what is filtered; the parameters in its list say the same, or it is refused.
-fn listed(own: &MiddlewareFactory, config: &RunConfig, env: &Env) -> Vec<MiddlewareConfig> {
+fn listed(own: &MiddlewareFactory, config: &RunConfig, tuning: &Tuning) -> Vec<MiddlewareConfig> {
     let filtered = !config.tools_filter.is_empty() || !config.tools_override.is_empty();
     let tools = |kind: &str| {
         let Json::Object(mut pairs) = tool_parameters(config) else {
             return entry(kind, Json::Null);
         };
         if kind == "tool-call-filter" {
-            pairs.push(("max_bytes".into(), body_limit(config, env).into()));
+            pairs.push(("max_bytes".into(), body_limit(config, tuning).into()));
         }
         entry(kind, Json::Object(pairs))
     };

@@ -12,6 +12,7 @@ use thv_secrets::SecretProvider;
 use thv_state::{Keep, Parsed, StateStore, StateStoreExt};
 use thv_status::{OpGuard, Snapshot, StatusManager};
 
+use crate::tuning::Tuning;
 use crate::{Error, Files, Ports, PullWatcher, Remotes, Result};
 
 /// The name that the command line gives itself as a launcher.
@@ -37,6 +38,7 @@ pub(crate) struct Parts {
     pub(crate) remotes: Arc<dyn Remotes>,
     pub(crate) dirs: Dirs,
     pub(crate) env: Env,
+    pub(crate) tuning: Tuning,
     pub(crate) launcher_id: String,
     /// Layers of an application's own.
     pub(crate) middleware: MiddlewareFactory,

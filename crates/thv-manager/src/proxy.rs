@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use thv_core::{Env, RunConfig};
+use thv_core::RunConfig;
 use thv_proxy::{
     BackendIo, BridgeConfig, BridgeEnd, Front, MiddlewareFactory, ProxyError, ProxyService, ReverseProxy,
     ReverseProxyConfig, ServerInfo, StdioBridge,
@@ -12,13 +12,9 @@ use thv_proxy::{
 use thv_runtime::Stdio;
 use url::Url;
 
+use crate::tuning::Tuning;
 use crate::{Error, Remotes, Result, middleware};
 
-/// How long a request may take; a Go duration.
-const REQUEST_TIMEOUT_ENV: &str = "TOOLHIVE_PROXY_REQUEST_TIMEOUT";
-/// Largest request body and longest line of a server, in bytes, where the run configuration says nothing.
-const BODY_LIMIT_ENV: &str = "TOOLHIVE_PROXY_MAX_BODY_BYTES";
-const LINE_LIMIT_ENV: &str = "TOOLHIVE_PROXY_MAX_LINE_BYTES";
 /// Of a file of CA certificates so many bytes are read.
 const LONGEST_BUNDLE: u64 = 1 << 20;
 /// How long one try to initialize an HTTP server may take.
@@ -54,13 +50,13 @@ pub(crate) fn stdio(
     own: &MiddlewareFactory,
     config: &RunConfig,
     claim: &str,
-    env: &Env,
+    tuning: &Tuning,
     io: Stdio,
 ) -> Result<Backend> {
     let mut bridge = BridgeConfig {
         mode: config.effective_proxy_mode(),
         id_prefix: format!("{}-", &claim[..claim.len().min(16)]),
-        layers: middleware::inner(own, config, env).map_err(|error| failed(config, error))?,
+        layers: middleware::inner(own, config, tuning).map_err(|error| failed(config, error))?,
         trust_forwarded: config.trust_proxy_headers,
         endpoint_prefix: config.endpoint_prefix.clone(),
         ..BridgeConfig::default()
@@ -68,15 +64,11 @@ pub(crate) fn stdio(
     if let Ok(Some(ttl)) = config.session_ttl() {
         bridge.session_ttl = ttl;
     }
-    if let Some(timeout) = request_timeout(env) {
+    if let Some(timeout) = tuning.request_timeout {
         bridge.request_timeout = timeout;
     }
-    bridge.line_limit = limit(
-        config.thv.proxy.max_line_bytes,
-        env,
-        LINE_LIMIT_ENV,
-        bridge.line_limit,
-    );
+    let (configured, default) = (config.thv.proxy.max_line_bytes, bridge.line_limit);
+    bridge.line_limit = limit(configured, tuning.max_line, default);
     let bridge = StdioBridge::new(
         BackendIo {
             reader: io.stdout,
@@ -92,10 +84,10 @@ pub(crate) fn stdio(
 pub(crate) fn http(
     own: &MiddlewareFactory,
     config: &RunConfig,
-    env: &Env,
+    tuning: &Tuning,
     address: SocketAddr,
 ) -> Result<Backend> {
-    let proxy = reverse(own, config, env, parse(config, &format!("http://{address}"))?)?;
+    let proxy = reverse(own, config, tuning, parse(config, &format!("http://{address}"))?)?;
     Ok(Backend(Server::Http { proxy }))
 }
 
@@ -119,19 +111,24 @@ fn ca_certificates(config: &RunConfig) -> Result<Vec<u8>> {
 pub(crate) fn remote(
     own: &MiddlewareFactory,
     config: &RunConfig,
-    env: &Env,
+    tuning: &Tuning,
     remotes: &Arc<dyn Remotes>,
 ) -> Result<Backend> {
     Ok(Backend(Server::Remote {
-        proxy: reverse(own, config, env, parse(config, &config.remote_url)?)?,
+        proxy: reverse(own, config, tuning, parse(config, &config.remote_url)?)?,
         url: config.remote_url.clone(),
         remotes: remotes.clone(),
     }))
 }
 
-fn reverse(own: &MiddlewareFactory, config: &RunConfig, env: &Env, target: Url) -> Result<ReverseProxy> {
+fn reverse(
+    own: &MiddlewareFactory,
+    config: &RunConfig,
+    tuning: &Tuning,
+    target: Url,
+) -> Result<ReverseProxy> {
     let mut options = ReverseProxyConfig {
-        layers: middleware::inner(own, config, env).map_err(|error| failed(config, error))?,
+        layers: middleware::inner(own, config, tuning).map_err(|error| failed(config, error))?,
         transport: config.transport,
         ..ReverseProxyConfig::default()
     };
@@ -163,43 +160,21 @@ fn failed(config: &RunConfig, error: ProxyError) -> Error {
 }
 
 /// Largest request body in bytes. What cannot be a limit is refused when the layer for it is made.
-pub(crate) fn body_limit(config: &RunConfig, env: &Env) -> i64 {
+pub(crate) fn body_limit(config: &RunConfig, tuning: &Tuning) -> i64 {
     let wanted = config.thv.proxy.max_body_bytes;
     if wanted < 0 {
         return wanted;
     }
-    i64::try_from(limit(wanted, env, BODY_LIMIT_ENV, 8 << 20)).unwrap_or(i64::MAX)
+    i64::try_from(limit(wanted, tuning.max_body, 8 << 20)).unwrap_or(i64::MAX)
 }
 
 /// A limit in bytes: the configuration's, else the environment's, else the default. What cannot be a limit is refused
 /// by the proxy.
-fn limit(configured: i64, env: &Env, variable: &'static str, default: usize) -> usize {
+fn limit(configured: i64, environments: Option<usize>, default: usize) -> usize {
     if configured != 0 {
         return usize::try_from(configured).unwrap_or(0);
     }
-    let Some(text) = env.non_empty(variable) else {
-        return default;
-    };
-    text.parse().ok().filter(|limit| *limit > 0).unwrap_or_else(|| {
-        tracing::warn!(variable, "not a number of bytes above zero, the default is used");
-        default
-    })
-}
-
-fn request_timeout(env: &Env) -> Option<Duration> {
-    let text = env.non_empty(REQUEST_TIMEOUT_ENV)?;
-    let parsed = text
-        .parse::<thv_core::gojson::GoDuration>()
-        .ok()
-        .and_then(thv_core::gojson::GoDuration::to_std);
-    let valid = parsed.filter(|timeout| !timeout.is_zero());
-    if valid.is_none() {
-        tracing::warn!(
-            variable = REQUEST_TIMEOUT_ENV,
-            "not a duration above zero, the default is used"
-        );
-    }
-    valid
+    environments.unwrap_or(default)
 }
 
 impl Backend {
@@ -285,18 +260,14 @@ mod tests {
 
     #[test]
     fn limits_are_the_configurations_then_the_environments() {
-        let env = Env::from_vars([(BODY_LIMIT_ENV, "1000"), (LINE_LIMIT_ENV, "much")]);
-        for (configured, variable, expected) in [
-            (0, BODY_LIMIT_ENV, 1000),
-            (7, BODY_LIMIT_ENV, 7),
-            (0, LINE_LIMIT_ENV, 5),
-            (-1, LINE_LIMIT_ENV, 0),
+        for (configured, environments, expected) in [
+            (0, Some(1000), 1000),
+            (7, Some(1000), 7),
+            (0, None, 5),
+            (-1, None, 0),
         ] {
-            assert_eq!(
-                limit(configured, &env, variable, 5),
-                expected,
-                "{configured} {variable}"
-            );
+            let limit = limit(configured, environments, 5);
+            assert_eq!(limit, expected, "{configured} {environments:?}");
         }
     }
 
@@ -308,9 +279,9 @@ mod tests {
             );
             RunConfig::from_json(text.as_bytes()).unwrap()
         };
-        let env = Env::default();
+        let tuning = Tuning::default();
         let own = MiddlewareFactory::new();
-        let made = |config: &RunConfig| remote(&own, config, &env, &network());
+        let made = |config: &RunConfig| remote(&own, config, &tuning, &network());
         assert!(made(&config(r#"{"proxy": {"max_body_bytes": 100}}"#)).is_ok());
         assert!(made(&config(r#"{"proxy": {"max_body_bytes": -1}}"#)).is_err());
         let front = front(
@@ -343,7 +314,7 @@ mod tests {
             ..RunConfig::default()
         };
         let far = config("https://example.com/mcp");
-        let made = || remote(&MiddlewareFactory::new(), &far, &Env::default(), &network());
+        let made = || remote(&MiddlewareFactory::new(), &far, &Tuning::default(), &network());
         assert!(made().is_err(), "it is not there");
         std::fs::write(&path, "no certificate").unwrap();
         assert!(made().is_err(), "it says nothing");
@@ -362,7 +333,7 @@ mod tests {
             let text =
                 format!(r#"{{"base_name": "w", "transport": "streamable-http", "stateless": {stateless}}}"#);
             let config = RunConfig::from_json(text.as_bytes()).unwrap();
-            let backend = http(&MiddlewareFactory::new(), &config, &Env::default(), nobody).unwrap();
+            let backend = http(&MiddlewareFactory::new(), &config, &Tuning::default(), nobody).unwrap();
             let request = http::Request::get("/mcp").body(thv_proxy::Body::empty()).unwrap();
             let answer = tower::Service::call(&mut backend.service(), request).await;
             assert_eq!(answer.unwrap().status().as_u16(), expected);

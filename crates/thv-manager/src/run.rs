@@ -140,8 +140,10 @@ impl Manager {
         let parts = &self.parts;
         let replace = replaces != Replaces::Nothing;
         let name = config.workload_name()?;
+        notices.extend(parts.tuning.warnings.iter().cloned());
         config = request::complete(parts, config).await?;
         check_honoured(parts, &config)?;
+        request::check_ca_bundle(parts, &config).await?;
         let hidden = request::hidden_paths(parts, &config).await?;
         if config
             .ignore_config
@@ -354,16 +356,32 @@ impl Manager {
                 }
             };
         }
+        let ours = journal::config_hash(&prepared.config);
         match self.save_new(prepared, &op).await {
             Ok(what) => Ok(self.in_a_group(what, &op).await.under(op)),
             Err(error) => {
-                // What fails before it is saved leaves nothing; should this fail too, the journal knows.
-                if matches!(parts.saved(&name).await, Ok(Saved::Nothing)) {
-                    parts.status.remove(&name, op).await?;
+                // Should this fail too, the journal knows.
+                if let Err(error) = self.leave_nothing(&name, &ours, &error, op).await {
+                    tracing::error!(workload = %name, %error, "a run that failed could not be taken back");
                 }
                 Err(error)
             }
         }
+    }
+
+    /// Takes back what [`save_new`](Self::save_new) did before it failed with `error`: who is told that a run failed does not
+    /// expect it to be started later. A configuration that is not `ours` was brought by somebody else meanwhile.
+    async fn leave_nothing(&self, name: &WorkloadName, ours: &str, error: &Error, op: OpGuard) -> Result<()> {
+        let parts = &self.parts;
+        let taken = matches!(error, Error::State(thv_state::Error::Exists { .. }));
+        match parts.saved(name).await? {
+            Saved::Nothing => {}
+            Saved::Config(config) if !taken && journal::config_hash(&config) == ours => {
+                parts.state.delete_run_config_under(name, keep(&op)).await?;
+            }
+            _ => return Ok(()),
+        }
+        Ok(parts.status.remove(name, op).await?)
     }
 
     /// The lock of the verb that saves what was prepared.
@@ -373,7 +391,7 @@ impl Manager {
         let operation = prepared.replaces.operation();
         if replace {
             match self.check_stop(&name, stop).await {
-                Ok(()) | Err(Error::NotFound { .. }) => {}
+                Ok(_) | Err(Error::NotFound { .. }) => {}
                 Err(error) => return Err(error),
             }
         }

@@ -198,10 +198,10 @@ impl Manager {
         let snapshot = parts.status.read(name).await?;
         let config = self.startable(name).await?;
         let runtime = self.check_start(name, &snapshot, &config, options).await?;
-        let notice = match &runtime {
-            Some(runtime) => isolation(name, &config, &**runtime).await?,
-            None => None,
-        };
+        let mut notices = parts.tuning.warnings.clone();
+        if let Some(runtime) = &runtime {
+            notices.extend(isolation(name, &config, &**runtime).await?);
+        }
         let owner = parts.status.acquire_owner(name).await?;
         let listener = ports::bind(&config.host, config.port, &*parts.ports, &*parts.processes)?;
         let claim = ClaimId::random();
@@ -215,13 +215,14 @@ impl Manager {
             listener,
             owner,
         };
-        Ok((launchable, notice.into_iter().collect()))
+        Ok((launchable, notices))
     }
 
     /// The configuration, if everything it asks for can be honoured.
     async fn startable(&self, name: &WorkloadName) -> Result<RunConfig> {
         let config = self.parts.config(name).await?;
         check_honoured(&self.parts, &config)?;
+        request::check_ca_bundle(&self.parts, &config).await?;
         request::hidden_paths(&self.parts, &config).await?;
         Ok(config)
     }

@@ -31,7 +31,7 @@ impl Manager {
     #[tracing::instrument(skip_all, fields(workload = %name))]
     pub async fn stop(&self, name: &WorkloadName, options: StopOptions) -> Result<StopOutcome> {
         let parts = &self.parts;
-        self.ask_to_stop(name, options).await?;
+        let ran = self.ask_to_stop(name, options).await?;
         thv_process::crash_point!(StopAsked);
         let op = self.lock(name, Operation::Stop).await?;
         let saved = parts.saved(name).await?;
@@ -49,7 +49,8 @@ impl Manager {
             .await?;
         thv_process::crash_point!(StopWritten);
         parts.status.remove_pid_files(name).await?;
-        Ok(if ended {
+        // Its proxy may have ended as soon as it was asked, before this verb's turn.
+        Ok(if ended || ran {
             StopOutcome::Stopped
         } else {
             StopOutcome::NotRunning
@@ -98,20 +99,22 @@ impl Manager {
         }
     }
 
-    /// Asks that `name` be stopped, after everything that could refuse it.
-    pub(crate) async fn ask_to_stop(&self, name: &WorkloadName, options: StopOptions) -> Result<()> {
-        self.check_stop(name, options).await?;
-        self.request(name, options.grace, Asks::ToStop).await
+    /// Asks that `name` be stopped, after everything that could refuse it. `true` when it had a proxy of ours.
+    pub(crate) async fn ask_to_stop(&self, name: &WorkloadName, options: StopOptions) -> Result<bool> {
+        let owner = self.check_stop(name, options).await?;
+        self.request(name, options.grace, Asks::ToStop).await?;
+        Ok(owner == OwnerState::Alive)
     }
 
-    /// Everything that could refuse that `name` be stopped.
-    pub(crate) async fn check_stop(&self, name: &WorkloadName, options: StopOptions) -> Result<()> {
+    /// Everything that could refuse that `name` be stopped. Whether somebody supervises it.
+    pub(crate) async fn check_stop(&self, name: &WorkloadName, options: StopOptions) -> Result<OwnerState> {
         let snapshot = self.known(name).await?;
         let saved = self.parts.saved(name).await?;
         if let Saved::Damaged(error) = &saved {
             tracing::warn!(workload = %name, %error, "going on without it");
         }
-        owner::check_first(&self.parts, name, &snapshot, saved.config(), options.force).await
+        owner::check_first(&self.parts, name, &snapshot, saved.config(), options.force).await?;
+        Ok(snapshot.owner)
     }
 
     /// `NotFound` when nothing at all is known of `name`: no record, no configuration, no instance.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use thv_core::{Dirs, Env};
+use thv_core::{Dirs, Env, InvalidVariable};
 use thv_runtime::RuntimeKind;
 
 const PULL_SILENCE: Duration = Duration::from_mins(10);
@@ -35,17 +35,20 @@ pub struct DockerConfig {
 
 impl DockerConfig {
     /// Looks for the engine as the environment says, then in the usual places.
-    pub fn discover(env: Env, dirs: Dirs) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// When `THV_PULL_TIMEOUT` is no number of seconds.
+    pub fn discover(env: Env, dirs: Dirs) -> Result<Self, InvalidVariable> {
+        Ok(Self {
             kind: RuntimeKind::new("docker"),
             socket: None,
-            pull_silence: env.seconds("THV_PULL_TIMEOUT").unwrap_or(PULL_SILENCE),
+            pull_silence: env.seconds("THV_PULL_TIMEOUT")?.unwrap_or(PULL_SILENCE),
             env,
             dirs: Some(dirs),
             egress_helper: None,
             connect_timeout: Duration::from_secs(5),
             call_timeout: Duration::from_mins(1),
-        }
+        })
     }
 
     /// Exactly the engine at this socket.

@@ -8,7 +8,7 @@
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let env = Env::from_vars(std::env::vars_os());
 //! let dirs = Dirs::from_env(&env)?;
-//! let docker = DockerRuntime::connect(DockerConfig::discover(env, dirs)).await?;
+//! let docker = DockerRuntime::connect(DockerConfig::discover(env, dirs)?).await?;
 //! let spec = DeploySpec::new("fetch".parse()?, "example.test/fetch:1");
 //! let deployment = docker.deploy(&spec).await?;
 //! let stdio = docker.attach(&InstanceRef::exact(spec.name, deployment.instance.id)).await?;

@@ -36,7 +36,7 @@ fn over(front: &TlsFront, folder: &Path, files: Files<'_>) -> DockerRuntime {
         ("DOCKER_TLS_VERIFY", "1"),
         ("DOCKER_CERT_PATH", folder.to_str().unwrap()),
     ]);
-    DockerRuntime::new(DockerConfig::discover(env, Dirs::under(folder)))
+    DockerRuntime::new(DockerConfig::discover(env, Dirs::under(folder)).unwrap())
 }
 
 #[tokio::test]
@@ -157,7 +157,7 @@ async fn a_context_is_spoken_to_with_its_own_certificates() {
     std::fs::write(meta.join("meta.json"), written.to_string()).unwrap();
     std::fs::write(docker.join("config.json"), r#"{"currentContext":"far"}"#).unwrap();
     std::fs::write(tls.join("ca.pem"), CA).unwrap();
-    let runtime = || DockerRuntime::new(DockerConfig::discover(Env::default(), dirs.clone()));
+    let runtime = || DockerRuntime::new(DockerConfig::discover(Env::default(), dirs.clone()).unwrap());
 
     // Without a client certificate this engine refuses, and with one alone there is no key.
     let error = soon("the refusal", runtime().ping()).await.unwrap_err();

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use thv_core::{Dirs, Env};
+use thv_core::{Dirs, Env, InvalidVariable};
 use thv_process::Processes;
 use thv_runtime::LogRotation;
 
@@ -22,14 +22,17 @@ pub struct LocalConfig {
 }
 
 impl LocalConfig {
-    /// A configuration of these parts. Logs are rotated as `env` says ([`LogRotation::from_env`]).
-    pub fn new(dirs: Dirs, env: Env, processes: Arc<dyn Processes>) -> Self {
-        Self {
-            log_rotation: LogRotation::from_env(&env),
+    /// A configuration of these parts. Logs are rotated as `env` says.
+    ///
+    /// # Errors
+    /// As [`LogRotation::from_env`].
+    pub fn new(dirs: Dirs, env: Env, processes: Arc<dyn Processes>) -> Result<Self, InvalidVariable> {
+        Ok(Self {
+            log_rotation: LogRotation::from_env(&env)?,
             dirs,
             env,
             processes,
-        }
+        })
     }
 
     pub(crate) fn instances(&self) -> PathBuf {

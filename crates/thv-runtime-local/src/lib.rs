@@ -42,7 +42,7 @@
 //!
 //! let root = tempfile::tempdir()?;
 //! let env = Env::from_vars(std::env::vars_os());
-//! let runtime = LocalRuntime::new(LocalConfig::new(Dirs::under(root.path()), env, thv_process::system()?));
+//! let runtime = LocalRuntime::new(LocalConfig::new(Dirs::under(root.path()), env, thv_process::system()?)?);
 //! let spec = DeploySpec::new("echo".parse()?, "exec:///bin/cat");
 //! runtime.deploy(&spec).await?;
 //! let which = InstanceRef::named(spec.name);

@@ -23,7 +23,7 @@ fn forms() -> [Arc<dyn Processes>; 2] {
 
 fn runtime(root: &Path, processes: Arc<dyn Processes>) -> LocalRuntime {
     let env = Env::from_vars([("PATH", "/usr/bin:/bin")]);
-    LocalRuntime::new(LocalConfig::new(Dirs::under(root), env, processes))
+    LocalRuntime::new(LocalConfig::new(Dirs::under(root), env, processes).unwrap())
 }
 
 fn shell(name: &str, script: &str) -> DeploySpec {

@@ -17,11 +17,8 @@ struct Local {
 
 fn runtime_at(root: &std::path::Path) -> LocalRuntime {
     let env = Env::from_vars([("PATH", "/usr/bin:/bin")]);
-    LocalRuntime::new(LocalConfig::new(
-        Dirs::under(root),
-        env,
-        thv_process::system().unwrap(),
-    ))
+    let config = LocalConfig::new(Dirs::under(root), env, thv_process::system().unwrap());
+    LocalRuntime::new(config.unwrap())
 }
 
 impl Fixture for Local {

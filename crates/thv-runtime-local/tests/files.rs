@@ -17,7 +17,7 @@ use tokio::io::AsyncWriteExt;
 
 fn config(root: &Path) -> LocalConfig {
     let env = Env::from_vars([("PATH", "/usr/bin:/bin")]);
-    LocalConfig::new(Dirs::under(root), env, thv_process::system().unwrap())
+    LocalConfig::new(Dirs::under(root), env, thv_process::system().unwrap()).unwrap()
 }
 
 fn runtime(root: &Path) -> LocalRuntime {

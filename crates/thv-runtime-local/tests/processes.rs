@@ -18,7 +18,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 
 fn runtime_with(root: &Path, processes: Arc<dyn Processes>) -> LocalRuntime {
     let env = Env::from_vars([("PATH", "/usr/bin:/bin"), ("SHOULD_NOT_LEAK", "leaked")]);
-    LocalRuntime::new(LocalConfig::new(Dirs::under(root), env, processes))
+    LocalRuntime::new(LocalConfig::new(Dirs::under(root), env, processes).unwrap())
 }
 
 fn runtime(root: &Path) -> LocalRuntime {

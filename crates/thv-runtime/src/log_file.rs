@@ -24,7 +24,8 @@ const BLOCK: u64 = 64 * 1024;
 /// end, then what was rotated away since ([`LogRotation`](crate::LogRotation)), then the new one from its beginning. One that
 /// was emptied is read from its beginning. What was rotated away before counts as the log's beginning.
 ///
-/// Memory does not grow with the file. A line longer than 1 MiB comes in pieces. Cancel-safe.
+/// Memory does not grow with the file, nor does the search for the last lines: a line longer than 1 MiB comes in pieces, and each
+/// of them counts as one. Cancel-safe.
 ///
 /// # Errors
 /// `NotFound` when there is no such file; whatever reading and watching say.
@@ -61,28 +62,38 @@ fn tail_start(file: &mut File, lines: usize) -> io::Result<(u64, usize)> {
     if lines == 0 {
         return Ok((length, 0));
     }
-    let mut end = length;
     let mut found = 0;
+    let (mut end, mut line_end) = (length, length);
     let mut block = Vec::new();
     while end > 0 {
         let start = end.saturating_sub(BLOCK);
         block.clear();
         file.seek(SeekFrom::Start(start))?;
         (&mut *file).take(end - start).read_to_end(&mut block)?;
-        for (at, _) in block.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n') {
-            let after = start + at as u64 + 1;
+        let ends = memchr::memrchr_iter(b'\n', &block).map(|at| Some(start + at as u64));
+        for newline in ends.chain([None]) {
+            let line_start = newline.map_or(start, |at| at + 1);
+            // Of a line whose beginning is still to be found so many bytes are there already.
+            while line_end.saturating_sub(line_start) > LONGEST_LINE as u64 {
+                line_end -= LONGEST_LINE as u64;
+                found += 1;
+                if found == lines {
+                    return Ok((line_end, found));
+                }
+            }
+            let begins = newline.is_some() || start == 0;
             // The end of the last line begins no other.
-            if after == length {
-                continue;
+            if begins && line_start < length {
+                found += 1;
+                if found == lines {
+                    return Ok((line_start, found));
+                }
             }
-            found += 1;
-            if found == lines {
-                return Ok((after, found));
-            }
+            line_end = newline.unwrap_or(line_end);
         }
         end = start;
     }
-    Ok((0, found + usize::from(length > 0)))
+    Ok((0, found))
 }
 
 struct Follower {
@@ -97,6 +108,8 @@ struct Follower {
     gone: bool,
     changes: Option<Changes>,
     pending: Vec<u8>,
+    /// Whether what was given last is a piece, whose line may end here.
+    cut: bool,
 }
 
 /// How far the log has been read.
@@ -169,6 +182,7 @@ impl Follower {
             gone: false,
             changes,
             pending: Vec::new(),
+            cut: false,
         })
     }
 
@@ -189,7 +203,7 @@ impl Follower {
                 }
             }
             let available = self.file.buffer();
-            let end = available.iter().position(|byte| *byte == b'\n');
+            let end = memchr::memchr(b'\n', available);
             let room = LONGEST_LINE - self.pending.len();
             let taken = end.unwrap_or(available.len()).min(room);
             self.pending.extend_from_slice(&available[..taken]);
@@ -197,7 +211,9 @@ impl Follower {
             let taken = taken + usize::from(whole);
             self.file.consume(taken);
             self.place.position += taken as u64;
-            if whole || self.pending.len() >= LONGEST_LINE {
+            let ended_before = whole && self.pending.is_empty() && std::mem::take(&mut self.cut);
+            if !ended_before && (whole || self.pending.len() >= LONGEST_LINE) {
+                self.cut = !whole;
                 return Ok(Some(self.take()));
             }
         }
@@ -235,6 +251,7 @@ impl Follower {
                 self.file.seek(SeekFrom::Start(0)).await?;
                 self.place.position = 0;
                 self.pending.clear();
+                self.cut = false;
             }
             Look::Replaced {
                 rotated,
@@ -243,6 +260,7 @@ impl Follower {
                 last,
             } => {
                 self.continuous = rotated.is_some();
+                self.cut &= self.continuous;
                 self.queue = rotated.into_iter().flatten().chain([log]).collect();
                 (self.place.inode, self.place.rotated) = (inode, last);
                 // What was written before the file lost its name is read first.
@@ -355,6 +373,44 @@ mod tests {
         assert_eq!(lines(&path, Some(99)).await.len(), 4);
         assert_eq!(lines(&path, None).await.len(), 4);
         assert!(lines(&path, Some(0)).await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_long_line_comes_in_pieces_and_each_of_them_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let piece = LONGEST_LINE;
+        for (long, end) in [
+            (piece, "\n"),
+            (2 * piece, "\n"),
+            (2 * piece, ""),
+            (2 * piece + 9, ""),
+            (3 * piece - 1, "\n"),
+        ] {
+            std::fs::write(&path, format!("one\n{}{end}", "x".repeat(long))).unwrap();
+            let pieces = long.div_ceil(piece);
+            let all = lines(&path, None).await;
+            assert_eq!(all.len(), 1 + pieces, "{long}");
+            for tail in 1..=pieces {
+                let last = lines(&path, Some(tail)).await;
+                assert_eq!(last.len(), tail, "{long} {tail}");
+                assert_eq!(last.concat().len(), long.min(tail * piece), "{long} {tail}");
+            }
+            assert_eq!(lines(&path, Some(pieces + 1)).await, all, "{long}");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_so_much_is_searched_for_the_last_lines() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        // As large as no machine's disk, and without a single end of a line.
+        File::create(&path).unwrap().set_len(1 << 42).unwrap();
+        let last = lines(&path, Some(2)).await;
+        assert_eq!(
+            last.iter().map(String::len).collect::<Vec<_>>(),
+            [LONGEST_LINE; 2]
+        );
     }
 
     #[tokio::test]

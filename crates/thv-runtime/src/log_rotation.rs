@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
-use thv_core::Env;
+use thv_core::{Env, InvalidVariable};
 
 /// A line is not cut for a rotation unless it is longer than this.
 const LONGEST_LINE: u64 = 1 << 20;
@@ -15,6 +15,9 @@ const LONGEST_LINE: u64 = 1 << 20;
 const SMALLEST: u64 = 1024;
 /// More files are not kept.
 const MOST_FILES: usize = 100;
+
+const SIZE_VARIABLE: &str = "TOOLHIVE_LOG_MAX_SIZE";
+const FILES_VARIABLE: &str = "TOOLHIVE_LOG_MAX_FILES";
 
 /// When a log is rotated, and how much of it is kept.
 ///
@@ -40,19 +43,20 @@ impl Default for LogRotation {
 
 impl LogRotation {
     /// The default, unless `TOOLHIVE_LOG_MAX_SIZE` (bytes, at least 1024) and `TOOLHIVE_LOG_MAX_FILES` (1 to 100) say
-    /// otherwise. What is no such number changes nothing.
-    pub fn from_env(env: &Env) -> Self {
+    /// otherwise.
+    ///
+    /// # Errors
+    /// When one of them is no such number.
+    pub fn from_env(env: &Env) -> Result<Self, InvalidVariable> {
         let default = Self::default();
-        let number = |name: &str| env.non_empty(name)?.trim().parse::<u64>().ok();
-        let files = number("TOOLHIVE_LOG_MAX_FILES").and_then(|files| usize::try_from(files).ok());
-        Self {
-            size: number("TOOLHIVE_LOG_MAX_SIZE")
-                .filter(|size| *size >= SMALLEST)
-                .unwrap_or(default.size),
+        let size = env.number(SIZE_VARIABLE, SMALLEST..=u64::MAX)?;
+        let files = env.number(FILES_VARIABLE, 1..=MOST_FILES as u64)?;
+        Ok(Self {
+            size: size.unwrap_or(default.size),
             files: files
-                .filter(|files| (1..=MOST_FILES).contains(files))
+                .and_then(|files| usize::try_from(files).ok())
                 .unwrap_or(default.files),
-        }
+        })
     }
 
     /// Opens the log at `path` to write at its end; a new one is readable by its owner only. Blocking, as all of it is.
@@ -553,14 +557,18 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_says_how_much_and_nonsense_changes_nothing() {
+    fn the_environment_says_how_much_and_nonsense_is_an_error() {
         let of = |size: &str, files: &str| {
-            let env = [("TOOLHIVE_LOG_MAX_SIZE", size), ("TOOLHIVE_LOG_MAX_FILES", files)];
+            let env = [(SIZE_VARIABLE, size), (FILES_VARIABLE, files)];
             LogRotation::from_env(&Env::from_vars(env))
         };
-        assert_eq!(of("4096", "5"), LogRotation { size: 4096, files: 5 });
-        for (size, files) in [("", ""), ("10MB", "0"), ("-1", "101"), ("12", "x")] {
-            assert_eq!(of(size, files), LogRotation::default(), "{size} {files}");
+        assert_eq!(of("4096", "5"), Ok(LogRotation { size: 4096, files: 5 }));
+        assert_eq!(of("", ""), Ok(LogRotation::default()));
+        for size in ["10MB", "-1", "12"] {
+            assert_eq!(of(size, "5").unwrap_err().variable, SIZE_VARIABLE, "{size}");
+        }
+        for files in ["0", "101", "x"] {
+            assert_eq!(of("4096", files).unwrap_err().variable, FILES_VARIABLE, "{files}");
         }
     }
 }

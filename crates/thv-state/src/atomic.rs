@@ -18,7 +18,15 @@ pub(crate) const FIRST_READ: usize = 8 * 1024;
 /// Creates `folder` and what is missing above it, with `mode`.
 pub fn create_folder(folder: &Path, mode: u32) -> io::Result<()> {
     match DirBuilder::new().recursive(true).mode(mode).create(folder) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match std::fs::metadata(folder) {
+            Ok(there) if there.is_dir() => Ok(()),
+            Ok(_) => Err(io::ErrorKind::NotADirectory.into()),
+            Err(gone) if gone.kind() == io::ErrorKind::NotFound => {
+                Err(io::Error::new(gone.kind(), "a link in its place leads nowhere"))
+            }
+            // A circle of links.
+            Err(error) => Err(error),
+        },
         other => other,
     }
 }

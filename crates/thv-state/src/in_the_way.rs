@@ -14,7 +14,9 @@ const MOST_KEPT: u32 = 100;
 /// another one, that may pass or is not ours.
 pub fn why_no_file(path: &Path, error: &io::Error) -> Option<String> {
     if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) {
-        return Some("it is a circle of links".into());
+        // Of a folder on the way to it, it would say nothing about the document.
+        let link = std::fs::symlink_metadata(path).is_ok();
+        return link.then(|| "it is a circle of links".into());
     }
     match error.kind() {
         io::ErrorKind::IsADirectory => Some("it is a folder".into()),
@@ -93,11 +95,36 @@ mod tests {
             let error = atomic::read(&at(name), 3).unwrap_err();
             assert!(why_no_file(&at(name), &error).is_some(), "{name}: {error}");
         }
+        let inside = at("circle").join("document");
+        let error = atomic::read(&inside, 3).unwrap_err();
+        assert_eq!(
+            why_no_file(&inside, &error),
+            None,
+            "its folder is not one: {error}"
+        );
         let error = io::Error::from(io::ErrorKind::PermissionDenied);
         assert!(why_no_file(&at("large"), &error).is_some(), "it is ours");
         assert_eq!(why_no_file(&at("none"), &error), None);
         let error = io::Error::from_raw_os_error(Errno::IO.raw_os_error());
         assert_eq!(why_no_file(&at("large"), &error), None);
+    }
+
+    #[test]
+    fn what_is_in_the_place_of_a_folder_is_told() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        std::os::unix::fs::symlink("circle", at("circle")).unwrap();
+        std::os::unix::fs::symlink("nowhere", at("dangling")).unwrap();
+        fs::write(at("file"), "").unwrap();
+        let refused = |name| atomic::create_folder(&at(name), 0o700).unwrap_err();
+        assert_eq!(refused("circle").raw_os_error(), Some(Errno::LOOP.raw_os_error()));
+        assert_eq!(refused("file").kind(), io::ErrorKind::NotADirectory);
+        assert_eq!(
+            refused("dangling").to_string(),
+            "a link in its place leads nowhere"
+        );
+        fs::create_dir(at("nowhere")).unwrap();
+        atomic::create_folder(&at("dangling"), 0o700).unwrap();
     }
 
     #[test]

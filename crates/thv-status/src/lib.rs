@@ -75,7 +75,7 @@ pub use file_status_manager::FileStatusManager;
 pub use foreign::{ForeignMeaning, Reading, interpret};
 pub use guards::{OpGuard, OwnerGuard};
 pub use memory_status_manager::MemoryStatusManager;
-pub use observe::{InstanceView, Observation, ProxyState, observe};
+pub use observe::{INTERRUPTED, InstanceView, Observation, ProxyState, observe};
 pub use snapshot::{OwnerState, PidFile, Snapshot};
 pub use status_file::{StatusFile, StatusFileError};
 pub use status_manager::{Authority, Change, Changes, StatusManager};

@@ -31,6 +31,9 @@ pub enum InstanceView<'a> {
     Present(&'a Instance),
 }
 
+/// Why a workload does not run whose start came to no end.
+pub const INTERRUPTED: &str = "start was interrupted: start it again";
+
 /// What a workload is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observation {
@@ -58,7 +61,8 @@ pub struct Observation {
 /// | unknown, elsewhere | any | the instance's state |
 ///
 /// `starting` and `stopping` are believed while the proxy lives; without it they ended half-way, and the same table says
-/// what is left. `stopped`, `error`, `removing` and `policy_stopped` are shown as recorded; an instance that runs all the
+/// what is left. A verb that starts holds `.owner` from before it writes `starting` until the proxy has it: one whose entry is
+/// there, and whose `.owner` is free, was interrupted. `stopped`, `error`, `removing` and `policy_stopped` are shown as recorded; an instance that runs all the
 /// same is said in the context, and so is damage of what is recorded where there is nothing else to say.
 pub fn observe(
     snapshot: &Snapshot,
@@ -92,7 +96,11 @@ fn by_status(
         S::Stopped => stopped(recorded, instance),
         S::Unknown => from_instance(instance).unwrap_or(recorded),
         S::Starting | S::Stopping if proxy == ProxyState::Alive => recorded,
-        S::Starting | S::Stopping if launching(snapshot) => recorded,
+        S::Starting if proxy == ProxyState::Dead && pending(snapshot) => Observation {
+            status: S::Error,
+            context: INTERRUPTED.into(),
+        },
+        S::Starting | S::Stopping if pending(snapshot) => recorded,
         _ => match proxy {
             ProxyState::Alive => with_proxy(snapshot, recorded, instance),
             ProxyState::Dead => without_proxy(snapshot, instance, boot_id),
@@ -102,7 +110,7 @@ fn by_status(
 }
 
 /// A verb is at work, or was cut off: its entry says so, and the next verb finishes it.
-fn launching(snapshot: &Snapshot) -> bool {
+fn pending(snapshot: &Snapshot) -> bool {
     snapshot
         .companion
         .as_ref()
@@ -462,6 +470,27 @@ mod tests {
             "",
         );
         check(S::Unhealthy, P::Alive, &up, run, "boot", S::Unhealthy, "");
+    }
+
+    #[test]
+    fn a_start_that_was_cut_off_is_told_at_once() {
+        let check = |status, proxy, expected: WorkloadStatus, context: &str| {
+            let mut snapshot = snapshot(status, Desired::Running, Reading::Ours);
+            let mut companion = Companion::new(ClaimId::random(), "thv");
+            companion.pending = Some(crate::Pending::new(crate::Operation::Start, 7, "now"));
+            snapshot.companion = Some(std::sync::Arc::new(companion));
+            let seen = observe(&snapshot, &InstanceView::Absent, proxy, "boot");
+            assert_eq!(
+                (seen.status, seen.context.as_str()),
+                (expected, context),
+                "{status} {proxy:?}"
+            );
+        };
+        use WorkloadStatus as S;
+        check(S::Starting, ProxyState::Dead, S::Error, INTERRUPTED);
+        check(S::Starting, ProxyState::Alive, S::Starting, "");
+        check(S::Starting, ProxyState::Unknown, S::Starting, "");
+        check(S::Stopping, ProxyState::Dead, S::Stopping, "");
     }
 
     #[test]

@@ -23,7 +23,8 @@ const EGRESS_HELPER_VARIABLE: &str = "TOOLHIVE_EGRESS_HELPER";
 /// What remains to be said is [`launcher_id`](ManagerBuilder::launcher_id); any part can be replaced.
 ///
 /// # Errors
-/// `Invalid` when the environment names no home directory, or a runtime or a provider of secrets that is not there.
+/// `Invalid` when the environment names no home directory, or a runtime or a provider of secrets that is not there, or has
+/// something else in place of a number of ours.
 pub fn manager_from_env(env: Env) -> Result<ManagerBuilder> {
     let dirs = Dirs::from_env(&env).map_err(|error| Error::Invalid {
         what: "environment".into(),
@@ -51,7 +52,7 @@ pub fn manager_with(own: Runtimes, dirs: Dirs, env: Env) -> Result<ManagerBuilde
     let processes = thv_process::system()?;
     let builder = thv_manager::Manager::builder();
     #[cfg(feature = "image")]
-    let builder = builder.image_gate(image_gate(&env, None));
+    let builder = builder.image_gate(image_gate(&env, None)?);
     Ok(builder
         .runtimes(runtimes(own, &dirs, &env, &processes)?)
         .state(Arc::new(LocalStateStore::new(&dirs)))
@@ -70,10 +71,13 @@ const TRUSTED_ROOT_VARIABLE: &str = "THV_TRUSTED_ROOT";
 /// Resolves images by asking their registries, and verifies signatures that are beside them, under the embedded roots of trust
 /// or the one in the file that `THV_TRUSTED_ROOT` names. `ca_certificates` (PEM) are trusted besides the system's. Nothing
 /// is read or asked before an image is.
+///
+/// # Errors
+/// `Invalid` when `THV_REGISTRY_TIMEOUT` is no number of seconds.
 #[cfg(feature = "image")]
-pub fn image_gate(env: &Env, ca_certificates: Option<Vec<u8>>) -> Arc<dyn thv_image::ImageGate> {
+pub fn image_gate(env: &Env, ca_certificates: Option<Vec<u8>>) -> Result<Arc<dyn thv_image::ImageGate>> {
     use thv_image::{ClientConfig, Gate, ProvenanceVerifier, RegistryClient, TrustRoots};
-    let mut config = ClientConfig::from_env(env.clone());
+    let mut config = ClientConfig::from_env(env.clone())?;
     config.ca_certificates = ca_certificates;
     let client = Arc::new(RegistryClient::new(config));
     let roots = match env.non_empty(TRUSTED_ROOT_VARIABLE) {
@@ -81,7 +85,7 @@ pub fn image_gate(env: &Env, ca_certificates: Option<Vec<u8>>) -> Arc<dyn thv_im
         None => TrustRoots::embedded(),
     };
     let verifier = ProvenanceVerifier::new(client.clone(), roots);
-    Arc::new(Gate::new(client, Arc::new(verifier)))
+    Ok(Arc::new(Gate::new(client, Arc::new(verifier))))
 }
 
 /// The local runtime's: after container engines.
@@ -94,7 +98,7 @@ fn runtimes(own: Runtimes, dirs: &Dirs, env: &Env, processes: &Arc<dyn Processes
     #[cfg(feature = "docker")]
     let runtimes = {
         use thv_runtime_docker::{DockerConfig, DockerRuntime};
-        let mut config = DockerConfig::discover(env.clone(), dirs.clone());
+        let mut config = DockerConfig::discover(env.clone(), dirs.clone())?;
         config.egress_helper = egress_helper(env);
         if runtimes.get(&config.kind).is_ok() {
             runtimes
@@ -105,7 +109,7 @@ fn runtimes(own: Runtimes, dirs: &Dirs, env: &Env, processes: &Arc<dyn Processes
     #[cfg(feature = "local")]
     let runtimes = {
         use thv_runtime_local::{LocalConfig, LocalRuntime};
-        let config = LocalConfig::new(dirs.clone(), env.clone(), processes.clone());
+        let config = LocalConfig::new(dirs.clone(), env.clone(), processes.clone())?;
         let local = LocalRuntime::new(config);
         if runtimes.get(thv_runtime::Runtime::kind(&local)).is_ok() {
             runtimes

@@ -71,7 +71,7 @@ impl Server {
     async fn image() -> Result<Self> {
         let env = Env::from_vars(std::env::vars_os());
         let dirs = Dirs::from_env(&env)?;
-        let docker = DockerRuntime::connect(DockerConfig::discover(env, dirs)).await?;
+        let docker = DockerRuntime::connect(DockerConfig::discover(env, dirs)?).await?;
         let socket = PathBuf::from(docker.engine_info().await?.place);
         if !socket.is_absolute() {
             return Err(format!(

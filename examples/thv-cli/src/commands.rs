@@ -199,7 +199,7 @@ fn manager_with(launcher: Arc<dyn Launcher>, given: Given) -> Result<Manager, Fa
         builder = builder.secrets(thv::secrets_in(&dirs, &env, Some(password))?);
     }
     if given.ca_certificates.is_some() {
-        builder = builder.image_gate(thv::image_gate(&env, given.ca_certificates));
+        builder = builder.image_gate(thv::image_gate(&env, given.ca_certificates)?);
     }
     Ok(builder.build()?)
 }

@@ -20,7 +20,12 @@ pub(crate) fn print(text: &str) -> io::Result<()> {
 /// The same of one part of many: `false` when the reader has gone and no more is worth writing.
 pub(crate) fn print_some(bytes: &[u8]) -> io::Result<bool> {
     let mut out = io::stdout().lock();
-    match out.write_all(bytes).and_then(|()| out.flush()) {
+    unless_nobody_reads(out.write_all(bytes).and_then(|()| out.flush()))
+}
+
+/// `false` when the reader has gone, which is no error.
+pub(crate) fn unless_nobody_reads(written: io::Result<()>) -> io::Result<bool> {
+    match written {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         Err(error) => Err(error),

@@ -1,5 +1,6 @@
 //! From a command line to an exit code.
 
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -26,18 +27,23 @@ pub(crate) fn main() -> ExitCode {
         // Help that nobody asked for by name goes to standard output too; a closed stream is nobody's failure.
         Err(Refused::Usage(error)) => match error.kind() {
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-                let _ = output::print(&error.render().to_string());
-                ExitCode::SUCCESS
+                shown(output::print(&error.render().to_string()))
             }
-            kind => {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => shown(
+                output::unless_nobody_reads(error.print().and_then(|()| io::stdout().flush())).map(drop),
+            ),
+            _ => {
                 let _ = error.print();
-                if matches!(kind, ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-                    ExitCode::SUCCESS
-                } else {
-                    ExitCode::FAILURE
-                }
+                ExitCode::FAILURE
             }
         },
+    }
+}
+
+fn shown(written: io::Result<()>) -> ExitCode {
+    match written {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&format!("cannot write: {error}")),
     }
 }
 

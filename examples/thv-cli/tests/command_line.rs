@@ -1,11 +1,17 @@
 //! What a user of the command line sees, without a workload being touched: help texts, refusals, exit codes.
 
-use std::process::{Command, Output};
+use std::fs::OpenOptions;
+use std::process::{Command, Output, Stdio};
 
 fn thv(args: &[&str]) -> Output {
+    thv_to(args, Stdio::piped())
+}
+
+fn thv_to(args: &[&str], stdout: impl Into<Stdio>) -> Output {
     let folder = tempfile::tempdir().expect("a temporary folder");
     Command::new(env!("CARGO_BIN_EXE_thv"))
         .args(args)
+        .stdout(stdout)
         .env_clear()
         .env("HOME", folder.path())
         // No engine: the host's has containers of its own.
@@ -123,6 +129,31 @@ fn the_version_is_a_flag_as_well() {
     let text = format!("thv {}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!(shown(&["--version"]), text);
     assert!(shown(&["version"]).starts_with(&text));
+}
+
+#[test]
+fn what_cannot_be_written_is_a_failure_and_a_reader_that_has_gone_is_none() {
+    for args in [
+        &["help"][..],
+        &["help", "run"],
+        &["run", "--help"],
+        &["--version"],
+        &["version"],
+        &["group"],
+        &[],
+        &["list"],
+        &["list", "--format", "json"],
+        &["completion", "bash"],
+    ] {
+        let full = OpenOptions::new().write(true).open("/dev/full").expect("Linux");
+        let output = thv_to(args, full);
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("cannot write: No space left"), "{args:?}: {said}");
+        let (reader, gone) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        assert_eq!(thv_to(args, gone).status.code(), Some(0), "{args:?}");
+    }
 }
 
 #[test]

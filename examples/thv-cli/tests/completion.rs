@@ -18,6 +18,7 @@ impl Home {
             ".local/state/toolhive/runconfigs/filesystem.json",
             ".local/state/toolhive/runconfigs/.half-written.json",
             ".local/state/toolhive/groups/research.json",
+            ".local/state/toolhive/groups/my team.json",
             ".local/share/toolhive/statuses/fetch.json",
             ".local/share/toolhive/statuses/time.json",
             ".local/share/toolhive/statuses/time.json.lock",
@@ -99,7 +100,9 @@ fn names_of_workloads_and_groups_are_offered_and_nothing_is_written() {
         (&["upgrade", "apply", "fe"], &["fetch"]),
         (&["group", "move", "fil"], &["filesystem"]),
         (&["group", "rm", "r"], &["research"]),
-        (&["list", "--group", ""], &["default", "research"]),
+        (&["list", "--group", ""], &["default", "my\\ team", "research"]),
+        // As far as it was completed before.
+        (&["stop", "--group", "my\\ t"], &["my\\ team"]),
         (&["run", "--group", "re"], &["research"]),
         (&["logs", "x"], &[]),
         (&["rec"], &["reconcile"]),
@@ -183,9 +186,21 @@ fn a_shell_completes_a_name() {
         _clap_complete_thv thv fi stop
         echo "${COMPREPLY[@]}""#;
     let fish = "thv completion fish | source; complete --do-complete 'thv stop fi'";
-    for (shell, script) in [("bash", bash), ("fish", fish)] {
+    // A name with a space in it is one word of the line.
+    let bash_space = r#"source <(thv completion bash)
+        COMP_WORDS=(thv stop --group my) COMP_CWORD=3 COMP_TYPE=9
+        _clap_complete_thv thv my --group
+        eval "words=(${COMPREPLY[@]})"
+        echo "${#words[@]} ${words[0]}""#;
+    let fish_space = "thv completion fish | source; complete --do-complete 'thv stop --group my'";
+    for (shell, script, expected) in [
+        ("bash", bash, "filesystem"),
+        ("fish", fish, "filesystem"),
+        ("bash", bash_space, "1 my team"),
+        ("fish", fish_space, "my team"),
+    ] {
         if let Some(output) = run(home.program(shell).args(["-c", script])) {
-            assert_eq!(said(Ok(output)).trim(), "filesystem", "{shell}");
+            assert_eq!(said(Ok(output)).trim(), expected, "{shell}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use thv_core::Env;
+use thv_core::{Env, InvalidVariable};
 
 /// Whose environment, which registries are trusted with what, and how long they may take.
 #[derive(Debug, Clone)]
@@ -32,7 +32,10 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 impl ClientConfig {
     /// What `env` says; this machine's architecture; ten seconds, or as many as `THV_REGISTRY_TIMEOUT` says.
-    pub fn from_env(env: Env) -> Self {
+    ///
+    /// # Errors
+    /// When that is no number of seconds.
+    pub fn from_env(env: Env) -> Result<Self, InvalidVariable> {
         let list = |name: &str| -> Vec<String> {
             env.get(name)
                 .unwrap_or_default()
@@ -41,14 +44,14 @@ impl ClientConfig {
                 .filter(|host| !host.is_empty())
                 .collect()
         };
-        Self {
+        Ok(Self {
             insecure: list(INSECURE),
             global_credentials_for: list(GLOBAL_FOR),
             ca_certificates: None,
             platform: host_platform(),
-            timeout: env.seconds(TIMEOUT_VARIABLE).unwrap_or(TIMEOUT),
+            timeout: env.seconds(TIMEOUT_VARIABLE)?.unwrap_or(TIMEOUT),
             env,
-        }
+        })
     }
 }
 

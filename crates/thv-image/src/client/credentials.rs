@@ -227,7 +227,7 @@ mod tests {
     }
 
     fn config(vars: &[(&str, &str)]) -> ClientConfig {
-        ClientConfig::from_env(Env::from_vars(vars.iter().copied()))
+        ClientConfig::from_env(Env::from_vars(vars.iter().copied())).unwrap()
     }
 
     #[tokio::test]

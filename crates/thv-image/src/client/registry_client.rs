@@ -188,7 +188,7 @@ mod tests {
                 client.write_all(answer.as_bytes()).await.unwrap();
             }
         };
-        let mut config = ClientConfig::from_env(Env::default());
+        let mut config = ClientConfig::from_env(Env::default()).unwrap();
         config.timeout = Duration::from_mins(1);
         let client = RegistryClient::new(config);
         let image = format!("{address}/their/tool:1").parse().unwrap();

@@ -382,16 +382,23 @@ fn ca_bundle(request: &RunRequest, sources: &Sources<'_>) -> Result<String> {
         return Ok(String::new());
     };
     let path = absolute(path, sources)?;
-    let given = path.to_string_lossy().into_owned();
-    let bad = |detail: String| refused_value(RequestField::CaBundle, &given, detail);
-    let text = sources.files.read(&path);
-    let text = text.map_err(|error| bad(format!("it cannot be read: {error}")))?;
+    check_certificates(&path, sources)?;
+    let not_text = bad_bundle(&path, "the path is no text");
+    path.into_os_string().into_string().map_err(|_| not_text)
+}
+
+/// Whether there are certificates in the file now.
+pub(super) fn check_certificates(path: &Path, sources: &Sources<'_>) -> Result<()> {
+    let text = sources.files.read(path);
+    let text = text.map_err(|error| bad_bundle(path, format!("it cannot be read: {error}")))?;
     if !text.contains("-----BEGIN CERTIFICATE-----") {
-        return Err(bad("there is no certificate in it".into()));
+        return Err(bad_bundle(path, "there is no certificate in it"));
     }
-    path.into_os_string()
-        .into_string()
-        .map_err(|_| bad("the path is no text".into()))
+    Ok(())
+}
+
+fn bad_bundle(path: &Path, detail: impl Into<String>) -> Error {
+    refused_value(RequestField::CaBundle, &path.to_string_lossy(), detail)
 }
 
 fn endpoint_prefix(request: &RunRequest) -> Result<String> {

@@ -21,7 +21,7 @@ pub trait Files: Debug + Send + Sync + 'static {
     fn read(&self, path: &Path) -> io::Result<String>;
     /// Whether there is anything.
     fn exists(&self, path: &Path) -> bool;
-    /// The names of the files in a folder, in order; of a folder that is not there, none.
+    /// The names of the files in a folder, in order.
     fn names(&self, folder: &Path) -> io::Result<Vec<String>>;
     /// All that is in a folder, in order, links by themselves.
     fn entries(&self, folder: &Path) -> io::Result<Vec<FileEntry>>;
@@ -61,12 +61,7 @@ impl Files for SystemFiles {
     }
 
     fn names(&self, folder: &Path) -> io::Result<Vec<String>> {
-        let entries = match std::fs::read_dir(folder) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(error),
-        };
-        let mut names: Vec<_> = entries
+        let mut names: Vec<_> = std::fs::read_dir(folder)?
             .filter_map(Result::ok)
             .filter(|entry| entry.path().is_file())
             .filter_map(|entry| entry.file_name().into_string().ok())
@@ -207,6 +202,9 @@ impl Files for MemoryFiles {
     }
 
     fn names(&self, folder: &Path) -> io::Result<Vec<String>> {
+        if !self.exists(folder) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
         let inside = self.0.keys().filter(|known| known.parent() == Some(folder));
         Ok(inside
             .filter_map(|path| path.file_name()?.to_str().map(str::to_owned))
@@ -268,7 +266,8 @@ mod tests {
         assert!(SystemFiles.read(&path("c")).is_err());
         assert!(SystemFiles.read(Path::new("/dev/zero")).is_err());
         assert_eq!(SystemFiles.names(folder.path()).unwrap(), ["a", "b"]);
-        assert!(SystemFiles.names(&path("none")).unwrap().is_empty());
+        let none = SystemFiles.names(&path("none")).unwrap_err();
+        assert_eq!(none.kind(), io::ErrorKind::NotFound);
         assert!(SystemFiles.exists(&path("c")) && !SystemFiles.exists(&path("d")));
     }
 

@@ -28,6 +28,8 @@ pub use request_field::RequestField;
 pub use run_request::RunRequest;
 pub(crate) use tools::parameters as tool_parameters;
 
+use std::path::PathBuf;
+
 use thv_core::RunConfig;
 use thv_runtime::HiddenPath;
 
@@ -53,6 +55,15 @@ pub(crate) async fn complete(parts: &Parts, mut config: RunConfig) -> Result<Run
 pub(crate) async fn hidden_paths(parts: &Parts, config: &RunConfig) -> Result<Vec<HiddenPath>> {
     let config = config.clone();
     reading(parts, move |sources| ignore_files::hidden(&config, sources)).await
+}
+
+/// Whether the certificates by which a remote server is believed can be read now.
+pub(crate) async fn check_ca_bundle(parts: &Parts, config: &RunConfig) -> Result<()> {
+    if !config.is_remote() || config.thv_ca_bundle.is_empty() {
+        return Ok(());
+    }
+    let path = PathBuf::from(&config.thv_ca_bundle);
+    reading(parts, move |sources| build::check_certificates(&path, sources)).await
 }
 
 /// Files are read off the async threads: they may be pipes, or on a disk that is away.

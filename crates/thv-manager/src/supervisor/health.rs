@@ -4,13 +4,14 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use thv_core::Env;
-use thv_core::gojson::GoDuration;
 use thv_process::Processes;
 use tokio::time::Instant;
 
+use crate::tuning::or_default;
+
 /// When and how often a server is looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Health {
+pub(crate) struct Health {
     /// `TOOLHIVE_REMOTE_HEALTHCHECKS=false` switches it off.
     pub(super) enabled: bool,
     /// `TOOLHIVE_HEALTH_CHECK_INTERVAL`: from one look to the next.
@@ -23,38 +24,37 @@ pub(super) struct Health {
     pub(super) threshold: u32,
 }
 
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            interval: Duration::from_secs(10),
+            retry_delay: Duration::from_secs(5),
+            timeout: Duration::from_secs(5),
+            threshold: 5,
+        }
+    }
+}
+
 impl Health {
-    pub(super) fn from_env(env: &Env) -> Self {
-        let duration = |name: &str, default: u64| {
-            let default = Duration::from_secs(default);
-            let Some(text) = env.non_empty(name) else {
-                return default;
-            };
-            let parsed = text.parse::<GoDuration>().ok().and_then(GoDuration::to_std);
-            parsed.filter(|duration| !duration.is_zero()).unwrap_or_else(|| {
-                tracing::warn!(variable = name, "not a duration above zero, the default is used");
-                default
-            })
-        };
-        let threshold = "TOOLHIVE_HEALTH_CHECK_FAILURE_THRESHOLD";
+    /// What `env` says, and the default where that means nothing, as ToolHive has it.
+    pub(crate) fn from_env(env: &Env, warnings: &mut Vec<String>) -> Self {
+        let default = Self::default();
+        let mut duration = |name, default| or_default(env.duration(name), warnings).unwrap_or(default);
+        let interval = duration("TOOLHIVE_HEALTH_CHECK_INTERVAL", default.interval);
+        let retry_delay = duration("TOOLHIVE_HEALTH_CHECK_RETRY_DELAY", default.retry_delay);
+        let timeout = duration("TOOLHIVE_HEALTH_CHECK_PING_TIMEOUT", default.timeout);
+        let threshold = env.number("TOOLHIVE_HEALTH_CHECK_FAILURE_THRESHOLD", 1..=u32::MAX.into());
+        let threshold = or_default(threshold, warnings).and_then(|number| u32::try_from(number).ok());
         Self {
             enabled: !matches!(
                 env.get("TOOLHIVE_REMOTE_HEALTHCHECKS"),
                 Some("0" | "false" | "False" | "FALSE")
             ),
-            interval: duration("TOOLHIVE_HEALTH_CHECK_INTERVAL", 10),
-            retry_delay: duration("TOOLHIVE_HEALTH_CHECK_RETRY_DELAY", 5),
-            timeout: duration("TOOLHIVE_HEALTH_CHECK_PING_TIMEOUT", 5),
-            threshold: env.non_empty(threshold).map_or(5, |text| {
-                let parsed = text.parse().ok().filter(|number| *number > 0);
-                parsed.unwrap_or_else(|| {
-                    tracing::warn!(
-                        variable = threshold,
-                        "not a number above zero, the default is used"
-                    );
-                    5
-                })
-            }),
+            interval,
+            retry_delay,
+            timeout,
+            threshold: threshold.unwrap_or(default.threshold),
         }
     }
 
@@ -101,18 +101,23 @@ mod tests {
 
     #[test]
     fn the_environment_says_how_often_and_nonsense_changes_nothing() {
-        let default = Health::from_env(&Env::default());
-        assert_eq!(
-            (default.enabled, default.interval, default.threshold),
-            (true, Duration::from_secs(10), 5)
-        );
+        let (default, mut warnings) = (Health::default(), Vec::new());
+        assert_eq!(Health::from_env(&Env::default(), &mut warnings), default);
+        assert_eq!(warnings, [""; 0]);
         let env = Env::from_vars([
             ("TOOLHIVE_HEALTH_CHECK_INTERVAL", "250ms"),
             ("TOOLHIVE_HEALTH_CHECK_RETRY_DELAY", "soon"),
             ("TOOLHIVE_HEALTH_CHECK_FAILURE_THRESHOLD", "0"),
             ("TOOLHIVE_REMOTE_HEALTHCHECKS", "false"),
         ]);
-        let health = Health::from_env(&env);
+        let health = Health::from_env(&env, &mut warnings);
+        for (warning, said) in warnings
+            .iter()
+            .zip(["RETRY_DELAY is \"soon\"", "THRESHOLD is \"0\""])
+        {
+            assert!(warning.contains(said), "{warning}");
+        }
+        assert_eq!(warnings.len(), 2);
         assert_eq!(health.interval, Duration::from_millis(250));
         assert_eq!(
             (health.retry_delay, health.threshold),
@@ -123,7 +128,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn so_many_looks_in_a_row_fail_each_of_them_twice() {
-        let health = Health::from_env(&Env::default());
+        let health = Health::default();
         let machine = MemoryProcesses::new();
         let (began, looks) = (Instant::now(), Mutex::new(Vec::new()));
         // Of the first three looks and their repetitions one repetition succeeds.

@@ -250,7 +250,7 @@ impl Supervisor {
         }
         let health = Health {
             enabled: true,
-            ..Health::from_env(&self.parts.env)
+            ..self.parts.tuning.health.clone()
         };
         loop {
             let Some(error) = self.healthy(backend, &health).await else {
@@ -394,19 +394,19 @@ impl Supervisor {
         endpoint: Endpoint,
     ) -> Result<Backend> {
         if let Endpoint::Http(address) = endpoint {
-            return proxy::http(&self.parts.middleware, config, &self.parts.env, address);
+            return proxy::http(&self.parts.middleware, config, &self.parts.tuning, address);
         }
         let mut streams = runtime.attach(which).await?;
         if let Some(stderr) = streams.stderr.take() {
             self.server_log
-                .listen(stderr, self.server_log_path(), &self.parts.env)
+                .listen(stderr, self.server_log_path(), self.parts.tuning.log_rotation)
                 .await;
         }
         proxy::stdio(
             &self.parts.middleware,
             config,
             self.claim.as_str(),
-            &self.parts.env,
+            &self.parts.tuning,
             streams,
         )
     }

@@ -31,6 +31,7 @@ use crate::{Error, Result};
 use backoff::{Backoff, MAX_ATTEMPTS};
 pub(crate) use door::DRAIN;
 use door::Door;
+pub(crate) use health::Health;
 use life::LifeEnd;
 use outage::Pause;
 use ownership::Standing;
@@ -145,6 +146,9 @@ impl Supervisor {
             Ok(config) => config,
             Err(error) => return self.fail(with_causes(&error), Vec::new()).await,
         };
+        for warning in &self.parts.tuning.warnings {
+            tracing::warn!("{warning}");
+        }
         let listener = thv_proxy::listener(listener).map_err(|error| Error::Proxy {
             name: self.name.to_string(),
             detail: error.to_string(),

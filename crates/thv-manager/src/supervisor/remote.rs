@@ -28,11 +28,11 @@ impl Supervisor {
         hash: String,
         mut was_ready: bool,
     ) -> Result<LifeEnd> {
-        let health = Health::from_env(&self.parts.env);
+        let health = &self.parts.tuning.health;
         let backend = proxy::remote(
             &self.parts.middleware,
             config,
-            &self.parts.env,
+            &self.parts.tuning,
             &self.parts.remotes,
         )?;
         door.open(backend.service());
@@ -56,7 +56,7 @@ impl Supervisor {
                     said.clear();
                     let healthy = async {
                         Box::pin(self.release_kept_image()).await;
-                        self.healthy(&backend, &health).await
+                        self.healthy(&backend, health).await
                     };
                     match healthy.await {
                         None => return Ok(self.told(door, &backend, None).await),

@@ -4,7 +4,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use thv_core::Env;
 use thv_runtime::{BlockLog, LogRotation, RotatingLog};
 use thv_state::atomic;
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -23,8 +22,12 @@ pub(super) struct ServerLog(Mutex<Option<AbortOnDropHandle<()>>>);
 impl ServerLog {
     /// Writes down what comes, until the server has ended. The file is there from now on. What cannot be written is lost, and
     /// keeps the server from nothing.
-    pub(super) async fn listen(&self, from: Box<dyn AsyncRead + Send + Unpin>, path: PathBuf, env: &Env) {
-        let rotation = LogRotation::from_env(env);
+    pub(super) async fn listen(
+        &self,
+        from: Box<dyn AsyncRead + Send + Unpin>,
+        path: PathBuf,
+        rotation: LogRotation,
+    ) {
         let opened = tokio::task::spawn_blocking(move || open(&path, rotation)).await;
         let log = match opened.unwrap_or_else(|ended| Err(io::Error::other(ended))) {
             Ok(log) => Some(log),
@@ -84,7 +87,8 @@ mod tests {
         let path = folder.path().join("logs").join("fetch.log");
         let (mut server, from) = tokio::io::duplex(64);
         let log = ServerLog::default();
-        log.listen(Box::new(from), path.clone(), &Env::default()).await;
+        log.listen(Box::new(from), path.clone(), LogRotation::default())
+            .await;
         assert!(path.exists(), "so that it can be followed");
         for line in 0..1000 {
             server
@@ -108,7 +112,7 @@ mod tests {
         let path = folder.path().join("logs").join("fetch.log");
         let (mut server, from) = tokio::io::duplex(64);
         let log = ServerLog::default();
-        log.listen(Box::new(from), path, &Env::default()).await;
+        log.listen(Box::new(from), path, LogRotation::default()).await;
         server.write_all(&[b'x'; 1000]).await.unwrap();
         log.heard().await;
         server.write_all(&[b'x'; 1000]).await.unwrap();
@@ -123,7 +127,7 @@ mod tests {
         let path = folder.path().join("logs").join("fetch.log");
         let (mut server, from) = tokio::io::duplex(64);
         let log = ServerLog::default();
-        log.listen(Box::new(from), path, &Env::default()).await;
+        log.listen(Box::new(from), path, LogRotation::default()).await;
         drop(log);
         let refused = async { while server.write_all(b"x").await.is_ok() {} };
         tokio::time::timeout(Duration::from_secs(30), refused)

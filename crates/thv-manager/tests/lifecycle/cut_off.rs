@@ -5,7 +5,7 @@ use std::future::Future;
 use thv_core::WorkloadStatus;
 use thv_manager::{Error, Manager, StopOptions};
 use thv_state::StateStoreExt;
-use thv_status::Desired;
+use thv_status::{Desired, INTERRUPTED};
 
 use crate::mortal::Life;
 use crate::support::*;
@@ -180,7 +180,7 @@ async fn run_killed_after_its_commit_says_that_it_was_interrupted() {
             let (status, context) = step.world.status_of(&name("echo")).await;
             assert_eq!(
                 (status, context.as_str()),
-                (WorkloadStatus::Error, "start was interrupted"),
+                (WorkloadStatus::Error, INTERRUPTED),
                 "step {}",
                 step.number
             );

@@ -8,6 +8,7 @@ use thv_runtime::{Call, InstanceState};
 use thv_state::Keep;
 use thv_status::OwnerState;
 
+use crate::mortal::{Fault, Life};
 use crate::support::*;
 
 #[tokio::test(start_paused = true)]
@@ -77,4 +78,28 @@ async fn a_damaged_configuration_can_be_stopped_and_removed() {
             .unwrap();
         world.assert_nothing_of(&name("echo")).await;
     }
+}
+
+/// A run that fails at any of its steps is over: nothing says that it is still on its way, and nobody finishes it later.
+#[tokio::test(start_paused = true)]
+async fn a_run_that_fails_is_not_finished_later() {
+    let mut failed = 0;
+    for point in 0..12 {
+        let world = World::new();
+        let life = Life::with(Some((point, Fault::Fail)));
+        let manager = life.manager(&world);
+        if manager.run(request("echo"), until_ready()).await.is_ok() {
+            continue;
+        }
+        failed += 1;
+        let snapshot = world.snapshot(&name("echo")).await;
+        let pending = snapshot.companion.and_then(|companion| companion.pending.clone());
+        assert!(pending.is_none(), "{point}: {pending:?}");
+        let status = snapshot.status.map(|file| file.status);
+        assert_ne!(status, Some(WorkloadStatus::Starting), "{point}");
+        if status.is_none() {
+            world.assert_nothing_of(&name("echo")).await;
+        }
+    }
+    assert!(failed > 3, "it fails at its steps: {failed}");
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use thv_core::{Json, MiddlewareConfig, WorkloadStatus};
-use thv_manager::{ListOptions, Manager, RunRequest, StopOptions};
+use thv_manager::{ListOptions, Manager, RollbackPolicy, RunRequest, StopOptions, UpdateOptions};
 use thv_proxy::{Body, Layer, MiddlewareFactory};
 use thv_runtime::Runtimes;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -104,6 +104,99 @@ async fn a_remote_lives_without_a_runtime() {
         .await
         .unwrap();
     world.assert_nothing_of(&name("far")).await;
+}
+
+/// A URL that does not serve, and what is said of it.
+async fn broken(how: &str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+    let answer = match how {
+        "refuses" => return url,
+        "says nothing" => "",
+        "wants a login" => "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        _ => unreachable!("{how}"),
+    };
+    tokio::spawn(async move {
+        let mut silent = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.write_all(answer.as_bytes()).await;
+            silent.push(stream);
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn an_update_to_a_url_that_does_not_serve_goes_back_to_the_old_one() {
+    let options = UpdateOptions {
+        ready_within: Duration::from_millis(500),
+        rollback: RollbackPolicy::OnFailure,
+        ..UpdateOptions::default()
+    };
+    for how in ["refuses", "says nothing", "wants a login"] {
+        let (world, remote) = (World::new(), Remote::start().await);
+        let manager = without_runtime(&world);
+        let outcome = manager.run(remote.request("far"), until_ready()).await.unwrap();
+        let old = manager.export(&name("far")).await.unwrap();
+        let mut new = old.clone();
+        new.remote_url = broken(how).await;
+        let failed = manager.update(new, options.clone()).await.unwrap_err();
+        assert_eq!(failed.code(), "update_failed", "{how}: {failed}");
+        assert_eq!(
+            manager.export(&name("far")).await.unwrap().to_json(),
+            old.to_json(),
+            "{how}"
+        );
+        assert_eq!(
+            world.status_of(&name("far")).await.0,
+            WorkloadStatus::Running,
+            "{how}"
+        );
+        let response = post(&outcome.url, &initialize()).await.unwrap();
+        assert!(response.contains("\"memory\""), "{how}: {response}");
+        manager
+            .delete(&name("far"), StopOptions::default())
+            .await
+            .unwrap();
+        world.assert_nothing_of(&name("far")).await;
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_started_again_for_its_certificates_is_not_stopped() {
+    let (world, remote) = (World::new(), Remote::start().await);
+    let manager = without_runtime(&world);
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = folder.path().join("ca.pem");
+    manager.run(remote.request("far"), until_ready()).await.unwrap();
+    let mut config = manager.export(&name("far")).await.unwrap();
+    manager
+        .delete(&name("far"), StopOptions::default())
+        .await
+        .unwrap();
+    config.thv_ca_bundle = bundle.to_str().unwrap().to_owned();
+    let missing = manager
+        .run_config(config.clone(), None, until_ready())
+        .await
+        .unwrap_err();
+    assert!(missing.to_string().contains("ca.pem"), "{missing}");
+    world.assert_nothing_of(&name("far")).await;
+
+    std::fs::write(
+        &bundle,
+        include_str!("../../../thv-proxy/tests/tls/authority.pem"),
+    )
+    .unwrap();
+    manager.run_config(config, None, until_ready()).await.unwrap();
+    std::fs::remove_file(&bundle).unwrap();
+    let stop = StopOptions::default();
+    let missing = manager
+        .restart(&name("far"), stop, start_until_ready())
+        .await
+        .unwrap_err();
+    assert!(missing.to_string().contains("ca.pem"), "{missing}");
+    assert_eq!(world.status_of(&name("far")).await.0, WorkloadStatus::Running);
+    manager.delete(&name("far"), stop).await.unwrap();
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use thv_runtime::{Call, MemoryRuntime};
 use thv_state::LocalStateStore;
 use thv_status::{Desired, FileStatusManager, OwnerState};
 
+use crate::mortal::{Fault, Life};
 use crate::support::*;
 
 #[tokio::test(start_paused = true)]
@@ -39,6 +40,25 @@ async fn another_process_stops_what_an_application_runs() {
         .await
         .unwrap();
     world.assert_stopped(&name("echo")).await;
+}
+
+/// The proxy of a workload that was asked to stop may be gone before the one who asked has its lock.
+#[tokio::test(start_paused = true)]
+async fn who_stops_what_ran_is_told_so_whoever_is_faster() {
+    for point in 0..4 {
+        let world = World::new();
+        let owner = world.manager();
+        run(&owner, "echo").await;
+        let life = Life::with(Some((point, Fault::Delay(Duration::from_secs(5)))));
+        let outcome = life
+            .manager(&world)
+            .stop(&name("echo"), StopOptions::default())
+            .await;
+        assert_eq!(outcome.unwrap(), StopOutcome::Stopped, "{point}");
+        world.assert_stopped(&name("echo")).await;
+        let again = world.manager().stop(&name("echo"), StopOptions::default()).await;
+        assert_eq!(again.unwrap(), StopOutcome::NotRunning, "{point}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -44,6 +44,8 @@ use crate::whole_events::is_event_stream;
 const LAST_WORDS: Duration = Duration::from_millis(500);
 /// A request's head, or the trailers behind its body, may have so many bytes.
 const LONGEST_HEAD: usize = 64 * 1024;
+/// Connections that wait to be accepted.
+const MOST_WAITING: i32 = 4_096;
 /// Descriptors that are left for everything else than connections.
 const OTHER_DESCRIPTORS: u64 = 64;
 
@@ -60,11 +62,11 @@ pub struct ServeOptions {
     /// wait in the listener's queue.
     pub max_connections: usize,
     /// Threads that share the connections, the caller's runtime counted as one: 1. Each further one has a runtime of its
-    /// own, begins when there is a connection for it, and ends with the listener.
+    /// own, begins when there is a connection for it, and ends with the listener; so do tasks that requests have started
+    /// there.
     ///
     /// A [`ReverseProxy`](crate::ReverseProxy) answers more calls on several; a [`StdioBridge`](crate::StdioBridge), whose
-    /// clients share one server's pipe, does not. Do not ask for more on a runtime that has several threads already: nor
-    /// for requests that start tasks that are to outlive the listener.
+    /// clients share one server's pipe, does not, nor does a runtime that has several threads of its own.
     pub threads: usize,
 }
 
@@ -88,11 +90,15 @@ fn connections_for(wanted: usize, descriptors: Option<u64>) -> usize {
         .clamp(1, Semaphore::MAX_PERMITS)
 }
 
-/// A listening socket that was made elsewhere, ready for [`serve`].
+/// A listening socket that was made elsewhere, ready for [`serve`]: up to 4,096 clients that come at one moment may wait to
+/// be accepted, or what the system allows. (It is 128 as the standard library and tokio make one; the rest are told nothing and
+/// try again a second later.)
 ///
 /// # Errors
-/// [`ProxyError::Listener`] when it cannot be registered with the runtime.
+/// [`ProxyError::Listener`] when it does not listen, or cannot be registered with the runtime.
 pub fn listener(socket: std::net::TcpListener) -> Result<TcpListener, ProxyError> {
+    rustix::net::listen(&socket, MOST_WAITING)
+        .map_err(|error| ProxyError::Listener { source: error.into() })?;
     socket
         .set_nonblocking(true)
         .map_err(|source| ProxyError::Listener { source })?;
@@ -277,6 +283,21 @@ mod tests {
                 "{wanted} {descriptors:?}"
             );
         }
+    }
+
+    #[tokio::test]
+    async fn a_crowd_that_comes_at_once_gets_its_connections() {
+        const CROWD: u32 = 300;
+        let allowed = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+        if allowed.trim().parse::<u32>().unwrap() < CROWD {
+            return;
+        }
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let _nobody_accepts = listener(socket).unwrap();
+        let connect = |_| std::net::TcpStream::connect_timeout(&address, Duration::from_secs(20));
+        let crowd: Result<Vec<_>, _> = (0..CROWD).map(connect).collect();
+        assert_eq!(crowd.unwrap().len(), 300);
     }
 
     #[tokio::test]

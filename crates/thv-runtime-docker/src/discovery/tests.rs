@@ -40,7 +40,7 @@ fn check(vars: &[(&str, &str)], files: &[&'static str], tried: &[&str], refused:
 
 fn check_in(files: &Files, vars: &[(&str, &str)], tried: &[&str], refused: &[(&str, &str)]) {
     let env = Env::from_vars(vars.iter().copied());
-    let config = DockerConfig::discover(env, Dirs::under("/r"));
+    let config = DockerConfig::discover(env, Dirs::under("/r")).unwrap();
     let found = discover(&config, files);
     let paths: Vec<_> = found.candidates.iter().map(|c| c.address.to_string()).collect();
     assert_eq!(paths, tried, "{vars:?} {:?}", files.0);
@@ -113,7 +113,7 @@ fn a_variable_that_is_no_text_is_not_ignored() {
         let vars = vars
             .into_iter()
             .take(if variable == "DOCKER_HOST" { 1 } else { 2 });
-        let config = DockerConfig::discover(Env::from_vars(vars), Dirs::under("/r"));
+        let config = DockerConfig::discover(Env::from_vars(vars), Dirs::under("/r")).unwrap();
         let found = discover(&config, &files);
         assert_eq!(found.candidates, [], "{variable}");
         let refused = [Refused {
@@ -183,7 +183,8 @@ fn a_place_that_the_user_names_is_the_only_one() {
 #[test]
 fn a_tcp_engine_is_tried_with_the_certificates_that_docker_would_use() {
     let found = |vars: &[(&str, &str)]| {
-        let config = DockerConfig::discover(Env::from_vars(vars.iter().copied()), Dirs::under("/r"));
+        let env = Env::from_vars(vars.iter().copied());
+        let config = DockerConfig::discover(env, Dirs::under("/r")).unwrap();
         discover(&config, &Files::sockets(&["/var/run/docker.sock"]))
     };
     let far = ("DOCKER_HOST", "tcp://far.test");
@@ -253,7 +254,7 @@ fn a_context_brings_its_own_certificates() {
         files.0.insert(Path::new("/r/home/.docker").join(file), text);
     }
     files.0.insert(folder.join("docker/ca.pem"), "");
-    let config = DockerConfig::discover(Env::default(), Dirs::under("/r"));
+    let config = DockerConfig::discover(Env::default(), Dirs::under("/r")).unwrap();
     let found = discover(&config, &files);
     let address = Address::Tcp {
         host: "far.test".to_owned(),

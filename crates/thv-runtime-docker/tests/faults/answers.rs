@@ -237,7 +237,7 @@ async fn the_engine_that_answered_once_is_not_left_for_one_that_is_looked_for_ea
             _ => Do::Answer(200, json!([])),
         })
     };
-    let runtime = DockerRuntime::new(DockerConfig::discover(Env::default(), dirs));
+    let runtime = DockerRuntime::new(DockerConfig::discover(Env::default(), dirs).unwrap());
     let first = open(&later);
     runtime.list().await.unwrap();
     let second = open(&earlier);

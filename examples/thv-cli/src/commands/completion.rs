@@ -31,11 +31,11 @@ pub(super) fn run(shell: clap_complete::Shell) -> Done {
 
 /// Whether a script asked, and was answered.
 pub(crate) fn answered() -> bool {
-    if std::env::var_os(ASKED).is_none_or(|shell| shell.is_empty()) {
+    let Some(shell) = std::env::var_os(ASKED).filter(|shell| !shell.is_empty()) else {
         return false;
-    }
+    };
     // Flags that are only known in order to be refused are offered to nobody.
-    let asked = CompleteEnv::with_factory(|| candidates::add(Cli::command())).var(ASKED);
+    let asked = CompleteEnv::with_factory(|| candidates::add(Cli::command(), shell == "bash")).var(ASKED);
     let folder = std::env::current_dir().ok();
     asked
         .try_complete(std::env::args_os(), folder.as_deref())

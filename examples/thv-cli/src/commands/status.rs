@@ -30,7 +30,15 @@ fn text(details: &WorkloadReport, uptime: &str, colours: bool) -> String {
         ("Name:", workload.name.clone().into()),
         ("Status:", list::status(workload.status)),
         ("Reason:", workload.status_context.clone().into()),
-        ("Health:", health(workload.status).into()),
+        (
+            "Health:",
+            if is_down(workload.status) {
+                ""
+            } else {
+                health(workload.status)
+            }
+            .into(),
+        ),
         ("Package:", workload.package.clone().into()),
         ("URL:", workload.url.clone().into()),
         ("Port:", workload.port.to_string().into()),
@@ -168,6 +176,13 @@ fn object(details: &WorkloadReport, uptime: &str) -> Json {
         .into()
 }
 
+/// Of what does not run there is no health to speak of.
+fn is_down(status: WorkloadStatus) -> bool {
+    use WorkloadStatus as S;
+    matches!(status, S::Stopped | S::Error | S::Removing | S::PolicyStopped)
+}
+
+/// In ToolHive's words.
 fn health(status: WorkloadStatus) -> &'static str {
     match status {
         WorkloadStatus::Running => "healthy",

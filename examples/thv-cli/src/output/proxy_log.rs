@@ -21,7 +21,9 @@ impl ProxyLog {
         if !path.is_file() {
             return None;
         }
-        let log = LogRotation::from_env(&env).open(&path).ok()?;
+        // Numbers that are none are an error of whoever begins the verb; that is to be read in this log.
+        let rotation = LogRotation::from_env(&env).unwrap_or_default();
+        let log = rotation.open(&path).ok()?;
         let ours = output::writes_to(log.file()).unwrap_or(false);
         ours.then(|| Self(Arc::new(Mutex::new(log))))
     }

@@ -320,6 +320,22 @@ fn a_name_is_refused_with_its_rule_not_changed() {
 }
 
 #[test]
+fn an_environment_that_is_not_there_is_not_empty() {
+    let missing = |env_file: Option<&str>, env_file_dir: Option<&str>| {
+        let request = RunRequest {
+            env_file: env_file.map(Into::into),
+            env_file_dir: env_file_dir.map(Into::into),
+            ..image()
+        };
+        build_with(&request, &[], MemoryFiles::default())
+            .unwrap_err()
+            .to_string()
+    };
+    assert_eq!(missing(Some("env"), None), "cannot read the env file /here/env");
+    assert_eq!(missing(None, Some("dir")), "cannot list the env folder /here/dir");
+}
+
+#[test]
 fn the_environment_is_merged_from_files_and_flags() {
     let files = MemoryFiles::default()
         .with("/here/env", "# comment\n\nexport A=file\nB = x=y \n")

@@ -42,26 +42,28 @@ const GROUPS: [(&[&str], &str); 8] = [
 /// Arguments that are names of servers in the registry.
 const SERVERS: [(&[&str], &str); 2] = [(&["run"], "server"), (&["registry", "info"], "server")];
 
-/// The command, with what can be said for its arguments.
-pub(super) fn add(mut command: Command) -> Command {
+/// The command, with what can be said for its arguments to bash, or to a shell that quotes by itself.
+pub(super) fn add(mut command: Command, in_bash: bool) -> Command {
     for (path, arg) in WORKLOADS {
-        command = on(command, path, arg, |arg| {
+        command = on(command, path, arg, &|arg| {
             arg.add(ArgValueCandidates::new(workloads))
         });
     }
     for (path, arg) in GROUPS {
-        command = on(command, path, arg, |arg| arg.add(ArgValueCandidates::new(groups)));
+        command = on(command, path, arg, &|arg| {
+            arg.add(ArgValueCandidates::new(move || groups(in_bash)))
+        });
     }
     for (path, arg) in SERVERS {
-        command = on(command, path, arg, |arg| {
+        command = on(command, path, arg, &|arg| {
             arg.add(ArgValueCandidates::new(servers))
         });
     }
     // An argument that is changed goes behind the others, and positional ones are counted.
-    on(command, &["run"], "args", |arg| arg)
+    on(command, &["run"], "args", &|arg| arg)
 }
 
-fn on(command: Command, path: &[&str], arg: &str, change: fn(Arg) -> Arg) -> Command {
+fn on(command: Command, path: &[&str], arg: &str, change: &dyn Fn(Arg) -> Arg) -> Command {
     match path {
         [first, rest @ ..] => command.mut_subcommand(*first, |next| on(next, rest, arg, change)),
         [] => command.mut_arg(arg, change),
@@ -77,11 +79,13 @@ fn workloads() -> Vec<CompletionCandidate> {
     candidates(names.filter(|name| WorkloadName::new(name.as_str()).is_ok()))
 }
 
-fn groups() -> Vec<CompletionCandidate> {
+fn groups(in_bash: bool) -> Vec<CompletionCandidate> {
     let Some(dirs) = dirs() else { return Vec::new() };
     let hidden = |name: &String| name.starts_with("__");
     let names = documents(&dirs.groups()).filter(|name| !hidden(name));
-    candidates(names.chain(["default".to_owned()]))
+    // bash puts there what it is given, and a space would begin another word.
+    let on_the_line = |name: String| if in_bash { name.replace(' ', "\\ ") } else { name };
+    candidates(names.chain(["default".to_owned()]).map(on_the_line))
 }
 
 /// Full names, and last parts that mean one server. A registry elsewhere is not asked: what it said last is offered.
@@ -161,6 +165,6 @@ mod tests {
         named(&Cli::command(), "", &mut found);
         found.retain(|arg| !known.contains(arg) && !OTHERS.contains(&arg.as_str()));
         assert_eq!(found, [""; 0]);
-        add(Cli::command()).debug_assert();
+        add(Cli::command(), true).debug_assert();
     }
 }

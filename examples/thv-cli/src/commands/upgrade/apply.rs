@@ -29,7 +29,7 @@ pub(super) async fn run(args: &UpgradeApplyArgs) -> Done {
         ca_certificates: certificates.clone(),
     })?;
     let registry = registry()?;
-    let images = thv::image_gate(&env, certificates);
+    let images = thv::image_gate(&env, certificates)?;
     let applier = Applier::new(registry.clone(), images, Arc::new(manager.clone()));
     let enough = AtomicBool::new(false);
     let upgrade = Upgrade {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use thv_core::RunConfig;
 use thv_proxy::{
     BackendIo, BridgeConfig, BridgeEnd, Front, MiddlewareFactory, ProxyError, ProxyService, ReverseProxy,
-    ReverseProxyConfig, ServerInfo, StdioBridge,
+    ReverseProxyConfig, ServerInfo, StdioBridge, Suspended,
 };
 use thv_runtime::Stdio;
 use url::Url;
@@ -231,6 +231,30 @@ impl Backend {
                 BridgeEnd::Unreachable { reason } => format!("the server cannot be reached: {reason}"),
                 _ => "the server closed its output".into(),
             },
+            Server::Http { .. } | Server::Remote { .. } => std::future::pending().await,
+        }
+    }
+
+    /// The server stands still while what this gives is kept: calls fail at once, with the reason.
+    pub(crate) fn suspend(&self, reason: &str) -> Suspended {
+        match &self.0 {
+            Server::Stdio { bridge } => bridge.suspend(reason),
+            Server::Http { proxy } | Server::Remote { proxy, .. } => proxy.suspend(reason),
+        }
+    }
+
+    pub(crate) fn is_suspended(&self) -> bool {
+        match &self.0 {
+            Server::Stdio { bridge } => bridge.is_suspended(),
+            Server::Http { proxy } | Server::Remote { proxy, .. } => proxy.is_suspended(),
+        }
+    }
+
+    /// Comes when a call has waited for a while whose answer comes by way of the engine. Cancel-safe.
+    pub(crate) async fn doubted(&self) {
+        match &self.0 {
+            Server::Stdio { bridge } => bridge.doubted().await,
+            // Their answers do not.
             Server::Http { .. } | Server::Remote { .. } => std::future::pending().await,
         }
     }

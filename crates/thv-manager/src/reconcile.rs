@@ -142,7 +142,7 @@ impl Manager {
             return false;
         };
         match runtime.inspect(name).await {
-            Ok(Some(instance)) if instance.state == InstanceState::Running => {
+            Ok(Some(instance)) if instance.state.is_up() => {
                 // One without a label may be ToolHive's, that is just starting it.
                 instance.labels.contains_key(thv_labels::OWNER)
                     && owner::check(&*self.parts.status, &instance, false).await.is_ok()

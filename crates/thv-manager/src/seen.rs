@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use thv_core::{RunConfig, WorkloadStatus};
-use thv_runtime::{EngineIdentity, Instance, InstanceState, Listing, RuntimeKind, Runtimes};
+use thv_runtime::{EngineIdentity, Instance, Listing, RuntimeKind, Runtimes};
 use thv_secrets::Revisions;
 use thv_status::{OwnerState, Snapshot};
 
@@ -77,10 +77,7 @@ impl Seen {
     pub(crate) fn unsettled(&self, runtimes: &Runtimes) -> BTreeSet<RuntimeKind> {
         let mut kinds = BTreeSet::new();
         for (name, snapshot) in &self.snapshots {
-            let running = self
-                .instances
-                .get(name)
-                .filter(|it| it.state == InstanceState::Running);
+            let running = self.instances.get(name).filter(|it| it.state.is_up());
             if claims_to_run(snapshot) == running.is_some()
                 || self.config(name).is_some_and(RunConfig::is_remote)
             {

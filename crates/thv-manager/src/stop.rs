@@ -281,7 +281,7 @@ impl Manager {
         owner::check(&*parts.status, &instance, options.force).await?;
         let ran = matches!(
             instance.state,
-            InstanceState::Running | InstanceState::Starting | InstanceState::Unknown
+            InstanceState::Running | InstanceState::Paused | InstanceState::Starting | InstanceState::Unknown
         );
         // Asked in any state: helpers, and processes that left the instance, end with it.
         let which = InstanceRef::exact(name.clone(), instance.id);

@@ -66,6 +66,7 @@ mod middleware;
 mod probe;
 mod reverse;
 mod serve;
+mod suspension;
 mod timers;
 mod whole_events;
 
@@ -83,6 +84,7 @@ pub use middleware::{Answering, Layer, MiddlewareFactory, ProxyService, ToolPoli
 pub use probe::ServerInfo;
 pub use reverse::{ReverseProxy, ReverseProxyConfig};
 pub use serve::{Drain, EndsItself, ServeOptions, listener, serve};
+pub use suspension::Suspended;
 #[doc(no_inline)]
 pub use thv_core::{Json, MiddlewareConfig, ProxyMode, TransportType};
 #[doc(no_inline)]

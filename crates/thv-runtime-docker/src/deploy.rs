@@ -377,8 +377,24 @@ pub(crate) async fn create_and_start_as(
     }
 }
 
-/// Starts a container. What nobody else keeps is listened to before it says its first word.
+/// Starts a container; once more where the engine failed at it for a moment's reason of its own.
 async fn start(engine: &Engine, spec: &DeploySpec, id: &str, wanted: &Create) -> Result<(), EngineError> {
+    match start_once(engine, spec, id, wanted).await {
+        Err(cause) if cause.is_lost_start() => {
+            tracing::warn!(container = id, error = %cause, "it is started once more");
+            start_once(engine, spec, id, wanted).await
+        }
+        other => other,
+    }
+}
+
+/// What nobody else keeps is listened to before the server says its first word.
+async fn start_once(
+    engine: &Engine,
+    spec: &DeploySpec,
+    id: &str,
+    wanted: &Create,
+) -> Result<(), EngineError> {
     let waiting = if wanted.config.open_stdin && wanted.host_config.log_config.is_none() {
         Some(attach::before_start(engine, id).await?)
     } else {

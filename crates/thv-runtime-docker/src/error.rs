@@ -91,6 +91,11 @@ impl EngineError {
         matches!(self, Self::Status { status, message } if quirks::is_paused(*status, message))
     }
 
+    /// Whether a start failed before anything of the container ran, and not for what is to run.
+    pub(crate) fn is_lost_start(&self) -> bool {
+        matches!(self, Self::Status { status, message } if quirks::is_lost_start(*status, message))
+    }
+
     /// Whether a creation failed for want of the image.
     pub(crate) fn is_missing_image(&self) -> bool {
         matches!(self, Self::Status { status, message } if quirks::is_missing_image(*status, message))

@@ -217,6 +217,8 @@ fn kind_of(action: &str, attributes: &BTreeMap<String, String>) -> Option<EventK
             }
         }
         "oom" => EventKind::OutOfMemory,
+        "pause" => EventKind::Paused,
+        "unpause" => EventKind::Resumed,
         // Podman says `remove`.
         "destroy" | "remove" => EventKind::Removed,
         _ => return None,

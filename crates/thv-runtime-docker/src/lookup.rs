@@ -11,6 +11,7 @@ use thv_runtime::{Error, Instance, InstanceId, InstanceRef, InstanceState, PortB
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::http::quoted;
+use crate::quirks;
 use crate::wire::{Binding, Config, Container, Image, Summary};
 
 /// The path of a container, and of what can be done to it.
@@ -166,8 +167,11 @@ impl Summary {
             .and_then(|seconds| Timestamp::from_second(seconds).ok());
         instance.ports = ports.collect();
         instance.network_isolated = thv_labels::is_isolated(&self.labels);
+        instance.status_text = match state {
+            InstanceState::Paused => paused(engine, self.name()),
+            _ => self.status,
+        };
         instance.image_id = self.image_id;
-        instance.status_text = self.status;
         instance.labels = self.labels;
         instance
     }
@@ -218,6 +222,7 @@ impl Container {
             },
             Some(code) if self.state.error.is_empty() => format!("exited with code {code}"),
             Some(code) => format!("exited with code {code}: {}", self.state.error),
+            None if state == InstanceState::Paused => paused(engine, self.name()),
             None => self.state.status.clone(),
         };
         let time = |text: &Option<String>| {
@@ -266,6 +271,11 @@ impl Binding {
     }
 }
 
+fn paused(engine: &Engine, name: &str) -> String {
+    let unpausing = quirks::unpausing(engine.known().as_deref(), name);
+    format!("its container is paused: {unpausing} lets it go on")
+}
+
 /// What is around a container is called after this name; somebody may have renamed the container.
 fn first_name<'a>(labels: &'a BTreeMap<String, String>, name: &'a str) -> &'a str {
     labels.get(thv_labels::NAME).map_or(name, String::as_str)
@@ -279,7 +289,8 @@ pub(crate) fn state_of(word: &str) -> InstanceState {
     match word {
         "running" => InstanceState::Running,
         "created" | "restarting" | "configured" | "initialized" => InstanceState::Starting,
-        "paused" | "exited" | "dead" | "stopped" => InstanceState::Stopped,
+        "paused" => InstanceState::Paused,
+        "exited" | "dead" | "stopped" => InstanceState::Stopped,
         "removing" => InstanceState::Removing,
         _ => InstanceState::Unknown,
     }
@@ -312,7 +323,7 @@ mod tests {
             ("running", S::Running),
             ("created", S::Starting),
             ("restarting", S::Starting),
-            ("paused", S::Stopped),
+            ("paused", S::Paused),
             ("exited", S::Stopped),
             ("dead", S::Stopped),
             ("removing", S::Removing),

@@ -62,6 +62,19 @@ pub(crate) fn is_paused(status: u16, message: &str) -> bool {
     status == 500 && message.contains("running or paused, refusing to clean up")
 }
 
+/// Whether runc lost its own helper in the middle of a start, before that became the container's program: seen where very much is
+/// started at a time.
+pub(crate) fn is_lost_start(status: u16, message: &str) -> bool {
+    status == 500 && message.contains("read init-p: connection reset by peer")
+}
+
+/// What somebody enters to let a container go on that was paused.
+pub(crate) fn unpausing(engine: Option<&EngineInfo>, container: &str) -> String {
+    let podman = engine.is_some_and(|engine| engine.flavour == Flavour::Podman);
+    let program = if podman { "podman" } else { "docker" };
+    format!("`{program} unpause {container}`")
+}
+
 /// Whether there is no image of the name for a container. Docker and Podman have the same words for it, among others of theirs.
 pub(crate) fn is_missing_image(status: u16, message: &str) -> bool {
     status == 404 && message.to_lowercase().contains("no such image")
@@ -124,7 +137,8 @@ pub(crate) fn isolation_lacks(engine: &EngineInfo) -> Option<&'static str> {
 
 /// Which events of containers can be asked for without the others. Old Podman wants each event to be all that are named.
 pub(crate) fn told_actions(engine: &EngineInfo) -> Option<&'static [&'static str]> {
-    (engine.flavour != Flavour::Podman).then_some(&["create", "start", "die", "oom", "destroy"])
+    (engine.flavour != Flavour::Podman)
+        .then_some(&["create", "start", "die", "oom", "pause", "unpause", "destroy"])
 }
 
 /// What creates a container on this engine. Podman copies into a tmpfs what is below it, which is what it is to hide:

@@ -78,6 +78,10 @@ pub enum EventKind {
     },
     /// An instance ran out of its memory limit.
     OutOfMemory,
+    /// Somebody has paused an instance: it keeps what it has, and does nothing until it is resumed.
+    Paused,
+    /// A paused instance goes on.
+    Resumed,
     /// Something that an instance needs has ended: look at [`impaired`](crate::Instance::impaired).
     Impaired,
     /// An instance was removed.

@@ -61,7 +61,9 @@ pub enum InstanceState {
     Starting,
     /// Running.
     Running,
-    /// Paused, exited, dead.
+    /// Its processes are there and do nothing until somebody resumes it; a record takes it for stopped.
+    Paused,
+    /// Exited, dead.
     Stopped,
     /// Being removed.
     Removing,
@@ -69,12 +71,19 @@ pub enum InstanceState {
     Unknown,
 }
 
+impl InstanceState {
+    /// Whether its processes are there.
+    pub fn is_up(self) -> bool {
+        matches!(self, Self::Running | Self::Paused)
+    }
+}
+
 impl From<InstanceState> for WorkloadStatus {
     fn from(state: InstanceState) -> Self {
         match state {
             InstanceState::Starting => Self::Starting,
             InstanceState::Running => Self::Running,
-            InstanceState::Stopped => Self::Stopped,
+            InstanceState::Paused | InstanceState::Stopped => Self::Stopped,
             InstanceState::Removing => Self::Removing,
             InstanceState::Unknown => Self::Unknown,
         }
@@ -99,7 +108,7 @@ pub struct Instance {
     pub image_id: Option<String>,
     /// What it is doing.
     pub state: InstanceState,
-    /// The runtime's own words for that (`Up 3 minutes`, `exited with code 1`).
+    /// The runtime's own words for that (`Up 3 minutes`, `exited with code 1`); of a paused one, how it is resumed.
     pub status_text: String,
     /// The exit code of an instance that ended, where known.
     pub exit_code: Option<i64>,

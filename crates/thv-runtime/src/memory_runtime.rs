@@ -35,8 +35,8 @@ use state::Shared;
 /// server does is a script ([`with_server`](Self::with_server)); without one it sends each line back, as
 /// `cat` does. Nothing here reads a clock for waiting but tokio's, so it runs in paused time.
 ///
-/// Tests play the outside world: [`exit`](Self::exit) ends a server, [`vanish`](Self::vanish) removes an
-/// instance, [`set_down`](Self::set_down) cuts the engine off, [`fail_next`](Self::fail_next),
+/// Tests play the outside world: [`exit`](Self::exit) ends a server, [`pause`](Self::pause) lets it stand still,
+/// [`vanish`](Self::vanish) removes an instance, [`set_down`](Self::set_down) cuts the engine off, [`fail_next`](Self::fail_next),
 /// [`lose_answer`](Self::lose_answer) and [`delay`](Self::delay) disturb single calls.
 ///
 /// ```
@@ -185,6 +185,12 @@ impl MemoryRuntime {
     /// process dead before the engine says how it ended. `false` when none runs.
     pub fn tell_ending(&self, name: &WorkloadName) -> bool {
         self.shared.tell_ending(name)
+    }
+
+    /// Lets the server of a workload stand still, or go on: meanwhile its script is not polled. `false` when none runs, or it
+    /// is so already.
+    pub fn pause(&self, name: &WorkloadName, paused: bool) -> bool {
+        self.shared.pause(name, paused)
     }
 
     /// Removes the instance of a workload from outside, as another client of the engine would.

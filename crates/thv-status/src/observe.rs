@@ -51,11 +51,12 @@ pub struct Observation {
 /// | proxy | instance | observed |
 /// |---|---|---|
 /// | alive | running, or remote | as recorded |
+/// | alive | paused | `unhealthy`, how it is resumed |
 /// | alive | not running | `unhealthy`, the mismatch in ToolHive's words |
 /// | alive | absent | `unhealthy`, not found in the runtime |
 /// | alive | unknown | `unknown`, the runtime's reason |
-/// | dead, other boot | any but running | `stopped`, "machine restarted" |
-/// | dead | running, or remote | `unhealthy`, ToolHive's words for a dead proxy |
+/// | dead, other boot | any but running or paused | `stopped`, "machine restarted" |
+/// | dead | running, paused, or remote | `unhealthy`, ToolHive's words for a dead proxy |
 /// | dead | not running or absent | `stopped` if that is desired, else `unhealthy`, both gone |
 /// | dead | unknown | `unhealthy`, a dead proxy, and the runtime's reason |
 /// | unknown, elsewhere | any | the instance's state |
@@ -123,6 +124,9 @@ fn with_proxy(snapshot: &Snapshot, recorded: Observation, instance: &InstanceVie
             healthy(snapshot, recorded)
         }
         InstanceView::NotApplicable => healthy(snapshot, recorded),
+        InstanceView::Present(instance) if instance.state == InstanceState::Paused => {
+            unhealthy(instance.status_text.clone())
+        }
         InstanceView::Present(instance) => {
             let mut context = format!(
                 "workload status mismatch: file indicates running, but runtime shows {}",
@@ -155,8 +159,7 @@ fn healthy(snapshot: &Snapshot, recorded: Observation) -> Observation {
 }
 
 fn without_proxy(snapshot: &Snapshot, instance: &InstanceView<'_>, boot_id: &str) -> Observation {
-    let runs =
-        matches!(instance, InstanceView::Present(instance) if instance.state == InstanceState::Running);
+    let runs = matches!(instance, InstanceView::Present(instance) if instance.state.is_up());
     let owner = snapshot
         .companion
         .as_ref()
@@ -191,6 +194,10 @@ fn stopped(recorded: Observation, instance: &InstanceView<'_>) -> Observation {
     match instance {
         InstanceView::Present(instance) if instance.state == InstanceState::Running => Observation {
             context: "stopped, but its instance runs: stop it again".into(),
+            ..recorded
+        },
+        InstanceView::Present(instance) if instance.state == InstanceState::Paused => Observation {
+            context: "stopped, but its instance is only paused: stop it again".into(),
             ..recorded
         },
         _ => recorded,
@@ -470,6 +477,40 @@ mod tests {
             "",
         );
         check(S::Unhealthy, P::Alive, &up, run, "boot", S::Unhealthy, "");
+    }
+
+    #[test]
+    fn what_is_paused_is_neither_running_nor_gone() {
+        use WorkloadStatus as S;
+        let mut paused = instance(InstanceState::Paused);
+        paused.status_text = "`unpause` lets it go on".into();
+        let paused = InstanceView::Present(&paused);
+        for (recorded, proxy, status, context) in [
+            (
+                S::Running,
+                ProxyState::Alive,
+                S::Unhealthy,
+                "`unpause` lets it go on",
+            ),
+            (
+                S::Running,
+                ProxyState::Dead,
+                S::Unhealthy,
+                "proxy process not running",
+            ),
+            (S::Stopped, ProxyState::Dead, S::Stopped, "only paused"),
+            (
+                S::Unknown,
+                ProxyState::Unknown,
+                S::Stopped,
+                "`unpause` lets it go on",
+            ),
+        ] {
+            let snapshot = snapshot(recorded, Desired::Running, Reading::Ours);
+            let seen = observe(&snapshot, &paused, proxy, "another boot");
+            assert_eq!(seen.status, status, "{recorded} {proxy:?}: {seen:?}");
+            assert!(seen.context.contains(context), "{recorded} {proxy:?}: {seen:?}");
+        }
     }
 
     #[test]

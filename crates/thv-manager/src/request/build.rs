@@ -104,6 +104,7 @@ pub(crate) fn build(request: &RunRequest, sources: &Sources<'_>) -> Result<Built
     config.thv.read_only = request.read_only;
     config.thv.limits = limits(request)?;
     permissions::apply(request, &mut config, sources.files, &absolute, &mut notices)?;
+    notices.extend(permissions::unused_proxies(&config, sources.env));
     tools::apply(request, &mut config, sources.files, &absolute)?;
     #[cfg(feature = "registry")]
     if let Some(origin) = &request.origin {

@@ -2,11 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
-use thv_core::{IsolationIntent, NetworkPermissions, OutboundPermissions, PermissionProfile, RunConfig};
+use thv_core::{Env, IsolationIntent, NetworkPermissions, OutboundPermissions, PermissionProfile, RunConfig};
 
 use super::build::absolute;
 use super::{Files, RequestField, RunRequest, Sources, invalid, refused, refused_value, shown, volumes};
 use crate::{Error, Result};
+
+/// What ToolHive takes from the environment for its own way to isolate networks.
+const TOOLHIVES_PROXIES: [&str; 3] = [
+    "TOOLHIVE_NETWORK_PROXY",
+    "TOOLHIVE_EGRESS_IMAGE",
+    "TOOLHIVE_ENVOY_IMAGE",
+];
 
 /// Sets profile, volumes and isolation of `config`.
 pub(super) fn apply(
@@ -26,6 +33,17 @@ pub(super) fn apply(
     config.permission_profile_name_or_path = name_or_path;
     config.permission_profile = Some(profile);
     Ok(())
+}
+
+/// Says that what somebody has chosen for isolated networks is not what isolates them here: the profile is enforced, and what
+/// else a proxy of theirs would do is not done.
+pub(super) fn unused_proxies(config: &RunConfig, env: &Env) -> Vec<String> {
+    let set = TOOLHIVES_PROXIES
+        .iter()
+        .filter(|name| config.isolate_network && env.non_empty(name).is_some());
+    let said =
+        set.map(|name| format!("{name} is set and has no effect: isolated networks have a helper of ours"));
+    said.collect()
 }
 
 /// A built-in name, else a file; nothing said is what a registry entry says, and else `network`.

@@ -15,7 +15,9 @@ pub(super) type Events = BoxStream<'static, thv_runtime::Result<RuntimeEvent>>;
 pub(super) enum Told {
     /// It is dead; how it ended is not known yet.
     Ending,
-    /// It was dead, and runs by now: somebody has started it again.
+    /// Somebody has paused it: how it is resumed.
+    Paused(String),
+    /// It was dead or paused, and runs by now.
     Runs,
     /// How it ended.
     Over(String),
@@ -31,6 +33,7 @@ pub(super) struct Fate {
     /// Something happened: the runtime is to be asked.
     look: bool,
     ending: bool,
+    paused: bool,
 }
 
 impl Fate {
@@ -48,6 +51,7 @@ impl Fate {
             // It may have ended between its deployment and now.
             look: true,
             ending: false,
+            paused: false,
         }
     }
 
@@ -71,7 +75,14 @@ impl Fate {
                 self.look = false;
                 match seen {
                     Some(Seen::Over(how)) => return Told::Over(how),
-                    Some(Seen::There) if std::mem::take(&mut self.ending) => return Told::Runs,
+                    Some(Seen::Paused(how)) if !std::mem::replace(&mut self.paused, true) => {
+                        return Told::Paused(how);
+                    }
+                    Some(Seen::There)
+                        if std::mem::take(&mut self.ending) | std::mem::take(&mut self.paused) =>
+                    {
+                        return Told::Runs;
+                    }
                     _ => {}
                 }
             }
@@ -90,6 +101,8 @@ impl Fate {
                         | EventKind::Removed
                         | EventKind::Impaired
                         | EventKind::OutOfMemory
+                        | EventKind::Paused
+                        | EventKind::Resumed
                         | EventKind::Gap => self.look = true,
                         _ => {}
                     }
@@ -110,6 +123,7 @@ impl fmt::Debug for Fate {
 
 enum Seen {
     There,
+    Paused(String),
     Over(String),
 }
 
@@ -132,6 +146,7 @@ async fn look(runtime: &dyn Runtime, name: &WorkloadName, id: &InstanceId) -> Op
             impaired,
             ..
         })) if there == *id => match state {
+            InstanceState::Paused => Seen::Paused(status_text),
             InstanceState::Stopped | InstanceState::Removing => Seen::Over(match exit_code {
                 // The runtime knows a reason.
                 _ if status_text.starts_with("out of memory") => status_text,

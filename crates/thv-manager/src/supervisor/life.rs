@@ -1,12 +1,12 @@
 //! One life of a server: deploy, connect, wait for `initialize`, and watch until it ends.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use thv_core::{RunConfig, TransportType, WorkloadStatus};
-use thv_runtime::{
-    Deployment, Endpoint, EventFilter, Expect, InstanceRef, InstanceState, Runtime, StopOptions,
-};
+use thv_proxy::Suspended;
+use thv_runtime::{Deployment, Endpoint, EventFilter, Expect, InstanceRef, Runtime, StopOptions};
 use thv_status::ResolvedImage;
 use tokio::time::Instant;
 
@@ -52,6 +52,30 @@ struct Beginning {
     was_ready: bool,
     /// Where its log begins.
     log: Mark,
+}
+
+/// What became of a server that was to begin.
+enum Begun {
+    Ready,
+    Over(String),
+    ClaimLost,
+}
+
+/// A server that somebody has paused.
+struct Paused {
+    /// How it is resumed.
+    how: String,
+    /// Calls fail at once.
+    _suspended: Suspended,
+}
+
+impl Paused {
+    fn of(backend: &Backend, how: String) -> Self {
+        Self {
+            _suspended: backend.suspend(&how),
+            how,
+        }
+    }
 }
 
 impl Supervisor {
@@ -163,12 +187,13 @@ impl Supervisor {
         door.open(backend.service());
         thv_process::crash_point!(ProxyConnected);
         let fate = Fate::of(runtime.clone(), self.name.clone(), id, events);
-        self.watch(door, &backend, fate, left, beginning).await
+        self.watch(&*runtime, door, &backend, fate, left, beginning).await
     }
 
     /// Waits for `initialize`, then until the server ends or the supervisor is told to.
     async fn watch(
         &self,
+        runtime: &dyn Runtime,
         door: &Door,
         backend: &Backend,
         mut fate: Fate,
@@ -176,25 +201,25 @@ impl Supervisor {
         beginning: Beginning,
     ) -> Result<LifeEnd> {
         let Beginning { hash, was_ready, log } = beginning;
-        let probe = tokio::time::timeout(READINESS, backend.ready());
-        tokio::select! {
+        let mut paused = None;
+        let begun = tokio::select! {
             biased;
             () = self.signal.stop.cancelled() => return Ok(self.told(door, backend, left).await),
-            how = fate.over() => return Ok(self.over(how, left, &log, was_ready, Duration::ZERO).await),
-            answer = probe => {
-                let failure = match answer {
-                    Ok(Ok(_)) => None,
-                    Ok(Err(error)) => Some(error.to_string()),
-                    Err(_) => Some(format!("it did not answer initialize within {} s", READINESS.as_secs())),
-                };
-                if let Some(reason) = failure {
-                    // A server that ended explains itself better than the connection that broke with it.
-                    let reason = tokio::time::timeout(Duration::from_millis(500), fate.over()).await.unwrap_or(reason);
-                    return Ok(self.over(reason, left, &log, was_ready, Duration::ZERO).await);
-                }
+            begun = Box::pin(self.until_ready(runtime, backend, &mut fate, &mut paused)) => begun,
+        };
+        match begun {
+            Ok(Begun::Ready) => {}
+            Ok(Begun::Over(reason)) => {
+                return Ok(self.over(reason, left, &log, was_ready, Duration::ZERO).await);
             }
+            Ok(Begun::ClaimLost) => return Ok(LifeEnd::ClaimLost),
+            Err(error) => return Ok(over(&error, left, was_ready)),
         }
-        match self.write_ready(hash.clone()).await {
+        let mut written = self.write_ready(hash.clone()).await;
+        if let (Ok(true), Some(Paused { how, .. })) = (&written, &paused) {
+            written = self.write_status(WorkloadStatus::Unhealthy, how).await;
+        }
+        match written {
             Ok(true) => {}
             Ok(false) => return Ok(LifeEnd::ClaimLost),
             Err(error) => return Ok(over(&error, left, was_ready)),
@@ -206,7 +231,7 @@ impl Supervisor {
         self.rest();
         let mut looking = Box::pin(async {
             Box::pin(self.release_kept_image()).await;
-            self.look_after(backend, hash.clone()).await
+            self.look_after(runtime, backend, hash.clone()).await
         });
         let how = loop {
             let told = tokio::select! {
@@ -230,7 +255,14 @@ impl Supervisor {
             let written = match told {
                 Told::Over(how) => break how,
                 Told::Ending => self.write_dead().await,
-                Told::Runs => self.write_ready(hash.clone()).await,
+                Told::Paused(how) => {
+                    drop(paused.replace(Paused::of(backend, how.clone())));
+                    self.write_status(WorkloadStatus::Unhealthy, &how).await
+                }
+                Told::Runs => {
+                    drop(paused.take());
+                    self.write_back(backend, &hash).await
+                }
             };
             match written {
                 Ok(true) => {}
@@ -241,12 +273,69 @@ impl Supervisor {
         Ok(self.over(how, left, &log, true, ready.elapsed()).await)
     }
 
+    /// Waits until a server that runs has answered `initialize`. Time that it is paused does not count.
+    async fn until_ready(
+        &self,
+        runtime: &dyn Runtime,
+        backend: &Backend,
+        fate: &mut Fate,
+        paused: &mut Option<Paused>,
+    ) -> Result<Begun> {
+        let starting = async |context: &str| self.write_status(WorkloadStatus::Starting, context).await;
+        let looking = self.look_after_engine(runtime, backend, WorkloadStatus::Starting, || starting(""));
+        let (mut ready, mut looking) = (pin!(backend.ready()), pin!(looking));
+        let mut patience = pin!(tokio::time::sleep(READINESS));
+        let failure = loop {
+            let written = tokio::select! {
+                biased;
+                told = fate.next() => match told {
+                    Told::Over(how) => return Ok(Begun::Over(how)),
+                    Told::Ending => true,
+                    Told::Paused(how) => {
+                        *paused = Some(Paused::of(backend, how.clone()));
+                        starting(&how).await?
+                    }
+                    Told::Runs => {
+                        *paused = None;
+                        patience.as_mut().reset(Instant::now() + READINESS);
+                        starting("").await?
+                    }
+                },
+                answer = &mut ready => match answer {
+                    Ok(_) => return Ok(Begun::Ready),
+                    Err(error) => break error.to_string(),
+                },
+                () = &mut patience, if paused.is_none() => {
+                    break format!("it did not answer initialize within {} s", READINESS.as_secs());
+                }
+                lost = &mut looking => return lost.map(|()| Begun::ClaimLost),
+            };
+            if !written {
+                return Ok(Begun::ClaimLost);
+            }
+        };
+        // A server that ended explains itself better than the connection that broke with it.
+        let how = tokio::time::timeout(Duration::from_millis(500), fate.over()).await;
+        Ok(Begun::Over(how.unwrap_or(failure)))
+    }
+
+    /// Says that the server serves again, unless it still stands still for another reason. `false`: the claim is lost.
+    async fn write_back(&self, backend: &Backend, hash: &str) -> Result<bool> {
+        if backend.is_suspended() {
+            return Ok(true);
+        }
+        self.write_ready(hash.to_owned()).await
+    }
+
     /// Looks at a server that speaks HTTP as long as it lives: `unhealthy` while it does not answer, `running` when it
     /// does again. Its proxy goes on. Returns when the claim is lost.
-    async fn look_after(&self, backend: &Backend, hash: String) -> Result<()> {
+    async fn look_after(&self, runtime: &dyn Runtime, backend: &Backend, hash: String) -> Result<()> {
         if !backend.is_http() {
-            // Its streams tell.
-            return std::future::pending().await;
+            // Its streams tell, as long as its engine carries them.
+            let back = || self.write_back(backend, &hash);
+            return self
+                .look_after_engine(runtime, backend, WorkloadStatus::Unhealthy, back)
+                .await;
         }
         let health = Health {
             enabled: true,
@@ -258,13 +347,14 @@ impl Supervisor {
                 return std::future::pending().await;
             };
             let context = format!("Health check failed: {}", super::causes(&error));
-            if !self.write_status(WorkloadStatus::Unhealthy, &context).await? {
+            // Of one that stands still the reason is written.
+            if !backend.is_suspended() && !self.write_status(WorkloadStatus::Unhealthy, &context).await? {
                 return Ok(());
             }
             while backend.reachable(health.timeout).await.is_err() {
                 self.parts.processes.sleep(health.interval).await;
             }
-            if !self.write_ready(hash.clone()).await? {
+            if !self.write_back(backend, &hash).await? {
                 return Ok(());
             }
             tracing::info!("the server answers again");
@@ -331,7 +421,7 @@ impl Supervisor {
         let found = runtime.inspect(&self.name).await?;
         if let Some(instance) = &found {
             crate::owner::check(&*self.parts.status, instance, false).await?;
-            if config.transport == TransportType::Stdio && instance.state == InstanceState::Running {
+            if config.transport == TransportType::Stdio && instance.state.is_up() {
                 // It outlived its proxy: what it still has to say belongs to sessions that are gone.
                 if self.standing().await? == Standing::Lost {
                     return Ok(None);

@@ -8,10 +8,14 @@ use thv_core::{WorkloadName, WorkloadStatus};
 use thv_runtime::{EventFilter, EventKind, Runtime};
 
 use super::{Supervisor, with_causes};
-use crate::Error;
+use crate::proxy::Backend;
+use crate::{Error, Result};
 
 /// The least time between two questions to an engine, and before a server is started on one that came back.
 const PAUSE: Duration = Duration::from_millis(200);
+
+/// How long an engine may take to say that it is there, while a call waits for its answer.
+const WORD: Duration = Duration::from_secs(5);
 
 /// Why a pause between two attempts is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +54,38 @@ impl Supervisor {
         Pause::EngineWasAway
     }
 
+    /// Asks the engine that carries the streams of a server whether it is there, each time that a call has waited for a while:
+    /// one that hangs breaks no connection. As long as it does not answer calls fail at once, and `written` is the status, with
+    /// the reason. `back` writes what it is afterwards (`false`: the claim is lost). Returns when the claim is lost.
+    pub(super) async fn look_after_engine<F>(
+        &self,
+        runtime: &dyn Runtime,
+        backend: &Backend,
+        written: WorkloadStatus,
+        back: impl Fn() -> F,
+    ) -> Result<()>
+    where
+        F: Future<Output = Result<bool>>,
+    {
+        loop {
+            backend.doubted().await;
+            let Some(reason) = hangs(runtime).await else {
+                continue;
+            };
+            tracing::warn!(%reason, "waiting for the engine");
+            let suspended = backend.suspend(&reason);
+            if !self.write_status(written, &reason).await? {
+                return Ok(());
+            }
+            answers(runtime).await;
+            drop(suspended);
+            tracing::info!("the engine answers again");
+            if !back().await? {
+                return Ok(());
+            }
+        }
+    }
+
     /// Where the workload's instances are; none for a remote one.
     async fn engine(&self) -> Option<Arc<dyn Runtime>> {
         let companion = self.snapshot().await.ok()?.companion?;
@@ -73,6 +109,18 @@ async fn came_back(runtime: &dyn Runtime, name: &WorkloadName) {
         }
         Err(error) if error.is_retryable() => answers(runtime).await,
         Err(_) => std::future::pending().await,
+    }
+}
+
+/// Why an engine is of no use now, if it is not.
+async fn hangs(runtime: &dyn Runtime) -> Option<String> {
+    match tokio::time::timeout(WORD, runtime.ping()).await {
+        Ok(Err(error)) if error.is_retryable() => Some(with_causes(&Error::from(error))),
+        Ok(_) => None,
+        Err(_) => Some(format!(
+            "the engine of runtime {} does not answer: look whether it is stopped, or hangs",
+            runtime.kind()
+        )),
     }
 }
 

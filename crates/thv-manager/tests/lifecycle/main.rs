@@ -21,6 +21,7 @@ mod old_secrets;
 mod others;
 mod races;
 mod remote;
+mod standstill;
 mod supervision;
 mod updates;
 mod watching;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use http::StatusCode;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::events::Events;
 use super::late::Late;
@@ -14,6 +15,7 @@ use super::levels::Level;
 use super::rounds::Asked;
 use super::server_requests::Abilities;
 use crate::jsonrpc::Span;
+use crate::suspension::Suspension;
 
 /// Why a call has no answer of the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +24,8 @@ pub(crate) enum CallError {
     Busy,
     /// No server is attached now.
     Disconnected,
+    /// The server stands still for now.
+    Suspended { reason: Arc<str> },
     /// The server's streams ended during the call.
     Died,
     /// No answer in time.
@@ -60,6 +64,7 @@ impl CallError {
                 -32000,
                 "the server is not connected, try again".into(),
             ),
+            Self::Suspended { reason } => (StatusCode::SERVICE_UNAVAILABLE, -32000, reason.to_string()),
             Self::Died => (
                 StatusCode::BAD_GATEWAY,
                 -32000,
@@ -182,6 +187,7 @@ pub(crate) struct Calls {
     next: AtomicU64,
     limit: usize,
     table: Mutex<Table>,
+    suspension: Arc<Suspension>,
 }
 
 /// A call is here or there.
@@ -194,21 +200,22 @@ struct Table {
 }
 
 impl Table {
-    fn give_up(&mut self, number: u64, told: bool) -> Option<Pending> {
+    fn give_up(&mut self, number: u64, told: bool, now: Instant) -> Option<Pending> {
         let pending = self.waiting.remove(&number)?;
         if pending.written && !pending.own {
-            self.late.add(number, pending.caller(number), told);
+            self.late.add(number, pending.caller(number), told, now);
         }
         Some(pending)
     }
 }
 
 impl Calls {
-    pub(crate) fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize, suspension: Arc<Suspension>) -> Self {
         Self {
             next: AtomicU64::new(1),
             limit,
             table: Mutex::default(),
+            suspension,
         }
     }
 
@@ -241,7 +248,19 @@ impl Calls {
 
     /// Nobody waits for this call any more. Where the server works on it, `told` says whether it will hear of that.
     pub(crate) fn give_up(&self, number: u64, told: bool) -> Option<Pending> {
-        self.table().give_up(number, told)
+        self.table().give_up(number, told, self.suspension.servers_now())
+    }
+
+    /// The calls of clients that wait now: nobody does any more. The server will be told of those that it works on.
+    pub(crate) fn give_up_clients(&self) -> Vec<(u64, Pending)> {
+        let mut table = self.table();
+        let clients = table.waiting.iter().filter(|(_, call)| !call.own);
+        let numbers: Vec<u64> = clients.map(|(number, _)| *number).collect();
+        let now = self.suspension.servers_now();
+        let given_up = numbers
+            .into_iter()
+            .filter_map(|number| Some((number, table.give_up(number, true, now)?)));
+        given_up.collect()
     }
 
     /// How many calls of clients wait.
@@ -268,7 +287,10 @@ impl Calls {
             .iter()
             .find(|(_, call)| call.session == Some(session) && call.id == id)
             .map(|(number, _)| *number)?;
-        Some((number, table.give_up(number, true)?))
+        Some((
+            number,
+            table.give_up(number, true, self.suspension.servers_now())?,
+        ))
     }
 
     /// Who made this call, if it is under way.
@@ -297,7 +319,8 @@ impl Calls {
                 break;
             }
         }
-        table.late.add_callers(&mut callers).then_some(callers)
+        let now = self.suspension.servers_now();
+        table.late.add_callers(&mut callers, now).then_some(callers)
     }
 
     /// What can be asked in the answer to this call; none when nothing can.

@@ -27,6 +27,7 @@ use super::stateless;
 use super::subscriptions::Subscriptions;
 use crate::budget::{Budget, Share};
 use crate::jsonrpc::{self, Envelope, Span};
+use crate::suspension::Suspension;
 use crate::timers::Timers;
 
 /// How long a closed SSE session is still told apart from an unknown one.
@@ -53,6 +54,9 @@ pub(crate) struct Core {
     pub(super) orphans: Mutex<Vec<Arc<str>>>,
     pub(super) orphaned: Notify,
     link: RwLock<Option<Arc<Link>>>,
+    pub(super) suspension: Arc<Suspension>,
+    /// A call has waited for a while.
+    pub(super) doubted: Notify,
     /// What the attached server was told to log; zero is nothing yet.
     pub(super) level: AtomicU8,
     /// Memory for what clients send.
@@ -122,9 +126,10 @@ impl Core {
             ProxyMode::StreamableHttp => config.session_ttl,
             ProxyMode::Sse => config.session_ttl.min(CLOSED_STREAM),
         };
+        let suspension = Arc::<Suspension>::default();
         Self {
             prefix: format!("\"{}", config.id_prefix).into_bytes(),
-            calls: Calls::new(config.max_in_flight),
+            calls: Calls::new(config.max_in_flight, Arc::clone(&suspension)),
             timers: Timers::new(KEPT_TIMERS),
             sessions: Sessions::new(ttl, config.max_sessions, config.mode == ProxyMode::StreamableHttp),
             server_requests: ServerRequests::default(),
@@ -134,6 +139,8 @@ impl Core {
             orphans: Mutex::default(),
             orphaned: Notify::new(),
             link: RwLock::default(),
+            suspension,
+            doubted: Notify::new(),
             level: AtomicU8::new(0),
             bodies: Budget::new(config.body_budget.max(config.body_limit)),
             answers: Budget::new(config.answer_budget.max(config.line_limit)),
@@ -168,9 +175,42 @@ impl Core {
             .ok_or(CallError::Disconnected)
     }
 
-    /// Whether a server is attached and has answered `initialize`.
+    /// Whether a server is attached, has answered `initialize` and does not stand still.
     pub(super) fn available(&self) -> bool {
-        self.link().is_ok_and(|link| link.ready.get().is_some())
+        self.link().is_ok_and(|link| link.ready.get().is_some()) && self.working().is_ok()
+    }
+
+    /// Whether the server does not stand still.
+    pub(super) fn working(&self) -> Result<(), CallError> {
+        let reason = self.suspension.reason();
+        reason.map_or(Ok(()), |reason| Err(CallError::Suspended { reason }))
+    }
+
+    /// What `waiting` for the server comes to, as long as that does not stand still.
+    pub(super) async fn while_working<T>(
+        &self,
+        waiting: impl Future<Output = Result<T, CallError>>,
+    ) -> Result<T, CallError> {
+        tokio::select! {
+            biased;
+            outcome = waiting => outcome,
+            reason = self.suspension.begun() => Err(CallError::Suspended { reason }),
+        }
+    }
+
+    /// The server stands still: who waits for it is told, and it is told what nobody waits for any more.
+    pub(super) fn suspended(&self) {
+        let Err(error) = self.working() else { return };
+        let link = self.link();
+        for (number, pending) in self.calls.give_up_clients() {
+            self.unsettled(&pending);
+            if pending.written
+                && let Ok(link) = &link
+            {
+                self.tell_cancelled(link, number, "the server stands still");
+            }
+            let _ = pending.reply.send(Err(error.clone()));
+        }
     }
 
     /// Sends a request to the initialized server.
@@ -178,9 +218,7 @@ impl Core {
         let deadline = Instant::now() + self.config.request_timeout;
         let link = self.link()?;
         if link.ready.get().is_none() {
-            Box::pin(tokio::time::timeout_at(deadline, self.initialized(&link)))
-                .await
-                .map_err(|_| CallError::Timeout)??;
+            Box::pin(self.initialized_by(&link, deadline)).await?;
         }
         self.send(&link, ask, deadline).await
     }
@@ -255,13 +293,27 @@ impl Core {
         ask: Ask,
         deadline: Instant,
     ) -> Result<InFlight, CallError> {
-        let (call, outgoing) = self.prepare(link, ask, deadline)?;
+        let own = ask.own;
+        let (mut call, outgoing) = self.prepare(link, ask, deadline)?;
+        if own {
+            call = call.own();
+        } else {
+            // In the table by now: what begins from here on finds it there.
+            self.working()?;
+        }
         if let Err(full) = link.queue.try_send(outgoing) {
-            let waiting = link.queue.send(full.into_inner());
-            Box::pin(tokio::time::timeout_at(deadline, waiting))
-                .await
-                .map_err(|_| CallError::Timeout)?
-                .map_err(|_| CallError::Died)?;
+            let queued = tokio::time::timeout_at(deadline, link.queue.send(full.into_inner()));
+            let queued = async {
+                queued
+                    .await
+                    .map_err(|_| CallError::Timeout)?
+                    .map_err(|_| CallError::Died)
+            };
+            if own {
+                Box::pin(queued).await?;
+            } else {
+                Box::pin(self.while_working(queued)).await?;
+            }
         }
         // The connection may have ended between the look at it and the entry in the table.
         if link.is_closed() {
@@ -273,10 +325,14 @@ impl Core {
     /// Queues a message that has no answer.
     pub(super) async fn notify(&self, link: &Link, message: Bytes, share: Share) -> Result<(), CallError> {
         let sending = link.queue.send(Outgoing::whole(message, share));
-        match tokio::time::timeout(self.config.request_timeout, sending).await {
-            Err(_) => Err(CallError::Timeout),
-            Ok(outcome) => outcome.map_err(|_| CallError::Died),
-        }
+        let sending = tokio::time::timeout(self.config.request_timeout, sending);
+        let sending = async {
+            sending
+                .await
+                .map_err(|_| CallError::Timeout)?
+                .map_err(|_| CallError::Died)
+        };
+        self.while_working(sending).await
     }
 
     /// A number of ours as the server sees it, quotes included.

@@ -12,6 +12,9 @@ use super::core::{Core, count};
 use super::link::Link;
 use super::stateless;
 
+/// How long an answer may take until it is said that it does, each time anew.
+const DOUBT: Duration = Duration::from_secs(5);
+
 /// What a client expects of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
@@ -34,6 +37,10 @@ pub(super) struct InFlight {
     pub(super) id: Bytes,
     pub(super) outcome: Outcome,
     pub(super) deadline: Instant,
+    /// When it is said next that the answer takes its time; none where it may.
+    doubt: Option<Instant>,
+    /// How long the server had stood still when the proxy itself asked, which waits for it.
+    stood: Option<Duration>,
     pub(super) shape: Shape,
     /// With which status the answer goes out, once it is there and nothing was sent before it.
     pub(super) status: StatusCode,
@@ -58,10 +65,24 @@ impl InFlight {
             id,
             outcome,
             deadline,
+            doubt: Some(Instant::now() + DOUBT),
+            stood: None,
             shape,
             status: StatusCode::OK,
             done: false,
         }
+    }
+
+    /// The proxy itself asks: time in which the server stands still does not count.
+    pub(super) fn own(mut self) -> Self {
+        self.stood = Some(self.core.suspension.stood());
+        self
+    }
+
+    /// No answer to it is expected.
+    pub(super) fn without_doubt(mut self) -> Self {
+        self.doubt = None;
+        self
     }
 
     /// Its number, which no other call has.
@@ -80,28 +101,43 @@ impl InFlight {
     }
 
     async fn next(&mut self) -> Result<Reply, CallError> {
-        if let Some(reply) = self.next_until(self.deadline).await {
-            return reply;
+        loop {
+            if let Some(reply) = self.next_until(self.deadline).await {
+                return reply;
+            }
+            let (before, stood) = (self.stood, self.core.suspension.stood());
+            let Some(before) = before.filter(|before| *before < stood) else {
+                break;
+            };
+            self.deadline += stood.saturating_sub(before);
+            self.stood = Some(stood);
         }
         self.done = true;
         if self.give_up(true) {
-            self.tell_cancelled("timeout");
+            self.core.tell_cancelled(&self.link, self.number, "timeout");
         }
         Err(CallError::Timeout)
     }
 
     async fn next_until(&mut self, until: Instant) -> Option<Result<Reply, CallError>> {
-        let reply = self.core.timers.timeout_at(until, &mut self.outcome).await?;
+        let reply = loop {
+            let look = self.doubt.filter(|doubt| *doubt < until);
+            let waited = self
+                .core
+                .timers
+                .timeout_at(look.unwrap_or(until), &mut self.outcome);
+            match (waited.await, look) {
+                (Some(reply), _) => break reply,
+                (None, None) => return None,
+                (None, Some(doubt)) => {
+                    self.doubt = Some(doubt + DOUBT);
+                    self.core.doubted.notify_one();
+                }
+            }
+        };
         let reply = reply.unwrap_or(Err(CallError::Died));
         self.done = !matches!(reply, Ok(Reply::Asked(_)));
         Some(reply)
-    }
-
-    fn tell_cancelled(&self, reason: &str) {
-        let message = cancelled(&self.core.server_id(self.number), reason);
-        if self.link.urgent.try_send(message).is_err() {
-            count(&self.core.counters.dropped_messages);
-        }
     }
 
     /// The answer for the client, in pieces, its own id restored. Cancel-safe.
@@ -166,10 +202,21 @@ impl Drop for InFlight {
         // There is no other way for a client without sessions to say so.
         let says_so = matches!(self.shape, Shape::Stateless { .. });
         if !self.done && self.give_up(says_so) && says_so {
-            self.tell_cancelled("the client has gone");
+            self.core
+                .tell_cancelled(&self.link, self.number, "the client has gone");
         }
         if let Shape::Stateless { binding: Some(_), .. } = self.shape {
             self.core.call_over(self.number);
+        }
+    }
+}
+
+impl Core {
+    /// Tells the server that nobody waits for the answer to the call of this number.
+    pub(super) fn tell_cancelled(&self, link: &Link, number: u64, reason: &str) {
+        let message = cancelled(&self.server_id(number), reason);
+        if link.urgent.try_send(message).is_err() {
+            count(&self.counters.dropped_messages);
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
+use tokio::time::Instant;
 
 use super::calls::CallError;
 use super::core::{Ask, Core};
@@ -111,13 +112,35 @@ impl Core {
     }
 }
 
+impl Core {
+    /// As [`initialized`](Self::initialized), for as long as a client may wait.
+    pub(super) async fn initialized_in_time(
+        self: &Arc<Self>,
+        link: &Arc<Link>,
+    ) -> Result<Arc<Initialized>, CallError> {
+        self.initialized_by(link, Instant::now() + self.config.request_timeout)
+            .await
+    }
+
+    /// As [`initialized`](Self::initialized), until `deadline`, and while the server does not stand still.
+    pub(super) async fn initialized_by(
+        self: &Arc<Self>,
+        link: &Arc<Link>,
+        deadline: Instant,
+    ) -> Result<Arc<Initialized>, CallError> {
+        let waiting = tokio::time::timeout_at(deadline, self.initialized(link));
+        self.while_working(async { waiting.await.map_err(|_| CallError::Timeout)? })
+            .await
+    }
+}
+
 async fn initialize(core: Arc<Core>, link: Arc<Link>) -> Result<Arc<Initialized>, CallError> {
     let newest = REVISIONS[REVISIONS.len() - 1];
     let version = env!("CARGO_PKG_VERSION");
     let message = Bytes::from(format!(
         r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{{"protocolVersion":"{newest}","capabilities":{CAPABILITIES},"clientInfo":{{"name":"thv-proxy","version":"{version}"}}}}}}"#
     ));
-    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let deadline = Instant::now() + PATIENCE;
     let mut call = core.send(&link, Ask::own(message)?, deadline).await?;
     let answer = core
         .stop
@@ -182,7 +205,7 @@ async fn discover(core: &Arc<Core>, link: &Arc<Link>) -> Result<Option<Arc<Initi
     let meta = own_meta();
     let message =
         format!(r#"{{"jsonrpc":"2.0","id":0,"method":"server/discover","params":{{"_meta":{{{meta}}}}}}}"#);
-    let deadline = tokio::time::Instant::now() + DISCOVERY;
+    let deadline = Instant::now() + DISCOVERY;
     let mut call = core.send(link, Ask::own(message.into())?, deadline).await?;
     let answer = match core.stop.run_until_cancelled(call.reply()).await {
         Some(Ok(answer)) => answer,

@@ -125,7 +125,8 @@ impl Core {
         );
         let mut call = self
             .send(link, Ask::own(message.into())?, Instant::now() + LISTENING)
-            .await?;
+            .await?
+            .without_doubt();
         let core = Arc::clone(self);
         self.tasks.spawn(async move {
             // It is answered when the server does not know it, or ends.
@@ -198,7 +199,7 @@ impl Core {
         wanted: [bool; 3],
         uris: Vec<String>,
     ) -> Result<Response<Body>, CallError> {
-        let ready = self.initialized(&self.link()?).await?;
+        let ready = self.initialized_in_time(&self.link()?).await?;
         let able = |capability, what| has(&ready, capability, what);
         let mut lists = wanted;
         for (wants, (_, capability, _)) in lists.iter_mut().zip(LISTS) {

@@ -48,6 +48,7 @@ use crate::error::ProxyError;
 use crate::health;
 use crate::middleware::ProxyService;
 use crate::probe::ServerInfo;
+use crate::suspension::Suspended;
 
 /// A stdio server for many clients over HTTP.
 ///
@@ -202,6 +203,27 @@ impl StdioBridge {
     pub fn end_streams(&self) {
         self.core.sessions.end_streams();
         self.core.listeners.end();
+    }
+
+    /// The server stands still as long as what this gives is kept, which who runs it knows: paused, or out of reach of what
+    /// carries its streams. Calls of clients, those under way and new ones, fail at once with `reason`; sessions, event streams
+    /// and the connection stay, and the server goes on where it was. Of several reasons clients are told the oldest.
+    pub fn suspend(&self, reason: &str) -> Suspended {
+        let suspended = self.core.suspension.begin(reason);
+        self.core.suspended();
+        suspended
+    }
+
+    /// Whether the server counts as standing still.
+    pub fn is_suspended(&self) -> bool {
+        self.core.suspension.reason().is_some()
+    }
+
+    /// Comes when a call waits for its answer: 5 s after it was made, and after each 5 s that it still does. Nothing is wrong with
+    /// a server that takes its time; who can find out whether it still has its streams does so now. For one who waits;
+    /// cancel-safe.
+    pub async fn doubted(&self) {
+        self.core.doubted.notified().await;
     }
 
     /// What it holds now.

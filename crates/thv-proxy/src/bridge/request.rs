@@ -189,8 +189,7 @@ impl Core {
     /// `initialize` of a client, answered from the shared one.
     pub(super) async fn initialize_client(self: &Arc<Self>, hello: &Hello) -> Result<[Bytes; 3], CallError> {
         let link = self.link()?;
-        let waiting = tokio::time::timeout(self.config.request_timeout, self.initialized(&link));
-        let ready = waiting.await.map_err(|_| CallError::Timeout)??;
+        let ready = self.initialized_in_time(&link).await?;
         let result = ready.result_for(hello.wanted);
         let tail = [br#","result":"#.as_slice(), &result, b"}"].concat();
         Ok([
@@ -317,8 +316,7 @@ impl Core {
             outgoing = one_line(&outgoing);
         }
         drop(bytes);
-        let waiting = tokio::time::timeout(self.config.request_timeout, self.initialized(&link));
-        waiting.await.map_err(|_| CallError::Timeout)??;
+        self.initialized_in_time(&link).await?;
         self.notify(&link, outgoing, share).await
     }
 

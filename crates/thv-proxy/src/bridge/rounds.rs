@@ -188,8 +188,7 @@ impl Core {
             return Ok(None);
         };
         let link = self.link()?;
-        let waiting = tokio::time::timeout(self.config.request_timeout, self.initialized(&link));
-        if waiting.await.map_err(|_| CallError::Timeout)??.stateless {
+        if self.initialized_in_time(&link).await?.stateless {
             return Ok(None);
         }
         let responses = jsonrpc::member(params, RESPONSES).unwrap_or(b"{}");

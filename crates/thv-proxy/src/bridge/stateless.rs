@@ -239,8 +239,7 @@ impl Core {
     pub(super) async fn discover(self: &std::sync::Arc<Self>, id: &[u8]) -> Response<Body> {
         let asking = async {
             let link = self.link()?;
-            let waiting = tokio::time::timeout(self.config.request_timeout, self.initialized(&link));
-            waiting.await.map_err(|_| CallError::Timeout)?
+            self.initialized_in_time(&link).await
         };
         match asking.await {
             Ok(ready) => {

@@ -12,6 +12,7 @@ mod http1;
 mod redirects;
 mod sessions;
 mod sse_stream;
+mod standstill;
 
 use std::fmt;
 use std::future::ready;
@@ -40,6 +41,7 @@ pub(crate) use self::headers::is_restricted;
 use self::redirects::{is_redirect, may_follow, redirect};
 use self::sessions::Sessions;
 use self::sse_stream::{SseStream, Streams};
+use self::standstill::WhileWorking;
 use crate::answer;
 use crate::body::{self, Body, BodyError, Held, ReadError};
 use crate::bridge::STATELESS_REVISION;
@@ -51,6 +53,7 @@ use crate::jsonrpc::{self, Kind};
 use crate::mcp_headers::PROTOCOL_VERSION;
 use crate::middleware::{Header, ProxyService};
 use crate::serve::{Drain, EndsItself, UntilDrain};
+use crate::suspension::{Suspended, Suspension};
 use crate::whole_events::{is_coded, is_event_stream};
 
 const MOST_REDIRECTS: usize = 10;
@@ -107,6 +110,7 @@ struct Shared {
     /// The open streams of an SSE server.
     streams: Arc<Streams>,
     ending: Ending,
+    suspension: Arc<Suspension>,
     /// What the last request to the server showed: one of the values below.
     seen: AtomicU8,
 }
@@ -174,12 +178,28 @@ impl ReverseProxy {
             client,
             streams: Arc::default(),
             ending: Ending::default(),
+            suspension: Arc::default(),
             seen: AtomicU8::new(SEEN_NOTHING),
         })))
     }
 
-    /// Whether the last request reached the server; `None` before the first.
+    /// The server stands still as long as what this gives is kept, which who runs it knows: it is paused. Requests under way
+    /// and new ones fail at once with `reason`; sessions and the streams that clients listen to stay. Of several reasons clients
+    /// are told the oldest.
+    pub fn suspend(&self, reason: &str) -> Suspended {
+        self.0.suspension.begin(reason)
+    }
+
+    /// Whether the server counts as standing still.
+    pub fn is_suspended(&self) -> bool {
+        self.0.suspension.reason().is_some()
+    }
+
+    /// Whether the last request reached the server, which does not stand still; `None` before the first.
     pub fn available(&self) -> Option<bool> {
+        if self.is_suspended() {
+            return Some(false);
+        }
         match self.0.seen.load(Ordering::Relaxed) {
             SEEN_NOTHING => None,
             seen => Some(seen == SEEN_ALIVE),
@@ -249,6 +269,9 @@ impl ReverseProxy {
         }
         let of_events = self.0.config.transport == TransportType::Sse;
         let id = || jsonrpc::scan(&body).map_or(&[][..], |envelope| envelope.id_in(&body));
+        if let Some(reason) = self.0.suspension.reason() {
+            return answer::rpc_error(StatusCode::SERVICE_UNAVAILABLE, -32000, &reason, id());
+        }
         let expected = if of_events && posted {
             jsonrpc::scan(&body)
                 .ok()
@@ -274,7 +297,14 @@ impl ReverseProxy {
             method: head.method,
             body: body.clone(),
         };
-        match self.0.send_in_session(&mut request).await {
+        let sent = tokio::select! {
+            biased;
+            sent = self.0.send_in_session(&mut request) => sent,
+            reason = self.0.suspension.begun() => {
+                return answer::rpc_error(StatusCode::SERVICE_UNAVAILABLE, -32000, &reason, id());
+            }
+        };
+        match sent {
             Ok(None) => answer::session_not_found(id()),
             Ok(Some((redirected, response))) => {
                 if let Some(expected) = expected.filter(|_| response.status().is_success()) {
@@ -496,6 +526,8 @@ impl Shared {
         let Some(outside) = rewriting else {
             let body = if listens {
                 Body::boxed(UntilDrain::new(body, self.ending.of_now()))
+            } else if is_event_stream(&head.headers) && !is_coded(&head.headers) {
+                self.while_working(request, body)
             } else {
                 body
             };
@@ -511,8 +543,22 @@ impl Shared {
             Arc::clone(&self.streams),
             drain.cloned(),
             self.ending.of_now(),
+            Arc::clone(&self.suspension),
         );
         Response::from_parts(head, stream.into_body())
+    }
+}
+
+impl Shared {
+    /// The event stream that answers a request.
+    fn while_working(&self, request: &Outgoing, body: Body) -> Body {
+        let envelope = jsonrpc::scan(&request.body).unwrap_or_default();
+        let id = envelope.id_in(&request.body);
+        if id.is_empty() {
+            return body;
+        }
+        let (id, suspension) = (Bytes::copy_from_slice(id), Arc::clone(&self.suspension));
+        Body::boxed(WhileWorking::new(body, id, suspension))
     }
 }
 

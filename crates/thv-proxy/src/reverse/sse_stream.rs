@@ -13,9 +13,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::endpoint::EndpointRewriter;
 use super::event_reader::EventReader;
-use crate::answer::{self, EVENT_HEAD, EVENT_TAIL};
+use super::standstill::excuse;
 use crate::body::{Body, BodyError};
 use crate::serve::Drain;
+use crate::suspension::Suspension;
 
 /// Requests that are kept in mind for one stream, and their longest id.
 const MOST_OWED: usize = 4096;
@@ -106,6 +107,21 @@ impl Owed {
         }
     }
 
+    /// Comes when the server stands still and owes answers that are not `excused`. Cancel-safe.
+    async fn standstill(&self, suspension: &Suspension, excused: &HashSet<Bytes>) -> Arc<str> {
+        loop {
+            let reason = suspension.begun().await;
+            let changed = self.changed.notified();
+            if self.all().iter().any(|id| !excused.contains(id)) {
+                return reason;
+            }
+            tokio::select! {
+                () = changed => {}
+                () = suspension.ended() => {}
+            }
+        }
+    }
+
     /// All that is owed. Each stream tells it: nobody knows whose it is.
     fn all(&self) -> Vec<Bytes> {
         lock(&self.ids).iter().cloned().collect()
@@ -141,6 +157,9 @@ pub(super) struct SseStream {
     owed: Arc<Owed>,
     drain: Drain,
     ending: CancellationToken,
+    suspension: Arc<Suspension>,
+    /// What its client was told will not be answered. The server may do so after all, once it goes on.
+    excused: HashSet<Bytes>,
     draining: bool,
     ended: bool,
 }
@@ -152,6 +171,7 @@ impl SseStream {
         streams: Arc<Streams>,
         drain: Option<Drain>,
         ending: CancellationToken,
+        suspension: Arc<Suspension>,
     ) -> Self {
         Self {
             chunks: BodyDataStream::new(body),
@@ -162,6 +182,8 @@ impl SseStream {
             owed: Arc::default(),
             drain: drain.unwrap_or_default(),
             ending,
+            suspension,
+            excused: HashSet::new(),
             draining: false,
             ended: false,
         }
@@ -188,7 +210,12 @@ impl SseStream {
                 () = self.owed.nothing(), if self.draining => self.ended = true,
                 () = drain.over(), if self.draining => {
                     self.ended = true;
-                    return Some(Ok(self.excuses()));
+                    return Some(Ok(self.excuses("the proxy ended before the server answered")));
+                }
+                reason = self.owed.standstill(&self.suspension, &self.excused) => {
+                    let excuses = self.excuses(&reason);
+                    self.excused = self.owed.all().into_iter().collect();
+                    return Some(Ok(excuses));
                 }
             }
         }
@@ -216,19 +243,17 @@ impl SseStream {
         while let Some(data) = self.reader.next_data() {
             for id in data.answered() {
                 self.owed.settle(id);
+                self.excused.remove(id);
             }
         }
         Ok(out)
     }
 
-    /// What those are told whose answer did not come in time.
-    fn excuses(&self) -> Bytes {
+    /// What those are told whose answer does not come. What stood before it need not have ended.
+    fn excuses(&self, message: &str) -> Bytes {
         let mut out = Vec::new();
-        for id in self.owed.all() {
-            out.extend_from_slice(EVENT_HEAD);
-            let message = "the proxy ended before the server answered";
-            out.extend_from_slice(&answer::error_message(-32000, message, &id));
-            out.extend_from_slice(EVENT_TAIL);
+        for id in self.owed.all().iter().filter(|id| !self.excused.contains(*id)) {
+            out.extend_from_slice(&excuse(message, id));
         }
         out.into()
     }

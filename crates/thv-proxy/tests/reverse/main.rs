@@ -12,3 +12,4 @@ mod hangs_up;
 mod requests;
 mod sessions;
 mod sse;
+mod standstill;

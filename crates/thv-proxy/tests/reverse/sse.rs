@@ -20,7 +20,7 @@ use crate::common::{finish, read_until};
 use crate::fixture::{Running, client, proxy};
 
 /// An SSE server whose streams are fed by the test, and whose messages are all accepted.
-fn sse_server(
+pub fn sse_server(
     chunks: impl IntoIterator<Item = mpsc::Receiver<String>>,
     header: (&'static str, &'static str),
 ) -> Router {
@@ -44,14 +44,14 @@ fn sse_server(
         .route("/messages", any(|| async { StatusCode::ACCEPTED }))
 }
 
-fn sse() -> ReverseProxyConfig {
+pub fn sse() -> ReverseProxyConfig {
     ReverseProxyConfig {
         transport: TransportType::Sse,
         ..ReverseProxyConfig::default()
     }
 }
 
-const ENDPOINT: &str = "event: endpoint\ndata: /messages?s=1\n\n";
+pub const ENDPOINT: &str = "event: endpoint\ndata: /messages?s=1\n\n";
 
 #[tokio::test]
 async fn a_stream_of_an_sse_server_ends_when_nothing_is_owed_on_it() {

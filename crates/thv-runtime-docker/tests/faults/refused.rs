@@ -2,15 +2,17 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::json;
 use thv_runtime::{DeploySpec, Expect, InstanceRef, InstanceState, MountBind, NamedVolume, Runtime};
 use thv_runtime_docker::{DockerConfig, DockerRuntime};
+use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::SHORT;
 use crate::support::fake::{Fake, usual};
 use crate::support::meddler::{Do, Meddler};
-use crate::support::{TestEngine, unique_name};
+use crate::support::{TestEngine, soon, unique_name};
 
 #[tokio::test]
 async fn what_no_engine_takes_is_refused_before_the_engine_is_asked() {
@@ -192,6 +194,52 @@ async fn a_missing_image_is_told_apart_from_a_missing_network_whatever_its_name(
     "localhost/thv-test/network-not-found:none".clone_into(&mut spec.image);
     let error = engine.runtime.deploy(&spec).await.unwrap_err();
     assert_eq!(error.code(), "image_not_found", "{error:?}");
+}
+
+/// As Docker tells it that runc lost its helper.
+const LOST: &str = "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: \
+    unable to start container process: can't get final child's PID from pipe: read init-p: connection reset by peer: unknown";
+
+#[tokio::test]
+async fn a_start_that_the_engine_lost_is_tried_once_more_and_not_again() {
+    let Some(engine) = TestEngine::get().await else {
+        return;
+    };
+    for (lost, started) in [(1, true), (9, false)] {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("engine.sock");
+        let starts = AtomicUsize::new(0);
+        let front = Meddler::open(&socket, engine.socket(), move |_, call| {
+            if call.ends_with("/start") && starts.fetch_add(1, Ordering::Relaxed) < lost {
+                return Do::Answer(500, json!({"message": LOST}));
+            }
+            Do::Forward
+        });
+        let runtime = DockerRuntime::new(DockerConfig::at(&socket));
+        let mut spec = engine.spec(&["echo"]);
+        spec.private_output = true;
+        let deployed = runtime.deploy(&spec).await;
+        let calls = front.calls();
+        let asked = calls.iter().filter(|call| call.ends_with("/start")).count();
+        assert_eq!(asked, 2, "{calls:?}");
+        if started {
+            deployed.unwrap();
+            let which = InstanceRef::named(spec.name.clone());
+            let errors = runtime.attach(&which).await.unwrap().stderr.unwrap();
+            let mut lines = BufReader::new(errors).lines();
+            let first = lines.next_line();
+            assert_eq!(
+                soon("its first word", first).await.unwrap().unwrap(),
+                "thv-contract ready"
+            );
+            engine.remove(&spec.name).await;
+        } else {
+            let error = deployed.unwrap_err();
+            assert_eq!(error.code(), "start_failed", "{error:?}");
+            assert!(error.to_string().contains("read init-p"), "{error}");
+            assert!(engine.runtime.inspect(&spec.name).await.unwrap().is_none());
+        }
+    }
 }
 
 /// Whoever attaches before the start has half started the container on Podman.

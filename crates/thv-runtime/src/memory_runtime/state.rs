@@ -44,6 +44,7 @@ struct Running {
     _kill_on_drop: DropGuard,
     /// The code of [`Shared::crash`], which ends the server with it.
     crash: watch::Sender<Option<i64>>,
+    paused: watch::Sender<bool>,
     ended: watch::Receiver<bool>,
     /// `None` for an HTTP server, and while attached.
     streams: Option<(DuplexStream, DuplexStream)>,
@@ -235,6 +236,30 @@ impl Shared {
         running.is_some()
     }
 
+    pub(super) fn pause(&self, name: &WorkloadName, paused: bool) -> bool {
+        let mut slots = self.lock();
+        let Some(Slot {
+            instance,
+            running: Some(running),
+            ..
+        }) = slots.get_mut(name)
+        else {
+            return false;
+        };
+        if running.paused.send_replace(paused) == paused {
+            return false;
+        }
+        let (state, words, kind) = if paused {
+            (InstanceState::Paused, "paused by the test", EventKind::Paused)
+        } else {
+            (InstanceState::Running, "running", EventKind::Resumed)
+        };
+        instance.state = state;
+        words.clone_into(&mut instance.status_text);
+        self.tell(name, &instance.id, kind);
+        true
+    }
+
     fn exited(&self, name: &WorkloadName, id: &InstanceId, code: i64) {
         let mut slots = self.lock();
         if let Some(slot) = slots.get_mut(name).filter(|slot| slot.instance.id == *id) {
@@ -310,6 +335,7 @@ fn start(shared: Weak<Shared>, slot: &Slot, script: &Script) -> Running {
     let (term, kill) = (CancellationToken::new(), CancellationToken::new());
     let (crash, mut crashed) = watch::channel(None);
     let (ended_tx, ended) = watch::channel(false);
+    let (paused, mut is_paused) = watch::channel(false);
     let server = script.start(MemoryServer {
         name: slot.spec.name.clone(),
         image: slot.spec.image.clone(),
@@ -321,6 +347,18 @@ fn start(shared: Weak<Shared>, slot: &Slot, script: &Script) -> Running {
         logs: slot.logs.clone(),
     });
     let (name, id, killed) = (slot.spec.name.clone(), slot.instance.id.clone(), kill.clone());
+    let server = async move {
+        let mut server = std::pin::pin!(server);
+        loop {
+            // `Running` gone kills it anyhow.
+            let _ = is_paused.wait_for(|paused| !paused).await;
+            tokio::select! {
+                biased;
+                Ok(_) = is_paused.wait_for(|paused| *paused) => {}
+                code = &mut server => return code,
+            }
+        }
+    };
     // Ends with the server, which `Running` ends when it is dropped.
     tokio::spawn(async move {
         let code = tokio::select! {
@@ -339,6 +377,7 @@ fn start(shared: Weak<Shared>, slot: &Slot, script: &Script) -> Running {
         _kill_on_drop: kill.clone().drop_guard(),
         kill,
         crash,
+        paused,
         ended,
         streams: (slot.spec.transport == TransportType::Stdio).then_some((stdin, stdout)),
     }

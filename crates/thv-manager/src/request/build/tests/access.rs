@@ -140,3 +140,25 @@ fn isolation_is_wanted_by_default_and_required_when_asked_for() {
     );
     assert!(isolation(None, Some("a b")).is_err());
 }
+
+#[test]
+fn a_proxy_that_somebody_has_chosen_for_isolated_networks_and_that_is_not_used_is_named() {
+    let env = [
+        ("TOOLHIVE_NETWORK_PROXY", ""),
+        ("TOOLHIVE_ENVOY_IMAGE", "example.com/strict:1"),
+    ];
+    for (isolated, expected) in [(true, 1), (false, 0)] {
+        let request = RunRequest {
+            isolate_network: Some(isolated),
+            ..image()
+        };
+        let built = build_with(&request, &env, MemoryFiles::default()).unwrap();
+        assert_eq!(built.notices.len(), expected, "{:?}", built.notices);
+        assert!(
+            built
+                .notices
+                .iter()
+                .all(|said| said.contains("TOOLHIVE_ENVOY_IMAGE"))
+        );
+    }
+}

@@ -356,7 +356,7 @@ impl Manager {
                 }
             };
         }
-        let ours = journal::config_hash(&prepared.config);
+        let ours = thv_status::config_hash(&prepared.config);
         match self.save_new(prepared, &op).await {
             Ok(what) => Ok(self.in_a_group(what, &op).await.under(op)),
             Err(error) => {
@@ -376,7 +376,7 @@ impl Manager {
         let taken = matches!(error, Error::State(thv_state::Error::Exists { .. }));
         match parts.saved(name).await? {
             Saved::Nothing => {}
-            Saved::Config(config) if !taken && journal::config_hash(&config) == ours => {
+            Saved::Config(config) if !taken && thv_status::config_hash(&config) == ours => {
                 parts.state.delete_run_config_under(name, keep(&op)).await?;
             }
             _ => return Ok(()),

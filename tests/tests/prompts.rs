@@ -137,7 +137,7 @@ async fn what_an_entry_and_its_newer_version_need_is_asked_for_at_a_terminal() {
     let (code, shown) = incomplete.ends().await;
     assert_eq!(code, Some(1), "{shown}");
     assert!(
-        shown.contains("environment variable: PASS: give each with"),
+        shown.contains("environment variable: PASS; give each with"),
         "{shown}"
     );
     assert_eq!(world.call("version", json!({})).await, "1.0.0", "it serves on");

@@ -16,12 +16,12 @@ pub struct ImageRecord {
     pub id: String,
     /// What was found out about who made it, if anybody looked.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub provenance: Option<Provenance>,
+    pub provenance: Option<ProvenanceRecord>,
 }
 
 /// What was found out about who made an image, when it was chosen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Provenance {
+pub struct ProvenanceRecord {
     /// What came of it.
     pub verdict: ProvenanceVerdict,
     /// When it was looked at.
@@ -93,7 +93,7 @@ mod tests {
         let record = ImageRecord {
             digest: "sha256:00".into(),
             id: String::new(),
-            provenance: Some(Provenance {
+            provenance: Some(ProvenanceRecord {
                 verdict: ProvenanceVerdict::Verified,
                 checked_at: "2026-08-21T10:12:13Z".parse().unwrap(),
                 detail: String::new(),

@@ -47,7 +47,7 @@ pub use dirs::{Dirs, DirsError};
 pub use env::{Env, InvalidVariable};
 pub use gojson::{Json, JsonString};
 pub use group::{GroupName, InvalidGroupName};
-pub use image_record::{ImageRecord, ImageSigner, Provenance, ProvenanceVerdict};
+pub use image_record::{ImageRecord, ImageSigner, ProvenanceRecord, ProvenanceVerdict};
 #[doc(no_inline)]
 pub use jiff;
 pub use mount::{InvalidMount, Mount, MountSource};

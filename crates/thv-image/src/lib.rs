@@ -5,11 +5,11 @@
 //!
 //! ```
 //! use std::sync::Arc;
-//! use thv_image::{Digest, ExpectedIdentity, Gate, ImageGate, MemoryImages, Policy, Reference};
+//! use thv_image::{Digest, ExpectedIdentity, Gate, ImageGate, MemoryImageRegistry, Policy, Reference};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), thv_image::Error> {
-//! let images = Arc::new(MemoryImages::new());
+//! let images = Arc::new(MemoryImageRegistry::new());
 //! let image: Reference = "ghcr.io/acme/echo:1".parse()?;
 //! images.tag(&image, Digest::of(b"a manifest"));
 //!
@@ -33,7 +33,7 @@ mod digest;
 mod error;
 mod gate;
 mod identity;
-mod memory_images;
+mod memory_image_registry;
 mod policy;
 #[cfg(feature = "client")]
 mod provenance;
@@ -49,7 +49,7 @@ pub use digest::Digest;
 pub use error::{Error, Result};
 pub use gate::{Admitted, Gate, ImageGate};
 pub use identity::{ExpectedAttestation, ExpectedIdentity, Signer};
-pub use memory_images::MemoryImages;
+pub use memory_image_registry::MemoryImageRegistry;
 pub use policy::Policy;
 #[cfg(feature = "client")]
 pub use provenance::{ProvenanceVerifier, TrustRoots};

@@ -27,7 +27,7 @@ impl FromStr for Policy {
             "enabled" => Ok(Self::Enabled),
             "disabled" => Ok(Self::Disabled),
             other => Err(Error::Invalid {
-                what: "value for --image-verification".into(),
+                what: "policy of image verification".into(),
                 detail: format!(
                     "\"{}\" is not one of warn, enabled, disabled",
                     crate::error::short(other)

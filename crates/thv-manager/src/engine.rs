@@ -39,19 +39,20 @@ pub(crate) async fn is_elsewhere(
     }
 }
 
-/// Refuses to act on a workload that another engine has, unless the user says so with `flag`.
+/// Refuses to act on a workload that another engine has, unless the option of the verb says so.
 pub(crate) async fn check(
     name: &WorkloadName,
     snapshot: &Snapshot,
     runtime: &dyn Runtime,
-    flag: (&str, bool),
+    option: (&'static str, bool),
 ) -> Result<()> {
-    let (flag, given) = flag;
+    let (option, given) = option;
     match is_elsewhere(name, snapshot, runtime).await {
         Some(reason) if !given => Err(Error::BelongsElsewhere {
             name: name.to_string(),
             launcher: "another engine".into(),
-            detail: format!("{reason}; choose that engine (DOCKER_HOST), or use {flag} to go on without it"),
+            detail: format!("{reason}; choose that engine (DOCKER_HOST), or go on without it"),
+            option,
         }),
         _ => Ok(()),
     }

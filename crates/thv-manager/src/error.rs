@@ -2,6 +2,8 @@
 
 use thv_core::{InvalidName, InvalidVariable};
 
+use crate::RequestField;
+
 /// The result of a manager's verbs.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -18,12 +20,12 @@ pub enum Error {
         name: String,
     },
     /// The name is taken.
-    #[error("workload with name \"{name}\" already exists{hint}")]
+    #[error("workload with name \"{name}\" already exists")]
     AlreadyExists {
         /// The name.
         name: String,
-        /// What to do, starting with a separator; may be empty.
-        hint: String,
+        /// Whether it is there because it failed to start, so that it is of use only once it is replaced.
+        failed: bool,
     },
     /// There is no such group.
     #[error("group \"{group}\" not found")]
@@ -43,15 +45,34 @@ pub enum Error {
     /// Something asked for is wrong; nothing was touched.
     #[error("invalid {what}: {detail}")]
     Invalid {
-        /// Which part: a flag or a key of the run configuration.
+        /// Which part: a key of the run configuration, a file, a name.
         what: String,
         /// What is wrong, and what would be right.
         detail: String,
     },
+    /// A part of a request is wrong, or would have no effect; nothing was touched.
+    #[error("invalid {field}{}: {detail}", quoted(value.as_deref()))]
+    InvalidRequest {
+        /// Which part.
+        field: RequestField,
+        /// The text that was given, escaped and cut, where there may be several and it is no secret.
+        value: Option<String>,
+        /// What is wrong, and what would be right.
+        detail: String,
+    },
+    /// A program or package was to run in a container. Nothing was touched.
+    #[error(
+        "server \"{server}\" runs on the local runtime only: as a process on this host, without a container and with \
+         the rights of its user"
+    )]
+    LocalOnly {
+        /// The server, as it was named.
+        server: String,
+    },
     /// Protections or effects were asked for that are not built; nothing was touched.
     #[error("cannot honour {what}: {detail}")]
     Unsupported {
-        /// The flags or keys.
+        /// The keys, or the protection.
         what: String,
         /// Why, and what to do.
         detail: String,
@@ -70,20 +91,17 @@ pub enum Error {
     },
     /// A registry entry declares values that it needs and nobody gave. Nothing was touched.
     #[cfg(feature = "registry")]
-    #[error("registry entry \"{entry}\" needs {}: {how}", names.join(", "))]
+    #[error("registry entry \"{entry}\" needs {}", names_of(values))]
     MissingValues {
         /// The entry.
         entry: String,
         /// The variables or headers, in its order.
-        names: Vec<String>,
-        /// How they are given.
-        how: String,
+        values: Vec<crate::MissingValue>,
     },
     /// A registry entry asks for more than the built-in profiles allow, and nobody accepted it. Nothing was touched.
     #[cfg(feature = "registry")]
     #[error(
-        "registry entry \"{entry}\" asks for permissions that nobody has accepted: {}; --accept-permissions grants \
-         them, --permission-profile gives others",
+        "registry entry \"{entry}\" asks for permissions that nobody has accepted: {}",
         grants.join("; ")
     )]
     PermissionsNotAccepted {
@@ -117,7 +135,7 @@ pub enum Error {
     AnotherInstallation {
         /// The workload.
         name: String,
-        /// Which instance, and what to do.
+        /// Which instance.
         detail: String,
     },
     /// The workload belongs to another application, which has to act itself.
@@ -125,10 +143,18 @@ pub enum Error {
     BelongsElsewhere {
         /// The workload.
         name: String,
-        /// The launcher that its record names.
+        /// The launcher that its record names, or `another engine`.
         launcher: String,
-        /// What to do.
+        /// Whose it is, and what to do.
         detail: String,
+        /// The option of the verb that has it done all the same: `take_over` or `force`.
+        option: &'static str,
+    },
+    /// A remote server has its log elsewhere. Its proxy has one here.
+    #[error("the server of workload \"{name}\" is remote, and its log is not here")]
+    LoggedElsewhere {
+        /// The workload.
+        name: String,
     },
     /// The server was started and failed. Configuration, status `error` and logs are kept.
     #[error("workload \"{name}\" failed to start: {reason}")]
@@ -244,6 +270,17 @@ pub enum Error {
     },
 }
 
+/// A value behind what it is the value of.
+fn quoted(value: Option<&str>) -> String {
+    value.map(|value| format!(" \"{value}\"")).unwrap_or_default()
+}
+
+#[cfg(feature = "registry")]
+fn names_of(values: &[crate::MissingValue]) -> String {
+    let names: Vec<_> = values.iter().map(|value| value.name.as_str()).collect();
+    names.join(", ")
+}
+
 impl From<InvalidVariable> for Error {
     fn from(error: InvalidVariable) -> Self {
         Self::Invalid {
@@ -276,7 +313,8 @@ impl Error {
             Self::GroupNotFound { .. } => "group_not_found",
             Self::GroupExists { .. } => "group_exists",
             Self::InvalidName(_) => "invalid_name",
-            Self::Invalid { .. } => "invalid",
+            Self::Invalid { .. } | Self::InvalidRequest { .. } | Self::LocalOnly { .. } => "invalid",
+            Self::LoggedElsewhere { .. } => "logged_elsewhere",
             Self::Unsupported { .. } => "unsupported",
             #[cfg(feature = "registry")]
             Self::UnknownServer { .. } => "unknown_server",

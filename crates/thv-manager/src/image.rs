@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use thv_core::gojson::GoTime;
-use thv_core::{ImageRecord, ImageSigner, Provenance, ProvenanceVerdict};
+use thv_core::{ImageRecord, ImageSigner, ProvenanceRecord, ProvenanceVerdict};
 use thv_image::{Admitted, Digest, ImageGate, Policy, Reference, Verdict};
 use thv_runtime::{Images, Instance, LocalImage};
 use thv_status::{Companion, ResolvedImage};
@@ -234,7 +234,7 @@ fn pulled(image: LocalImage, reference: &str) -> ResolvedImage {
 }
 
 /// What is recorded of `verdict`, which was found at `now`.
-pub(crate) fn provenance(verdict: Verdict, now: GoTime) -> Provenance {
+pub(crate) fn provenance(verdict: Verdict, now: GoTime) -> ProvenanceRecord {
     let (verdict, detail, signer) = match verdict {
         Verdict::Verified(signer) => {
             let signer = ImageSigner {
@@ -251,7 +251,7 @@ pub(crate) fn provenance(verdict: Verdict, now: GoTime) -> Provenance {
         Verdict::Unreachable { detail } => (ProvenanceVerdict::Unreachable, detail, None),
         _ => (ProvenanceVerdict::Unknown, String::new(), None),
     };
-    Provenance {
+    ProvenanceRecord {
         verdict,
         checked_at: now,
         detail,

@@ -1,11 +1,11 @@
 //! Finishing what an interrupted verb began. The entry is the companion's `pending`; nobody works on it when its
 //! `.op` is free.
 
-use sha2::{Digest, Sha256};
-use thv_core::{RunConfig, WorkloadName, WorkloadStatus};
+use thv_core::{WorkloadName, WorkloadStatus};
 use thv_state::{DocumentKind, StateStoreExt};
 use thv_status::{
     Authority, ClaimId, Desired, Draft, INTERRUPTED, OpGuard, Operation, OwnerState, Pending, Snapshot,
+    config_hash,
 };
 
 use crate::delete::remove_logs;
@@ -20,25 +20,6 @@ pub(crate) enum Settled {
     Clear,
     /// The interrupted verb's end is that the workload does not exist.
     Removed,
-}
-
-/// The hash under which a configuration was ready once. The group is not in it: no server is another one for that, and a
-/// move changes nothing but the run configuration.
-pub(crate) fn config_hash(config: &RunConfig) -> String {
-    let mut config = config.clone();
-    config.group.clear();
-    hash(&config.to_json())
-}
-
-fn hash(document: &str) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = String::with_capacity(64);
-    for byte in Sha256::digest(document.as_bytes()) {
-        for digit in [byte >> 4, byte & 15] {
-            text.push(char::from(DIGITS[usize::from(digit)]));
-        }
-    }
-    text
 }
 
 /// Takes in what ToolHive did, and finishes an interrupted verb on `name`, under its `.op`.
@@ -336,6 +317,8 @@ async fn write(parts: &Parts, name: &WorkloadName, op: &OpGuard, change: fn(&mut
 
 #[cfg(test)]
 mod tests {
+    use thv_core::RunConfig;
+
     use super::*;
 
     #[test]

@@ -159,15 +159,15 @@ pub use look_up::{LookUp, may_be_entry};
 pub use manager::{Manager, ManagerBuilder};
 pub use options::{
     ImageTerms, ListOptions, ListOutcome, LogRequest, RollbackPolicy, RunOptions, RunOutcome, ShutdownMode,
-    StartOptions, StopOptions, StopOutcome, UpdateOptions, WaitFor, WorkloadDetails,
+    StartOptions, StopOptions, StopOutcome, UpdateOptions, WaitFor, WorkloadReport,
 };
 pub use ports::{MemoryPorts, Ports, SystemPorts};
 pub use pulls::{PullState, PullWatcher};
 pub use reconcile::{ReconcileAction, Reconciled};
 pub use remotes::{MemoryRemotes, NetworkRemotes, Remotes};
-pub use request::{Entry, Files, MemoryFiles, RunRequest, SystemFiles};
 #[cfg(feature = "registry")]
 pub use request::{EntryOrigin, EntryPlan, MissingValue};
+pub use request::{FileEntry, Files, MemoryFiles, RequestField, RunRequest, SystemFiles};
 #[doc(no_inline)]
 pub use tokio_util::sync::CancellationToken;
 pub use update::PreparedUpdate;

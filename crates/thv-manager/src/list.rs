@@ -271,7 +271,7 @@ pub(crate) fn proxy_state(parts: &Parts, snapshot: &Snapshot, config: Option<&Ru
 
 /// Says of a workload that it can be removed and nothing else.
 fn mark_misnamed(context: &mut String) {
-    const MARK: &str = "invalid name: remove it with thv rm";
+    const MARK: &str = "invalid name: it can be removed and nothing else";
     *context = match context.as_str() {
         "" => MARK.to_owned(),
         known => format!("{MARK}; {known}"),

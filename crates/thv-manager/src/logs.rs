@@ -20,8 +20,8 @@ impl Manager {
     /// instance is gone, what was kept of it.
     ///
     /// # Errors
-    /// `NotFound`; `Invalid` of a remote workload, whose log is elsewhere; `Runtime` when its runtime does not answer. Of the
-    /// stream: what keeps it from being read on. A stream that is dropped is read no more.
+    /// `NotFound`; `LoggedElsewhere` of a remote workload; `Runtime` when its runtime does not answer. Of the stream: what
+    /// keeps it from being read on. A stream that is dropped is read no more.
     pub async fn logs(&self, name: &WorkloadName, request: LogRequest) -> Result<Lines> {
         let parts = &self.parts;
         let snapshot = self.known(name).await?;
@@ -31,9 +31,8 @@ impl Manager {
         }
         let config = saved.config();
         if config.is_some_and(RunConfig::is_remote) {
-            return Err(Error::Invalid {
-                what: "logs".into(),
-                detail: format!("the server of \"{name}\" is remote; its proxy's log is there with --proxy"),
+            return Err(Error::LoggedElsewhere {
+                name: name.to_string(),
             });
         }
         let recorded = snapshot

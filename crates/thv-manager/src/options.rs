@@ -173,7 +173,7 @@ pub struct ListOutcome {
 /// Everything that `status` shows of one workload.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub struct WorkloadDetails {
+pub struct WorkloadReport {
     /// The view that `list` shows.
     pub workload: Workload,
     /// The runtime that has its instance; none for remote workloads.

@@ -28,10 +28,7 @@ pub(crate) async fn check(status: &dyn StatusManager, instance: &Instance, force
     }
     Err(Error::AnotherInstallation {
         name: instance.workload.clone(),
-        detail: format!(
-            "its instance is {}; use --force to act on it all the same",
-            instance.instance_name
-        ),
+        detail: format!("its instance is {}", instance.instance_name),
     })
 }
 
@@ -47,7 +44,7 @@ pub(crate) async fn check_first(
     let Ok(Some(runtime)) = parts.runtime_in(name, snapshot, config).await else {
         return Ok(());
     };
-    engine::check(name, snapshot, &*runtime, ("--force", force)).await?;
+    engine::check(name, snapshot, &*runtime, ("force", force)).await?;
     if let Ok(Some(instance)) = runtime.inspect(name).await {
         check(&*parts.status, &instance, force).await?;
     }

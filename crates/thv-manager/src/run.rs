@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thv_core::gojson::GoTime;
-use thv_core::{Provenance, RunConfig, SecretReference, WorkloadName, WorkloadStatus};
+use thv_core::{ProvenanceRecord, RunConfig, SecretReference, WorkloadName, WorkloadStatus};
 use thv_image::Policy;
 use thv_runtime::{Runtime, RuntimeKind};
 use thv_state::{DocumentKind, StateStoreExt};
@@ -35,7 +35,7 @@ pub(crate) struct Prepared {
     pub(crate) runtime: Option<Arc<dyn Runtime>>,
     pub(crate) resolved: Option<ResolvedImage>,
     /// What was found out about who made the image.
-    pub(crate) provenance: Option<Provenance>,
+    pub(crate) provenance: Option<ProvenanceRecord>,
     /// None: the port is held by the workload that is replaced.
     pub(crate) listener: Option<TcpListener>,
     pub(crate) notices: Vec<String>,
@@ -319,14 +319,9 @@ impl Manager {
         if replace || (failed && !was_ready) || perhaps_cut_off {
             return Ok(());
         }
-        let hint = if failed {
-            "; use --replace to replace it"
-        } else {
-            ""
-        };
         Err(Error::AlreadyExists {
             name: name.to_string(),
-            hint: hint.into(),
+            failed,
         })
     }
 
@@ -361,7 +356,7 @@ impl Manager {
                 }
             };
         }
-        let ours = journal::config_hash(&prepared.config);
+        let ours = thv_status::config_hash(&prepared.config);
         match self.save_new(prepared, &op).await {
             Ok(what) => Ok(self.in_a_group(what, &op).await.under(op)),
             Err(error) => {
@@ -381,7 +376,7 @@ impl Manager {
         let taken = matches!(error, Error::State(thv_state::Error::Exists { .. }));
         match parts.saved(name).await? {
             Saved::Nothing => {}
-            Saved::Config(config) if !taken && journal::config_hash(&config) == ours => {
+            Saved::Config(config) if !taken && thv_status::config_hash(&config) == ours => {
                 parts.state.delete_run_config_under(name, keep(&op)).await?;
             }
             _ => return Ok(()),
@@ -464,7 +459,7 @@ impl Manager {
             None => None,
         };
         let kept_on = keeper.as_ref().map(|runtime| runtime.kind().clone());
-        pending.replaces = old.config().map(journal::config_hash);
+        pending.replaces = old.config().map(thv_status::config_hash);
         pending.desired_before = Some(desired_before);
         pending.next = Some(self.described(&prepared));
         let begun = Box::new(move |draft: &mut Draft| {
@@ -518,7 +513,7 @@ impl Manager {
             return Ok(());
         };
         let saved = self.parts.saved(&prepared.name).await?;
-        if saved.config().map(journal::config_hash).as_ref() == Some(expected) {
+        if saved.config().map(thv_status::config_hash).as_ref() == Some(expected) {
             return Ok(());
         }
         Err(Error::Conflict {
@@ -565,7 +560,7 @@ impl Manager {
             parts.processes.current().pid,
             &parts.clock.now().to_string(),
         );
-        pending.config_hash = config.map(journal::config_hash);
+        pending.config_hash = config.map(thv_status::config_hash);
         pending
     }
 }
@@ -612,7 +607,7 @@ pub(crate) async fn isolation(
         return Err(Error::Unsupported {
             what: "network isolation".into(),
             detail: format!(
-                "runtime {} cannot enforce what --isolate-network or the permission profile asks for{}",
+                "runtime {} cannot enforce what isolate_network or the permission profile asks for{}",
                 runtime.kind(),
                 lacks()
             ),

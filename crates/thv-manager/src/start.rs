@@ -181,7 +181,7 @@ impl Manager {
         self.check_secrets(name, config).await?;
         let runtime = self.parts.runtime_in(name, snapshot, Some(config)).await?;
         if let Some(runtime) = &runtime {
-            engine::check(name, snapshot, &**runtime, ("--take-over", options.take_over)).await?;
+            engine::check(name, snapshot, &**runtime, ("take_over", options.take_over)).await?;
             isolation(name, config, &**runtime).await?;
         }
         Ok(runtime)
@@ -305,7 +305,8 @@ impl Manager {
         Err(Error::BelongsElsewhere {
             name: name.to_string(),
             launcher: launcher.to_owned(),
-            detail: "start it there, or use --take-over to own it from now on".into(),
+            detail: "start it there, or take it over".into(),
+            option: "take_over",
         })
     }
 }

@@ -2,16 +2,16 @@
 
 use thv_core::{RunConfig, WorkloadName};
 
-use crate::{Manager, Result, WorkloadDetails};
+use crate::{Manager, Result, WorkloadReport};
 
 impl Manager {
     /// Everything that is known of one workload. Nothing is written.
     ///
     /// # Errors
     /// `NotFound`.
-    pub async fn status(&self, name: &WorkloadName) -> Result<WorkloadDetails> {
+    pub async fn status(&self, name: &WorkloadName) -> Result<WorkloadReport> {
         let view = self.observe_one(name).await?;
-        Ok(WorkloadDetails {
+        Ok(WorkloadReport {
             runtime: view.runtime,
             network_isolated: view.isolated,
             desired_running: view.should_run,

@@ -345,7 +345,7 @@ pub(crate) async fn begin(
         parts.processes.current().pid,
         &parts.clock.now().to_string(),
     );
-    pending.config_hash = config.map(journal::config_hash);
+    pending.config_hash = config.map(thv_status::config_hash);
     pending.force = options.force;
     let launcher = parts.launcher_id.clone();
     let change = Box::new(move |draft: &mut Draft| {

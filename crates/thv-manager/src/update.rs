@@ -97,7 +97,7 @@ impl Manager {
     ) -> Result<PreparedUpdate> {
         let name = old.workload_name()?;
         let mut prepared = Box::pin(self.prepare_update_of(&name, config, options)).await?;
-        prepared.what.expects = Some(journal::config_hash(old));
+        prepared.what.expects = Some(thv_status::config_hash(old));
         prepared.check().await?;
         Ok(prepared)
     }

@@ -55,8 +55,10 @@ pub enum Error {
     Denied {
         /// The registry, without credentials.
         place: String,
-        /// Which rule, and what to do.
+        /// Which rule.
         detail: String,
+        /// Whether it would be asked if private addresses and plain HTTP were allowed (`allow_private`).
+        allowable: bool,
     },
     /// What was read is no registry document.
     #[error("the registry document at {place} is invalid: {detail}")]

@@ -79,10 +79,7 @@ impl Capabilities {
                 !spec.hidden.is_empty() && !self.hidden_paths,
                 "hiding paths of mounts (ignore files)",
             ),
-            (
-                spec.read_only && !self.read_only,
-                "a read-only file system (--read-only)",
-            ),
+            (spec.read_only && !self.read_only, "a read-only file system"),
             (
                 !spec.publish.is_empty() && !self.publish,
                 "publishing further ports",

@@ -44,9 +44,7 @@ pub enum SecretError {
         what: &'static str,
     },
     /// No provider was ever set up.
-    #[error(
-        "secrets are not set up: run `thv secret setup`, or set TOOLHIVE_SECRETS_PROVIDER=environment and put values into TOOLHIVE_SECRET_<name>"
-    )]
+    #[error("secrets are not set up")]
     NotConfigured,
     /// A provider's name that means nothing.
     #[error(
@@ -83,9 +81,7 @@ pub enum SecretError {
         detail: &'static str,
     },
     /// No password of the encrypted file is to be had.
-    #[error(
-        "the password of the encrypted secrets is not known: the keyring does not have it; give it with --secrets-password-fd"
-    )]
+    #[error("the password of the encrypted secrets is not known: the keyring does not have it")]
     Locked {
         /// What the keyring says.
         #[source]

@@ -6,9 +6,19 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use thv_core::{Provenance, RunConfig, WorkloadStatus};
+use thv_core::{ProvenanceRecord, RunConfig, WorkloadStatus};
 use thv_process::ProcessIdentity;
 use thv_runtime::{InstanceId, RuntimeKind};
+
+use crate::transaction::hash;
+
+/// The hash under which records name a run configuration. The group is not in it: no server is another one for that, and a
+/// move changes nothing but the run configuration.
+pub fn config_hash(config: &RunConfig) -> String {
+    let mut config = config.clone();
+    config.group.clear();
+    hash(config.to_json().as_bytes())
+}
 
 /// A claim: random, new each time, never used again. It is the fence.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -88,7 +98,7 @@ pub struct Companion {
     pub resolved: Option<ResolvedImage>,
     /// What was found out about who made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub provenance: Option<Provenance>,
+    pub provenance: Option<ProvenanceRecord>,
     /// The runtime that keeps the image of what an update replaced from clean-ups; none: nothing is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_kept_on: Option<RuntimeKind>,
@@ -263,7 +273,7 @@ pub struct Pending {
     pub pid: u32,
     /// Since when, for people.
     pub since: String,
-    /// The hash of the run configuration as the last step left it; none: there was none.
+    /// The [hash](config_hash) of the run configuration as the last step left it; none: there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_hash: Option<String>,
     /// The hash of the run configuration that the verb replaces.
@@ -314,7 +324,7 @@ pub struct Described {
     pub resolved: Option<ResolvedImage>,
     /// What was found out about who made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub provenance: Option<Provenance>,
+    pub provenance: Option<ProvenanceRecord>,
     /// A copy of our keys of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thv: Option<Value>,

@@ -377,7 +377,9 @@ impl Files {
         let path = self.lifecycle.join("owner-id");
         let unusable = |why: &str| Error::Invalid {
             path: path.clone(),
-            detail: format!("{why}; without it there will be a new one, and what runs by now needs --force"),
+            detail: format!(
+                "{why}; without it there will be a new one, and what runs by now will be another installation's"
+            ),
         };
         let read = || -> Result<Option<String>> {
             let bytes = match file_bytes(&path, 256)? {

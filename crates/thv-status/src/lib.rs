@@ -68,7 +68,7 @@ mod watch;
 pub use async_trait::async_trait;
 pub use companion::{
     ClaimId, Companion, Described, Desired, LastStatus, Operation, Owner, OwnerKind, Pending, Previous,
-    ResolvedImage, RuntimeRecord, StatusFileHashes,
+    ResolvedImage, RuntimeRecord, StatusFileHashes, config_hash,
 };
 pub use error::{Error, Result};
 pub use file_status_manager::FileStatusManager;

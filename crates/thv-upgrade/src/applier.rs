@@ -221,20 +221,10 @@ fn complete(name: &WorkloadName, new: &RunConfig, entry: &ImageEntry) -> Result<
     if missing.is_empty() {
         return Ok(());
     }
-    let word = if missing.len() == 1 {
-        "variable"
-    } else {
-        "variables"
-    };
-    let names: Vec<_> = missing.iter().map(|spec| spec.name.as_str()).collect();
-    let how = if missing.iter().any(|spec| spec.secret) {
-        "give each with --env NAME=VALUE, or a secret with --secret <secret>,target=NAME"
-    } else {
-        "give each with --env NAME=VALUE"
-    };
-    Err(Error::Build {
+    Err(Error::MissingValues {
         name: name.to_string(),
-        detail: format!("missing required environment {word}: {}: {how}", names.join(", ")),
+        secret: missing.iter().any(|spec| spec.secret),
+        names: missing.into_iter().map(|spec| spec.name.clone()).collect(),
     })
 }
 

@@ -45,6 +45,16 @@ pub enum Error {
         /// What is missing or wrong; never a value.
         detail: String,
     },
+    /// The newer version requires variables that the configuration has no values for.
+    #[error("failed to build upgraded config for workload \"{name}\": {}", missing(names))]
+    MissingValues {
+        /// The workload.
+        name: String,
+        /// The variables, in the entry's order.
+        names: Vec<String>,
+        /// Whether there is a secret among them.
+        secret: bool,
+    },
     /// A policy refused.
     #[error("failed to prepare candidate image for workload \"{name}\": blocked by policy: {reason}")]
     Denied {
@@ -73,6 +83,11 @@ pub enum Error {
     },
 }
 
+fn missing(names: &[String]) -> String {
+    let word = if names.len() == 1 { "variable" } else { "variables" };
+    format!("missing required environment {word}: {}", names.join(", "))
+}
+
 fn after_destroy(name: &str, source: &thv_manager::Error) -> String {
     match source {
         // The cause says what became of both versions.
@@ -99,6 +114,7 @@ impl Error {
             Self::Resolve { source, .. } => source.is_retryable(),
             Self::NotAnImage { .. }
             | Self::Build { .. }
+            | Self::MissingValues { .. }
             | Self::Denied { .. }
             | Self::AfterDestroy { .. } => false,
         }
@@ -111,6 +127,7 @@ impl Error {
             Self::Resolve { source, .. } => source.code(),
             Self::NotAnImage { .. } => "not_an_image",
             Self::Build { .. } => "invalid",
+            Self::MissingValues { .. } => "missing_values",
             Self::Denied { .. } => "denied",
             Self::AfterDestroy {
                 source: thv_manager::Error::UpdateFailed { old_serves, .. },

@@ -35,7 +35,7 @@
 //! use async_trait::async_trait;
 //! use thv_core::{RunConfig, WorkloadName};
 //! use thv_manager::{Result, RunOutcome, UpdateOptions};
-//! # use thv_image::{Digest, Gate, MemoryImages, Reference};
+//! # use thv_image::{Digest, Gate, MemoryImageRegistry, Reference};
 //! # use thv_registry::{Entry, EntryInfo, ImageEntry, MemoryRegistry};
 //! use thv_upgrade::{Applier, ApplyOptions, Upgrade, Workloads};
 //!
@@ -67,7 +67,7 @@
 //! # let info = EntryInfo { name: "com.example/time".into(), ..EntryInfo::default() };
 //! # let entry = ImageEntry { info, image: "example/time:1.10".into(), ..ImageEntry::default() };
 //! # let registry = Arc::new(MemoryRegistry::new([Entry::Image(entry)]));
-//! # let images = Arc::new(MemoryImages::new());
+//! # let images = Arc::new(MemoryImageRegistry::new());
 //! # images.tag(&"example/time:1.10".parse::<Reference>()?, Digest::of(b"a manifest"));
 //! # let gate = Arc::new(Gate::new(images.clone(), images));
 //!

@@ -81,13 +81,7 @@ impl From<thv::config::Error> for Failure {
 
 impl From<thv::secrets::SecretError> for Failure {
     fn from(error: thv::secrets::SecretError) -> Self {
-        let said = error::chain(&error);
-        match error {
-            thv::secrets::SecretError::Unsupported { .. } => {
-                Self(format!("{said}; `thv secret setup` chooses one that can"))
-            }
-            _ => Self(said),
-        }
+        Self(error::chain(&error))
     }
 }
 

@@ -1,6 +1,7 @@
 //! How results are written.
 
 pub(crate) mod error;
+mod hints;
 pub(crate) mod json;
 pub(crate) mod progress;
 pub(crate) mod prompt;

@@ -10,7 +10,10 @@ use thv_core::{
 use thv_runtime::RuntimeKind;
 
 use super::server::Server;
-use super::{Files, RunRequest, env, forward_headers, invalid, labels, permissions, shown, tools};
+use super::{
+    Files, RequestField, RunRequest, env, forward_headers, invalid, labels, permissions, refused,
+    refused_value, shown, tools,
+};
 use crate::{Error, Ports, Result};
 
 /// What a request is read with.
@@ -144,89 +147,96 @@ fn choose_runtime(request: &RunRequest, server: &Server, env: &Env) -> Result<Ru
     let asked = request.runtime.clone().or_else(from_env);
     match server {
         Server::Remote { .. } => match &request.runtime {
-            Some(_) => Err(invalid(
-                "--runtime",
+            Some(_) => Err(refused(
+                RequestField::Runtime,
                 "a remote server runs elsewhere: leave it out",
             )),
             None => Ok(RuntimeChoice::Remote),
         },
         Server::Program(_) => match &request.runtime {
-            Some(kind) if *kind != local => {
-                let detail = format!("a program of this host runs with --runtime local only, not {kind}");
-                Err(invalid("--runtime", detail))
-            }
+            Some(kind) if *kind != local => Err(local_only(server)),
             _ => Ok(RuntimeChoice::Local),
         },
-        Server::Package { scheme, package } if asked.as_ref() != Some(&local) => Err(invalid(
-            format!("server \"{scheme}://{package}\""),
-            "images are not built from packages; --runtime local runs it as a process on this host, without a \
-             container: it then has the rights of your user",
-        )),
+        Server::Package { .. } if asked.as_ref() != Some(&local) => Err(local_only(server)),
         Server::Package { .. } => Ok(RuntimeChoice::Local),
         Server::Image(reference) if asked.as_ref() == Some(&local) => Err(invalid(
             format!("server \"{}\"", shown(reference)),
             "the local runtime runs no images: give exec:///path/of/a/program, uvx://package or npx://package, or \
-             choose an engine with --runtime",
+             choose an engine",
         )),
         Server::Image(_) => Ok(asked.map_or(RuntimeChoice::DefaultEngine, RuntimeChoice::Named)),
     }
 }
 
+fn local_only(server: &Server) -> Error {
+    Error::LocalOnly {
+        server: shown(&server.image()),
+    }
+}
+
 fn transport(request: &RunRequest, server: &Server) -> Result<TransportType> {
     match (request.transport.unwrap_or(TransportType::StreamableHttp), server) {
-        (TransportType::Inspector, _) => Err(invalid(
-            "--transport \"inspector\"",
+        (TransportType::Inspector, _) => Err(refused_value(
+            RequestField::Transport,
+            "inspector",
             "use stdio, sse or streamable-http",
         )),
-        (TransportType::Stdio, Server::Remote { .. }) => Err(invalid(
-            "--transport \"stdio\"",
+        (TransportType::Stdio, Server::Remote { .. }) => Err(refused_value(
+            RequestField::Transport,
+            "stdio",
             "a remote server speaks streamable-http or sse",
         )),
         (transport, _) => Ok(transport),
     }
 }
 
-/// A flag without effect is refused, never swallowed.
+/// What would have no effect is refused, never swallowed.
 fn refuse_without_effect(request: &RunRequest, server: &Server, transport: TransportType) -> Result<()> {
-    let refuse = |asked: &[(bool, &str)], detail: &str| match asked.iter().find(|(given, _)| *given) {
-        Some((_, flag)) => Err(invalid(*flag, detail)),
+    let refuse = |asked: &[(bool, RequestField)], detail: &str| match asked.iter().find(|(given, _)| *given) {
+        Some((_, field)) => Err(refused(*field, detail)),
         None => Ok(()),
     };
     if let Server::Remote { .. } = server {
         let instance_only = [
-            (!request.args.is_empty(), "arguments after --"),
-            (!request.env.is_empty(), "--env"),
-            (request.env_file.is_some(), "--env-file"),
-            (request.env_file_dir.is_some(), "--env-file-dir"),
-            (!request.volumes.is_empty(), "--volume"),
-            (!request.publish.is_empty(), "--publish"),
-            (!request.secrets.is_empty(), "--secret"),
-            (request.permission_profile.is_some(), "--permission-profile"),
-            (request.network.is_some(), "--network"),
-            (request.isolate_network == Some(true), "--isolate-network"),
-            (request.allow_docker_gateway, "--allow-docker-gateway"),
-            (request.memory.is_some(), "--memory"),
-            (request.cpus.is_some(), "--cpus"),
-            (request.pids_limit.is_some(), "--pids-limit"),
-            (request.read_only, "--read-only"),
-            (request.print_overlays, "--print-resolved-overlays"),
-            (request.target_host.is_some(), "--target-host"),
-            (request.target_port.is_some(), "--target-port"),
+            (!request.args.is_empty(), RequestField::Args),
+            (!request.env.is_empty(), RequestField::Env),
+            (request.env_file.is_some(), RequestField::EnvFile),
+            (request.env_file_dir.is_some(), RequestField::EnvFileDir),
+            (!request.volumes.is_empty(), RequestField::Volumes),
+            (!request.publish.is_empty(), RequestField::Publish),
+            (!request.secrets.is_empty(), RequestField::Secrets),
+            (
+                request.permission_profile.is_some(),
+                RequestField::PermissionProfile,
+            ),
+            (request.network.is_some(), RequestField::Network),
+            (
+                request.isolate_network == Some(true),
+                RequestField::IsolateNetwork,
+            ),
+            (request.allow_docker_gateway, RequestField::AllowDockerGateway),
+            (request.memory.is_some(), RequestField::Memory),
+            (request.cpus.is_some(), RequestField::Cpus),
+            (request.pids_limit.is_some(), RequestField::PidsLimit),
+            (request.read_only, RequestField::ReadOnly),
+            (request.print_overlays, RequestField::PrintOverlays),
+            (request.target_host.is_some(), RequestField::TargetHost),
+            (request.target_port.is_some(), RequestField::TargetPort),
         ];
         return refuse(&instance_only, "it has no effect on a remote server");
     }
     refuse(
-        &[(!request.forward_headers.is_empty(), "--remote-forward-headers")],
+        &[(!request.forward_headers.is_empty(), RequestField::ForwardHeaders)],
         "only a remote server gets headers",
     )?;
     refuse(
-        &[(request.ca_bundle.is_some(), "--thv-ca-bundle")],
+        &[(request.ca_bundle.is_some(), RequestField::CaBundle)],
         "it says whom to believe when a remote server is asked",
     )?;
     if transport == TransportType::Stdio {
         let http_only = [
-            (request.target_port.is_some(), "--target-port"),
-            (request.target_host.is_some(), "--target-host"),
+            (request.target_port.is_some(), RequestField::TargetPort),
+            (request.target_host.is_some(), RequestField::TargetHost),
         ];
         return refuse(&http_only, "a server that speaks stdio has no port");
     }
@@ -242,7 +252,7 @@ fn remote_url(server: &Server) -> String {
 
 fn arguments(request: &RunRequest) -> Result<Vec<String>> {
     if request.args.iter().any(|argument| argument.contains('\0')) {
-        return Err(invalid("arguments after --", "an argument has no NUL"));
+        return Err(refused(RequestField::Args, "an argument has no NUL"));
     }
     Ok(request.args.clone())
 }
@@ -250,19 +260,31 @@ fn arguments(request: &RunRequest) -> Result<Vec<String>> {
 fn limits(request: &RunRequest) -> Result<LimitsSection> {
     let limits = LimitsSection {
         memory: match request.memory {
-            Some(0) => return Err(invalid("--memory", "0 is no limit: leave it out")),
-            Some(bytes) => i64::try_from(bytes).map_err(|_| invalid("--memory", "it is too large"))?,
+            Some(0) => return Err(refused(RequestField::Memory, "0 is no limit: leave it out")),
+            Some(bytes) => {
+                i64::try_from(bytes).map_err(|_| refused(RequestField::Memory, "it is too large"))?
+            }
             None => 0,
         },
         cpus: request.cpus.clone().unwrap_or_default(),
         pids: match request.pids_limit {
-            Some(0) => return Err(invalid("--pids-limit", "0 allows no process: leave it out")),
+            Some(0) => {
+                return Err(refused(
+                    RequestField::PidsLimit,
+                    "0 allows no process: leave it out",
+                ));
+            }
             limit => limit.map_or(0, i64::from),
         },
         ..LimitsSection::default()
     };
     if let Some(key) = limits.invalid_key() {
-        return Err(invalid(format!("--{key}"), "use a number above 0, such as 0.5"));
+        let field = if key == "cpus" {
+            RequestField::Cpus
+        } else {
+            RequestField::Memory
+        };
+        return Err(refused(field, "use a number above 0, such as 0.5"));
     }
     Ok(limits)
 }
@@ -275,7 +297,7 @@ fn host(request: &RunRequest, ports: &dyn Ports, notices: &mut Vec<String>) -> R
     if text.eq_ignore_ascii_case("localhost") {
         return Ok(Ipv4Addr::LOCALHOST.to_string());
     }
-    let what = || format!("--host \"{}\"", shown(text));
+    let bad = |detail: String| refused_value(RequestField::Host, text, detail);
     let bare = text
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'))
@@ -283,9 +305,9 @@ fn host(request: &RunRequest, ports: &dyn Ports, notices: &mut Vec<String>) -> R
     let address = match bare.parse::<IpAddr>() {
         Ok(IpAddr::V4(address)) => address,
         Ok(IpAddr::V6(_)) => {
-            return Err(invalid(what(), "IPv6 is not supported: give an IPv4 address"));
+            return Err(bad("IPv6 is not supported: give an IPv4 address".into()));
         }
-        Err(_) => resolve(text, ports).map_err(|detail| invalid(what(), detail))?,
+        Err(_) => resolve(text, ports).map_err(bad)?,
     };
     if !address.is_loopback() {
         notices.push(format!(
@@ -323,8 +345,9 @@ fn target_host(request: &RunRequest, server: &Server) -> Result<String> {
     match request.target_host.as_deref() {
         None | Some("") => Ok(here),
         Some(host) if host == here || host.eq_ignore_ascii_case("localhost") => Ok(host.to_owned()),
-        Some(host) => Err(invalid(
-            format!("--target-host \"{}\"", shown(host)),
+        Some(host) => Err(refused_value(
+            RequestField::TargetHost,
+            host,
             "it would have no effect: a server is reached on this machine, at 127.0.0.1",
         )),
     }
@@ -332,7 +355,7 @@ fn target_host(request: &RunRequest, server: &Server) -> Result<String> {
 
 fn publish(request: &RunRequest) -> Result<Vec<String>> {
     for text in &request.publish {
-        PublishSpec::parse(text).map_err(|error| invalid("--publish", error.to_string()))?;
+        PublishSpec::parse(text).map_err(|error| refused(RequestField::Publish, error.to_string()))?;
     }
     Ok(request.publish.clone())
 }
@@ -343,10 +366,10 @@ fn session_ttl(request: &RunRequest) -> Result<String> {
     };
     let ttl: thv_core::gojson::GoDuration = text
         .parse()
-        .map_err(|error| invalid("--session-ttl", format!("{error}")))?;
+        .map_err(|error| refused(RequestField::SessionTtl, format!("{error}")))?;
     match ttl.to_std() {
-        None => Err(invalid(
-            "--session-ttl",
+        None => Err(refused(
+            RequestField::SessionTtl,
             "a session does not live for less than no time",
         )),
         Some(ttl) if ttl.is_zero() => Ok(String::new()),
@@ -361,22 +384,22 @@ fn ca_bundle(request: &RunRequest, sources: &Sources<'_>) -> Result<String> {
     };
     let path = absolute(path, sources)?;
     check_certificates(&path, sources)?;
-    let not_text = invalid(named(&path), "the path is no text");
+    let not_text = bad_bundle(&path, "the path is no text");
     path.into_os_string().into_string().map_err(|_| not_text)
 }
 
 /// Whether there are certificates in the file now.
 pub(super) fn check_certificates(path: &Path, sources: &Sources<'_>) -> Result<()> {
     let text = sources.files.read(path);
-    let text = text.map_err(|error| invalid(named(path), format!("it cannot be read: {error}")))?;
+    let text = text.map_err(|error| bad_bundle(path, format!("it cannot be read: {error}")))?;
     if !text.contains("-----BEGIN CERTIFICATE-----") {
-        return Err(invalid(named(path), "there is no certificate in it"));
+        return Err(bad_bundle(path, "there is no certificate in it"));
     }
     Ok(())
 }
 
-fn named(bundle: &Path) -> String {
-    format!("--thv-ca-bundle {}", shown(&bundle.to_string_lossy()))
+fn bad_bundle(path: &Path, detail: impl Into<String>) -> Error {
+    refused_value(RequestField::CaBundle, &path.to_string_lossy(), detail)
 }
 
 fn endpoint_prefix(request: &RunRequest) -> Result<String> {
@@ -384,16 +407,17 @@ fn endpoint_prefix(request: &RunRequest) -> Result<String> {
     if prefix.is_empty() || (prefix.starts_with('/') && !prefix.starts_with("//")) {
         return Ok(prefix);
     }
-    Err(invalid(
-        format!("--endpoint-prefix \"{}\"", shown(&prefix)),
+    Err(refused_value(
+        RequestField::EndpointPrefix,
+        &prefix,
         "it is a path: begin it with one \"/\"",
     ))
 }
 
 fn stateless(request: &RunRequest, transport: TransportType) -> Result<bool> {
     if request.stateless && transport != TransportType::StreamableHttp {
-        return Err(invalid(
-            "--stateless",
+        return Err(refused(
+            RequestField::Stateless,
             format!("only a streamable-http server can be without sessions, not one that speaks {transport}"),
         ));
     }
@@ -419,7 +443,8 @@ fn group(request: &RunRequest) -> Result<String> {
     let Some(group) = &request.group else {
         return Ok(GroupName::default().to_string());
     };
-    let group = GroupName::new(group.as_str()).map_err(|error| invalid("--group", error.to_string()))?;
+    let group =
+        GroupName::new(group.as_str()).map_err(|error| refused(RequestField::Group, error.to_string()))?;
     Ok(group.to_string())
 }
 

@@ -13,7 +13,7 @@ use thv_registry::{Entry, ImageEntry, Provenance, RemoteEntry, Source};
 
 use super::build::absolute;
 use super::server::Server;
-use super::{RunRequest, Sources, env, invalid, shown};
+use super::{RequestField, RunRequest, Sources, env, invalid, refused, shown};
 use crate::{Error, Result};
 
 /// That a request comes from a registry entry, and which.
@@ -218,8 +218,7 @@ impl EntryPlan {
         if !self.missing.is_empty() {
             return Err(Error::MissingValues {
                 entry,
-                how: how_to_give(&self.missing).to_owned(),
-                names: self.missing.into_iter().map(|missing| missing.name).collect(),
+                values: self.missing,
             });
         }
         if !self.grants.is_empty() {
@@ -246,15 +245,6 @@ impl EntryPlan {
     }
 }
 
-fn how_to_give(missing: &[MissingValue]) -> &'static str {
-    let secrets = missing.iter().any(|missing| missing.secret);
-    match (missing.iter().any(|missing| missing.header), secrets) {
-        (true, _) => "give each with --remote-forward-headers NAME=VALUE",
-        (false, true) => "give each with --env NAME=VALUE, or a secret with --secret <secret>,target=NAME",
-        (false, false) => "give each with --env NAME=VALUE",
-    }
-}
-
 /// The variables or headers that the request has values for.
 pub(crate) fn given_names(
     request: &RunRequest,
@@ -274,8 +264,8 @@ pub(crate) fn given_names(
         .into_keys()
         .collect();
     for reference in env::secrets(request, transport)? {
-        let reference =
-            SecretReference::parse(&reference).map_err(|error| invalid("--secret", error.to_string()))?;
+        let reference = SecretReference::parse(&reference)
+            .map_err(|error| refused(RequestField::Secrets, error.to_string()))?;
         names.insert(reference.target().to_owned());
     }
     Ok(names)

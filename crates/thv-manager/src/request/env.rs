@@ -5,10 +5,10 @@ use std::path::Path;
 
 use thv_core::{SecretReference, TransportType};
 
-use super::{Files, RunRequest, invalid, shown};
+use super::{Files, RequestField, RunRequest, invalid, refused, refused_value, shown};
 use crate::{Error, Result};
 
-/// Files first, then a folder's files in the order of their names, then what was said on the command line.
+/// Files first, then a folder's files in the order of their names, then what the request itself says.
 pub(super) fn merge(
     request: &RunRequest,
     transport: TransportType,
@@ -29,13 +29,14 @@ pub(super) fn merge(
     }
     for pair in &request.env {
         let (key, value) = pair.split_once('=').ok_or_else(|| {
-            invalid(
-                "--env",
+            refused(
+                RequestField::Env,
                 "use KEY=VALUE (the text is not shown: it may be a secret)",
             )
         })?;
-        check_key(key, "--env", transport)?;
-        check_value(key, value, "--env")?;
+        check_key(key, transport)
+            .and_then(|()| check_value(value))
+            .map_err(|wrong| wrong.of(RequestField::Env, key))?;
         env.insert(key.to_owned(), value.to_owned());
     }
     Ok(env)
@@ -80,39 +81,52 @@ fn lines(text: &str, path: &Path, transport: TransportType) -> Result<BTreeMap<S
                 "use KEY=VALUE (the line is not shown: it may be a secret)",
             ));
         };
-        check_key(key, &origin, transport)?;
-        check_value(key, value, &origin)?;
+        check_key(key, transport)
+            .and_then(|()| check_value(value))
+            .map_err(|wrong| wrong.at(&origin, key))?;
         env.insert(key.to_owned(), value.to_owned());
     }
     Ok(env)
 }
 
-fn check_key(key: &str, origin: &str, transport: TransportType) -> Result<()> {
+/// What is wrong with a variable; its name may be shown then, its value never.
+struct Wrong(String);
+
+impl Wrong {
+    /// Of a variable that the request itself gives.
+    fn of(self, field: RequestField, key: &str) -> Error {
+        if key.is_empty() {
+            return refused(field, self.0);
+        }
+        refused_value(field, key, self.0)
+    }
+
+    /// Of one in a file.
+    fn at(self, origin: &str, key: &str) -> Error {
+        if key.is_empty() {
+            return invalid(origin, self.0);
+        }
+        invalid(format!("{origin} \"{}\"", shown(key)), self.0)
+    }
+}
+
+fn check_key(key: &str, transport: TransportType) -> Result<(), Wrong> {
     if key.is_empty() {
-        return Err(invalid(
-            origin,
-            "the name of the variable is empty: use KEY=VALUE",
-        ));
+        return Err(Wrong("the name of the variable is empty: use KEY=VALUE".into()));
     }
     if key.chars().any(|c| c.is_control() || c.is_whitespace()) {
         let detail = "the name of a variable has no white space, NUL or other control characters";
-        return Err(invalid(format!("{origin} \"{}\"", shown(key)), detail));
+        return Err(Wrong(detail.into()));
     }
     match owner_of(key, transport) {
-        Some(owner) => Err(invalid(
-            format!("{origin} \"{key}\""),
-            format!("this variable is set by {owner}"),
-        )),
+        Some(owner) => Err(Wrong(format!("this variable is set by {owner}"))),
         None => Ok(()),
     }
 }
 
-fn check_value(key: &str, value: &str, origin: &str) -> Result<()> {
+fn check_value(value: &str) -> Result<(), Wrong> {
     if value.contains('\0') {
-        return Err(invalid(
-            format!("{origin} \"{}\"", shown(key)),
-            "the value of a variable has no NUL",
-        ));
+        return Err(Wrong("the value of a variable has no NUL".into()));
     }
     Ok(())
 }
@@ -126,10 +140,10 @@ pub(super) fn is_set_here(key: &str, transport: TransportType) -> bool {
 /// Who sets a variable that a user cannot.
 fn owner_of(key: &str, transport: TransportType) -> Option<&'static str> {
     match key {
-        "MCP_TRANSPORT" => Some("--transport"),
+        "MCP_TRANSPORT" => Some("the transport"),
         "TOOLHIVE_INSTANCE" => Some("the local runtime"),
-        "MCP_PORT" | "FASTMCP_PORT" if transport != TransportType::Stdio => Some("--target-port"),
-        "MCP_HOST" if transport != TransportType::Stdio => Some("--target-host"),
+        "MCP_PORT" | "FASTMCP_PORT" if transport != TransportType::Stdio => Some("the target port"),
+        "MCP_HOST" if transport != TransportType::Stdio => Some("the target host"),
         _ => None,
     }
 }
@@ -141,12 +155,13 @@ pub(super) fn secrets(request: &RunRequest, transport: TransportType) -> Result<
         .secrets
         .iter()
         .map(|text| {
-            let reference =
-                SecretReference::parse(text).map_err(|error| invalid("--secret", error.to_string()))?;
-            check_key(reference.target(), "--secret target", transport)?;
-            if !targets.insert(reference.target().to_owned()) {
-                let what = format!("--secret target \"{}\"", shown(reference.target()));
-                return Err(invalid(what, "two secrets go to the same variable"));
+            let reference = SecretReference::parse(text)
+                .map_err(|error| refused(RequestField::Secrets, error.to_string()))?;
+            let target = reference.target();
+            let wrong = |wrong: Wrong| wrong.of(RequestField::Secrets, target);
+            check_key(target, transport).map_err(wrong)?;
+            if !targets.insert(target.to_owned()) {
+                return Err(wrong(Wrong("two secrets go to the same variable".into())));
             }
             Ok(reference.to_string())
         })

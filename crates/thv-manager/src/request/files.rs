@@ -24,7 +24,7 @@ pub trait Files: Debug + Send + Sync + 'static {
     /// The names of the files in a folder, in order.
     fn names(&self, folder: &Path) -> io::Result<Vec<String>>;
     /// All that is in a folder, in order, links by themselves.
-    fn entries(&self, folder: &Path) -> io::Result<Vec<Entry>>;
+    fn entries(&self, folder: &Path) -> io::Result<Vec<FileEntry>>;
     /// Where a path leads, all links followed.
     fn resolved(&self, path: &Path) -> io::Result<PathBuf>;
     /// The path from the root; symbolic links stay what they are, so that what they point to may change.
@@ -38,7 +38,7 @@ pub trait Files: Debug + Send + Sync + 'static {
 
 /// Something in a folder.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Entry {
+pub struct FileEntry {
     /// Its name.
     pub name: String,
     /// Whether it is a folder; a link to one is not.
@@ -70,7 +70,7 @@ impl Files for SystemFiles {
         Ok(names)
     }
 
-    fn entries(&self, folder: &Path) -> io::Result<Vec<Entry>> {
+    fn entries(&self, folder: &Path) -> io::Result<Vec<FileEntry>> {
         let mut found = Vec::new();
         for entry in std::fs::read_dir(folder)? {
             let entry = entry?;
@@ -90,7 +90,7 @@ impl Files for SystemFiles {
                     format!("the name {} is not UTF-8", name.display()),
                 )
             });
-            found.push(Entry {
+            found.push(FileEntry {
                 name: name?,
                 is_folder: kind.is_dir(),
                 link,
@@ -211,7 +211,7 @@ impl Files for MemoryFiles {
             .collect())
     }
 
-    fn entries(&self, folder: &Path) -> io::Result<Vec<Entry>> {
+    fn entries(&self, folder: &Path) -> io::Result<Vec<FileEntry>> {
         let mut found: Vec<_> = self
             .0
             .keys()
@@ -219,7 +219,7 @@ impl Files for MemoryFiles {
                 let mut rest = known.strip_prefix(folder).ok()?.components();
                 let name = rest.next()?.as_os_str().to_str()?.to_owned();
                 let is_folder = rest.next().is_some();
-                Some(Entry {
+                Some(FileEntry {
                     name,
                     is_folder,
                     link: None,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use thv_core::HeaderForwardConfig;
 
-use super::{RunRequest, invalid, shown};
+use super::{RequestField, RunRequest, refused, refused_value};
 use crate::Result;
 
 /// Headers that belong to the connection, or that say who is speaking.
@@ -30,22 +30,25 @@ const RESTRICTED: &[&str] = &[
 
 /// Reads the `Name=Value` texts of a request; names get their canonical form.
 pub(super) fn parse(request: &RunRequest) -> Result<Option<HeaderForwardConfig>> {
-    const FLAG: &str = "--remote-forward-headers";
+    const FIELD: RequestField = RequestField::ForwardHeaders;
     let mut headers = BTreeMap::new();
     for text in &request.forward_headers {
-        let (name, value) = text
-            .split_once('=')
-            .ok_or_else(|| invalid(FLAG, "use Name=Value (the text is not shown: it may be a secret)"))?;
+        let (name, value) = text.split_once('=').ok_or_else(|| {
+            refused(
+                FIELD,
+                "use Name=Value (the text is not shown: it may be a secret)",
+            )
+        })?;
         let name = name.trim();
-        let what = || format!("{FLAG} \"{}\"", shown(name));
+        let bad = |detail: &str| refused_value(FIELD, name, detail);
         if !is_token(name) {
-            return Err(invalid(what(), "this is not the name of a header"));
+            return Err(bad("this is not the name of a header"));
         }
         if RESTRICTED.contains(&name.to_ascii_lowercase().as_str()) {
-            return Err(invalid(what(), "the proxy sets this header itself"));
+            return Err(bad("the proxy sets this header itself"));
         }
         if value.chars().any(|c| c.is_control() && c != '\t') {
-            return Err(invalid(what(), "the value has control characters"));
+            return Err(bad("the value has control characters"));
         }
         headers.insert(canonical(name), value.to_owned());
     }

@@ -11,7 +11,7 @@ use thv_core::{Mount, MountSource, RunConfig};
 use thv_runtime::HiddenPath;
 
 use super::glob::matches;
-use super::{Entry, Files, Sources};
+use super::{FileEntry, Files, Sources};
 use crate::{Error, Result};
 
 /// The file in a mounted folder that says what of it is hidden.
@@ -182,7 +182,7 @@ impl Folder<'_> {
         Ok(matching.filter_map(|entry| self.place(folder, entry)).collect())
     }
 
-    fn place(&self, folder: &Path, entry: Entry) -> Option<(PathBuf, bool)> {
+    fn place(&self, folder: &Path, entry: FileEntry) -> Option<(PathBuf, bool)> {
         match entry.link {
             None => Some((folder.join(entry.name), entry.is_folder)),
             Some(link) => {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use thv_core::{TransportType, WorkloadName};
 use thv_labels::{Facts, parse_user_label};
 
-use super::{RunRequest, invalid, shown};
+use super::{RequestField, RunRequest, refused_value};
 use crate::Result;
 
 /// The standard labels, and what the user gave in valid syntax: what is invalid is left out, and said.
@@ -26,7 +26,7 @@ pub(super) fn all(
         };
         if key == thv_labels::TOOLHIVE || key.starts_with("toolhive-") {
             let detail = "keys that begin with \"toolhive\" are the workload manager's own";
-            return Err(invalid(format!("--label \"{}\"", shown(text)), detail));
+            return Err(refused_value(RequestField::Labels, text, detail));
         }
         labels.insert(key, value);
     }

@@ -12,6 +12,7 @@ mod glob;
 mod ignore_files;
 mod labels;
 mod permissions;
+mod request_field;
 mod run_request;
 mod server;
 mod tools;
@@ -22,7 +23,8 @@ pub(crate) use build::{Built, RuntimeChoice, Sources, build, set_ports};
 pub use entry::{EntryOrigin, EntryPlan, MissingValue};
 #[cfg(feature = "registry")]
 pub(crate) use entry::{given_names, plan};
-pub use files::{Entry, Files, MemoryFiles, SystemFiles};
+pub use files::{FileEntry, Files, MemoryFiles, SystemFiles};
+pub use request_field::RequestField;
 pub use run_request::RunRequest;
 pub(crate) use tools::parameters as tool_parameters;
 
@@ -90,10 +92,28 @@ pub(crate) async fn reading<T: Send + 'static>(
     })?
 }
 
-/// The error of a part of a request, named as the command line names it.
+/// The error of something that a request names or leads to.
 fn invalid(what: impl Into<String>, detail: impl Into<String>) -> Error {
     Error::Invalid {
         what: what.into(),
+        detail: detail.into(),
+    }
+}
+
+/// The error of a part of a request.
+fn refused(field: RequestField, detail: impl Into<String>) -> Error {
+    Error::InvalidRequest {
+        field,
+        value: None,
+        detail: detail.into(),
+    }
+}
+
+/// The same, with the text that was given; it is no secret.
+fn refused_value(field: RequestField, value: &str, detail: impl Into<String>) -> Error {
+    Error::InvalidRequest {
+        field,
+        value: Some(shown(value)),
         detail: detail.into(),
     }
 }

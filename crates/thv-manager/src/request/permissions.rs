@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use thv_core::{Env, IsolationIntent, NetworkPermissions, OutboundPermissions, PermissionProfile, RunConfig};
 
 use super::build::absolute;
-use super::{Files, RunRequest, Sources, invalid, shown, volumes};
+use super::{Files, RequestField, RunRequest, Sources, invalid, refused, refused_value, shown, volumes};
 use crate::{Error, Result};
 
 /// What ToolHive takes from the environment for its own way to isolate networks.
@@ -63,8 +63,8 @@ fn resolve(
         return Ok((asked.to_owned(), profile));
     }
     let path = absolute(Path::new(asked))?;
-    let what = format!("--permission-profile \"{}\"", shown(asked));
-    let profile = read(&path, &what, files)?;
+    let bad = |detail| refused_value(RequestField::PermissionProfile, asked, detail);
+    let profile = read(&path, &bad, files)?;
     Ok((path.display().to_string(), profile))
 }
 
@@ -87,7 +87,7 @@ pub(super) fn look_up(config: &mut RunConfig, sources: &Sources<'_>) -> Result<(
     let asked = config.permission_profile_name_or_path.as_str();
     let path = absolute(Path::new(asked), sources)?;
     let what = format!("permission_profile_name_or_path \"{}\"", shown(asked));
-    let mut profile = read(&path, &what, sources.files)?;
+    let mut profile = read(&path, &|detail| invalid(&what, detail), sources.files)?;
     volumes::make_absolute(&mut profile, &|path: &Path| absolute(path, sources))?;
     config.permission_profile_name_or_path = path.display().to_string();
     config.permission_profile = Some(profile);
@@ -95,20 +95,20 @@ pub(super) fn look_up(config: &mut RunConfig, sources: &Sources<'_>) -> Result<(
     Ok(())
 }
 
-fn read(path: &Path, what: &str, files: &dyn Files) -> Result<PermissionProfile> {
+fn read(path: &Path, bad: &dyn Fn(String) -> Error, files: &dyn Files) -> Result<PermissionProfile> {
     if !files.exists(path) {
         let detail = format!(
             "use none, network, or the path of a profile: there is no file {}",
             path.display()
         );
-        return Err(invalid(what, detail));
+        return Err(bad(detail));
     }
     let text = files.read(path).map_err(|source| Error::Io {
         action: format!("read the permission profile {}", path.display()),
         source,
     })?;
     let mut profile =
-        PermissionProfile::from_json(text.as_bytes()).map_err(|error| invalid(what, error.to_string()))?;
+        PermissionProfile::from_json(text.as_bytes()).map_err(|error| bad(error.to_string()))?;
     // Nobody has looked at what a file says besides; a configuration that has it would seem to mean it.
     profile.forget_unknown();
     Ok(profile)
@@ -117,8 +117,8 @@ fn read(path: &Path, what: &str, files: &dyn Files) -> Result<PermissionProfile>
 fn set_mode(profile: &mut PermissionProfile, mode: &str) -> Result<()> {
     let word = |c: char| c.is_ascii_alphanumeric() || "._-:".contains(c);
     if mode.is_empty() || !mode.chars().all(word) {
-        let what = format!("--network \"{}\"", shown(mode));
-        return Err(invalid(what, "use bridge, host, none, or the name of a network"));
+        let detail = "use bridge, host, none, or the name of a network";
+        return Err(refused_value(RequestField::Network, mode, detail));
     }
     // A profile without this section limits nothing; with an empty one it would limit everything.
     let unlimited = || NetworkPermissions {
@@ -152,7 +152,7 @@ fn set_isolation(
         Some(true) => {
             let detail =
                 format!("isolation cannot be enforced in network mode \"{mode}\": leave one of them out");
-            return Err(invalid("--isolate-network", detail));
+            return Err(refused(RequestField::IsolateNetwork, detail));
         }
         None => notices.push(format!(
             "the network is not isolated: that cannot be done in network mode \"{mode}\""

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use thv_core::{Json, MiddlewareConfig, RunConfig, ToolOverride};
 
-use super::{Files, RunRequest, invalid, shown};
+use super::{Files, RequestField, RunRequest, invalid, refused, refused_value, shown};
 use crate::{Error, Result};
 
 /// The filter and the overrides that `request` asks for.
@@ -16,7 +16,7 @@ pub(super) fn apply(
     absolute: &dyn Fn(&Path) -> Result<PathBuf>,
 ) -> Result<()> {
     if request.tools.iter().any(String::is_empty) {
-        return Err(invalid("--tools", "a tool has a name"));
+        return Err(refused(RequestField::Tools, "a tool has a name"));
     }
     config.tools_filter.clone_from(&request.tools);
     config.tools_override.clone_from(&request.tools_override);
@@ -47,7 +47,8 @@ pub(super) fn apply(
 
 /// What stands below `toolsOverride` in a file.
 fn overrides(text: &str, path: &Path) -> Result<BTreeMap<String, ToolOverride>> {
-    let bad = |detail: String| invalid(format!("--tools-override {}", path.display()), detail);
+    let bad =
+        |detail: String| refused_value(RequestField::ToolsOverrideFile, &path.to_string_lossy(), detail);
     let json = Json::parse(text.as_bytes()).map_err(|error| bad(error.to_string()))?;
     let Json::Object(mut pairs) = json else {
         return Err(bad("it is no JSON object".into()));

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use thv_core::{Mount, MountSource, PermissionProfile};
 
-use super::{Files, RunRequest, invalid, shown};
+use super::{Files, RequestField, RunRequest, invalid, refused_value, shown};
 use crate::Result;
 
 const USE: &str = "use host:container, host:container:ro or volume://name:container";
@@ -26,32 +26,29 @@ pub(super) fn apply(
         .collect();
     let mut volumes = Vec::new();
     for text in &request.volumes {
-        let what = || format!("--volume \"{}\"", shown(text));
+        let bad = |detail: &str| refused_value(RequestField::Volumes, text, detail);
         let (declaration, read_only) = match text.strip_suffix(":ro") {
             Some(declaration) => (declaration, true),
             None => (text.strip_suffix(":rw").unwrap_or(text), false),
         };
         if !declaration.contains(':') {
-            return Err(invalid(what(), USE));
+            return Err(bad(USE));
         }
-        let mount = Mount::parse(declaration).map_err(|error| invalid(what(), error.rule()))?;
+        let mount = Mount::parse(declaration).map_err(|error| bad(error.rule()))?;
         if !mount.target.starts_with('/') {
-            return Err(invalid(what(), "the path in the container must be absolute"));
+            return Err(bad("the path in the container must be absolute"));
         }
         let source = match mount.source {
             MountSource::Path(source) => {
                 let source = absolute(Path::new(&source))?;
                 if !files.exists(&source) {
-                    return Err(invalid(
-                        what(),
-                        format!("{} does not exist on this host", source.display()),
-                    ));
+                    return Err(bad(&format!("{} does not exist on this host", source.display())));
                 }
                 Some(source)
             }
             // The engine keeps it, and makes it.
             MountSource::Resource { scheme, .. } if scheme == "volume" => None,
-            _ => return Err(invalid(what(), USE)),
+            _ => return Err(bad(USE)),
         };
         if !targets.insert(mount.target.clone()) {
             notices.push(format!(
@@ -64,10 +61,10 @@ pub(super) fn apply(
         let declaration = match source {
             None => declaration.to_owned(),
             Some(source) => declare(&source, &mount.target).ok_or_else(|| {
-                invalid(
-                    what(),
-                    format!("the absolute path {} cannot be mounted", source.display()),
-                )
+                bad(&format!(
+                    "the absolute path {} cannot be mounted",
+                    source.display()
+                ))
             })?,
         };
         volumes.push(if read_only {

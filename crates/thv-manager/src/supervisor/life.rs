@@ -80,7 +80,7 @@ impl Paused {
 
 impl Supervisor {
     pub(super) async fn live(&self, config: &RunConfig, door: &Door) -> Result<LifeEnd> {
-        let hash = crate::journal::config_hash(config);
+        let hash = thv_status::config_hash(config);
         match self.standing().await? {
             Standing::Run => {}
             Standing::Stop => return Ok(LifeEnd::Told { instance: None }),

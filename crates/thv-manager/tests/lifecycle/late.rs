@@ -8,7 +8,7 @@ use thv_core::{WorkloadName, WorkloadStatus};
 use thv_manager::{ReconcileAction, StopOptions};
 use thv_status::{
     Authority, Change, Changes, ClaimId, Companion, MemoryStatusManager, OpGuard, Operation, OwnerGuard,
-    Result, Snapshot, StatusManager,
+    Pending, Result, Snapshot, StatusManager, config_hash,
 };
 use tokio::sync::Semaphore;
 
@@ -122,16 +122,25 @@ async fn reconcile_goes_on_from_what_a_dropped_start_was_writing() {
     assert_eq!(world.status_of(&echo).await.0, WorkloadStatus::Running);
 }
 
+/// What it sets about once the lock of the verb is free, it does not touch before.
 #[tokio::test(start_paused = true)]
 async fn reconcile_leaves_a_verb_alone_that_goes_on() {
     let world = World::new();
     let manager = world.manager();
     run(&manager, "echo").await;
     let echo = name("echo");
-    let _verb = world
-        .status
-        .lock_op(&echo, Operation::Stop, Duration::ZERO)
-        .await
-        .unwrap();
+    let verb = world.status.lock_op(&echo, Operation::Remove, Duration::ZERO);
+    let verb = verb.await.unwrap();
+    let mut pending = Pending::new(Operation::Remove, 1, "now");
+    pending.config_hash = world.config(&echo).await.as_ref().map(config_hash);
+    let begun: Change = Box::new(move |draft| draft.companion.pending = Some(pending));
+    let update = world.status.update(&echo, Authority::Verb(&verb), begun);
+    update.await.unwrap();
+
     assert!(manager.reconcile(start_until_ready()).await.unwrap().is_empty());
+    assert!(world.runs(&echo).await);
+
+    drop(verb);
+    let done = manager.reconcile(start_until_ready()).await.unwrap();
+    assert_eq!(done.len(), 1, "{done:?}");
 }

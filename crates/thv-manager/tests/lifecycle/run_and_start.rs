@@ -90,7 +90,7 @@ async fn what_was_ready_once_is_only_replaced_on_request() {
         .only([IMAGE.to_owned(), format!("memory:{IMAGE}")]);
     let error = manager.run(request("echo"), until_ready()).await.unwrap_err();
     assert!(
-        matches!(&error, Error::AlreadyExists { hint, .. } if hint.contains("--replace")),
+        matches!(&error, Error::AlreadyExists { failed: true, .. }),
         "{error}"
     );
     manager.run(request("echo"), replacing()).await.unwrap();

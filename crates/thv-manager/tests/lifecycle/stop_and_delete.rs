@@ -286,7 +286,9 @@ async fn what_has_an_old_name_is_listed_marked_and_removed() {
     assert_eq!(listed.len(), 1, "{listed:?}");
     assert_eq!(listed[0].name, ".old");
     assert!(
-        listed[0].status_context.starts_with("invalid name: remove it"),
+        listed[0]
+            .status_context
+            .starts_with("invalid name: it can be removed"),
         "{listed:?}"
     );
 

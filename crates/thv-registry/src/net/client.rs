@@ -12,6 +12,7 @@ use url::Url;
 
 use super::Rules;
 use super::resolve::{NoAddress, Resolver};
+use super::rules::Refusal;
 use crate::source::shown_url;
 use crate::{Error, Result};
 
@@ -120,8 +121,8 @@ impl Client {
     /// Asks `url`, and gives whatever answer comes.
     pub(crate) async fn get(&self, url: &Url, limits: Limits) -> Result<Answer> {
         let place = shown_url(url.as_str());
-        if let Some(detail) = self.rules.refused(url) {
-            return Err(Error::Denied { place, detail });
+        if let Some(refusal) = self.rules.refused(url) {
+            return Err(refusal.of(place));
         }
         let request = self
             .client(&place)?
@@ -217,16 +218,17 @@ fn redirected(attempt: Attempt<'_>, rules: Rules) -> Action {
 }
 
 /// Why a redirect is not followed, if it is not: the same rules hold for where it leads, and never from TLS to none.
-fn refused_redirect(before: &[Url], next: &Url, rules: Rules) -> Option<String> {
+fn refused_redirect(before: &[Url], next: &Url, rules: Rules) -> Option<Refusal> {
     if before.len() > MAX_REDIRECTS {
-        return Some(format!("more than {MAX_REDIRECTS} redirects"));
+        return Some(Refusal::always(format!("more than {MAX_REDIRECTS} redirects")));
     }
     if next.scheme() == "http" && before.last().is_some_and(|before| before.scheme() == "https") {
-        return Some("it redirects from https to plain http".to_owned());
+        return Some(Refusal::always("it redirects from https to plain http"));
     }
-    rules
-        .refused(next)
-        .map(|why| format!("it redirects elsewhere: {why}"))
+    rules.refused(next).map(|refusal| Refusal {
+        detail: format!("it redirects elsewhere: {}", refusal.detail),
+        ..refusal
+    })
 }
 
 /// The body within its bound; of an error as much as is passed on.
@@ -261,10 +263,7 @@ fn failed(place: &str, error: reqwest::Error) -> Error {
     let mut cause: Option<&(dyn StdError + 'static)> = Some(&error);
     while let Some(inner) = cause {
         if let Some(NoAddress(why)) = inner.downcast_ref::<NoAddress>() {
-            return Error::Denied {
-                place: place.to_owned(),
-                detail: why.clone(),
-            };
+            return why.clone().of(place.to_owned());
         }
         cause = inner.source();
     }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 use super::Rules;
+use super::rules::Refusal;
 
 /// Looks names up and keeps the addresses that may be connected to.
 #[derive(Debug, Clone)]
@@ -17,11 +18,11 @@ pub(super) struct Resolver {
 
 /// No address of a name may be connected to.
 #[derive(Debug)]
-pub(super) struct NoAddress(pub(super) String);
+pub(super) struct NoAddress(pub(super) Refusal);
 
 impl fmt::Display for NoAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.0.detail)
     }
 }
 

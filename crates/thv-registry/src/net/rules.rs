@@ -8,8 +8,38 @@ use super::address::is_public;
 use crate::source::shown_url;
 use crate::{Error, Result};
 
-/// How to allow what is refused.
-const ALLOW: &str = "--allow-private-ip (allow_private_registry_ip in config.yaml) allows it";
+/// Why something is not asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) detail: String,
+    /// Whether it would be asked if private addresses and plain HTTP were allowed.
+    pub(super) allowable: bool,
+}
+
+impl Refusal {
+    pub(super) fn always(detail: impl Into<String>) -> Self {
+        Self {
+            detail: detail.into(),
+            allowable: false,
+        }
+    }
+
+    fn unless_allowed(detail: impl Into<String>) -> Self {
+        Self {
+            detail: detail.into(),
+            allowable: true,
+        }
+    }
+
+    pub(super) fn of(self, place: String) -> Error {
+        let Self { detail, allowable } = self;
+        Error::Denied {
+            place,
+            detail,
+            allowable,
+        }
+    }
+}
 
 /// What may be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,23 +56,25 @@ impl Rules {
             Url::parse(text).map_err(|error| Error::invalid(&place, format!("it is no URL: {error}")))?;
         match self.refused(&url) {
             None => Ok(url),
-            Some(detail) => Err(Error::Denied { place, detail }),
+            Some(refusal) => Err(refusal.of(place)),
         }
     }
 
     /// Why a URL may not be asked, if it may not. Names are looked up later; see [`address`](Self::address).
-    pub(super) fn refused(self, url: &Url) -> Option<String> {
+    pub(super) fn refused(self, url: &Url) -> Option<Refusal> {
         if !url.username().is_empty() || url.password().is_some() {
-            return Some("it contains credentials, which would be stored in plain text".to_owned());
+            return Some(Refusal::always(
+                "it contains credentials, which would be stored in plain text",
+            ));
         }
         match url.scheme() {
             "https" => {}
             "http" if self.allow_private => {}
-            "http" => return Some(format!("it is plain HTTP; {ALLOW}")),
-            _ => return Some("it is neither https nor http".to_owned()),
+            "http" => return Some(Refusal::unless_allowed("it is plain HTTP")),
+            _ => return Some(Refusal::always("it is neither https nor http")),
         }
         let address = match url.host() {
-            None => return Some("it has no host".to_owned()),
+            None => return Some(Refusal::always("it has no host")),
             Some(Host::Domain(_)) => return None,
             Some(Host::Ipv4(address)) => IpAddr::V4(address),
             Some(Host::Ipv6(address)) => IpAddr::V6(address),
@@ -51,11 +83,11 @@ impl Rules {
     }
 
     /// Why an address may not be connected to, if it may not.
-    pub(super) fn address(self, address: IpAddr) -> Option<String> {
+    pub(super) fn address(self, address: IpAddr) -> Option<Refusal> {
         if self.allow_private || is_public(address) {
             return None;
         }
-        Some(format!("{address} is a private address; {ALLOW}"))
+        Some(Refusal::unless_allowed(format!("{address} is a private address")))
     }
 }
 

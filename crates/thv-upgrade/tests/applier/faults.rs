@@ -152,8 +152,7 @@ async fn all_that_a_new_version_needs_is_asked_for_at_once() {
         .unwrap_err();
     assert_eq!(
         refused.to_string(),
-        "failed to build upgraded config for workload \"work\": missing required environment variables: A, B: \
-         give each with --env NAME=VALUE"
+        "failed to build upgraded config for workload \"work\": missing required environment variables: A, B"
     );
     assert!(!script.steps().contains(&"policy"));
 

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use thv_core::{Dirs, RunConfig, TransportType, WorkloadStatus};
-use thv_image::{Digest, Gate, MemoryImages, Policy, Reference, Signer};
+use thv_image::{Digest, Gate, MemoryImageRegistry, Policy, Reference, Signer};
 use thv_manager::{Manager, RollbackPolicy, RunOptions, ShutdownMode, WaitFor};
 use thv_process::MemoryProcesses;
 use thv_registry::{Entry, MemoryRegistry, Provenance};
@@ -23,7 +23,7 @@ struct World {
     runtime: MemoryRuntime,
     state: Arc<MemoryStateStore>,
     status: MemoryStatusManager,
-    images: Arc<MemoryImages>,
+    images: Arc<MemoryImageRegistry>,
     manager: Manager,
     _folder: TempDir,
 }
@@ -57,7 +57,7 @@ impl World {
             .processes(Arc::new(MemoryProcesses::new()))
             .build()
             .unwrap();
-        let images = Arc::new(MemoryImages::new());
+        let images = Arc::new(MemoryImageRegistry::new());
         images.tag(
             &"a.example/work:2".parse::<Reference>().unwrap(),
             Digest::of(b"2"),

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use thv::core::{MAX_DOCUMENT_SIZE, RunConfig, RunConfigError};
-use thv::manager::{Error, ForegroundOptions, ImageTerms, RunOptions, RunOutcome};
+use thv::manager::{ForegroundOptions, ImageTerms, RunOptions, RunOutcome};
 use tokio::io::AsyncReadExt as _;
 
 use super::{Done, Failure, Given, foreground, here, manager_given, outcome, password, questions};
@@ -30,7 +30,7 @@ pub(super) async fn run(args: &RunArgs, debug: bool) -> Done {
         let what = format!("starting {}", request.server);
         progress::during(&what, Box::pin(manager.run(request, options))).await
     };
-    outcome::write(&done.map_err(taken)?, args.format)?;
+    outcome::write(&done?, args.format)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -69,7 +69,7 @@ pub(super) async fn foreground(args: &RunArgs, debug: bool) -> Done {
         let end = foreground::until_signal(|cancel| {
             Box::pin(manager.run_foreground(request, options, cancel, |up| told(&up)))
         });
-        let end = end.await.map_err(taken)?;
+        let end = end.await?;
         if name.is_empty() {
             name = named;
         }
@@ -113,16 +113,6 @@ pub(super) async fn ca_certificates(path: Option<&Path>) -> Result<Option<Vec<u8
     }
     let bytes = tokio::fs::read(path).await.map_err(|error| failed(&error))?;
     Ok(Some(bytes))
-}
-
-/// What can be done about a name that is taken is said by those who know the flags.
-fn taken(error: Error) -> Failure {
-    match error {
-        Error::AlreadyExists { name, hint } if hint.is_empty() => Failure::new(format!(
-            "workload with name \"{name}\" already exists; \"thv start {name}\" starts it, --replace replaces it"
-        )),
-        other => other.into(),
-    }
 }
 
 async fn read_config(path: &Path) -> Result<RunConfig, Failure> {

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use jiff::Timestamp;
 use thv::core::{Json, ProvenanceVerdict, ProxyMode, TransportType, WorkloadName, WorkloadStatus};
-use thv::manager::WorkloadDetails;
+use thv::manager::WorkloadReport;
 
 use super::registry::visible;
 use super::{Done, list, manager};
@@ -23,7 +23,7 @@ pub(super) async fn run(args: &StatusArgs) -> Done {
     Ok(ExitCode::SUCCESS)
 }
 
-fn text(details: &WorkloadDetails, uptime: &str, colours: bool) -> String {
+fn text(details: &WorkloadReport, uptime: &str, colours: bool) -> String {
     let workload = &details.workload;
     let yes = |yes: bool| if yes { "yes" } else { "no" };
     let lines: Vec<(&str, Cell)> = vec![
@@ -86,7 +86,7 @@ fn text(details: &WorkloadDetails, uptime: &str, colours: bool) -> String {
 }
 
 /// Nothing is said of a remote server: its network is elsewhere.
-fn network(details: &WorkloadDetails) -> &'static str {
+fn network(details: &WorkloadReport) -> &'static str {
     match (details.workload.remote, details.network_isolated) {
         (true, _) => "",
         (false, true) => "isolated",
@@ -95,7 +95,7 @@ fn network(details: &WorkloadDetails) -> &'static str {
 }
 
 /// Which image each start deploys.
-fn image(details: &WorkloadDetails) -> String {
+fn image(details: &WorkloadReport) -> String {
     let Some(image) = &details.workload.thv.image else {
         return String::new();
     };
@@ -107,7 +107,7 @@ fn image(details: &WorkloadDetails) -> String {
 }
 
 /// Who made it, as far as that was found out. What a certificate says is shown without what a terminal would obey.
-fn provenance(details: &WorkloadDetails) -> String {
+fn provenance(details: &WorkloadReport) -> String {
     let image = details.workload.thv.image.as_ref();
     let Some(provenance) = image.and_then(|image| image.provenance.as_ref()) else {
         return String::new();
@@ -133,7 +133,7 @@ fn provenance(details: &WorkloadDetails) -> String {
 }
 
 /// ToolHive's keys in its order, then ours.
-fn object(details: &WorkloadDetails, uptime: &str) -> Json {
+fn object(details: &WorkloadReport, uptime: &str) -> Json {
     let workload = &details.workload;
     let secrets = &workload.thv;
     let mut thv = json::Object::default()
@@ -198,7 +198,7 @@ fn health(status: WorkloadStatus) -> &'static str {
     }
 }
 
-fn uptime(details: &WorkloadDetails, now: Timestamp) -> String {
+fn uptime(details: &WorkloadReport, now: Timestamp) -> String {
     let workload = &details.workload;
     if workload.status != WorkloadStatus::Running || workload.started_at.is_zero() {
         return String::new();

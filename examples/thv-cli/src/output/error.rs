@@ -4,40 +4,36 @@ use std::error::Error;
 
 use thv::core::Json;
 
+use super::hints;
 use super::json::Object;
 
-/// Limits of a shell, by what the system says where one is reached, and what helps.
-const LIMITS: [(&str, &str); 2] = [
-    ("(os error 24)", "raise the limit of open files (ulimit -n)"),
-    ("(os error 27)", "raise the limit of file sizes (ulimit -f)"),
-];
-
-/// The message and its causes on one line; a cause that the message says already is left out.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    with_remedy(causes(error))
-}
-
-/// What failed, with what to do where a limit of the shell was reached; what a proxy met is a text by then.
-pub(crate) fn with_remedy(mut text: String) -> String {
-    for (said, remedy) in LIMITS {
-        if text.contains(said) {
-            text.push_str("; ");
-            text.push_str(remedy);
-        }
-    }
-    text
-}
-
-fn causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
+/// The message and its causes on one line, with what helps; a cause that the message says already is left out.
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = hints::said(error);
+    let mut hints: Vec<_> = hints::of(error).into_iter().collect();
     let mut cause = error.source();
     while let Some(error) = cause {
-        let message = error.to_string();
+        let message = hints::said(error);
         if !text.ends_with(&message) {
             text.push_str(": ");
             text.push_str(&message);
         }
+        hints.extend(hints::of(error));
         cause = error.source();
+    }
+    for hint in hints {
+        text.push_str("; ");
+        text.push_str(&hint);
+    }
+    with_remedy(text)
+}
+
+/// What failed, with what to do where a limit of the shell was reached; what a proxy met is a text by then.
+pub(crate) fn with_remedy(mut text: String) -> String {
+    let remedies: Vec<_> = hints::of_limit(&text).collect();
+    for remedy in remedies {
+        text.push_str("; ");
+        text.push_str(remedy);
     }
     text
 }

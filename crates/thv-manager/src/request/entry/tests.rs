@@ -142,7 +142,7 @@ fn variables_have_defaults_and_all_that_are_missing_are_named_at_once() {
     assert_eq!(names, ["KEY", "URL"]);
     let error = plan.into_request().unwrap_err();
     assert_eq!(error.code(), "missing_values");
-    assert!(error.to_string().contains("needs KEY, URL: "), "{error}");
+    assert!(error.to_string().ends_with("needs KEY, URL"), "{error}");
 
     let mut plan = planned(request, Entry::Image(entry)).unwrap();
     assert!(
@@ -276,9 +276,7 @@ fn a_remote_entry_becomes_a_remote_workload() {
         .unwrap()
         .into_request()
         .unwrap_err();
-    assert!(
-        error.to_string().contains("X-Api-Key") && error.to_string().contains("--remote-forward-headers")
-    );
+    assert!(error.to_string().contains("X-Api-Key"));
     let request = RunRequest {
         forward_headers: strings(&["x-api-key=k"]),
         ..RunRequest::new("tool")

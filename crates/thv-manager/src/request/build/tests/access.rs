@@ -101,7 +101,10 @@ fn volumes_join_the_profile_with_absolute_sources() {
         "/here/data:/x:z",
     ] {
         assert!(
-            volumes(&[text]).unwrap_err().to_string().contains("--volume"),
+            volumes(&[text])
+                .unwrap_err()
+                .to_string()
+                .contains("invalid volumes"),
             "{text}"
         );
     }
@@ -133,7 +136,7 @@ fn isolation_is_wanted_by_default_and_required_when_asked_for() {
         isolation(Some(true), Some("host"))
             .unwrap_err()
             .to_string()
-            .contains("--isolate-network")
+            .contains("isolate_network")
     );
     assert!(isolation(None, Some("a b")).is_err());
 }

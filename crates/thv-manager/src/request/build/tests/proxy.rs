@@ -27,7 +27,7 @@ fn the_proxy_binds_loopback_unless_asked() {
                 host: Some(host.into()),
                 ..image()
             })
-            .contains("--host")
+            .contains("invalid host")
         );
     }
 }

@@ -9,13 +9,13 @@ use crate::{Digest, Error, ExpectedIdentity, Reference, Resolve, Result, Signer,
 
 /// A registry in memory: tags that can be moved, and signers of digests. No cryptography: what it is told is so.
 #[derive(Debug, Default)]
-pub struct MemoryImages {
+pub struct MemoryImageRegistry {
     tags: Mutex<BTreeMap<Reference, Digest>>,
     signers: Mutex<BTreeMap<Digest, Vec<Signer>>>,
     away: Mutex<Option<String>>,
 }
 
-impl MemoryImages {
+impl MemoryImageRegistry {
     /// One without images.
     pub fn new() -> Self {
         Self::default()
@@ -42,7 +42,7 @@ fn lock<T>(what: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 #[async_trait]
-impl Resolve for MemoryImages {
+impl Resolve for MemoryImageRegistry {
     async fn resolve(&self, reference: &Reference) -> Result<Digest> {
         if let Some(reason) = &*lock(&self.away) {
             return Err(Error::Unavailable {
@@ -64,7 +64,7 @@ impl Resolve for MemoryImages {
 }
 
 #[async_trait]
-impl Verify for MemoryImages {
+impl Verify for MemoryImageRegistry {
     async fn verify(
         &self,
         reference: &Reference,
@@ -114,7 +114,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_policy_decides_on_what_is_absent_and_never_on_what_is_wrong() {
-        let images = Arc::new(MemoryImages::new());
+        let images = Arc::new(MemoryImageRegistry::new());
         let gate = Gate::new(images.clone(), images.clone());
         let digest = Digest::of(b"1");
         images.tag(&reference(), digest);

@@ -9,7 +9,7 @@ use thv_status::{ClaimId, Desired, OpGuard, Operation};
 use crate::owner::remove_instance;
 use crate::parts::{Parts, keep};
 use crate::stop::begin;
-use crate::{Error, Manager, Result, StopOptions, kept_image};
+use crate::{Error, Manager, Result, StopOptions, kept_image, toolhive};
 
 impl Manager {
     /// Deletes `name` and everything of it. What does not exist is deleted already.
@@ -64,6 +64,7 @@ impl Manager {
         remove_instance(parts, name, &snapshot, config, options.force).await?;
         thv_process::crash_point!(RemoveInstanceRemoved);
         kept_image::let_go(parts, name, &snapshot).await;
+        toolhive::remove_profile(&parts.dirs, config);
         parts.state.delete_run_config_under(name, keep(&op)).await?;
         thv_process::crash_point!(RemoveConfigDeleted);
         remove_logs(parts, name);

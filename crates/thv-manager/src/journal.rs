@@ -246,6 +246,7 @@ async fn finish_removal(
     }
     thv_process::crash_point!(JournalInstanceRemoved);
     kept_image::let_go(parts, name, snapshot).await;
+    toolhive::remove_profile(&parts.dirs, config);
     parts.state.delete_run_config_under(name, keep(op)).await?;
     thv_process::crash_point!(JournalConfigDeleted);
     remove_logs(parts, name);

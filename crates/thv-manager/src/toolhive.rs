@@ -1,7 +1,10 @@
 //! ToolHive beside us: whether it runs a workload by now. Nothing of it is believed without proof.
 
+use std::io;
+use std::path::Path;
+
 use jiff::Timestamp;
-use thv_core::{RunConfig, WorkloadName, WorkloadStatus};
+use thv_core::{Dirs, RunConfig, WorkloadName, WorkloadStatus};
 use thv_process::{ProcessFacts, ProcessHandle, ToolhiveEvidence, is_toolhive_proxy};
 use thv_status::{Companion, Draft, ForeignMeaning, Reading, Snapshot, StatusFile};
 
@@ -121,4 +124,25 @@ fn prove(
         }
     }
     Ok(None)
+}
+
+/// Removes the permission profile that ToolHive has written for this workload alone (`toolhive-*-permissions-*.json`
+/// among the temporary files), as it does itself.
+pub(crate) fn remove_profile(dirs: &Dirs, config: Option<&RunConfig>) {
+    let Some(config) = config else { return };
+    let path = Path::new(&config.permission_profile_name_or_path);
+    if !is_temporary_profile(path, &dirs.temp) {
+        return;
+    }
+    if let Err(error) = std::fs::remove_file(path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(path = %path.display(), %error, "ToolHive's permission profile could not be removed");
+    }
+}
+
+fn is_temporary_profile(path: &Path, temp: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    let name = name.and_then(|name| name.strip_prefix("toolhive-")?.strip_suffix(".json"));
+    path.parent() == Some(temp) && name.is_some_and(|name| name.contains("-permissions-"))
 }

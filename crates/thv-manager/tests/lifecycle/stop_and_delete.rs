@@ -251,6 +251,34 @@ async fn a_delete_with_the_engine_down_keeps_everything_for_the_next_one() {
     assert_eq!(world.owner(&name("echo")).await, OwnerState::Dead);
 }
 
+#[tokio::test]
+async fn the_profile_that_toolhive_wrote_for_one_workload_goes_with_it_and_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let dirs = Dirs::under(folder.path());
+    let world = World::new();
+    let manager = world.builder(APP).dirs(dirs.clone()).build().unwrap();
+    let (temp, mine) = (&dirs.temp, folder.path());
+    for (at, is_removed) in [
+        (temp.join("toolhive-echo-permissions-17.json"), true),
+        (temp.join("toolhive-echo-17.json"), false),
+        (temp.join("my-toolhive-echo-permissions-17.json"), false),
+        (mine.join("toolhive-echo-permissions-17.json"), false),
+    ] {
+        std::fs::create_dir_all(at.parent().unwrap()).unwrap();
+        std::fs::write(&at, "{}").unwrap();
+        let mut request = request("echo");
+        request.permission_profile = Some(at.display().to_string());
+        manager.run(request, until_ready()).await.unwrap();
+        let config = world.config(&name("echo")).await.unwrap();
+        assert_eq!(config.permission_profile_name_or_path, at.display().to_string());
+        manager
+            .delete(&name("echo"), StopOptions::default())
+            .await
+            .unwrap();
+        assert_eq!(at.exists(), !is_removed, "{}", at.display());
+    }
+}
+
 /// On files: in memory nobody has such a name.
 #[tokio::test]
 async fn what_has_an_old_name_is_listed_marked_and_removed() {

@@ -263,7 +263,7 @@ async fn a_container_that_somebody_paused_is_stopped_and_removed_all_the_same() 
         let (status, answer) = api(engine.socket(), "POST", &path, &Value::Null).await;
         assert_eq!(status, 204, "{answer}");
         let seen = engine.runtime.inspect(&spec.name).await.unwrap().unwrap();
-        assert_eq!(seen.state, InstanceState::Stopped, "{}", seen.status_text);
+        assert_eq!(seen.state, InstanceState::Paused, "{}", seen.status_text);
     };
     pause().await;
     engine.runtime.stop(&which, SHORT).await.unwrap();

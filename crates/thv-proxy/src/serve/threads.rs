@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// The caller's runtime, and further threads with a runtime of their own each. A connection stays on the one where it
-/// began: nothing of a call goes from thread to thread.
+/// began, so that a call need not go from thread to thread.
 #[derive(Debug)]
 pub(super) struct Threads {
     callers: Thread,

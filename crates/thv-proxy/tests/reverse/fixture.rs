@@ -40,9 +40,11 @@ pub async fn proxy(target: Url, config: ReverseProxyConfig) -> Running {
     Running::new(ReverseProxy::new(target, config).unwrap().into_router()).await
 }
 
+/// What is not answered, or not to its end, fails after a minute.
 pub fn client() -> reqwest::Client {
     reqwest::Client::builder()
         .no_proxy()
+        .timeout(Duration::from_secs(60))
         .redirect(reqwest::redirect::Policy::none())
         .build()
         .unwrap()

@@ -337,13 +337,7 @@ async fn a_container_is_hardened_where_that_costs_nothing() {
     let podman = engine.runtime.engine_info().await.unwrap().flavour == Flavour::Podman;
     let spec = engine.spec(&["about"]);
     let id = engine.runtime.deploy(&spec).await.unwrap().instance.id;
-    let which = InstanceRef::named(spec.name.clone());
-    let logs = async || {
-        let logs = engine.runtime.logs(&which, LogOptions::default()).await.unwrap();
-        let lines: Vec<_> = logs.map(|line| line.unwrap().line).collect().await;
-        (lines.len() > 1).then(|| String::from_utf8_lossy(&lines[0]).into_owned())
-    };
-    let about = until("the server's words about itself", logs).await;
+    let about = engine.ready(&spec.name).await.remove(0);
     assert!(about.ends_with("NoNewPrivs:\t1"), "{about}");
     assert!(
         about.contains("CapBnd:\t0000000000000000"),
@@ -402,20 +396,7 @@ async fn a_server_sees_and_writes_what_it_is_given_and_nothing_else() {
         });
     }
     spec.expect = Expect::Instance(engine.runtime.deploy(&spec).await.unwrap().instance.id);
-    let which = InstanceRef::named(spec.name.clone());
-    let seen = until("what the server sees", async || {
-        let logs = engine.runtime.logs(&which, LogOptions::default()).await.unwrap();
-        let lines: Vec<_> = logs.map(|line| line.unwrap().line).collect().await;
-        let lines: Vec<_> = lines
-            .iter()
-            .map(|line| String::from_utf8_lossy(line).into_owned())
-            .collect();
-        lines
-            .iter()
-            .any(|line| line == "thv-contract ready")
-            .then_some(lines)
-    })
-    .await;
+    let seen = engine.ready(&spec.name).await;
     let root = seen.iter().find(|line| line.starts_with("/ ")).unwrap();
     assert!(root.ends_with("read-only"), "{root}");
     for line in [

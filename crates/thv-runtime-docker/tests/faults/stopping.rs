@@ -23,6 +23,7 @@ async fn a_removal_does_not_wait_for_the_grace_of_a_stop() {
     };
     let spec = engine.spec(&["echo", "--ignore-term"]);
     engine.runtime.deploy(&spec).await.unwrap();
+    engine.ready(&spec.name).await;
     let which = InstanceRef::named(spec.name.clone());
     let patient = StopOptions {
         grace: Duration::from_mins(10),
@@ -36,6 +37,7 @@ async fn a_removal_does_not_wait_for_the_grace_of_a_stop() {
     assert!(engine.runtime.inspect(&spec.name).await.unwrap().is_none());
 
     engine.runtime.deploy(&spec).await.unwrap();
+    engine.ready(&spec.name).await;
     let stop = engine.runtime.stop(&which, patient);
     assert!(
         timeout(Duration::from_millis(300), stop).await.is_err(),

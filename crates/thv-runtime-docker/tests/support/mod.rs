@@ -23,7 +23,8 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use sha2::{Digest, Sha256};
 use thv_core::WorkloadName;
-use thv_runtime::{DeploySpec, InstanceRef, Runtime};
+use thv_runtime::contract::READY_LINE;
+use thv_runtime::{DeploySpec, InstanceRef, LogOptions, Runtime};
 use thv_runtime_docker::{DockerConfig, DockerRuntime};
 use tokio::sync::OnceCell;
 
@@ -94,6 +95,23 @@ impl TestEngine {
         let mut spec = DeploySpec::new(name, &self.image);
         spec.command = command.iter().map(|&arg| arg.to_owned()).collect();
         spec
+    }
+
+    /// What its server has written so far to standard error.
+    pub(crate) async fn log(&self, name: &WorkloadName) -> Vec<String> {
+        let which = InstanceRef::named(name.clone());
+        let lines = self.runtime.logs(&which, LogOptions::default()).await.unwrap();
+        let text = lines.map(|line| String::from_utf8_lossy(&line.unwrap().line).into_owned());
+        text.collect().await
+    }
+
+    /// Its server has made its preparations, how it takes a signal among them. Returns its log.
+    pub(crate) async fn ready(&self, name: &WorkloadName) -> Vec<String> {
+        until("a server that is ready", async || {
+            let log = self.log(name).await;
+            log.iter().any(|line| line == READY_LINE).then_some(log)
+        })
+        .await
     }
 
     pub(crate) async fn remove(&self, name: &WorkloadName) {

@@ -19,7 +19,7 @@ use crate::remove::force_remove;
 use crate::stop::stop_container;
 use crate::turns::{Turns, to_the_end};
 use crate::wire::{Container, Create, Created, Info};
-use crate::{attach, isolation, last_words, network, quirks};
+use crate::{attach, helpers, isolation, last_words, network, quirks};
 
 /// How much time a server has that was started and is not wanted.
 const UNDO_GRACE: Duration = Duration::from_secs(5);
@@ -596,6 +596,16 @@ pub(crate) async fn deployed_behind(
             Vec::new(),
         ));
     };
+    // Labels of the image are its container's too.
+    if let Some(mark) = helpers::mark(&found.config.labels) {
+        return Err(Error::Invalid {
+            what: "image".to_owned(),
+            detail: format!(
+                "{} has the label {mark}, which marks helpers of workloads: it would not be found again",
+                spec.image
+            ),
+        });
+    }
     if matches!(found.state.status.as_str(), "exited" | "dead" | "stopped") {
         let instance = found.into_instance(engine);
         return Err(failed(

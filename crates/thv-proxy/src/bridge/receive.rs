@@ -62,7 +62,7 @@ impl Core {
         match envelope.kind() {
             Kind::Response => self.receive_answer(line, &envelope),
             Kind::Request => self.ask_client(link, &line, &envelope),
-            Kind::Notification => self.pass_notification(line, &envelope),
+            Kind::Notification => self.pass_notification(link, line, &envelope),
         }
     }
 
@@ -110,8 +110,11 @@ impl Core {
         }
     }
 
-    fn pass_notification(&self, line: Bytes, envelope: &Envelope) {
+    fn pass_notification(&self, link: &Link, line: Bytes, envelope: &Envelope) {
         let params = envelope.params_in(&line);
+        if envelope.method_in(&line) == b"notifications/tools/list_changed" {
+            link.param_headers.forget();
+        }
         match envelope.method_in(&line) {
             b"notifications/progress" => self.pass_progress(&line, envelope),
             b"notifications/tools/list_changed"

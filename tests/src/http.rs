@@ -1,12 +1,10 @@
 //! HTTP by hand, for requests that no client would send.
 
-use std::time::Duration;
-
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-const EXCHANGE: Duration = Duration::from_secs(60);
+use crate::WAIT;
 
 /// An answer.
 #[derive(Debug, Clone)]
@@ -96,7 +94,7 @@ pub async fn request(
 /// Sends bytes, whatever they are, and reads an answer to its end.
 ///
 /// # Panics
-/// When nobody listens, or there is no answer in a minute.
+/// When nobody listens, or there is no answer in time.
 pub async fn exchange(port: u16, bytes: &[u8]) -> Response {
     let work = async {
         let stream = TcpStream::connect(("127.0.0.1", port))
@@ -115,9 +113,7 @@ pub async fn exchange(port: u16, bytes: &[u8]) -> Response {
         let _ = tokio::join!(write, read);
         answer
     };
-    let answer = tokio::time::timeout(EXCHANGE, work)
-        .await
-        .expect("an answer in a minute");
+    let answer = tokio::time::timeout(WAIT, work).await.expect("an answer");
     parse(&answer)
 }
 

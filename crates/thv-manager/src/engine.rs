@@ -4,7 +4,7 @@ use thv_core::WorkloadName;
 use thv_runtime::{EngineIdentity, Runtime};
 use thv_status::{RuntimeRecord, Snapshot};
 
-use crate::{Error, Result};
+use crate::{Error, Override, Result};
 
 /// Why the workload of this record is not where `here` is; `None` if it may be.
 pub(crate) fn elsewhere(record: &RuntimeRecord, here: &EngineIdentity) -> Option<String> {
@@ -44,7 +44,7 @@ pub(crate) async fn check(
     name: &WorkloadName,
     snapshot: &Snapshot,
     runtime: &dyn Runtime,
-    option: (&'static str, bool),
+    option: (Override, bool),
 ) -> Result<()> {
     let (option, given) = option;
     match is_elsewhere(name, snapshot, runtime).await {

@@ -150,8 +150,8 @@ pub enum Error {
         launcher: String,
         /// Whose it is, and what to do.
         detail: String,
-        /// The option of the verb that has it done all the same: `take_over` or `force`.
-        option: &'static str,
+        /// The option of the verb that has it done all the same.
+        option: Override,
     },
     /// A remote server has its log elsewhere. Its proxy has one here.
     #[error("the server of workload \"{name}\" is remote, and its log is not here")]
@@ -287,6 +287,26 @@ fn names_of(values: &[crate::MissingValue]) -> String {
 impl From<InvalidVariable> for Error {
     fn from(error: InvalidVariable) -> Self {
         Self::InvalidVariable(error)
+    }
+}
+
+/// The option by which a verb acts on what belongs to somebody else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Override {
+    /// [`StopOptions::force`](crate::StopOptions::force), of a stop or a removal.
+    Force,
+    /// [`StartOptions::take_over`](crate::StartOptions::take_over).
+    TakeOver,
+}
+
+impl Override {
+    /// The name of the field: `force`, `take_over`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Force => "force",
+            Self::TakeOver => "take_over",
+        }
     }
 }
 

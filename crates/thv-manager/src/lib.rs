@@ -146,7 +146,7 @@ mod wait_runtime;
 #[doc(no_inline)]
 pub use async_trait::async_trait;
 pub use batch::{Batch, BatchFuture, BatchResult};
-pub use error::{Error, Result};
+pub use error::{Error, Override, Result};
 pub use events::{Cursor, Watch, WatchEvent, WatchFrom, Watched, WorkloadState};
 pub use foreground::{ForegroundEnd, ForegroundOptions};
 pub use groups::{DeletedGroup, Group, GroupList, GroupMembers};

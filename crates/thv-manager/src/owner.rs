@@ -8,7 +8,7 @@ use thv_runtime::{Instance, InstanceRef};
 use thv_status::{OwnerKind, OwnerState, Snapshot, StatusManager};
 
 use crate::parts::Parts;
-use crate::{Error, Result, engine, toolhive};
+use crate::{Error, Override, Result, engine, toolhive};
 
 /// How soon a supervisor says that it heard that it should end; one that does not hangs. As long as the grace within these
 /// bounds: whoever has little patience does not wait for a hanging one either.
@@ -44,7 +44,7 @@ pub(crate) async fn check_first(
     let Ok(Some(runtime)) = parts.runtime_in(name, snapshot, config).await else {
         return Ok(());
     };
-    engine::check(name, snapshot, &*runtime, ("force", force)).await?;
+    engine::check(name, snapshot, &*runtime, (Override::Force, force)).await?;
     if let Ok(Some(instance)) = runtime.inspect(name).await {
         check(&*parts.status, &instance, force).await?;
     }

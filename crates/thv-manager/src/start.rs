@@ -13,7 +13,8 @@ use crate::launch::{Launch, Launchable, stopped_meanwhile};
 use crate::run::{check_honoured, isolation};
 use crate::stop::begin;
 use crate::{
-    Error, Manager, Result, RunOutcome, StartOptions, StopOptions, WaitFor, engine, ports, request, toolhive,
+    Error, Manager, Override, Result, RunOutcome, StartOptions, StopOptions, WaitFor, engine, ports, request,
+    toolhive,
 };
 
 impl Manager {
@@ -181,7 +182,13 @@ impl Manager {
         self.check_secrets(name, config).await?;
         let runtime = self.parts.runtime_in(name, snapshot, Some(config)).await?;
         if let Some(runtime) = &runtime {
-            engine::check(name, snapshot, &**runtime, ("take_over", options.take_over)).await?;
+            engine::check(
+                name,
+                snapshot,
+                &**runtime,
+                (Override::TakeOver, options.take_over),
+            )
+            .await?;
             isolation(name, config, &**runtime).await?;
         }
         Ok(runtime)
@@ -306,7 +313,7 @@ impl Manager {
             name: name.to_string(),
             launcher: launcher.to_owned(),
             detail: "start it there, or take it over".into(),
-            option: "take_over",
+            option: Override::TakeOver,
         })
     }
 }

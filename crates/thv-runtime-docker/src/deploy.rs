@@ -19,7 +19,7 @@ use crate::remove::force_remove;
 use crate::stop::stop_container;
 use crate::turns::{Turns, to_the_end};
 use crate::wire::{Container, Create, Created, Info};
-use crate::{attach, isolation, last_words, network, quirks};
+use crate::{attach, helpers, isolation, last_words, network, quirks};
 
 /// How much time a server has that was started and is not wanted.
 const UNDO_GRACE: Duration = Duration::from_secs(5);
@@ -310,6 +310,8 @@ pub(crate) async fn shared_network(engine: &Engine, spec: &DeploySpec) -> Result
 /// Why a container does not run.
 pub(crate) enum Attempt {
     NetworkGone(EngineError),
+    /// The engine does not mount its host's addresses into a helper.
+    TableRefused(EngineError),
     Failed(Error),
 }
 
@@ -322,6 +324,10 @@ impl Attempt {
                     detail: plain(&cause),
                 },
                 _ => during(engine, spec, cause, "start"),
+            },
+            Self::TableRefused(cause) => Error::Invalid {
+                what: "mount".to_owned(),
+                detail: plain(&cause),
             },
             Self::Failed(error) => error,
         }
@@ -349,6 +355,9 @@ pub(crate) async fn create_and_start_as(
     let created = match created {
         Ok(created) => created,
         Err(cause) if is_network_gone(&cause, wanted) => return Err(Attempt::NetworkGone(cause)),
+        Err(cause) if isolation::is_table_refused(&cause, wanted) => {
+            return Err(Attempt::TableRefused(cause));
+        }
         Err(cause) => {
             if cause.is_unsure() {
                 undo_unseen(engine, name, wanted).await;
@@ -370,6 +379,8 @@ pub(crate) async fn create_and_start_as(
             undo(engine, &id).await;
             Err(if is_network_gone(&cause, wanted) {
                 Attempt::NetworkGone(cause)
+            } else if isolation::is_table_refused(&cause, wanted) {
+                Attempt::TableRefused(cause)
             } else {
                 Attempt::Failed(start_failed(engine, spec, cause))
             })
@@ -585,6 +596,16 @@ pub(crate) async fn deployed_behind(
             Vec::new(),
         ));
     };
+    // Labels of the image are its container's too.
+    if let Some(mark) = helpers::mark(&found.config.labels) {
+        return Err(Error::Invalid {
+            what: "image".to_owned(),
+            detail: format!(
+                "{} has the label {mark}, which marks helpers of workloads: it would not be found again",
+                spec.image
+            ),
+        });
+    }
     if matches!(found.state.status.as_str(), "exited" | "dead" | "stopped") {
         let instance = found.into_instance(engine);
         return Err(failed(

@@ -56,6 +56,18 @@ pub(crate) fn helped(labels: &BTreeMap<String, String>) -> Option<&str> {
     labels.get(HELPED).map(String::as_str)
 }
 
+/// The label by which a container with these is taken for a helper: no list shows it, and no stop finds it.
+pub(crate) fn mark(labels: &BTreeMap<String, String>) -> Option<&'static str> {
+    let is_true = |key: &str| {
+        labels
+            .get(key)
+            .is_some_and(|value| value.eq_ignore_ascii_case("true"))
+    };
+    let marks = [thv_labels::AUXILIARY_WORKLOAD, thv_labels::AUXILIARY];
+    let mark = marks.into_iter().find(|key| is_true(key));
+    mark.or_else(|| helped(labels).map(|_| HELPED))
+}
+
 /// The helpers around the container with this name. One call, which names them: there may be hundreds of others.
 pub(crate) async fn around(engine: &Engine, container: &str) -> Result<Vec<Summary>, EngineError> {
     let mut rows = lookup::beside(engine, container, "-(egress|dns|ingress)(-[0-9]+)?").await?;

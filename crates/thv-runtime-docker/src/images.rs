@@ -253,8 +253,9 @@ fn pull_step(told: Progress) -> PullProgress {
     progress.layer = told.id.filter(|_| !status.starts_with("Pulling from"));
     progress.step = step;
     progress.status = status;
-    progress.current = told.detail.as_ref().and_then(|detail| detail.current);
-    progress.total = told.detail.as_ref().and_then(|detail| detail.total);
+    let known = |size: Option<i64>| size.and_then(|bytes| u64::try_from(bytes).ok());
+    progress.current = told.detail.as_ref().and_then(|detail| known(detail.current));
+    progress.total = told.detail.as_ref().and_then(|detail| known(detail.total));
     progress
 }
 
@@ -415,6 +416,8 @@ mod tests {
             assert_eq!(step.layer.as_deref(), Some("a"));
             assert_eq!((step.current, step.total), (Some(10), Some(40)));
         }
+        let unknown = step(r#"{"status":"Downloading","id":"a","progressDetail":{"current":10,"total":-1}}"#);
+        assert_eq!((unknown.current, unknown.total), (Some(10), None));
     }
 
     #[test]

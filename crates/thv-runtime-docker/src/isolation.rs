@@ -38,6 +38,12 @@ const MEMORY: i64 = 64 << 20;
 const PIDS: i64 = 600;
 /// An address of the host, among the arguments of the outer helper.
 const DENY: &str = "--deny";
+/// Where it reads which addresses the host has.
+const DENY_IN: &str = "--deny-in";
+/// Which addresses the host has, as its kernel says whenever it is read: the file stays its own also where a container has it
+/// mounted. The first process of the engine's machine is in the network of that.
+const HOST_TABLE: &str = "/proc/1/net/fib_trie";
+const HOST_TABLE_INSIDE: &str = "/host/fib_trie";
 /// How often the shared network may vanish under one deployment.
 const NETWORK_RETRIES: u8 = 5;
 
@@ -197,7 +203,7 @@ async fn as_wanted(
         let running = [found, &outer, &inner]
             .iter()
             .all(|container| container.state.status == "running");
-        let same_rules = rules(&outer.config.cmd) == rules(&outer_arguments(spec, denied))
+        let same_rules = rules(&outer.config.cmd) == rules(&outer_arguments(spec, denied, true))
             && inner.config.cmd == inner_arguments(spec)
             && [&outer, &inner].iter().all(|helper| helper.config.image == image);
         if !running || !same_rules {
@@ -221,13 +227,17 @@ async fn make(
     denied: &BTreeSet<Ipv4Addr>,
     info: &Info,
 ) -> Result<(String, Container)> {
-    let mut again = NETWORK_RETRIES;
+    let (mut again, mut with_table) = (NETWORK_RETRIES, true);
     let outer = loop {
         let network = deploy::shared_network(engine, spec).await?;
-        let wanted = |name: &str| outer_helper(spec, name, image, &network, denied, info);
+        let wanted = |name: &str| outer_helper(spec, name, image, &network, denied, with_table, info);
         match beside(engine, spec, Role::Outer, wanted).await {
             Ok(id) => break id,
             Err(Attempt::NetworkGone(_)) if again > 0 => again -= 1,
+            Err(Attempt::TableRefused(cause)) if with_table => {
+                tracing::warn!(workload = %spec.name, error = %cause, "addresses that the host gets later are not denied");
+                with_table = false;
+            }
             Err(attempt) => return Err(attempt.into_error(engine, spec)),
         }
     };
@@ -312,7 +322,7 @@ fn workload(spec: &DeploySpec, inner: &str, info: &Info) -> Create {
     desired(&spec, "", info)
 }
 
-fn outer_arguments(spec: &DeploySpec, denied: &BTreeSet<Ipv4Addr>) -> Vec<String> {
+fn outer_arguments(spec: &DeploySpec, denied: &BTreeSet<Ipv4Addr>, with_table: bool) -> Vec<String> {
     let egress = &spec.egress;
     let mut arguments = vec!["outer".to_owned()];
     if egress.everything {
@@ -324,6 +334,9 @@ fn outer_arguments(spec: &DeploySpec, denied: &BTreeSet<Ipv4Addr>) -> Vec<String
     let mut with = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
     for address in denied {
         with(DENY, address.to_string());
+    }
+    if with_table {
+        with(DENY_IN, HOST_TABLE_INSIDE.to_owned());
     }
     for host in &egress.hosts {
         with("--allow-host", host.clone());
@@ -341,12 +354,12 @@ fn outer_arguments(spec: &DeploySpec, denied: &BTreeSet<Ipv4Addr>) -> Vec<String
 }
 
 /// The rules among the arguments of an outer helper. The addresses of the host are not: they come and go with the networks of
-/// others, and that is no reason to start a workload anew.
+/// others, and that is no reason to start a workload anew. Nor is that the engine does not mount their table.
 fn rules(arguments: &[String]) -> Vec<&String> {
     let mut rules = Vec::new();
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
-        if argument == DENY {
+        if argument == DENY || argument == DENY_IN {
             arguments.next();
         } else {
             rules.push(argument);
@@ -412,9 +425,10 @@ fn outer_helper(
     image: &str,
     network: &str,
     denied: &BTreeSet<Ipv4Addr>,
+    with_table: bool,
     info: &Info,
 ) -> Create {
-    let mut wanted = helper(spec, name, image, outer_arguments(spec, denied), info);
+    let mut wanted = helper(spec, name, image, outer_arguments(spec, denied, with_table), info);
     network.clone_into(&mut wanted.host_config.network_mode);
     // It goes with the last container that has it.
     wanted.host_config.mounts = vec![Mount {
@@ -422,10 +436,29 @@ fn outer_helper(
         target: SOCKETS.to_owned(),
         ..Mount::default()
     }];
+    if with_table {
+        wanted.host_config.mounts.push(host_table());
+    }
     let ports = desired(spec, "", info);
     wanted.config.exposed_ports = ports.config.exposed_ports;
     wanted.host_config.port_bindings = ports.host_config.port_bindings;
     wanted
+}
+
+fn host_table() -> Mount {
+    Mount {
+        kind: "bind".to_owned(),
+        source: HOST_TABLE.to_owned(),
+        target: HOST_TABLE_INSIDE.to_owned(),
+        read_only: true,
+        tmpfs_options: None,
+    }
+}
+
+/// Whether the engine does not mount what tells an outer helper the host's addresses, as one in a virtual machine may not that
+/// mounts what is shared with that: its words name the file.
+pub(crate) fn is_table_refused(cause: &EngineError, wanted: &Create) -> bool {
+    wanted.host_config.mounts.contains(&host_table()) && cause.message().contains(HOST_TABLE)
 }
 
 fn inner_helper(spec: &DeploySpec, name: &str, image: &str, outer: &str, info: &Info) -> Create {

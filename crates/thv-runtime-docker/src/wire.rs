@@ -375,10 +375,11 @@ pub(crate) struct Progress {
     pub(crate) detail: Option<ProgressDetail>,
 }
 
+/// Sizes are below zero where they are not known.
 #[derive(Debug, Deserialize)]
 pub(crate) struct ProgressDetail {
-    pub(crate) current: Option<u64>,
-    pub(crate) total: Option<u64>,
+    pub(crate) current: Option<i64>,
+    pub(crate) total: Option<i64>,
 }
 
 /// One event.

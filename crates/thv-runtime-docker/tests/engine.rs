@@ -220,6 +220,40 @@ async fn what_the_image_brings_is_what_is_left_when_nothing_is_asked_for() {
     engine.remove(&spec.name).await;
 }
 
+/// Labels of an image are its container's, and helpers are listed nowhere.
+#[tokio::test]
+async fn an_image_that_would_hide_its_container_as_a_helper_is_refused() {
+    let Some(engine) = TestEngine::get().await else {
+        return;
+    };
+    let of = engine.spec(&["echo"]);
+    let made_of = engine.runtime.deploy(&of).await.unwrap().instance.id;
+    for label in [
+        "toolhive-auxiliary-workload=true",
+        "toolhive-auxiliary=True",
+        "thv-helped-workload=other",
+    ] {
+        let mut spec = engine.spec(&["echo"]);
+        spec.image = format!("localhost/thv-test/hiding:{}", spec.name);
+        let (repository, tag) = spec.image.rsplit_once(':').unwrap();
+        let path =
+            format!("/v1.41/commit?container={made_of}&repo={repository}&tag={tag}&changes=LABEL%20{label}");
+        let (status, answer) = api(engine.socket(), "POST", &path, &json!({})).await;
+        assert_eq!(status, 201, "{answer}");
+        let error = engine.runtime.deploy(&spec).await.unwrap_err();
+        assert_eq!(error.code(), "invalid", "{error:?}");
+        let (mark, _) = label.split_once('=').unwrap();
+        assert!(error.to_string().contains(mark), "{error}");
+        let path = format!("/v1.41/containers/{}/json", spec.name);
+        let (status, _) = api(engine.socket(), "GET", &path, &Value::Null).await;
+        assert_eq!(status, 404, "{label}: it is left");
+        let path = format!("/v1.41/images/{}", spec.image);
+        let (status, answer) = api(engine.socket(), "DELETE", &path, &Value::Null).await;
+        assert_eq!(status, 200, "{answer}");
+    }
+    engine.remove(&of.name).await;
+}
+
 #[tokio::test]
 async fn each_network_mode_is_what_it_says() {
     let Some(engine) = TestEngine::get().await else {

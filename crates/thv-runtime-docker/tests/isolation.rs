@@ -4,7 +4,8 @@
 
 mod support;
 
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::io::Write as _;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -304,6 +305,66 @@ async fn what_the_engine_calls_its_host_is_out_of_reach_by_its_address_too() {
         204
     );
     on.engine.remove(&server.name).await;
+}
+
+/// Each network that is made gives the host one more address.
+#[tokio::test]
+async fn an_address_that_the_host_gets_later_is_out_of_reach_too() {
+    let Some(on) = Isolating::get().await else { return };
+    let (server, address) = outside(&on).await;
+    let specs = [false, true].map(|allowed| {
+        let mut spec = on.spec(&["probe"]);
+        spec.egress.everything = true;
+        spec.egress.engine_host = allowed;
+        spec
+    });
+    for spec in &specs {
+        on.runtime.deploy(spec).await.unwrap();
+    }
+    let (network, gateway) = new_network(&on, server.name.as_str()).await;
+    // Only where the engine's host is this machine.
+    if let Ok(service) = TcpListener::bind((gateway, 0)) {
+        let port = service.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            for client in service.incoming().flatten() {
+                let mut client = client;
+                let _ = client.write_all(b"HTTP/1.1 200 OK\r\n\r\nof the host");
+            }
+        });
+        for (spec, expected) in specs.iter().zip(["ok 403 ", "ok 200 of the host"]) {
+            let mut inside = Inside::of(&on, spec).await;
+            until("the helpers", async || {
+                let answer = inside.tries(&format!("proxy CONNECT {address}:8080")).await;
+                (answer == "ok 200 from outside").then_some(())
+            })
+            .await;
+            let answer = inside.tries(&format!("proxy CONNECT {gateway}:{port}")).await;
+            assert!(answer.starts_with(expected), "{expected}: {answer}");
+        }
+    }
+    for spec in &specs {
+        on.remove(spec).await;
+    }
+    let path = format!("/v1.41/networks/{network}");
+    assert_eq!(
+        api(on.engine.socket(), "DELETE", &path, &Value::Null).await.0,
+        204
+    );
+    on.engine.remove(&server.name).await;
+}
+
+/// A network of somebody's, and the host's address on it.
+async fn new_network(on: &Isolating, name: &str) -> (String, Ipv4Addr) {
+    let body = json!({ "Name": format!("{name}-later") });
+    let (status, answer) = api(on.engine.socket(), "POST", "/v1.41/networks/create", &body).await;
+    assert_eq!(status, 201, "{answer}");
+    let made: Value = serde_json::from_str(&answer).unwrap();
+    let id = made["Id"].as_str().unwrap().to_owned();
+    let path = format!("/v1.41/networks/{id}");
+    let (_, answer) = api(on.engine.socket(), "GET", &path, &Value::Null).await;
+    let seen: Value = serde_json::from_str(&answer).unwrap();
+    let gateway = seen["IPAM"]["Config"][0]["Gateway"].as_str().unwrap();
+    (id, gateway.parse().unwrap())
 }
 
 const REBOUND: &str = "evil.allowed.example";

@@ -359,6 +359,40 @@ async fn the_shared_network_that_vanishes_under_an_isolated_deployment_is_made_a
     on.remove(&spec).await;
 }
 
+/// As engines say it that run in a virtual machine and mount what is shared with that.
+#[tokio::test]
+async fn an_engine_that_does_not_mount_its_hosts_addresses_isolates_without() {
+    let Some(on) = Isolating::get().await else { return };
+    for refused_at in ["create?", "/start"] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("engine.sock");
+        let refusals = AtomicUsize::new(0);
+        let front = Meddler::open(&path, on.engine.socket(), move |_, call| {
+            if call.contains(refused_at) && refusals.fetch_add(1, Ordering::Relaxed) == 0 {
+                let words = "mounts denied: the path /proc/1/net/fib_trie is not shared from the host";
+                return Do::Answer(500, json!({ "message": words }));
+            }
+            Do::Forward
+        });
+        let runtime = DockerRuntime::new(DockerConfig::at(&path).with_egress_helper(&on.helper));
+        let mut spec = on.spec(&["echo"]);
+        let deployed = runtime.deploy(&spec).await.unwrap();
+        let requests = front.requests();
+        let creations = requests
+            .iter()
+            .filter(|request| request.contains("/containers/create"));
+        let with: Vec<_> = creations
+            .map(|request| request.contains("/proc/1/net/fib_trie"))
+            .collect();
+        assert_eq!(with, [true, false, false, false], "{refused_at}");
+        // It is what it would be made as: nothing is made anew for that.
+        spec.expect = Expect::Instance(deployed.instance.id);
+        let again = on.runtime.deploy(&spec).await.unwrap();
+        assert_eq!(again.outcome, DeployOutcome::AlreadyRunning);
+        on.remove(&spec).await;
+    }
+}
+
 #[tokio::test]
 async fn the_network_that_toolhive_left_around_a_workload_goes_when_it_is_deployed() {
     let Some(on) = Isolating::get().await else { return };

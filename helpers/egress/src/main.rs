@@ -11,6 +11,7 @@
 //! It uses the standard library alone, so that it is one small static file. Names are asked for at the engine's resolver
 //! by itself: a static program has no other way.
 
+mod host_table;
 mod options;
 mod place;
 mod proxy;

@@ -62,6 +62,7 @@ impl Options {
     fn take(&mut self, name: &str, value: &str) -> Option<()> {
         match name {
             "--deny" => self.rules.denied.push(value.parse().ok()?),
+            "--deny-in" => self.rules.host_table = Some(value.into()),
             "--allow-host" => self.rules.hosts.push(allowed_host(value)?),
             "--allow-port" => self.rules.ports.push(value.parse().ok()?),
             "--ingress" | "--open-ingress" => self.ingress.push(Ingress {
@@ -108,6 +109,7 @@ mod tests {
             "outer --allow-host",
             "outer --allow-hosts x",
             "inner --ingress x",
+            "outer --deny-in",
         ] {
             assert!(parsed(bad).is_err(), "{bad}");
         }

@@ -1,11 +1,13 @@
 //! The proxy: `CONNECT`, and plain HTTP with whole URLs.
 
-use std::io::{self, Write};
-use std::net::{SocketAddrV4, TcpStream};
+use std::fs::File;
+use std::io::{self, BufReader, Write};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::host_table;
 use crate::place::Place;
 use crate::relay::egress_outside;
 use crate::request::{Wanted, read_head, wanted};
@@ -68,7 +70,7 @@ fn one(mut client: UnixStream, rules: &Rules, place: &Place) -> io::Result<()> {
     // Asked for once, and connected to what was looked at: a name cannot change in between.
     let allowed: Vec<_> = addresses
         .into_iter()
-        .filter(|address| rules.allow_address(&host, *address, place))
+        .filter(|&address| rules.allow_address(&host, address, place) && !is_hosts_now(rules, address))
         .collect();
     if known && allowed.is_empty() {
         return refuse(
@@ -77,12 +79,7 @@ fn one(mut client: UnixStream, rules: &Rules, place: &Place) -> io::Result<()> {
             &format!("{host} leads to an address that is not allowed"),
         );
     }
-    let server = allowed
-        .into_iter()
-        .take(MOST_ADDRESSES)
-        .map(|address| TcpStream::connect_timeout(&SocketAddrV4::new(address, port).into(), CONNECT))
-        .find_map(Result::ok);
-    let Some(mut server) = server else {
+    let Some(mut server) = connect(&allowed, port, |address| is_hosts_now(rules, address)) else {
         return refuse(
             &mut client,
             "502 Bad Gateway",
@@ -98,6 +95,23 @@ fn one(mut client: UnixStream, rules: &Rules, place: &Place) -> io::Result<()> {
     join(client, server)
 }
 
+/// Whether the address is the engine's host's at this moment, and that is out of reach. Where it cannot be read, each may be.
+fn is_hosts_now(rules: &Rules, address: Ipv4Addr) -> bool {
+    let Some(table) = rules.host_table.as_ref().filter(|_| !rules.gateway) else {
+        return false;
+    };
+    let found = File::open(table).and_then(|table| host_table::has(BufReader::new(table), address));
+    found.unwrap_or(true)
+}
+
+/// The server at the first of these addresses that answers. It may have become the host's while it was connected to.
+fn connect(addresses: &[Ipv4Addr], port: u16, is_hosts: impl Fn(Ipv4Addr) -> bool) -> Option<TcpStream> {
+    addresses.iter().take(MOST_ADDRESSES).find_map(|&address| {
+        let server = TcpStream::connect_timeout(&SocketAddrV4::new(address, port).into(), CONNECT).ok()?;
+        (!is_hosts(address)).then_some(server)
+    })
+}
+
 fn refuse(client: &mut UnixStream, status: &str, why: &str) -> io::Result<()> {
     let body = format!("thv: {why}\n");
     let answer = format!(
@@ -105,4 +119,31 @@ fn refuse(client: &mut UnixStream, status: &str, why: &str) -> io::Result<()> {
         body.len()
     );
     client.write_all(answer.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_table_that_cannot_be_read_lets_nothing_through() {
+        let address = [203, 0, 113, 7].into();
+        let mut rules = Rules::default();
+        assert!(!is_hosts_now(&rules, address));
+        rules.host_table = Some("/nowhere/fib_trie".into());
+        assert!(is_hosts_now(&rules, address));
+        rules.gateway = true;
+        assert!(!is_hosts_now(&rules, address));
+    }
+
+    #[test]
+    fn what_became_the_hosts_while_it_was_connected_to_is_not_used() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let addresses = [Ipv4Addr::LOCALHOST];
+        assert!(connect(&addresses, port, |_| false).is_some());
+        assert!(connect(&addresses, port, |_| true).is_none());
+    }
 }

@@ -1,6 +1,7 @@
 //! What may be reached.
 
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 
 use crate::place::{HOST_NAMES, Place};
 
@@ -17,6 +18,8 @@ pub(crate) struct Rules {
     pub(crate) ports: Vec<u16>,
     /// Addresses of the engine's host.
     pub(crate) denied: Vec<Ipv4Addr>,
+    /// Where it can be read which ones the host has.
+    pub(crate) host_table: Option<PathBuf>,
 }
 
 impl Rules {

@@ -1,7 +1,7 @@
 //! Other programs on the same files: ToolHive above all.
 
 use thv_core::WorkloadStatus;
-use thv_manager::{Error, ListOptions, ReconcileAction, ShutdownMode, StopOptions};
+use thv_manager::{Error, ListOptions, Override, ReconcileAction, ShutdownMode, StopOptions};
 use thv_process::MemoryProcess;
 use thv_runtime::{Call, MemoryRuntime, Runtime};
 use thv_state::StateStoreExt;
@@ -350,18 +350,18 @@ async fn what_another_engine_has_is_shown_as_there_and_nothing_changes() {
     ] {
         assert!(context.contains(part), "{context}");
     }
-    for error in [
-        other
-            .stop(&name("echo"), StopOptions::default())
-            .await
-            .unwrap_err(),
-        other
-            .delete(&name("echo"), StopOptions::default())
-            .await
-            .unwrap_err(),
-        other.start(&name("echo"), start_until_ready()).await.unwrap_err(),
+    let stopped = other.stop(&name("echo"), StopOptions::default()).await;
+    let deleted = other.delete(&name("echo"), StopOptions::default()).await;
+    let started = other.start(&name("echo"), start_until_ready()).await;
+    for (error, way) in [
+        (stopped.unwrap_err(), Override::Force),
+        (deleted.unwrap_err(), Override::Force),
+        (started.unwrap_err(), Override::TakeOver),
     ] {
-        assert!(matches!(error, Error::BelongsElsewhere { .. }), "{error:?}");
+        assert!(
+            matches!(&error, Error::BelongsElsewhere { option, .. } if *option == way),
+            "{error:?}"
+        );
         assert!(error.to_string().contains("the place of first"), "{error}");
     }
     assert_eq!(world.companion(&name("echo")).await, before);

@@ -7,8 +7,10 @@ use super::*;
 fn rules_and_ports_are_the_helpers_arguments() {
     let mut spec = DeploySpec::new("fetch".parse().unwrap(), "fetch:1");
     let denied = BTreeSet::from([[172, 17, 0, 1].into(), [10, 0, 0, 9].into()]);
-    let shown = |spec: &DeploySpec| outer_arguments(spec, &denied).join(" ");
+    let shown = |spec: &DeploySpec| outer_arguments(spec, &denied, false).join(" ");
     assert_eq!(shown(&spec), "outer --deny 10.0.0.9 --deny 172.17.0.1");
+    let with_table = outer_arguments(&spec, &BTreeSet::new(), true);
+    assert_eq!(with_table.join(" "), "outer --deny-in /host/fib_trie");
     spec.egress.hosts = vec![".example.com".to_owned()];
     spec.egress.ports = vec![443];
     spec.transport = TransportType::StreamableHttp;
@@ -39,6 +41,11 @@ fn a_helper_with_other_rules_is_another_one_and_other_addresses_of_the_host_are_
         ),
         ("outer --deny a --allow-all", "outer --deny a", false),
         (
+            "outer --allow-all",
+            "outer --deny-in /host/fib_trie --allow-all",
+            true,
+        ),
+        (
             "outer --deny a --allow-host x",
             "outer --deny a --allow-host y",
             false,
@@ -63,7 +70,15 @@ fn the_workload_has_no_network_of_its_own() {
 fn helpers_have_as_few_rights_as_there_are() {
     let spec = DeploySpec::new("fetch".parse().unwrap(), "fetch:1");
     let info = Info::default();
-    let outer = outer_helper(&spec, "fetch-egress", "helper:1", "n1", &BTreeSet::new(), &info);
+    let outer = outer_helper(
+        &spec,
+        "fetch-egress",
+        "helper:1",
+        "n1",
+        &BTreeSet::new(),
+        true,
+        &info,
+    );
     let inner = inner_helper(&spec, "fetch-ingress", "helper:1", "abc", &info);
     for (wanted, network) in [(outer, "n1"), (inner, "none")] {
         let wanted: Value = serde_json::to_value(wanted).unwrap();

@@ -64,7 +64,7 @@ fn of_manager(error: &thv::manager::Error) -> Option<String> {
             "--accept-permissions grants them, --permission-profile gives others".to_owned()
         }
         E::AnotherInstallation { .. } => "use --force to act on it all the same".to_owned(),
-        E::BelongsElsewhere { option, .. } => format!("--{} does so", option.replace('_', "-")),
+        E::BelongsElsewhere { option, .. } => format!("--{} does so", option.as_str().replace('_', "-")),
         E::LoggedElsewhere { .. } => "its proxy's log is there with --proxy".to_owned(),
         E::Registry(error) => return of_registry(error),
         _ => return None,

@@ -1,7 +1,7 @@
 //! The forms of an HTTP answer.
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD_PAD_INDIFFERENT;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
@@ -136,14 +136,15 @@ pub(crate) fn unsupported_version(requested: &str, id: &[u8]) -> Response<Body> 
 }
 
 /// The text that a header of the revision without sessions means: as it is, or between `=?base64?` and `?=`. None when
-/// it means nothing.
+/// it means nothing: the coding is not whole, or there is something in it that a header cannot say as it is.
 pub(crate) fn header_text(value: &[u8]) -> Option<String> {
     let text = match value
         .strip_prefix(b"=?base64?")
         .and_then(|rest| rest.strip_suffix(b"?="))
     {
-        Some(coded) => STANDARD_PAD_INDIFFERENT.decode(coded).ok()?,
-        None => value.to_vec(),
+        Some(coded) => STANDARD.decode(coded).ok()?,
+        None if value.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~')) => value.to_vec(),
+        None => return None,
     };
     String::from_utf8(text).ok()
 }
@@ -156,7 +157,7 @@ pub(crate) fn header_value(text: &str) -> Result<HeaderValue, http::header::Inva
     if plain {
         return HeaderValue::from_str(text);
     }
-    let coded = STANDARD_PAD_INDIFFERENT.encode(text);
+    let coded = STANDARD.encode(text);
     HeaderValue::from_str(&format!("=?base64?{coded}?="))
 }
 
@@ -194,8 +195,14 @@ mod tests {
             assert_eq!(header_value(text).unwrap(), value);
             assert_eq!(header_text(value.as_bytes()).unwrap(), text);
         }
-        assert_eq!(header_text(b"=?base64?YWI?=").unwrap(), "ab", "without padding");
-        for nothing in ["=?base64?Y?=", "=?base64?YW=I?=", "=?base64?/w==?="] {
+        assert_eq!(header_text(b"=?base64?=").unwrap(), "=?base64?=");
+        for nothing in [
+            "=?base64?YWI?=",
+            "=?base64?Y?=",
+            "=?base64?YW=I?=",
+            "=?base64?/w==?=",
+            "café",
+        ] {
             assert_eq!(header_text(nothing.as_bytes()), None, "{nothing}");
         }
     }

@@ -10,7 +10,7 @@ mod meta;
 use std::fmt;
 
 pub use self::fragment::{ids_at_end, ids_at_start};
-pub(crate) use self::meta::{insert, member_however_written, meta_in, with_meta};
+pub(crate) use self::meta::{Twice, insert, member_however_written, meta_in, one_member, with_meta};
 
 /// Nesting beyond this is refused: no honest message comes near it, and it protects the servers behind the proxy.
 pub const MAX_DEPTH: usize = 512;

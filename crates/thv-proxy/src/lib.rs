@@ -66,6 +66,7 @@ mod mcp_headers;
 mod middleware;
 mod probe;
 mod reverse;
+mod seldom;
 mod serve;
 mod suspension;
 mod timers;

@@ -46,6 +46,14 @@ fn message(answer: &Answer) -> Value {
     serde_json::from_str(text).unwrap_or_else(|_| panic!("{text}"))
 }
 
+/// As the server that can do everything: it is asked for its tools before the first call of one.
+async fn list_nothing(wire: &mut Wire) {
+    let asked = wire.next().await.unwrap();
+    assert_eq!(asked["method"], "tools/list");
+    let answer = json!({"jsonrpc": "2.0", "id": asked["id"], "result": {"tools": []}});
+    wire.write(&answer.to_string()).await;
+}
+
 /// What this end of the pipe does when it is a server that can do everything.
 async fn initialize(wire: &mut Wire) {
     let asked = wire.next().await.unwrap();
@@ -62,6 +70,7 @@ async fn a_request_needs_no_session_and_gets_what_is_new_in_its_answer() {
     let (served, mut wire) = with_wire(BridgeConfig::default()).await;
     let answering = async {
         initialize(&mut wire).await;
+        list_nothing(&mut wire).await;
         let asked = wire.next().await.unwrap();
         assert_eq!(asked["method"], "tools/call");
         assert_eq!(asked["params"]["name"], "weather");
@@ -133,6 +142,17 @@ async fn what_is_wrong_is_said_with_the_code_of_the_protocol() {
     let mut lacking = call.clone();
     lacking["params"]["_meta"] = json!({"io.modelcontextprotocol/protocolVersion": REVISION});
     let empty = json!({"jsonrpc": "2.0", "id": 7, "method": "tools/list"});
+    for (what, of_two) in [
+        ("any of the two may be the server's", r#""name":"t","name":"u""#),
+        ("the server reads it all the same", r#""n\u0061me":"u""#),
+    ] {
+        let text = call.to_string().replace(r#""name":"t""#, of_two);
+        assert!(text.contains(of_two));
+        let request = served.post_request(None, text).header(version.0, version.1);
+        let answer = finish(request.header(method.0, method.1).header(name.0, name.1)).await;
+        let code = &message(&answer)["error"]["code"];
+        assert_eq!((answer.status, code), (400, &json!(-32020)), "{what}");
+    }
     let escaped = call
         .to_string()
         .replace("io.modelcontextprotocol/", "io.modelcontextprotocol\\/");
@@ -273,6 +293,7 @@ async fn a_client_that_goes_away_has_cancelled_its_call() {
     let (served, mut wire) = with_wire(BridgeConfig::default()).await;
     let asking = tokio::spawn(request(&served, "tools/call", &json!({"name": "slow"})).send());
     initialize(&mut wire).await;
+    list_nothing(&mut wire).await;
     let asked = wire.next().await.unwrap();
     asking.abort();
     let told = tokio::time::timeout(Duration::from_mins(2), wire.next())
@@ -433,6 +454,8 @@ async fn a_server_without_sessions_serves_clients_of_both_kinds() {
             "initialize",
             "server/discover",
             "subscriptions/listen",
+            "tools/list",
+            // Of the proxy itself, before the first call.
             "tools/list",
             "tools/call",
             "tools/call",

@@ -17,6 +17,9 @@ use super::server_requests::Abilities;
 use crate::jsonrpc::Span;
 use crate::suspension::Suspension;
 
+/// The code of [`CallError::HeaderMismatch`].
+pub(super) const HEADER_MISMATCH: i32 = -32020;
+
 /// Why a call has no answer of the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum CallError {
@@ -42,6 +45,8 @@ pub(crate) enum CallError {
     Draining,
     /// A session asks for more than it may keep.
     TooMuch { what: &'static str },
+    /// Headers do not say what the message says.
+    HeaderMismatch { reason: String },
     /// What the client says to go on with a call is of no use.
     Unfit { reason: &'static str },
     /// The server refused to initialize.
@@ -99,6 +104,7 @@ impl CallError {
             Self::TooMuch { what: reason } | Self::Unfit { reason } => {
                 (StatusCode::BAD_REQUEST, -32602, (*reason).into())
             }
+            Self::HeaderMismatch { reason } => (StatusCode::BAD_REQUEST, HEADER_MISMATCH, reason.clone()),
             Self::NotReady { reason } => (StatusCode::BAD_GATEWAY, -32000, reason.clone()),
             Self::InitializeError { .. } => (
                 StatusCode::BAD_GATEWAY,

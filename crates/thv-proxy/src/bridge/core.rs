@@ -27,6 +27,7 @@ use super::stateless;
 use super::subscriptions::Subscriptions;
 use crate::budget::{Budget, Share};
 use crate::jsonrpc::{self, Envelope, Span};
+use crate::seldom::Seldom;
 use crate::suspension::Suspension;
 use crate::timers::Timers;
 
@@ -76,6 +77,8 @@ pub(crate) struct Core {
 pub(super) struct Counters {
     pub(super) unknown_answers: AtomicU64,
     pub(super) unusable_lines: AtomicU64,
+    /// A server may write nothing else.
+    pub(super) unusable: Seldom,
     pub(super) dropped_messages: AtomicU64,
 }
 

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::calls::{CallError, Outcome, Reply, ServerLine};
 use super::core::{Core, count};
 use super::link::Link;
+use super::param_headers::Listing;
 use super::stateless;
 
 /// How long an answer may take until it is said that it does, each time anew.
@@ -25,6 +26,8 @@ pub(super) enum Shape {
         cacheable: bool,
         /// What its client has to say again to go on with it, hashed; none when it cannot be asked.
         binding: Option<u64>,
+        /// It is asked for tools.
+        lists: Option<Listing>,
     },
 }
 
@@ -178,7 +181,10 @@ impl InFlight {
     }
 
     pub(super) fn shaped(&mut self, reply: ServerLine) -> [Bytes; 3] {
-        if let Shape::Stateless { cacheable, .. } = self.shape {
+        if let Shape::Stateless { cacheable, lists, .. } = self.shape {
+            if let (Some(listing), Some(result)) = (lists, reply.result) {
+                self.link.param_headers.learn(listing, result.of(&reply.line));
+            }
             let (pieces, status) = stateless::shape(&reply, &self.id, cacheable);
             self.status = status;
             return pieces;

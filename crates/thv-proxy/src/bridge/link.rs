@@ -21,6 +21,7 @@ use super::backend::{Backend, BackendIo};
 use super::calls::CallError;
 use super::core::Core;
 use super::initialize::Initialized;
+use super::param_headers::ParamHeaders;
 use crate::budget::Share;
 use crate::framer::{Frame, LineFramer};
 
@@ -70,6 +71,8 @@ pub(super) struct Link {
     /// The flight that gets it.
     pub(super) init: Mutex<Option<InitFuture>>,
     pub(super) closed: AtomicBool,
+    /// What is known of the tools of this server.
+    pub(super) param_headers: ParamHeaders,
 }
 
 /// Serves connection after connection until the server is gone or the bridge is closed.
@@ -141,6 +144,7 @@ impl Connection {
             ready,
             init,
             closed,
+            param_headers: ParamHeaders::default(),
         });
         core.attach(Arc::clone(&link));
         Self {

@@ -18,6 +18,7 @@ mod late;
 mod levels;
 mod link;
 mod listen;
+mod param_headers;
 mod receive;
 mod replay;
 mod request;

@@ -1,5 +1,6 @@
 //! What the server writes, and whom it is for.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -21,8 +22,7 @@ impl Core {
         match frame {
             Frame::Line(line) => self.receive_line(link, line),
             Frame::TooLong { head } => {
-                tracing::warn!(limit = self.config.line_limit, "a line of the server is too long");
-                count(&self.counters.unusable_lines);
+                self.unusable(&format_args!("longer than {} bytes", self.config.line_limit));
                 self.fail(jsonrpc::ids_at_start(&head), &too_long);
             }
             Frame::Skipped { tail } => self.fail(jsonrpc::ids_at_end(&tail), &too_long),
@@ -38,6 +38,14 @@ impl Core {
         }
     }
 
+    /// A line is thrown away.
+    fn unusable(&self, reason: &dyn fmt::Display) {
+        count(&self.counters.unusable_lines);
+        if let Some(lines) = self.counters.unusable.happened() {
+            tracing::warn!(lines, %reason, "the server writes lines that are no JSON-RPC messages");
+        }
+    }
+
     fn receive_line(self: &Arc<Self>, link: &Link, line: Bytes) {
         if line.iter().all(u8::is_ascii_whitespace) {
             return;
@@ -45,12 +53,14 @@ impl Core {
         let (line, envelope) = match scan_leniently(line) {
             Ok(message) => message,
             Err((line, error)) => {
-                count(&self.counters.unusable_lines);
-                tracing::debug!(%error, "a line of the server is not a JSON-RPC message");
+                self.unusable(&error);
                 let mut ids = jsonrpc::ids_at_start(&line);
                 ids.extend(jsonrpc::ids_at_end(&line));
-                let reason = error.to_string();
-                return self.fail(ids, &CallError::Unusable { reason });
+                if !ids.is_empty() {
+                    let reason = error.to_string();
+                    self.fail(ids, &CallError::Unusable { reason });
+                }
+                return;
             }
         };
         // A carriage return between tokens would end a line of an event stream.
@@ -62,7 +72,7 @@ impl Core {
         match envelope.kind() {
             Kind::Response => self.receive_answer(line, &envelope),
             Kind::Request => self.ask_client(link, &line, &envelope),
-            Kind::Notification => self.pass_notification(line, &envelope),
+            Kind::Notification => self.pass_notification(link, line, &envelope),
         }
     }
 
@@ -110,8 +120,11 @@ impl Core {
         }
     }
 
-    fn pass_notification(&self, line: Bytes, envelope: &Envelope) {
+    fn pass_notification(&self, link: &Link, line: Bytes, envelope: &Envelope) {
         let params = envelope.params_in(&line);
+        if envelope.method_in(&line) == b"notifications/tools/list_changed" {
+            link.param_headers.forget();
+        }
         match envelope.method_in(&line) {
             b"notifications/progress" => self.pass_progress(&line, envelope),
             b"notifications/tools/list_changed"

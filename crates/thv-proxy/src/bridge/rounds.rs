@@ -297,6 +297,7 @@ impl InFlight {
         let Shape::Stateless {
             cacheable,
             binding: Some(binding),
+            lists,
         } = self.shape
         else {
             return None;
@@ -334,6 +335,7 @@ impl InFlight {
         self.shape = Shape::Stateless {
             cacheable,
             binding: None,
+            lists,
         };
         core.calls.redirect(self.number());
         core.tasks.spawn(expire(Arc::clone(&core), state.as_u128(), over));

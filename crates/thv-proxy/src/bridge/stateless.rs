@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
 use memchr::memmem::Finder;
 
-use super::calls::{CallError, ServerLine, Then};
+use super::calls::{CallError, HEADER_MISMATCH, ServerLine, Then};
 use super::core::{Ask, Core};
 use super::events::Events;
 use super::in_flight::Shape;
@@ -27,8 +27,6 @@ const CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
 const METHOD_HEADER: &str = "mcp-method";
 const NAME_HEADER: &str = "mcp-name";
 
-/// Headers do not say what the message says.
-const HEADER_MISMATCH: i32 = -32020;
 const INVALID_PARAMS: i32 = -32602;
 const METHOD_NOT_FOUND: i32 = -32601;
 /// Codes that this revision has given up, and what is said in their place. Both texts are of one length.
@@ -161,7 +159,11 @@ fn check_routing(headers: &HeaderMap, message: &Message) -> Result<(), String> {
     };
     let params = message.envelope.params_in(&message.bytes);
     // Without a name there is none to compare; the server says what it thinks of that.
-    let Some(name) = jsonrpc::member(params, member).and_then(jsonrpc::text) else {
+    let name = jsonrpc::one_member(params, member);
+    let Ok(name) = name else {
+        return Err(format!("params.{member} stands there twice"));
+    };
+    let Some(name) = name.and_then(jsonrpc::text) else {
         return Ok(());
     };
     match only(headers, NAME_HEADER).map(answer::header_text) {
@@ -220,6 +222,12 @@ impl Core {
             share,
         } = message;
         let cacheable = CACHEABLE.contains(&envelope.method_in(&bytes));
+        let lists = if envelope.method_in(&bytes) == b"tools/list" {
+            let params = envelope.params_in(&bytes);
+            self.link().ok().map(|link| link.param_headers.listing(params))
+        } else {
+            None
+        };
         let ask = Ask {
             session: None,
             message: bytes,
@@ -228,7 +236,11 @@ impl Core {
             share,
             then: Then::Nothing,
             own: false,
-            shape: Shape::Stateless { cacheable, binding },
+            shape: Shape::Stateless {
+                cacheable,
+                binding,
+                lists,
+            },
             askable: binding.map(|_| abilities),
         };
         let call = self.begin(ask).await?;

@@ -110,6 +110,11 @@ pub(super) async fn post(bridge: StdioBridge, request: Request<Body>) -> Respons
             b"server/discover" => {
                 return Box::pin(core.discover(message.envelope.id_in(&message.bytes))).await;
             }
+            b"tools/call" => {
+                if let Err(error) = Box::pin(core.check_param_headers(&head.headers, &message)).await {
+                    return failed(&error, message.envelope.id_in(&message.bytes), streaming);
+                }
+            }
             b"subscriptions/listen" if streaming => return Box::pin(core.listen(message)).await,
             b"subscriptions/listen" => return answer::not_acceptable(),
             method if stateless::is_removed(method) => {
@@ -193,7 +198,11 @@ fn complete(status: StatusCode, pieces: [Bytes; 3], streaming: bool) -> Response
 }
 
 fn failed(error: &CallError, id: &[u8], streaming: bool) -> Response<Body> {
-    if streaming && !matches!(error, CallError::Busy | CallError::Disconnected) {
+    let with_status = matches!(
+        error,
+        CallError::Busy | CallError::Disconnected | CallError::HeaderMismatch { .. }
+    );
+    if streaming && !with_status {
         return answer::events(Event::message([request::failure_message(error, id)]).into_body());
     }
     request::failure(error, id)

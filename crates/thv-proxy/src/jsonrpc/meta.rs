@@ -4,25 +4,35 @@ use bytes::Bytes;
 
 use super::{Envelope, Parser, Span, decodes_to, member_span, unquoted};
 
+/// A name stands there twice: which of its values counts, every parser decides for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Twice;
+
 /// The value of `name` in `object`, whether the name is written with escapes or without; `None` when it is absent or
 /// stands there twice.
 pub(crate) fn member_however_written<'a>(object: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    one_member(object, name).ok().flatten()
+}
+
+/// As [`member_however_written`], where it matters which of the two it is.
+pub(crate) fn one_member<'a>(object: &'a [u8], name: &str) -> Result<Option<&'a [u8]>, Twice> {
     let mut parser = Parser::new(object);
     parser.skip_space();
     if parser.peek() != Some(b'{') {
-        return None;
+        return Ok(None);
     }
     let (mut found, mut twice) = (None, false);
-    parser
-        .object(|key, value| {
-            let key = key.span.of(object);
-            if unquoted(key) == name.as_bytes() || decodes_to(key, name) {
-                twice |= found.replace(value).is_some();
-            }
-            Ok(())
-        })
-        .ok()?;
-    found.filter(|_| !twice).map(|span: Span| span.of(object))
+    let read = parser.object(|key, value| {
+        let key = key.span.of(object);
+        if unquoted(key) == name.as_bytes() || decodes_to(key, name) {
+            twice |= found.replace(value).is_some();
+        }
+        Ok(())
+    });
+    if twice {
+        return Err(Twice);
+    }
+    Ok(found.filter(|_| read.is_ok()).map(|span: Span| span.of(object)))
 }
 
 /// `params._meta` of a message; empty when there is none.
@@ -123,6 +133,10 @@ mod tests {
         assert_eq!(member_however_written(object, "a/b"), Some(&b"1"[..]));
         assert_eq!(member_however_written(object, "c"), Some(&b"2"[..]));
         assert_eq!(member_however_written(object, "d"), None, "it stands there twice");
+        assert_eq!(
+            (one_member(object, "d"), one_member(object, "e")),
+            (Err(Twice), Ok(None))
+        );
         assert_eq!(member_however_written(b"[]", "c"), None);
     }
 }

@@ -61,7 +61,8 @@ const MOST_REDIRECTS: usize = 10;
 /// A proxy in front of an SSE or streamable HTTP server, local or remote. A cheap handle: clones share the connections, the
 /// sessions and what is known of the server.
 ///
-/// A request whose future is dropped is given up at the server too, by closing its connection or stream.
+/// A request whose future is dropped is given up at the server too, by closing its connection or stream. An answer whose
+/// head has more than 64 KiB or 100 headers is none: its client gets status 502.
 ///
 /// ```
 /// use std::time::Duration;
@@ -116,7 +117,7 @@ struct Shared {
 }
 
 /// Made when it is first needed: most servers of this machine never do, and it reads all roots of the machine.
-type Client = LazyLock<MadeClient, Box<dyn FnOnce() -> MadeClient + Send>>;
+type Client = Arc<LazyLock<MadeClient, Box<dyn FnOnce() -> MadeClient + Send>>>;
 type MadeClient = Result<reqwest::Client, Arc<reqwest::Error>>;
 
 const SEEN_NOTHING: u8 = 0;
@@ -124,7 +125,8 @@ const SEEN_ALIVE: u8 = 1;
 const SEEN_DEAD: u8 = 2;
 
 impl ReverseProxy {
-    /// A proxy for the server at `target`: for a local one only scheme, host and port count.
+    /// A proxy for the server at `target`: for a local one only scheme, host and port count. Where that is under TLS the
+    /// certificates that this machine trusts are read from its disk, which takes some milliseconds.
     ///
     /// # Errors
     /// [`ProxyError::Invalid`] names what cannot be used: the target, or the transport.
@@ -132,6 +134,7 @@ impl ReverseProxy {
         let own_headers = config.settle();
         config.check(&target)?;
         let mut builder = reqwest::Client::builder()
+            .http2_max_header_list_size(http1::MOST_HEAD)
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
             .connect_timeout(config.connect_timeout);
@@ -150,9 +153,9 @@ impl ReverseProxy {
             // They are in the client now.
             config.ca_certificates = Vec::new();
         }
-        let client: Client = LazyLock::new(Box::new(|| builder.build().map_err(Arc::new)));
+        let client: Client = Arc::new(LazyLock::new(Box::new(|| builder.build().map_err(Arc::new))));
         if (own_authorities || target.scheme() == "https")
-            && let Err(error) = &*client
+            && let Err(error) = &**client
         {
             let reason = "no HTTP client can be built".to_owned();
             if own_authorities {
@@ -494,9 +497,10 @@ impl Shared {
         if !body.is_empty() || *method == Method::POST {
             *request.body_mut() = Some(body.into());
         }
-        let client = (*self.client).as_ref().map_err(Arc::clone)?;
+        let client = made(&self.client).await?;
         let sent = client.execute(request).await;
         let response: Response<reqwest::Body> = sent.map_err(reqwest::Error::without_url)?.into();
+        http1::check_head(response.headers())?;
         Ok(response.map(|body| Body::boxed(body.map_err(reqwest::Error::without_url))))
     }
 
@@ -560,6 +564,17 @@ impl Shared {
         let (id, suspension) = (Bytes::copy_from_slice(id), Arc::clone(&self.suspension));
         Body::boxed(WhileWorking::new(body, id, suspension))
     }
+}
+
+/// The client, made on a thread that may block when it is not there yet. Whoever stops waiting for that leaves it to the
+/// next.
+async fn made(client: &Client) -> Result<reqwest::Client, BodyError> {
+    if let Some(made) = LazyLock::get(client) {
+        return Ok(made.as_ref().map_err(Arc::clone)?.clone());
+    }
+    let client = Arc::clone(client);
+    let making = tokio::task::spawn_blocking(move || MadeClient::clone(&client));
+    Ok(making.await??)
 }
 
 /// The certificates in a PEM text.

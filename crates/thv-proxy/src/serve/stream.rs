@@ -21,7 +21,8 @@ const LONGEST_BEYOND: Duration = Duration::from_secs(1);
 /// be missed otherwise: nobody reads on while one request waits.
 ///
 /// Where this side ends it and there is more to be read, that is read and thrown away for a moment: a system resets a
-/// connection that is closed before, and the peer may not get the answer that says why.
+/// connection that is closed before, and the peer may not get the answer that says why. Behind the refusal of a head that is too
+/// long more is waited for: its rest may be under way.
 #[derive(Debug)]
 pub(super) struct Watched<S> {
     stream: S,
@@ -38,9 +39,16 @@ pub(super) struct Watched<S> {
 #[derive(Debug, Default)]
 struct Beyond {
     is_shut: bool,
+    /// What was written last refuses a head, of which more may come.
+    refused: bool,
     read: usize,
     /// Runs while more is waited for.
     patience: Option<Pin<Box<Sleep>>>,
+}
+
+/// The connection's own answer to a head without end, which no service sees.
+fn refuses_head(answer: &[u8]) -> bool {
+    answer.starts_with(b"HTTP/1.1 431 ") || answer.starts_with(b"HTTP/1.1 414 ")
 }
 
 impl<S> Watched<S> {
@@ -89,7 +97,8 @@ impl<S: AsyncRead + Unpin> Watched<S> {
         Ok(())
     }
 
-    /// Resolves when there is nothing more, or it is too much. Who has sent nothing is not waited for.
+    /// Resolves when there is nothing more, or it is too much. Who has sent nothing is not waited for, unless it was in the
+    /// middle of a head.
     fn read_beyond(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.beyond.read < MOST_BEYOND {
             let mut room = [0; 8192];
@@ -99,7 +108,7 @@ impl<S: AsyncRead + Unpin> Watched<S> {
             match outcome {
                 Poll::Ready(Ok(())) if count > 0 => self.beyond.read += count,
                 Poll::Ready(_) => return Poll::Ready(()),
-                Poll::Pending if self.beyond.read == 0 => return Poll::Ready(()),
+                Poll::Pending if self.beyond.read == 0 && !self.beyond.refused => return Poll::Ready(()),
                 Poll::Pending => {
                     let sleep = || Box::pin(tokio::time::sleep(LONGEST_BEYOND));
                     return self.beyond.patience.get_or_insert_with(sleep).as_mut().poll(cx);
@@ -133,6 +142,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.paused = false;
+        self.beyond.refused = refuses_head(bytes);
         let outcome = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.watch(cx, outcome)
     }
@@ -143,6 +153,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.paused = false;
+        self.beyond.refused = pieces.first().is_some_and(|piece| refuses_head(piece));
         let outcome = Pin::new(&mut self.stream).poll_write_vectored(cx, pieces);
         self.watch(cx, outcome)
     }
@@ -217,6 +228,19 @@ mod tests {
         // More than there is room for at one time.
         far.write_all(&vec![2; MOST_BEYOND / 2]).await.unwrap();
         assert_eq!(far.read(&mut [0]).await.unwrap(), 0, "it says that it ends");
+        drop(far);
+        ending.await.unwrap().unwrap();
+
+        // Who is in the middle of a head that was refused has sent nothing at this moment, and goes on.
+        let (mut near, mut far) = new();
+        let refusal = b"HTTP/1.1 431 Request Header Fields Too Large\r\n\r\n";
+        near.write_all(refusal).await.unwrap();
+        let ending = tokio::spawn(async move { near.shutdown().await });
+        tokio::task::yield_now().await;
+        far.write_all(&vec![2; MOST_BEYOND / 2]).await.unwrap();
+        let mut answer = Vec::new();
+        far.read_to_end(&mut answer).await.unwrap();
+        assert_eq!(answer, refusal);
         drop(far);
         ending.await.unwrap().unwrap();
 

@@ -75,7 +75,7 @@ impl Wire {
 
 pub fn initialize_answer(id: &Value) -> String {
     json!({"jsonrpc": "2.0", "id": id, "result": {
-        "protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": {"name": "fake", "version": "1"},
+        "protocolVersion": "2025-11-25", "capabilities": {}, "serverInfo": {"name": "fake", "version": "1"},
     }})
     .to_string()
 }

@@ -12,7 +12,7 @@ use http::{Method, Response, StatusCode, Uri};
 use super::WireError;
 
 /// An answer with more headers is refused.
-const MOST_HEADERS: usize = 100;
+pub(super) const MOST_HEADERS: usize = 100;
 
 /// How the end of a body is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -19,13 +19,24 @@ use self::chunked::{Chunked, Step};
 use self::head::{Framing, Head};
 
 /// The head of an answer, with those that come before it, has so many bytes at most.
-const MOST_HEAD: usize = 64 * 1024;
+pub(super) const MOST_HEAD: u32 = 64 * 1024;
 /// What is read at once, on the stack; what is in it is copied to memory of its size.
 const PART: usize = 8 * 1024;
 /// What is read at once of a long body.
 const LONG_PART: usize = 64 * 1024;
 /// A body that is not larger is sent in one piece with its head.
 const SMALL: usize = 4 * 1024;
+
+/// Checks the head of an answer that another client has read, which has bounds of its own.
+pub(super) fn check_head(headers: &HeaderMap) -> Result<(), WireError> {
+    let of_each = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 4);
+    if of_each.sum::<usize>() > MOST_HEAD as usize || headers.len() > head::MOST_HEADERS {
+        return Err(WireError::HeadTooLarge);
+    }
+    Ok(())
+}
 
 /// Why there is no answer, or no end of it.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +49,10 @@ pub(crate) enum WireError {
     Head(httparse::Error),
     #[error("the server's answer has a header that is none")]
     Header,
-    #[error("the head of the server's answer is larger than {MOST_HEAD} bytes")]
+    #[error(
+        "the head of the server's answer has more than {MOST_HEAD} bytes or {} headers",
+        head::MOST_HEADERS
+    )]
     HeadTooLarge,
     #[error("the server's answer has a status that is none")]
     Status,
@@ -202,7 +216,10 @@ impl Connection {
                 return Poll::Ready(Err(WireError::NoAnswer));
             }
             // What is no HTTP is seen with the first part; a head is not parsed again and again while it grows.
-            if looked_at > 0 && !head::has_end(&seen.bytes, looked_at) && seen.bytes.len() <= MOST_HEAD {
+            if looked_at > 0
+                && !head::has_end(&seen.bytes, looked_at)
+                && seen.bytes.len() <= MOST_HEAD as usize
+            {
                 continue;
             }
             let mut bytes = take(&mut seen.bytes).freeze();
@@ -220,7 +237,7 @@ impl Connection {
                     return Poll::Ready(Ok(self.begin(head, bytes)));
                 }
             }
-            if seen.before + bytes.len() > MOST_HEAD {
+            if seen.before + bytes.len() > MOST_HEAD as usize {
                 return Poll::Ready(Err(WireError::HeadTooLarge));
             }
             seen.bytes = bytes.into();

@@ -131,8 +131,8 @@ async fn an_answer_is_the_same_however_it_comes() {
 
 #[tokio::test]
 async fn what_is_no_answer_is_an_error() {
-    let endless = format!("HTTP/1.1 200 OK\r\nx: {}", "x".repeat(MOST_HEAD));
-    let interim = "HTTP/1.1 102 Processing\r\n\r\n".repeat(MOST_HEAD / 20);
+    let endless = format!("HTTP/1.1 200 OK\r\nx: {}", "x".repeat(MOST_HEAD as usize));
+    let interim = "HTTP/1.1 102 Processing\r\n\r\n".repeat(MOST_HEAD as usize / 20);
     type Fits = fn(&WireError) -> bool;
     let cases: [(&str, Fits); 9] = [
         ("", |error| matches!(error, WireError::NoAnswer)),

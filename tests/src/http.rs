@@ -106,7 +106,7 @@ pub async fn exchange(port: u16, bytes: &[u8]) -> Response {
         // A server may answer before it has read everything: then the rest need not be written, or cannot be, and the answer counts.
         let write = async {
             let _ = to.write_all(bytes).await;
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         let read = async {
             while !is_whole(&answer) && from.read_buf(&mut answer).await.is_ok_and(|read| read > 0) {}

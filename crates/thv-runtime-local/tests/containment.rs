@@ -2,7 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::os::unix::fs::PermissionsExt;
+use std::io::Read;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -197,21 +198,40 @@ async fn who_forks_all_the_time_does_not_survive_stop() {
     for (form, processes) in forms().into_iter().enumerate() {
         let root = tempfile::tempdir().unwrap();
         let runtime = runtime(root.path(), processes);
-        let mark = mark("forker");
-        let script = "#!/bin/sh\ntrap '' TERM\n/bin/sleep 0.002\n\"$0\" \"$1\" &\nexit 0\n";
+        // Whoever lists processes may miss each of them. All have this pipe open, and each writes to it.
+        let pipe = root.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::from(0o600)).unwrap();
+        let open = std::fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed())
+            .open(&pipe);
+        let mut pipe_out = open.unwrap();
+        let script = "#!/bin/sh\ntrap '' TERM\n/bin/sleep 0.002\necho >&3\n\"$0\" &\nexit 0\n";
         let forker = program(root.path(), "forker", script);
         let start = format!(
-            "trap '' TERM; setsid env -i {} {mark} & echo ready >&2; while :; do sleep 1000; done",
+            "trap '' TERM; exec 3>{}; setsid env -i {} & while :; do sleep 1000; done",
+            pipe.display(),
             forker.display()
         );
         let spec = shell("forker", &start);
         runtime.deploy(&spec).await.unwrap();
-        said(&runtime, &spec.name, "ready").await;
-        until("the forker forks", || !marked(&mark).is_empty()).await;
+        let mut seen = [0; 64];
+        let mut forks = 0;
+        until("the forker forks", || {
+            forks += pipe_out.read(&mut seen).unwrap_or(0);
+            forks > 1
+        })
+        .await;
         runtime.stop(&named(&spec.name), GRACE).await.unwrap();
-        for _ in 0..5 {
-            assert!(marked(&mark).is_empty(), "form {form}");
-        }
+        // Its end is read where nobody has it open any more, behind what was written before.
+        let end = loop {
+            match pipe_out.read(&mut seen) {
+                Ok(0) => break Ok(()),
+                Ok(_) => {}
+                Err(error) => break Err(error),
+            }
+        };
+        assert!(end.is_ok(), "form {form}: somebody lives: {end:?}");
     }
 }
 

@@ -331,6 +331,42 @@ mod tests {
         let spec = built(&RunConfig::default(), &Capabilities::default()).unwrap();
         assert_eq!((spec.limits, spec.read_only), (Limits::default(), false));
     }
+
+    #[test]
+    fn a_profile_that_is_silent_on_the_network_limits_nothing_and_one_that_allows_nothing_all() {
+        let all = || Egress {
+            everything: true,
+            ..Egress::default()
+        };
+        let some = Egress {
+            hosts: vec![".a.example".to_owned()],
+            ports: vec![443],
+            engine_host: true,
+            ..Egress::default()
+        };
+        for (more, expected) in [
+            ("", Egress::default()),
+            (r#", "permission_profile": {}"#, all()),
+            (r#", "permission_profile": {"network": {}}"#, Egress::default()),
+            (
+                r#", "permission_profile": {"network": {"outbound": {}}}"#,
+                Egress::default(),
+            ),
+            (
+                r#", "permission_profile": {"network": {"outbound": {"insecure_allow_all": true}}}"#,
+                all(),
+            ),
+            (
+                r#", "allow_docker_gateway": true, "permission_profile": {"network": {"outbound": {"allow_host": [".a.example"], "allow_port": [443]}}}"#,
+                some,
+            ),
+        ] {
+            let text = format!(r#"{{"image": "a", "transport": "stdio"{more}}}"#);
+            let config = RunConfig::from_json(text.as_bytes()).unwrap();
+            assert_eq!(egress(&config), expected, "{more}");
+        }
+    }
+
     #[test]
     fn a_list_of_hosts_counts_for_isolated_http_servers_and_names_hosts() {
         let config = |transport: &str, more: &str, host: &str| {

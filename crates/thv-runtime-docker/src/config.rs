@@ -16,8 +16,8 @@ pub struct DockerConfig {
     pub kind: RuntimeKind,
     /// The engine's socket. If given, nothing else is looked at.
     pub socket: Option<PathBuf>,
-    /// The environment: `TOOLHIVE_{PODMAN,DOCKER,COLIMA}_SOCKET`, `DOCKER_HOST`, `DOCKER_TLS_VERIFY`,
-    /// `DOCKER_CERT_PATH`, `DOCKER_CONTEXT`, `DOCKER_CONFIG`.
+    /// The environment: `TOOLHIVE_{PODMAN,DOCKER,COLIMA}_SOCKET`, `DOCKER_HOST`, `DOCKER_TLS`,
+    /// `DOCKER_TLS_VERIFY`, `DOCKER_CERT_PATH`, `DOCKER_CONTEXT`, `DOCKER_CONFIG`.
     pub env: Env,
     /// The directories below which engines keep their sockets, and Docker its contexts.
     pub dirs: Option<Dirs>,

@@ -35,6 +35,13 @@
 //! is `no`, that standard input ends with its attachment, that no program gets new privileges, and that there is an init
 //! process and an end to the log where the engine has them. Deploying never pulls. The API is spoken directly, with
 //! hyper: bodies carry secrets, and a general client logs them.
+//!
+//! # Isolated networks
+//!
+//! A container with [`isolate_network`](thv_runtime::DeploySpec::isolate_network) has nothing but loopback. What its
+//! [`Egress`](thv_runtime::Egress) allows goes through two containers beside it, with the program
+//! [`egress_helper`](DockerConfig::egress_helper); which addresses are the host's is read anew for each connection. Where that cannot be had,
+//! [`Capabilities::isolation_lacks`](thv_runtime::Capabilities::isolation_lacks) says why, and the deployment is refused.
 
 mod address;
 mod config;

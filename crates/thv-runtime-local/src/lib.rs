@@ -24,8 +24,8 @@
 //! environment is `PATH`, `HOME`, `TMPDIR`, `LANG`, the caches of uvx and npx (`UV_CACHE_DIR`, `UV_TOOL_DIR`,
 //! `UV_PYTHON_INSTALL_DIR`, `npm_config_cache`), the deployment's own variables, and nothing else. Standard error,
 //! and an HTTP server's standard output, go to `lifecycle/logs/<name>.log`, which survives the proxy. Folder and log
-//! are the workload's: they stay when an instance is replaced, and go with `remove`. A log that is longer than 10 MiB is
-//! moved to `<name>.log.1` (and that to `.2`, which is the last) when a server starts.
+//! are the workload's: they stay when an instance is replaced, and go with `remove`. The log is rotated while it is written
+//! ([`LocalConfig::log_rotation`]), by the process that deployed the server; what is said after the end of that is lost.
 //!
 //! # What it does not do
 //! There is no sandbox: limits, mounts, published ports and network isolation are refused when asked for. Standard

@@ -10,6 +10,9 @@ use crate::Result;
 
 /// The images that an engine holds. Which image is wanted, and whether it may run, is decided elsewhere.
 ///
+/// An engine that does not answer is [`Unavailable`](crate::Error::Unavailable), and what is no reference
+/// [`Invalid`](crate::Error::Invalid), from each method.
+///
 /// It is implemented under [`async_trait`](crate::async_trait). A wrapper passes every method on, those with a default too: `#[deny(clippy::missing_trait_methods)]` finds what is
 /// forgotten.
 #[async_trait]
@@ -22,6 +25,10 @@ pub trait Images: fmt::Debug + Send + Sync + 'static {
 
     /// Has the engine pull `reference` (`name@sha256:…` or `name:tag`) for `platform` (`linux/amd64`; `None`: the
     /// engine's). Progress is a stream that ends with the pull; dropping it abandons the pull.
+    ///
+    /// # Errors
+    /// At once or as the last item of the stream: `ImageNotFound`; `PullFailed` when the registry cannot be reached or broke off;
+    /// `RateLimited`; `Denied` when it wants to know who asks.
     async fn pull(
         &self,
         reference: &str,
@@ -91,7 +98,7 @@ pub struct PullProgress {
     pub status: String,
     /// Bytes done.
     pub current: Option<u64>,
-    /// Bytes in all.
+    /// Bytes in all; `None` where that is not known.
     pub total: Option<u64>,
 }
 

@@ -65,7 +65,8 @@ impl fmt::Debug for Stdio {
 /// How an instance is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StopOptions {
-    /// How long the server may take after it was asked to end, before it is killed.
+    /// How long the server may take after it was asked to end, before it is killed. An engine that counts whole seconds gets
+    /// the next one.
     pub grace: Duration,
 }
 
@@ -90,6 +91,9 @@ impl Default for StopOptions {
 /// - An [`InstanceRef`] with an id that is not the one there is a `Conflict`, and nothing was done.
 /// - `stop` of something stopped, and `stop` and `remove` of something absent, are `Ok`.
 /// - Nothing falls back in silence: what a runtime cannot enforce it refuses with `Unsupported`.
+/// - An engine that does not answer is `Unavailable`, one that refuses access `Denied`, and one that fails for a reason that no
+///   other variant describes `Failed`, from any method that asks it.
+/// - To wait for the next item of a stream is cancel-safe. Dropping the stream ends it.
 ///
 /// It is implemented under [`async_trait`](crate::async_trait). A wrapper passes every method on, those with a default too: `#[deny(clippy::missing_trait_methods)]` finds what is
 /// forgotten.
@@ -102,21 +106,33 @@ pub trait Runtime: fmt::Debug + Send + Sync + 'static {
     fn capabilities(&self) -> Capabilities;
 
     /// Whether the runtime can take this name, asked before anything is touched.
+    ///
+    /// # Errors
+    /// `InvalidName` with the rule.
     fn check_name(&self, name: &WorkloadName) -> Result<()>;
 
     /// Its images; `None` where instances are not made of images.
     fn images(&self) -> Option<Arc<dyn Images>>;
 
     /// Whether the engine answers.
+    ///
+    /// # Errors
+    /// `Unavailable` or `Denied` where it does not.
     async fn ping(&self) -> Result<()>;
 
     /// What it is and where, asked anew.
+    ///
+    /// # Errors
+    /// As [`ping`](Self::ping).
     async fn about(&self) -> Result<About> {
         self.ping().await?;
         Ok(About::default())
     }
 
     /// Which engine this is, so that records can name it. Asked once as long as it stays in reach.
+    ///
+    /// # Errors
+    /// As [`ping`](Self::ping).
     async fn identity(&self) -> Result<EngineIdentity> {
         Ok(EngineIdentity::default())
     }
@@ -129,12 +145,22 @@ pub trait Runtime: fmt::Debug + Send + Sync + 'static {
 
     /// Brings an instance of `spec` up: creates it, replaces what differs, or reuses what is identical.
     /// On return it runs. A failure leaves nothing of what this call made.
+    ///
+    /// # Errors
+    /// `InvalidName`, `Invalid` and `Unsupported` before anything is touched where that can be known; `Conflict`; `ImageNotFound`;
+    /// `PortTaken`; `StartFailed` of a server that ended at once, with its last lines.
     async fn deploy(&self, spec: &DeploySpec) -> Result<Deployment>;
 
     /// Ends the instance: asks, waits `opts.grace`, kills. Returns when it is down.
+    ///
+    /// # Errors
+    /// `Conflict` with an id that is not the one there.
     async fn stop(&self, which: &InstanceRef, opts: StopOptions) -> Result<()>;
 
     /// Removes the instance and its helpers by force. Returns when they are gone.
+    ///
+    /// # Errors
+    /// As [`stop`](Self::stop).
     async fn remove(&self, which: &InstanceRef) -> Result<()>;
 
     /// Connects to the streams of a running stdio instance. One attachment at a time: a second one through values of one
@@ -142,6 +168,9 @@ pub trait Runtime: fmt::Debug + Send + Sync + 'static {
     /// that could meet hold a lock of their own, as a supervisor does; the attachment that ends first ends the server.
     /// Where a deployment with [`DeploySpec::private_output`] was this value's, standard error comes from its first byte on,
     /// also when the server has ended meanwhile: its other streams have ended then.
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict`; `NotRunning`; `AlreadyAttached`; `Invalid` for an instance without standard input.
     async fn attach(&self, which: &InstanceRef) -> Result<Stdio>;
 
     /// The instance of a workload, or `None`.
@@ -150,8 +179,11 @@ pub trait Runtime: fmt::Debug + Send + Sync + 'static {
     /// All instances of workloads, running or not, helpers left out.
     async fn list(&self) -> Result<Vec<Instance>>;
 
-    /// What the server wrote (`NotLogged` where [`DeploySpec::private_output`] asked for none): a bounded tail, then, with `follow`, what comes until it is removed or the stream
-    /// is dropped.
+    /// What the server wrote: a bounded tail, then, with `follow`, what comes until it is removed or the stream is dropped.
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict`; `NotLogged` where [`DeploySpec::private_output`] asked for no log. An error in the stream is its last
+    /// item.
     async fn logs(
         &self,
         which: &InstanceRef,
@@ -159,6 +191,10 @@ pub trait Runtime: fmt::Debug + Send + Sync + 'static {
     ) -> Result<BoxStream<'static, Result<LogLine>>>;
 
     /// What happens to instances: first [`EventKind::Synced`](crate::EventKind::Synced) once the subscription
-    /// stands, then events; [`EventKind::Gap`](crate::EventKind::Gap) after a reconnect, when some may be missed.
+    /// stands, then events; [`EventKind::Gap`](crate::EventKind::Gap) after a reconnect, when some may be missed. It goes on as
+    /// long as the runtime is there: an engine that goes away is waited for.
+    ///
+    /// # Errors
+    /// `Unsupported` without [`Capabilities::events`]; `Unavailable` when the engine is away at the first attempt.
     async fn events(&self, filter: EventFilter) -> Result<BoxStream<'static, Result<RuntimeEvent>>>;
 }

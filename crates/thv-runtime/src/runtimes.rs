@@ -99,6 +99,9 @@ impl Runtimes {
     }
 
     /// The runtime of that kind.
+    ///
+    /// # Errors
+    /// [`Error::UnknownRuntime`] with those that there are.
     pub fn get(&self, kind: &RuntimeKind) -> Result<Arc<dyn Runtime>> {
         self.by_kind
             .get(kind)

@@ -78,6 +78,45 @@ fn what_is_asked_for_is_limited() {
 }
 
 #[test]
+fn a_server_is_reached_where_its_port_was_asked_for_whatever_else_leads_there() {
+    let port = |host: &str| {
+        let at: SocketAddr = host.parse().unwrap();
+        PortBinding {
+            container_port: 8080,
+            host_ip: Some(at.ip()),
+            host_port: at.port(),
+        }
+    };
+    let mut spec = DeploySpec::new("fetch".parse().unwrap(), "fetch:1");
+    spec.transport = TransportType::StreamableHttp;
+    spec.target = Some(port("127.0.0.1:0"));
+    for (ports, expected) in [
+        (
+            &["0.0.0.0:400", "[::]:400", "127.0.0.1:401"][..],
+            Some("127.0.0.1:401"),
+        ),
+        (&["0.0.0.0:400"], Some("127.0.0.1:400")),
+        (&["[::]:400"], Some("[::1]:400")),
+        (&["192.0.2.9:400"], Some("192.0.2.9:400")),
+        (&[], None),
+    ] {
+        let ports: Vec<_> = ports.iter().map(|host| port(host)).collect();
+        let expected = expected.map(|host| Endpoint::Http(host.parse().unwrap()));
+        assert_eq!(endpoint(&spec, &ports), expected, "{ports:?}");
+    }
+    let other = PortBinding {
+        container_port: 9090,
+        ..port("127.0.0.1:400")
+    };
+    assert_eq!(endpoint(&spec, &[other]), None);
+    spec.network = NetworkMode::Host;
+    let own = Endpoint::Http("127.0.0.1:8080".parse().unwrap());
+    assert_eq!(endpoint(&spec, &[]), Some(own));
+    spec.transport = TransportType::Stdio;
+    assert_eq!(endpoint(&spec, &[]), Some(Endpoint::Stdio));
+}
+
+#[test]
 fn a_container_that_differs_in_anything_is_another_one() {
     let engine = EngineInfo::docker(Address::Socket("/run/docker.sock".into()));
     let mut spec = DeploySpec::new("fetch".parse().unwrap(), "fetch:1");

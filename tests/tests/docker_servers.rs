@@ -161,6 +161,32 @@ async fn a_streamable_http_image_lives_its_whole_life() {
     lives_its_whole_life(&docker, "streamable-http").await;
 }
 
+/// As `docker restart` does.
+#[tokio::test]
+async fn a_container_that_somebody_starts_anew_is_served_on_by_the_same_proxy() {
+    let Some(docker) = docker().await else { return };
+    for transport in ["stdio", "streamable-http"] {
+        let machine = Machine::with_docker(&docker);
+        let name = machine.name("anew");
+        let run = ["run", docker.image(), "--name", &name, "--transport", transport];
+        machine.thv(run).await.ok();
+        let (workload, proxy) = (machine.workload(&name).await, proxy_pid(&machine, &name).await);
+        let first = docker.pid(&name).await;
+        let answer = docker.post(&format!("/containers/{name}/restart?t=5")).await;
+        assert!(answer.contains(" 204 "), "{answer}");
+        eventually(WAIT, "the server of another process", async || {
+            let client = Client::try_connect(&workload.url).await.ok()?;
+            client.try_call("version", json!({})).await.ok()?;
+            let seen = machine.workload(&name).await;
+            (seen.status == WorkloadStatus::Running && docker.pid(&name).await != first).then_some(())
+        })
+        .await;
+        assert_eq!(proxy_pid(&machine, &name).await, proxy, "{transport}");
+        machine.thv(["rm", &name]).await.ok();
+        docker.assert_gone(&name).await;
+    }
+}
+
 #[tokio::test]
 async fn an_sse_image_is_proxied() {
     let Some(docker) = docker().await else { return };

@@ -54,7 +54,7 @@ impl Body {
     }
 
     /// These bytes, one after the other.
-    pub fn pieces(pieces: [Bytes; 3]) -> Self {
+    pub(crate) fn pieces(pieces: [Bytes; 3]) -> Self {
         Self(Kind::Pieces { pieces, next: 0 })
     }
 

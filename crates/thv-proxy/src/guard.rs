@@ -4,7 +4,6 @@
 //! address directly sends its `Origin`. Both are refused before anything else looks at the request.
 
 use http::header::{HOST, ORIGIN};
-use http::request::Parts;
 use http::{HeaderMap, StatusCode, Uri};
 
 /// Which hosts and origins are served besides the machine's own: none by default.
@@ -50,13 +49,11 @@ impl Refusal {
 }
 
 impl GuardConfig {
-    /// Whether a request with this head is served.
-    pub fn check(&self, head: &Parts) -> Result<(), Refusal> {
-        self.check_head(&head.uri, &head.headers)
-    }
-
-    /// As [`GuardConfig::check`], from the parts that matter.
-    pub fn check_head(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+    /// Whether a request with this target and these headers is served.
+    ///
+    /// # Errors
+    /// The [`Refusal`] says which of the two headers is why not.
+    pub fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
         let mut hosts = headers.get_all(HOST).iter();
         let host = match (hosts.next(), hosts.next()) {
             (Some(host), None) => host.to_str().map_err(|_| Refusal::Host)?,
@@ -177,7 +174,7 @@ mod tests {
             headers.append(ORIGIN, value.parse().unwrap());
         }
         assert_eq!(
-            config.check_head(&Uri::from_static("/mcp"), &headers),
+            config.check(&Uri::from_static("/mcp"), &headers),
             expected,
             "{host:?} {origin:?}"
         );

@@ -88,7 +88,7 @@ pub use reverse::{ReverseProxy, ReverseProxyConfig};
 pub use serve::{Drain, EndsItself, ServeOptions, listener, serve};
 pub use suspension::Suspended;
 #[doc(no_inline)]
-pub use thv_core::{Json, MiddlewareConfig, ProxyMode, TransportType};
+pub use thv_core::{Json, MiddlewareConfig, ProxyMode, ToolOverride, TransportType};
 #[doc(no_inline)]
 pub use tokio_util::sync::CancellationToken;
 #[doc(no_inline)]

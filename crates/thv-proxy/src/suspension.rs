@@ -148,7 +148,8 @@ mod tests {
             tokio::task::yield_now().await;
             suspension.begin("paused")
         };
-        let (reason, _held) = tokio::join!(waiting, beginning);
+        let both = async { tokio::join!(waiting, beginning) };
+        let (reason, _held) = tokio::time::timeout(Duration::from_secs(1), both).await.unwrap();
         assert_eq!(&*reason, "paused");
     }
 }

@@ -2,10 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod common;
+
 use std::collections::HashSet;
+use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::ConnectInfo;
@@ -13,7 +17,9 @@ use axum::routing::get;
 use thv_proxy::{ReverseProxy, ReverseProxyConfig, ServeOptions, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 struct Served {
@@ -115,22 +121,24 @@ thread_local! {
     static TELL: std::cell::RefCell<Option<Tell>> = const { std::cell::RefCell::new(None) };
 }
 
+/// A service that keeps the threads on which it was asked.
+fn telling(living: &Arc<Mutex<HashSet<ThreadId>>>) -> Router {
+    let living = Arc::clone(living);
+    let tell = move || {
+        let living = Arc::clone(&living);
+        async move {
+            living.lock().unwrap().insert(thread::current().id());
+            TELL.set(Some(Tell(living)));
+            "here"
+        }
+    };
+    Router::new().route("/mcp", get(tell))
+}
+
 #[tokio::test]
 async fn the_threads_end_with_the_listener() {
-    let living = Arc::<Mutex<HashSet<ThreadId>>>::default();
-    let shared = Arc::clone(&living);
-    let service = Router::new().route(
-        "/mcp",
-        get(move || {
-            let living = Arc::clone(&shared);
-            async move {
-                living.lock().unwrap().insert(thread::current().id());
-                TELL.set(Some(Tell(living)));
-                "here"
-            }
-        }),
-    );
-    let served = served(service, 3).await;
+    let living = Arc::default();
+    let served = served(telling(&living), 3).await;
     let streams = connect(&served, 3).await;
     assert_eq!(living.lock().unwrap().len(), 3);
     served.stop.cancel();
@@ -141,13 +149,38 @@ async fn the_threads_end_with_the_listener() {
 }
 
 #[tokio::test]
-async fn what_is_dropped_closes_the_connections_of_all_threads() {
-    let served = served(this_thread(), 3).await;
+async fn what_is_dropped_closes_the_connections_of_all_threads_and_ends_those() {
+    let living = Arc::default();
+    let (asked, mut begun) = mpsc::channel(3);
+    let slow = move || {
+        let asked = asked.clone();
+        async move {
+            asked.send(()).await.unwrap();
+            pending::<String>().await
+        }
+    };
+    let service = telling(&living).route("/slow", get(slow));
+    let served = served(service, 3).await;
+    // On each thread is one that asks nothing and one that waits for its answer.
     let mut streams = connect(&served, 3).await;
+    for _ in 0..3 {
+        let mut stream = TcpStream::connect(served.address).await.unwrap();
+        let request = b"GET /slow HTTP/1.1\r\nhost: localhost\r\n\r\n";
+        stream.write_all(request).await.unwrap();
+        begun.recv().await.unwrap();
+        streams.push(stream);
+    }
+    let threads = living.lock().unwrap().len();
+    assert_eq!(threads, 3);
     served.serving.abort();
     for stream in &mut streams {
-        assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
+        let end = timeout(Duration::from_mins(1), stream.read(&mut [0])).await;
+        assert_eq!(end.expect("it is closed").unwrap(), 0);
     }
+    common::eventually("the threads end", || {
+        *living.lock().unwrap() == HashSet::from([thread::current().id()])
+    })
+    .await;
 }
 
 #[tokio::test]

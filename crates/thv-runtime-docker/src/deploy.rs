@@ -362,7 +362,7 @@ pub(crate) async fn create_and_start_as(
             if cause.is_unsure() {
                 undo_unseen(engine, name, wanted).await;
             }
-            return Err(Attempt::Failed(create_failed(engine, spec, cause).await));
+            return Err(Attempt::Failed(create_failed(engine, spec, wanted, cause).await));
         }
     };
     let id = created.id;
@@ -478,10 +478,11 @@ fn is_network_gone(cause: &EngineError, wanted: &Create) -> bool {
         && (words.contains(&wanted.host_config.network_mode) || words.contains(SHARED_NETWORK))
 }
 
-async fn create_failed(engine: &Engine, spec: &DeploySpec, cause: EngineError) -> Error {
+async fn create_failed(engine: &Engine, spec: &DeploySpec, wanted: &Create, cause: EngineError) -> Error {
     if cause.is_missing_image() {
         return Error::ImageNotFound {
-            image: spec.image.clone(),
+            // A helper has another one than its workload.
+            image: wanted.config.image.clone(),
             runtime: engine.kind().clone(),
             detail: "the engine does not have it".to_owned(),
         };

@@ -262,6 +262,29 @@ async fn helpers_of_an_isolated_deployment_that_fails_are_removed() {
     }
 }
 
+/// A clean-up may take it away at any moment.
+#[tokio::test]
+async fn of_a_helper_whose_image_is_gone_that_image_is_told() {
+    let Some(on) = Isolating::get().await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("engine.sock");
+    let _front = Meddler::open(&path, on.engine.socket(), move |_, call| {
+        if call.starts_with("POST /containers/create") {
+            return Do::Answer(
+                404,
+                json!({"message": "No such image: localhost/toolhive/egress:1"}),
+            );
+        }
+        Do::Forward
+    });
+    let runtime = DockerRuntime::new(DockerConfig::at(&path).with_egress_helper(&on.helper));
+    let error = runtime.deploy(&on.spec(&["echo"])).await.unwrap_err();
+    assert!(
+        matches!(&error, Error::ImageNotFound { image, .. } if image.contains("/egress:")),
+        "{error:?}"
+    );
+}
+
 #[tokio::test]
 async fn an_isolated_workload_that_nobody_waits_for_any_more_goes_with_its_helpers() {
     let Some(on) = Isolating::get().await else { return };

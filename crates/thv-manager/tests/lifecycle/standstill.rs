@@ -138,3 +138,29 @@ async fn an_engine_that_hangs_fails_the_calls_that_wait_for_it() {
     assert!(answer.contains(r#""text":"hello""#), "{answer}");
     assert_eq!(world.runtime.calls(Call::Deploy), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_is_paused_while_its_engine_hangs_stays_so_when_that_answers() {
+    let world = World::on(slow_server());
+    let manager = world.manager();
+    let url = run(&manager, "echo").await.url;
+    world.runtime.delay(Call::Ping, LONG);
+    let answer = post(&url, &tool_call("1000")).await.unwrap();
+    assert!(answer.contains("does not answer"), "{answer}");
+    assert!(world.runtime.pause(&name("echo"), true));
+    let told = eventually(|| async { world.status_of(&name("echo")).await.1 == "paused by the test" });
+    assert!(told.await, "{:?}", world.status_of(&name("echo")).await);
+
+    world.runtime.delay(Call::Ping, Duration::ZERO);
+    tokio::time::sleep(2 * LONG).await;
+    let (status, context) = world.status_of(&name("echo")).await;
+    assert_eq!(
+        (status, context.as_str()),
+        (WorkloadStatus::Unhealthy, "paused by the test")
+    );
+    let answer = post(&url, &tool_call("hello")).await.unwrap();
+    assert!(answer.contains("paused by the test"), "{answer}");
+
+    assert!(world.runtime.pause(&name("echo"), false));
+    world.until(&name("echo"), WorkloadStatus::Running).await;
+}

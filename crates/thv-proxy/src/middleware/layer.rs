@@ -137,7 +137,7 @@ impl Layer {
     /// Hosts and origins are checked.
     pub fn guard(config: GuardConfig) -> Self {
         Self::before(move |request| {
-            let refusal = config.check_head(request.uri(), request.headers()).err()?;
+            let refusal = config.check(request.uri(), request.headers()).err()?;
             Some(answer::json(refusal.status(), refusal.body()))
         })
     }

@@ -11,6 +11,23 @@ use crate::error::ProxyError;
 use crate::jsonrpc;
 
 /// A filter of tools, by the names that clients see, and other names and descriptions for some.
+///
+/// It takes two layers, one for lists and one for calls:
+///
+/// ```
+/// use std::collections::BTreeMap;
+///
+/// use thv_proxy::{BridgeConfig, Layer, ToolOverride, ToolPolicy};
+///
+/// let shown = ToolOverride { name: "look_up".to_owned(), ..ToolOverride::default() };
+/// let overrides = BTreeMap::from([("search".to_owned(), shown)]);
+/// let policy = ToolPolicy::new(&["look_up".to_owned(), "read".to_owned()], &overrides)?;
+///
+/// let mut config = BridgeConfig::default();
+/// let calls = Layer::tool_calls(policy.clone(), config.body_limit);
+/// config.layers.extend([Layer::tool_lists(policy), calls]);
+/// # Ok::<(), thv_proxy::ProxyError>(())
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct ToolPolicy {
     /// What clients see instead, by the server's name.

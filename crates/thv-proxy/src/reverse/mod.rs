@@ -613,3 +613,48 @@ fn is_plain(uri: &Uri) -> bool {
         && !path.contains("/.")
         && uri.query().is_none_or(|query| query.bytes().all(fits))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_asked_in_plain_http_on_this_machine_needs_no_client_with_certificates() {
+        let proxy =
+            |target: &str| ReverseProxy::new(target.parse().unwrap(), ReverseProxyConfig::default()).unwrap();
+        let is_made = |proxy: &ReverseProxy| LazyLock::get(&proxy.0.client).is_some();
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = nobody.local_addr().unwrap();
+        drop(nobody);
+        let plain = proxy(&format!("http://{address}"));
+        let asked = plain.ask_server(Method::GET, HeaderMap::new(), Bytes::new());
+        assert!(asked.await.is_err() && !is_made(&plain));
+        assert!(
+            is_made(&proxy("https://localhost")),
+            "what is wrong with it is said at once"
+        );
+    }
+
+    #[tokio::test]
+    async fn the_client_is_made_once_and_on_a_thread_that_may_block() {
+        let (sender, threads) = std::sync::mpsc::channel();
+        let make = move || {
+            sender.send(thread::current().id()).unwrap();
+            let builder = reqwest::Client::builder().no_proxy().tls_certs_only([]);
+            builder.build().map_err(Arc::new)
+        };
+        let client: Client = Arc::new(LazyLock::new(Box::new(make)));
+        // Whoever asked first does not wait for it.
+        assert!(made(&client).now_or_never().is_none());
+        for _ in 0..2 {
+            made(&client).await.unwrap();
+        }
+        let threads: Vec<_> = threads.iter().collect();
+        assert_eq!(threads.len(), 1);
+        assert_ne!(threads[0], thread::current().id());
+    }
+}

@@ -29,6 +29,8 @@ async fn a_request_reaches_a_local_server_as_it_was_sent() {
         .header("x-kept", "yes")
         .header("x-api-key", "client's")
         .header("authorization", "Bearer of-the-client")
+        .header("proxy-authorization", "Basic of-the-client")
+        .header("cookie", "of-the-client")
         .header("x-forwarded-host", "forged")
         .header("forwarded", "for=forged")
         .header("x-real-ip", "forged")
@@ -177,6 +179,12 @@ async fn redirects_stay_on_the_host_and_keep_method_and_body() {
             any(|| async { (StatusCode::MOVED_PERMANENTLY, [("location", "/there?y=1")]) }),
         )
         .route("/away", any(move || async move { Redirect::temporary(&foreign) }))
+        .route(
+            "/with/{status}",
+            any(|Path(status): Path<u16>| async move {
+                (StatusCode::from_u16(status).unwrap(), [("location", "/there")])
+            }),
+        )
         .route("/circle", any(|| async { Redirect::temporary("/circle") }))
         .route(
             "/named",
@@ -208,6 +216,16 @@ async fn redirects_stay_on_the_host_and_keep_method_and_body() {
         text.starts_with("POST /there?y=1\n") && text.ends_with(r#""method":"m"}"#),
         "{text}"
     );
+    for path in ["/with/301", "/with/302", "/with/307", "/with/308"] {
+        assert!(ask(path).await.text.starts_with("POST /there\n"), "{path}");
+    }
+    let other = ask("/with/303").await;
+    let elsewhere = other.headers.get("location").unwrap();
+    assert_eq!(
+        (other.status, elsewhere.as_bytes()),
+        (303, &b"/there"[..]),
+        "its client's to follow"
+    );
     assert_eq!(ask("/hops/10").await.text, "there");
     for path in ["/away", "/named", "/circle", "/hops/11"] {
         let answer = ask(path).await;
@@ -226,11 +244,21 @@ fn what_cannot_work_is_refused_when_it_is_built() {
     for name in [
         "host",
         "connection",
+        "keep-alive",
+        "te",
+        "trailer",
+        "upgrade",
+        "http2-settings",
+        "proxy-authorization",
+        "proxy-authenticate",
+        "proxy-connection",
         "transfer-encoding",
         "content-length",
+        "forwarded",
         "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-proto",
         "x-real-ip",
-        "te",
     ] {
         assert!(matches!(header(name), Err(ProxyError::Invalid { .. })), "{name}");
     }

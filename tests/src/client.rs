@@ -9,7 +9,7 @@ use rmcp::{ClientLifecycleMode, ClientServiceExt, RoleClient, ServiceExt};
 use serde_json::Value;
 
 /// What a client waits for an answer.
-const ANSWER: Duration = Duration::from_secs(60);
+const ANSWER: Duration = Duration::from_mins(2);
 
 /// A session over streamable HTTP.
 #[derive(Debug)]

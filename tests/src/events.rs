@@ -1,15 +1,11 @@
 //! A stream of server-sent events, read by hand: the SSE transport is gone from the client that the tests use.
 
-use std::time::Duration;
-
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
 
-use crate::{Response, request};
-
-const NEXT: Duration = Duration::from_secs(30);
+use crate::{Response, WAIT, request};
 
 /// A session over the SSE transport.
 #[derive(Debug)]
@@ -90,6 +86,6 @@ impl SseSession {
                 }
             }
         };
-        tokio::time::timeout(NEXT, next).await.expect("an event")
+        tokio::time::timeout(WAIT, next).await.expect("an event")
     }
 }

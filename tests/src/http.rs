@@ -1,12 +1,10 @@
 //! HTTP by hand, for requests that no client would send.
 
-use std::time::Duration;
-
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-const EXCHANGE: Duration = Duration::from_secs(60);
+use crate::WAIT;
 
 /// An answer.
 #[derive(Debug, Clone)]
@@ -93,10 +91,11 @@ pub async fn request(
     exchange(port, &[head.as_bytes(), body].concat()).await
 }
 
-/// Sends bytes, whatever they are, and reads an answer to its end.
+/// Sends bytes, whatever they are, and reads an answer to its end: of one that says how long it is that is known before its
+/// connection is closed.
 ///
 /// # Panics
-/// When nobody listens, or there is no answer in a minute.
+/// When nobody listens, or there is no answer in time.
 pub async fn exchange(port: u16, bytes: &[u8]) -> Response {
     let work = async {
         let stream = TcpStream::connect(("127.0.0.1", port))
@@ -104,21 +103,33 @@ pub async fn exchange(port: u16, bytes: &[u8]) -> Response {
             .expect("the port is open");
         let (mut from, mut to) = stream.into_split();
         let mut answer = Vec::new();
-        // A server may answer and close before it has read everything: then the rest cannot be written, and the answer counts.
+        // A server may answer before it has read everything: then the rest need not be written, or cannot be, and the answer counts.
         let write = async {
             let _ = to.write_all(bytes).await;
-            to
+            std::future::pending::<()>().await;
         };
         let read = async {
-            let _ = from.read_to_end(&mut answer).await;
+            while !is_whole(&answer) && from.read_buf(&mut answer).await.is_ok_and(|read| read > 0) {}
         };
-        let _ = tokio::join!(write, read);
+        tokio::select! {
+            () = read => {}
+            () = write => {}
+        }
         answer
     };
-    let answer = tokio::time::timeout(EXCHANGE, work)
-        .await
-        .expect("an answer in a minute");
+    let answer = tokio::time::timeout(WAIT, work).await.expect("an answer");
     parse(&answer)
+}
+
+/// Whether this is all of an answer that says how long it is.
+fn is_whole(answer: &[u8]) -> bool {
+    let Some(end) = answer.windows(4).position(|part| part == b"\r\n\r\n") else {
+        return false;
+    };
+    let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
+    let length = length.and_then(|length| length.trim().parse::<usize>().ok());
+    length.is_some_and(|length| answer.len() - end - 4 >= length)
 }
 
 fn parse(answer: &[u8]) -> Response {
@@ -172,6 +183,13 @@ mod tests {
         let answer =
             parse(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n1\r\nd\r\n0\r\n\r\n");
         assert_eq!((answer.status, answer.text().as_str()), (200, "abcd"));
+    }
+
+    #[test]
+    fn an_answer_is_whole_when_it_says_so() {
+        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+        assert!(is_whole(answer) && !is_whole(&answer[..answer.len() - 1]));
+        assert!(!is_whole(b"HTTP/1.1 200 OK\r\n\r\nok"), "its end tells");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tokio::process::Command;
 use crate::{Docker, Output, thv};
 
 /// No command of a test takes longer.
-const COMMAND: Duration = Duration::from_secs(120);
+const COMMAND: Duration = Duration::from_mins(5);
 
 /// An installation that shares nothing with the host's, nor with another test's.
 ///
@@ -102,7 +102,7 @@ impl Machine {
     /// Runs `thv` to its end.
     ///
     /// # Panics
-    /// When it does not end in two minutes, standard output and error closed by all who have them.
+    /// When it does not end in five minutes, standard output and error closed by all who have them.
     pub async fn thv<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Output {
         self.finish(self.command(args)).await
     }

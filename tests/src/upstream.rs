@@ -59,18 +59,25 @@ impl Upstream {
     /// # Panics
     /// When it does not start.
     pub async fn everything(machine: &Machine, node: &Path) -> Self {
-        // It cannot be told to take a free port and say which; the moment between is short.
-        let free = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
-        let port = free.expect("a free port").port();
-        let mut command = machine.program(node.join("node_modules/.bin/mcp-server-everything"));
-        command.arg("streamableHttp").env("PORT", port.to_string());
-        command.stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command.spawn().expect("node runs");
-        eventually(WAIT, "server-everything listens", async || {
-            tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok()
-        })
-        .await;
-        Self { port, child }
+        // It cannot be told to take a free port and say which. Whom somebody was quicker than ends, and is followed by another.
+        loop {
+            let free = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
+            let port = free.expect("a free port").port();
+            let mut command = machine.program(node.join("node_modules/.bin/mcp-server-everything"));
+            command.arg("streamableHttp").env("PORT", port.to_string());
+            command.stdout(Stdio::null()).stderr(Stdio::null());
+            let mut child = command.spawn().expect("node runs");
+            let listens = eventually(WAIT, "server-everything listens", async || {
+                if child.try_wait().expect("it is a child").is_some() {
+                    return Some(false);
+                }
+                let connected = tokio::net::TcpStream::connect(("127.0.0.1", port)).await;
+                connected.is_ok().then_some(true)
+            });
+            if listens.await {
+                return Self { port, child };
+            }
+        }
     }
 
     /// Where it is.

@@ -106,7 +106,15 @@ async fn a_busy_port_is_named_with_its_holder() {
     // A workload of ours is a holder like any other.
     let (first, second) = (machine.name("first"), machine.name("second"));
     machine
-        .thv(["run", &echo(), "--name", &first, "--transport", "stdio"])
+        .thv([
+            "run",
+            "--wait=1m",
+            &echo(),
+            "--name",
+            &first,
+            "--transport",
+            "stdio",
+        ])
         .await
         .ok();
     let port = machine.workload(&first).await.port.to_string();
@@ -243,7 +251,15 @@ fn rpc_error(response: &Response, status: u16, code: i64) -> Value {
 async fn target(machine: &Machine, transport: &str) -> (String, u16, Client) {
     let name = machine.name("hostile");
     machine
-        .thv(["run", &echo(), "--name", &name, "--transport", transport])
+        .thv([
+            "run",
+            "--wait=1m",
+            &echo(),
+            "--name",
+            &name,
+            "--transport",
+            transport,
+        ])
         .await
         .ok();
     let workload = machine.workload(&name).await;
@@ -352,7 +368,15 @@ async fn an_answer_that_is_too_large_is_an_error_to_its_caller_alone() {
     let machine = Machine::new();
     let name = machine.name("large");
     machine
-        .thv(["run", &echo(), "--name", &name, "--transport", "stdio"])
+        .thv([
+            "run",
+            "--wait=1m",
+            &echo(),
+            "--name",
+            &name,
+            "--transport",
+            "stdio",
+        ])
         .await
         .ok();
     let client = Client::connect(&machine.workload(&name).await.url).await;
@@ -374,6 +398,7 @@ async fn a_server_that_writes_garbage_between_its_answers_is_understood() {
     machine
         .thv([
             "run",
+            "--wait=1m",
             &echo(),
             "--name",
             &name,

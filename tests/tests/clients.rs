@@ -15,7 +15,7 @@ use thv_tests::{Client, Machine, Output, WAIT, echo_server, python};
 async fn run_echo(machine: &Machine, name: &str, flags: &[&str]) -> String {
     let server = format!("exec://{}", echo_server().display());
     machine
-        .thv(["run", &server, "--name", name].iter().chain(flags))
+        .thv(["run", "--wait=1m", &server, "--name", name].iter().chain(flags))
         .await
         .ok();
     machine.workload(name).await.url
@@ -58,7 +58,7 @@ async fn rmcp_works_with(flags: &[&str]) {
     );
     second.close().await;
 
-    machine.thv(["restart", &name]).await.ok();
+    machine.thv(["restart", "--wait=1m", &name]).await.ok();
     assert_eq!(machine.workload(&name).await.url, url);
     let again = Client::connect(&url).await;
     assert_ne!(again.call("whoami", json!({})).await, before, "another process");
@@ -126,7 +126,15 @@ async fn rmcp_without_a_session_answers_what_an_older_server_asks_during_its_cal
     let machine = Machine::new();
     let name = machine.name("asks");
     let server = format!("exec://{}", env!("CARGO_BIN_EXE_conformance-server"));
-    let run = ["run", &server, "--name", &name, "--transport", "stdio"];
+    let run = [
+        "run",
+        "--wait=1m",
+        &server,
+        "--name",
+        &name,
+        "--transport",
+        "stdio",
+    ];
     machine.thv(run).await.ok();
     let transport = StreamableHttpClientTransport::from_uri(machine.workload(&name).await.url);
     let lifecycle = ClientLifecycleMode::Discover {

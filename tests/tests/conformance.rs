@@ -116,7 +116,15 @@ async fn an_http_server_passes_behind_its_proxy() {
 async fn run(machine: &Machine, transport: &str) -> String {
     let name = machine.name("conformance");
     let server = format!("exec://{SERVER}");
-    let args = ["run", &server, "--name", &name, "--transport", transport];
+    let args = [
+        "run",
+        "--wait=1m",
+        &server,
+        "--name",
+        &name,
+        "--transport",
+        transport,
+    ];
     machine.thv(args).await.ok();
     machine.workload(&name).await.url
 }

@@ -42,7 +42,15 @@ async fn is_logged_by_nobody_else(machine: &Machine, docker: &Docker, name: &str
 async fn lives_its_whole_life(docker: &Docker, transport: &str) {
     let machine = Machine::with_docker(docker);
     let name = machine.name(transport);
-    let run = ["run", docker.image(), "--name", &name, "--transport", transport];
+    let run = [
+        "run",
+        "--wait=1m",
+        docker.image(),
+        "--name",
+        &name,
+        "--transport",
+        transport,
+    ];
     machine
         .thv(run.iter().chain(&["--env", "GIVEN=1", "--label", "team=a"]))
         .await
@@ -88,7 +96,7 @@ async fn lives_its_whole_life(docker: &Docker, transport: &str) {
         Some(InstanceState::Running)
     );
 
-    machine.thv(["start", &name]).await.ok();
+    machine.thv(["start", "--wait=1m", &name]).await.ok();
     let again = machine.workload(&name).await;
     assert_eq!(
         (again.status, again.port),
@@ -115,7 +123,15 @@ async fn a_server_that_ignores_its_signal_ends_with_its_input_and_is_not_killed(
     let Some(docker) = docker().await else { return };
     let machine = Machine::with_docker(&docker);
     let name = machine.name("stubborn");
-    let run = ["run", docker.image(), "--name", &name, "--transport", "stdio"];
+    let run = [
+        "run",
+        "--wait=1m",
+        docker.image(),
+        "--name",
+        &name,
+        "--transport",
+        "stdio",
+    ];
     machine
         .thv(run.iter().chain(&["--", "--ignore-sigterm"]))
         .await
@@ -127,7 +143,7 @@ async fn a_server_that_ignores_its_signal_ends_with_its_input_and_is_not_killed(
         (InstanceState::Stopped, Some(0))
     );
 
-    machine.thv(["start", &name]).await.ok();
+    machine.thv(["start", "--wait=1m", &name]).await.ok();
     kill_9(proxy_pid(&machine, &name).await);
     let ended = async || {
         let seen = docker.instance(&name).await.expect("nobody removes it");
@@ -177,7 +193,15 @@ async fn an_sse_image_is_proxied() {
     let machine = Machine::with_docker(&docker);
     let name = machine.name("sse");
     machine
-        .thv(["run", docker.image(), "--name", &name, "--transport", "sse"])
+        .thv([
+            "run",
+            "--wait=1m",
+            docker.image(),
+            "--name",
+            &name,
+            "--transport",
+            "sse",
+        ])
         .await
         .ok();
     let mut session = thv_tests::SseSession::open(machine.workload(&name).await.port).await;
@@ -294,12 +318,20 @@ async fn an_image_built_here_wins_whatever_its_registry_says() {
         let machine = Machine::with_docker(&docker);
         let name = machine.name("mine");
         machine
-            .thv(["run", &image, "--name", &name, "--transport", "stdio"])
+            .thv([
+                "run",
+                "--wait=1m",
+                &image,
+                "--name",
+                &name,
+                "--transport",
+                "stdio",
+            ])
             .await
             .ok();
         assert_eq!(version(&machine, &name).await, "built here", "{answer:?}");
         assert_eq!(registry.requests(), [""; 0], "nobody was asked");
-        machine.thv(["restart", &name]).await.ok();
+        machine.thv(["restart", "--wait=1m", &name]).await.ok();
         assert_eq!(version(&machine, &name).await, "built here", "{answer:?}");
         machine.thv(["rm", &name]).await.ok();
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use drill::{answers, exec, run_echo};
 use thv::core::WorkloadStatus;
-use thv_tests::Machine;
+use thv_tests::{Machine, WAIT, eventually};
 
 /// From before its first effect to after its last, on a fast machine and on a slow one.
 const MOMENTS: [u64; 10] = [2, 5, 10, 15, 25, 40, 70, 120, 250, 500];
@@ -24,6 +24,15 @@ async fn cut_off(machine: &Machine, args: &[&str], millis: u64) {
     machine.thv(["list", "--all"]).await.ok();
 }
 
+/// A proxy that was launched for the command takes a moment to go.
+async fn nothing_lives(machine: &Machine, ports: &[u16]) {
+    eventually(WAIT, "nothing lives", async || {
+        machine.processes().is_empty().then_some(())
+    })
+    .await;
+    machine.assert_nothing_lives(ports);
+}
+
 #[tokio::test]
 async fn a_run_that_was_cut_off_can_be_removed_and_run_again() {
     let server = exec();
@@ -33,7 +42,7 @@ async fn a_run_that_was_cut_off_can_be_removed_and_run_again() {
         let run = ["run", &server, "--name", &name, "--transport", "stdio"];
         cut_off(&machine, &run, millis).await;
         machine.thv(["rm", &name]).await.ok();
-        machine.assert_nothing_lives(&[]);
+        nothing_lives(&machine, &[]).await;
         assert_eq!(machine.workloads().await, [], "after {millis} ms");
         answers(&run_echo(&machine, &name).await).await;
     }
@@ -47,7 +56,7 @@ async fn a_stop_that_was_cut_off_is_finished_by_the_next() {
     for millis in MOMENTS {
         cut_off(&machine, &["stop", &name], millis).await;
         machine.thv(["stop", &name]).await.ok();
-        machine.assert_nothing_lives(&[port]);
+        nothing_lives(&machine, &[port]).await;
         assert_eq!(
             machine.workload(&name).await.status,
             WorkloadStatus::Stopped,
@@ -65,7 +74,7 @@ async fn a_start_that_was_cut_off_is_in_nobodys_way() {
     let port = run_echo(&machine, &name).await.port;
     for millis in MOMENTS {
         machine.thv(["stop", &name]).await.ok();
-        machine.assert_nothing_lives(&[port]);
+        nothing_lives(&machine, &[port]).await;
         cut_off(&machine, &["start", &name], millis).await;
         machine.thv(["start", &name, "--wait=1m"]).await.ok();
         // The one that was cut off may have launched it already: then this one waits for that launch.
@@ -84,7 +93,7 @@ async fn a_removal_that_was_cut_off_is_finished_by_the_next() {
         let port = run_echo(&machine, &name).await.port;
         cut_off(&machine, &["rm", &name], millis).await;
         machine.thv(["rm", &name]).await.ok();
-        machine.assert_nothing_lives(&[port]);
+        nothing_lives(&machine, &[port]).await;
         assert_eq!(machine.workloads().await, [], "after {millis} ms");
         let left = drill::files_of(&machine);
         let mut left = left.keys().filter(|path| path.to_string_lossy().contains(&name));

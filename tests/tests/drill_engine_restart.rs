@@ -3,17 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use thv::core::WorkloadStatus;
 use thv_tests::{Client, Machine, PrivateEngine, docker, eventually, post};
 
-/// What "at once" is at most on a busy machine.
-const AT_ONCE: Duration = Duration::from_secs(20);
-
 /// How long a workload may take to come back. Its engine answers by then.
-const BACK: Duration = Duration::from_secs(90);
+const BACK: Duration = Duration::from_mins(3);
+
+/// What a call is told that was waited for to the end of its time.
+const TOO_LATE: &str = "did not answer in time";
 
 /// How often the engine restarts: `THV_TEST_ENGINE_RESTARTS`, by default twice.
 fn restarts() -> u32 {
@@ -21,18 +21,11 @@ fn restarts() -> u32 {
     given.map_or(2, |number| number.parse().expect("a number"))
 }
 
-/// A call as a client without a session makes it, and its answer; no answer takes long.
+/// A call as a client without a session makes it, and its answer.
 async fn asked(port: u16) -> Value {
     let hello = json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
         "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": { "name": "test", "version": "1" } } });
-    let began = Instant::now();
-    let answer = post(port, &[], hello.to_string()).await;
-    assert!(
-        began.elapsed() < AT_ONCE,
-        "it took {:?}: {answer:?}",
-        began.elapsed()
-    );
-    answer.json()
+    post(port, &[], hello.to_string()).await.json()
 }
 
 #[tokio::test]
@@ -60,12 +53,15 @@ async fn a_workload_outlives_restarts_of_its_engine() {
         // A call that is under way when the engine goes.
         let under_way = tokio::spawn(async move { client.try_call("slow", json!({ "ms": 600_000 })).await });
         engine.stop().await;
-        let ended = tokio::time::timeout(AT_ONCE, under_way).await;
-        let ended = ended.unwrap_or_else(|_| panic!("restart {restart}: a call hangs"));
-        assert!(ended.expect("no panic").is_err());
+        let ended = under_way
+            .await
+            .expect("no panic")
+            .expect_err("its server is gone");
+        assert!(!ended.contains(TOO_LATE), "restart {restart}: {ended}");
         let answer = asked(workload.port).await;
+        let told = answer["error"]["message"].as_str();
         assert!(
-            answer["error"]["message"].is_string(),
+            told.is_some_and(|told| !told.contains(TOO_LATE)),
             "restart {restart}: {answer}"
         );
         engine.start_again().await;

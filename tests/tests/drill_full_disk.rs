@@ -94,7 +94,15 @@ async fn a_run_says_which_disk_is_full_and_leaves_nothing() {
     run_echo(&machine, &first).await;
     disk.fill();
     let server = exec();
-    let args = ["run", &server, "--name", &second, "--transport", "stdio"];
+    let args = [
+        "run",
+        "--wait=1m",
+        &server,
+        "--name",
+        &second,
+        "--transport",
+        "stdio",
+    ];
     let folder = machine.dirs().state.display().to_string();
     let says = ["no space left", &folder, "make room"];
     machine.thv(args).await.failed().says(says);

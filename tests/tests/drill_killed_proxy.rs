@@ -2,15 +2,10 @@
 
 mod drill;
 
-use std::time::Duration;
-
 use drill::{answers, exec, kill_9, process_state, proxy_pid, run, run_echo};
 use serde_json::json;
 use thv::core::WorkloadStatus;
 use thv_tests::{Client, Machine, Upstream, WAIT, docker, eventually};
-
-/// Longer than the rest takes, so that the answer is under way when the proxy dies and comes when the next one is there.
-const SLOW: Duration = Duration::from_secs(2);
 
 async fn is_seen_and_repaired_by_one_start(machine: &Machine, server: &str, transport: &str) -> u16 {
     let name = machine.name("killed");
@@ -18,9 +13,8 @@ async fn is_seen_and_repaired_by_one_start(machine: &Machine, server: &str, tran
     let client = Client::connect(&before.url).await;
     let pid = proxy_pid(machine, &name).await;
     let slow = tokio::spawn(async move {
-        let answer = client
-            .try_call("slow", json!({ "ms": SLOW.as_millis() as u64 }))
-            .await;
+        // Longer than any test: it is under way when the proxy dies.
+        let answer = client.try_call("slow", json!({ "ms": 600_000 })).await;
         client.close().await;
         answer
     });

@@ -2,7 +2,7 @@
 
 mod drill;
 
-use drill::{answers, exec, kill_9, lives, proxy_pid, run, signal, token_of, with_token};
+use drill::{Victim, answers, exec, kill_9, proxy_pid, run, signal, token_of, with_token};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use thv::core::{Workload, WorkloadStatus};
@@ -47,14 +47,11 @@ async fn comes_back_by_itself(machine: &Machine, server: &str, transport: &str, 
     machine.assert_nothing_lives(&[before.port]);
 }
 
-/// Kills the proxy, then what it left of its server.
+/// Kills the proxy, then what it left of its server: one that speaks stdio ends with its proxy.
 async fn kill_both(machine: &Machine, workload: &Workload, docker: Option<&Docker>) {
-    let server = server_pid(workload, docker).await;
+    let server = Victim::new(server_pid(workload, docker).await);
     kill_9(proxy_pid(machine, &workload.name).await);
-    // One that speaks stdio ends with its proxy.
-    if lives(server) {
-        kill_9(server);
-    }
+    server.kill_9();
 }
 
 async fn both_are_missed_and_one_start_restores(
@@ -115,8 +112,12 @@ async fn is_back_after_a_reboot(machine: &Machine, server: &str, transport: &str
     assert!(down.status_context.contains("machine restarted"), "{down:?}");
     let said = machine.thv(["reconcile"]).await.ok().says([&*name]);
     assert!(!said.stdout.contains(&stays), "{said}");
-    let after = machine.workload(&name).await;
-    assert_eq!((after.status, after.port), (WorkloadStatus::Running, before.port));
+    // Of one that takes long it says that it is still starting.
+    let after = eventually(WAIT, "it runs", async || {
+        Some(machine.workload(&name).await).filter(|it| it.status == WorkloadStatus::Running)
+    });
+    let after = after.await;
+    assert_eq!(after.port, before.port);
     assert_eq!(machine.workload(&stays).await.status, WorkloadStatus::Stopped);
     answers(&after).await;
     let again = machine.thv(["reconcile"]).await.ok();

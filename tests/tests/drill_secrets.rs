@@ -91,6 +91,7 @@ async fn is_kept(machine: &mut Machine, server: &str, transport: &str, docker: O
     let run = [
         "--debug",
         "run",
+        "--wait=1m",
         server,
         "--name",
         &failing,

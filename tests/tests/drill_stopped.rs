@@ -3,7 +3,6 @@
 mod drill;
 
 use std::process::ExitStatus;
-use std::time::{Duration, Instant};
 
 use drill::{exec, run, signal, token_of, with_token};
 use rustix::process::Signal;
@@ -11,10 +10,8 @@ use thv::core::WorkloadStatus;
 use thv_tests::{Machine, WAIT, docker, eventually};
 use tokio::process::Child;
 
-/// Far from the 30 seconds after which a server is killed. What it takes is a benchmark.
-const QUICK: Duration = Duration::from_secs(15);
-/// Ten times what a proxy that hangs may cost somebody without patience.
-const HANGING: Duration = Duration::from_secs(10);
+/// A grace that no test outlives: who is not killed before it is over has ended by itself.
+const PATIENT: [&str; 2] = ["--timeout", "3600"];
 
 #[tokio::test]
 async fn a_local_server_that_ignores_sigterm_ends_with_its_stdin() {
@@ -30,9 +27,7 @@ async fn a_local_server_that_ignores_sigterm_ends_with_its_stdin() {
     let token = token_of(&workload).await;
     assert_eq!(with_token(&token).len(), 1);
 
-    let begun = Instant::now();
-    machine.thv(["stop", &name]).await.ok();
-    assert!(begun.elapsed() < QUICK, "{:?}", begun.elapsed());
+    machine.thv(["stop", &name].iter().chain(&PATIENT)).await.ok();
     assert_eq!(with_token(&token), [0; 0]);
     machine.assert_nothing_lives(&[workload.port]);
     assert_eq!(machine.workload(&name).await.status, WorkloadStatus::Stopped);
@@ -46,9 +41,7 @@ async fn a_container_that_ignores_sigterm_ends_with_its_stdin() {
     let name = machine.name("deaf");
     let args = ["--transport", "stdio", "--", "--ignore-sigterm"];
     let workload = run(&machine, &name, docker.image(), &args).await;
-    let begun = Instant::now();
-    machine.thv(["stop", &name]).await.ok();
-    assert!(begun.elapsed() < QUICK, "{:?}", begun.elapsed());
+    machine.thv(["stop", &name].iter().chain(&PATIENT)).await.ok();
     let instance = docker.instance(&name).await.expect("it is kept");
     assert_eq!(instance.state, thv::runtime::InstanceState::Stopped);
     machine.assert_nothing_lives(&[workload.port]);
@@ -86,7 +79,7 @@ async fn a_stop_ends_the_sleep_between_two_attempts_and_nothing_revives_it() {
         drill::kill_9(pid);
     }
     eventually(WAIT, "its supervisor sleeps", async || {
-        (machine.workload(&name).await.status == WorkloadStatus::Starting).then_some(())
+        (drill::written(&machine, &name)?["status"] == "starting").then_some(())
     })
     .await;
     machine.thv(["stop", &name]).await.ok();
@@ -175,9 +168,7 @@ async fn a_proxy_that_hangs_is_killed_after_its_grace() {
     let name = machine.name("halted");
     let workload = drill::run_echo(&machine, &name).await;
     signal(drill::proxy_pid(&machine, &name).await, Signal::STOP);
-    let begun = Instant::now();
     machine.thv(["stop", &name, "--timeout", "0"]).await.ok();
-    assert!(begun.elapsed() < HANGING, "{:?}", begun.elapsed());
     machine.assert_nothing_lives(&[workload.port]);
     assert_eq!(machine.workload(&name).await.status, WorkloadStatus::Stopped);
     machine.thv(["start", &name, "--wait=1m"]).await.ok();

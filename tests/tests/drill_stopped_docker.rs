@@ -3,16 +3,11 @@
 
 mod drill;
 
-use std::time::Duration;
-
 use drill::isolated::{containers, isolating};
-use drill::{kill_9, proxy_pid, run, status_file};
+use drill::{kill_9, proxy_pid, run, status_file, written};
 use thv::core::{Workload, WorkloadStatus};
 use thv::runtime::InstanceState;
 use thv_tests::{Docker, Machine, WAIT, eventually};
-
-/// An engine's list lags behind its answers.
-const LIST: Duration = Duration::from_secs(30);
 
 /// An isolated workload that runs; what to do to it before it is stopped.
 struct Running {
@@ -29,7 +24,8 @@ impl Running {
         let name = machine.name(stem);
         let with = ["--transport", transport, "--isolate-network"];
         let workload = run(&machine, &name, docker.image(), &with).await;
-        eventually(LIST, "it and its two helpers", async || {
+        // An engine's list lags behind its answers.
+        eventually(WAIT, "it and its two helpers", async || {
             (up(&docker, &name).await.len() == 3).then_some(())
         })
         .await;
@@ -39,13 +35,6 @@ impl Running {
             name,
             workload,
         })
-    }
-
-    async fn becomes(&self, status: WorkloadStatus) {
-        eventually(WAIT, "the status that is waited for", async || {
-            (self.machine.workload(&self.name).await.status == status).then_some(())
-        })
-        .await;
     }
 
     async fn ends_with_a_stop(self) {
@@ -85,7 +74,7 @@ async fn is_down(docker: &Docker, machine: &Machine, name: &str, workload: &Work
         instance.is_none_or(|instance| instance.state == InstanceState::Stopped),
         "it runs"
     );
-    eventually(LIST, "the end of all of it", async || {
+    eventually(WAIT, "the end of all of it", async || {
         up(docker, name).await.is_empty().then_some(())
     })
     .await;
@@ -127,7 +116,10 @@ async fn a_stop_ends_the_sleep_between_two_containers() {
     };
     let kill = format!("/containers/{}/kill", running.name);
     assert!(running.docker.post(&kill).await.contains(" 204 "));
-    running.becomes(WorkloadStatus::Starting).await;
+    eventually(WAIT, "its supervisor sleeps", async || {
+        (written(&running.machine, &running.name)?["status"] == "starting").then_some(())
+    })
+    .await;
     running.ends_with_a_stop().await;
 }
 
@@ -137,7 +129,11 @@ async fn a_stop_of_a_container_whose_proxy_was_killed_stops_it() {
         return;
     };
     kill_9(proxy_pid(&running.machine, &running.name).await);
-    running.becomes(WorkloadStatus::Unhealthy).await;
+    eventually(WAIT, "that its proxy is missed", async || {
+        let seen = running.machine.workload(&running.name).await.status;
+        (seen == WorkloadStatus::Unhealthy).then_some(())
+    })
+    .await;
     running.ends_with_a_stop().await;
 }
 

@@ -22,7 +22,7 @@ async fn a_server_that_wrote_very_much_still_fails_with_its_reason_and_the_end_o
     let machine = Machine::new();
     let name = machine.name("loud");
     let script = r#"head -c 100000 /dev/zero | tr "\0" x >&2; exit 5"#;
-    let output = run_script(&machine, &name, script, &[]).await.failed();
+    let output = run_script(&machine, &name, script, &["--wait=1m"]).await.failed();
     let output = output.says([&*name, "code 5", "xxxxx"]);
     assert!(output.stderr.len() < 4000, "{}", output.stderr.len());
 }
@@ -36,10 +36,12 @@ async fn the_last_lines_are_those_of_this_attempt() {
         r#"n=$(cat {0} 2>/dev/null || echo 0); n=$((n+1)); echo $n > {0}; echo "attempt $n" >&2; exit 4"#,
         count.display()
     );
-    let first = run_script(&machine, &name, &script, &[]).await.failed();
+    let first = run_script(&machine, &name, &script, &["--wait=1m"])
+        .await
+        .failed();
     first.says(["code 4", "attempt 1"]);
     for attempt in 2..4 {
-        let again = machine.thv(["start", &name]).await.failed();
+        let again = machine.thv(["start", &name, "--wait=1m"]).await.failed();
         let again = again.says(["code 4", &format!("attempt {attempt}")]);
         let before = format!("attempt {}", attempt - 1);
         assert!(!again.stderr.contains(&before), "{again}");
@@ -67,7 +69,7 @@ async fn a_server_that_fails_again_and_again_is_seen() {
     machine.thv(["stop", &name]).await.ok();
     std::fs::write(&flag, "").expect("a file");
 
-    let started = machine.thv(["start", &name, "--launch-timeout=4s"]).await.ok();
+    let started = machine.thv(["start", &name, "--launch-timeout=8s"]).await.ok();
     started.says(["still starting", "code 7"]);
     machine.thv(["list"]).await.ok().says([&*name, "code 7"]);
     let again = machine.thv(["start", &name, "--launch-timeout=100ms"]).await.ok();
@@ -211,6 +213,6 @@ async fn a_second_interrupt_in_the_foreground_does_not_wait_for_a_stubborn_serve
     shows(WorkloadStatus::Stopping).await;
     assert!(lives(pid), "it waits for its server");
     signal(pid, Signal::INT);
-    let ended = tokio::time::timeout(WAIT / 2, child.wait()).await;
+    let ended = tokio::time::timeout(WAIT, child.wait()).await;
     assert_eq!(ended.expect("it ends").expect("it was there").code(), Some(130));
 }

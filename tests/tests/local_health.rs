@@ -17,7 +17,15 @@ async fn a_local_http_server_that_hangs_is_unhealthy_until_it_answers_again() {
     }
     let name = machine.name("health");
     let server = format!("exec://{}", echo_server().display());
-    let args = ["run", &server, "--name", &name, "--transport", "streamable-http"];
+    let args = [
+        "run",
+        "--wait=1m",
+        &server,
+        "--name",
+        &name,
+        "--transport",
+        "streamable-http",
+    ];
     machine.thv(args).await.ok();
     let workload = machine.workload(&name).await;
     let client = Client::connect(&workload.url).await;

@@ -94,6 +94,7 @@ async fn a_streamable_http_server_is_told_its_port_and_proxied() {
     machine
         .thv([
             "run",
+            "--wait=1m",
             &exec(echo_server()),
             "--name",
             &name,
@@ -124,7 +125,7 @@ async fn a_streamable_http_server_is_told_its_port_and_proxied() {
 
     machine.thv(["stop", &name]).await.ok();
     machine.assert_nothing_lives(&[workload.port, port.parse().expect("a port")]);
-    machine.thv(["start", &name]).await.ok();
+    machine.thv(["start", "--wait=1m", &name]).await.ok();
     let client = Client::connect(&workload.url).await;
     assert_eq!(client.call("add", json!({ "a": 1, "b": 2 })).await, "3");
     client.close().await;
@@ -137,13 +138,21 @@ async fn an_sse_server_is_proxied_and_so_is_a_stdio_server_as_sse() {
     let machine = Machine::new();
     let (sse, stdio) = (machine.name("sse"), machine.name("stdio"));
     machine
-        .thv(["run", &exec(echo_server()), "--name", &sse, "--transport", "sse"])
+        .thv([
+            "run",
+            "--wait=1m",
+            &exec(echo_server()),
+            "--name",
+            &sse,
+            "--transport",
+            "sse",
+        ])
         .await
         .ok();
     let as_sse = ["--transport", "stdio", "--proxy-mode", "sse"];
     machine
         .thv(
-            ["run", &exec(echo_server()), "--name", &stdio]
+            ["run", "--wait=1m", &exec(echo_server()), "--name", &stdio]
                 .iter()
                 .copied()
                 .chain(as_sse),
@@ -182,6 +191,7 @@ async fn a_program_that_ends_at_once_fails_run_with_its_last_words() {
         let name = machine.name("exits");
         let run = [
             "run",
+            "--wait=1m",
             &exec(echo_server()),
             "--name",
             &name,
@@ -207,6 +217,7 @@ async fn a_program_that_ends_at_once_fails_run_with_its_last_words() {
         machine
             .thv([
                 "run",
+                "--wait=1m",
                 &exec(echo_server()),
                 "--name",
                 &name,
@@ -226,7 +237,7 @@ async fn a_program_that_does_not_exist_fails_run() {
     let name = machine.name("absent");
     let missing = machine.folder().join("no-such-program");
     machine
-        .thv(["run", &exec(&missing), "--name", &name])
+        .thv(["run", "--wait=1m", &exec(&missing), "--name", &name])
         .await
         .failed()
         .says(["no-such-program"]);
@@ -360,7 +371,7 @@ async fn a_package_whose_runner_is_not_there_is_said() {
     for (runner, package) in [("npx", "npx://a-server"), ("uvx", "uvx://a-server")] {
         let name = machine.name(runner);
         machine
-            .thv(["run", package, "--name", &name, "--runtime", "local"])
+            .thv(["run", "--wait=1m", package, "--name", &name, "--runtime", "local"])
             .await
             .failed()
             .says([runner]);
@@ -375,6 +386,7 @@ async fn the_environment_of_a_server_is_a_base_and_what_was_given() {
     let name = machine.name("env");
     let run = [
         "run",
+        "--wait=1m",
         &exec(echo_server()),
         "--name",
         &name,

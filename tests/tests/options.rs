@@ -37,7 +37,7 @@ async fn that_the_network_is_not_isolated_is_said_and_shown() {
     let stdio = ["--name", &*name, "--transport", "stdio"];
     let warning = format!("Warning: the network of \"{name}\" is not isolated");
     let said = machine
-        .thv(["run", &exec()].iter().copied().chain(stdio))
+        .thv(["run", "--wait=1m", &exec()].iter().copied().chain(stdio))
         .await
         .ok();
     said.says([&*warning]);
@@ -52,10 +52,14 @@ async fn that_the_network_is_not_isolated_is_said_and_shown() {
         false
     );
     machine.thv(["stop", &name]).await.ok();
-    machine.thv(["start", &name]).await.ok().says([&*warning]);
+    machine
+        .thv(["start", "--wait=1m", &name])
+        .await
+        .ok()
+        .says([&*warning]);
     machine.thv(["rm", &name]).await.ok();
     // Who does not ask for isolation is not told that there is none.
-    let asked = ["run", &exec(), "--isolate-network=false"];
+    let asked = ["run", &exec(), "--isolate-network=false", "--wait=1m"];
     let said = machine.thv(asked.iter().copied().chain(stdio)).await.ok();
     assert!(!said.stderr.contains("isolated"), "{said}");
 }
@@ -474,16 +478,52 @@ async fn variables_come_from_files_and_the_command_line_wins() {
     }
 }
 
+/// Numbers of the environment that are none.
+const NO_NUMBERS: [(&str, &str); 6] = [
+    ("THV_PULL_TIMEOUT", "soon"),
+    ("THV_REGISTRY_TIMEOUT", "10s"),
+    ("TOOLHIVE_LOG_MAX_SIZE", "10MB"),
+    ("TOOLHIVE_LOG_MAX_FILES", "0"),
+    ("TOOLHIVE_PROXY_MAX_BODY_BYTES", "-1"),
+    ("TOOLHIVE_PROXY_MAX_LINE_BYTES", "much"),
+];
+
+#[tokio::test]
+async fn a_number_of_the_environment_that_is_none_stops_nobody_from_stopping() {
+    let mut machine = Machine::new();
+    let name = machine.name("stopped");
+    let port = run_echo(&machine, &name).await.port;
+    for (variable, value) in NO_NUMBERS {
+        machine.set(variable, value);
+    }
+    let told = NO_NUMBERS.map(|(variable, value)| format!("Warning: {variable} is {value:?}: "));
+    let told = || told.iter().map(String::as_str);
+    let listed = machine.thv(["list", "--format", "json"]).await.ok();
+    assert_eq!(listed.json()[0]["name"], name);
+    listed.says(told());
+    let read = [
+        &["status", &name][..],
+        &["logs", &name],
+        &["logs", &name, "--proxy"],
+    ];
+    for command in read {
+        machine.thv(command).await.ok().says(told());
+    }
+    machine.thv(["stop", &name]).await.ok().says(told());
+    machine.assert_nothing_lives(&[port]);
+    // What starts something does not guess.
+    machine
+        .thv(["start", &name])
+        .await
+        .failed()
+        .says(["whole number"]);
+    machine.thv(["rm", &name]).await.ok().says(told());
+    assert_eq!(machine.find(&name).await, None);
+}
+
 #[tokio::test]
 async fn a_number_of_the_environment_that_is_none_is_no_default() {
-    for (variable, value) in [
-        ("THV_PULL_TIMEOUT", "soon"),
-        ("THV_REGISTRY_TIMEOUT", "10s"),
-        ("TOOLHIVE_LOG_MAX_SIZE", "10MB"),
-        ("TOOLHIVE_LOG_MAX_FILES", "0"),
-        ("TOOLHIVE_PROXY_MAX_BODY_BYTES", "-1"),
-        ("TOOLHIVE_PROXY_MAX_LINE_BYTES", "much"),
-    ] {
+    for (variable, value) in NO_NUMBERS {
         let mut machine = Machine::new();
         machine.set(variable, value);
         let run = ["run", "https://127.0.0.1:9/mcp", "--name", "far", "--no-wait"];
@@ -652,7 +692,7 @@ async fn json_of_a_run_is_for_programs() {
         said,
         json!({ "name": name, "url": url, "ready": true, "already_running": false })
     );
-    let again = machine.thv(["start", &name]).await.ok();
+    let again = machine.thv(["start", "--wait=1m", &name]).await.ok();
     assert_eq!(again.stderr, format!("\"{name}\" is running already at {url}\n"));
     let front = machine.thv(["start", &name, "--foreground"]).await.ok();
     assert_eq!(front.stderr, format!("\"{name}\" is running already at {url}\n"));

@@ -5,7 +5,7 @@ use thv_tests::{Client, Machine, echo_server, post, request};
 
 async fn run(machine: &Machine, name: &str, flags: &[&str]) -> String {
     let server = format!("exec://{}", echo_server().display());
-    let args = ["run", &server, "--name", name];
+    let args = ["run", "--wait=1m", &server, "--name", name];
     machine.thv(args.iter().chain(flags)).await.ok();
     machine.workload(name).await.url
 }

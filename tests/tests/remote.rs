@@ -14,7 +14,10 @@ async fn lives_its_whole_life(
     expected: &str,
 ) {
     let name = machine.name("remote");
-    machine.thv(["run", &upstream.url(), "--name", &name]).await.ok();
+    machine
+        .thv(["run", "--wait=1m", &upstream.url(), "--name", &name])
+        .await
+        .ok();
     let workload = machine.workload(&name).await;
     assert_eq!(workload.status, WorkloadStatus::Running, "{workload:?}");
     assert!(workload.remote);
@@ -35,7 +38,7 @@ async fn lives_its_whole_life(
     );
     assert!(upstream.answers().await, "the server is somebody else's");
 
-    machine.thv(["start", &name]).await.ok();
+    machine.thv(["start", "--wait=1m", &name]).await.ok();
     let again = machine.workload(&name).await;
     assert_eq!(
         (again.status, again.port),
@@ -70,10 +73,21 @@ async fn list_mixes_remote_and_local_workloads() {
     let machine = Machine::new();
     let upstream = Upstream::echo(&machine).await;
     let (far, near) = (machine.name("far"), machine.name("near"));
-    machine.thv(["run", &upstream.url(), "--name", &far]).await.ok();
+    machine
+        .thv(["run", "--wait=1m", &upstream.url(), "--name", &far])
+        .await
+        .ok();
     let server = format!("exec://{}", echo_server().display());
     machine
-        .thv(["run", &server, "--name", &near, "--transport", "stdio"])
+        .thv([
+            "run",
+            "--wait=1m",
+            &server,
+            "--name",
+            &near,
+            "--transport",
+            "stdio",
+        ])
         .await
         .ok();
     let listed = machine.thv(["list"]).await.ok();
@@ -156,10 +170,13 @@ async fn a_server_is_ready_when_it_answers_with_the_headers_and_redirects_that_c
     let url = format!("http://127.0.0.1:{}/mcp", keyed_server().await);
     let (keyed, keyless) = (machine.name("keyed"), machine.name("keyless"));
     let header = "--remote-forward-headers=X-Key=opensesame";
-    machine.thv(["run", &url, header, "--name", &keyed]).await.ok();
+    machine
+        .thv(["run", "--wait=1m", &url, header, "--name", &keyed])
+        .await
+        .ok();
     assert_eq!(machine.workload(&keyed).await.status, WorkloadStatus::Running);
     machine
-        .thv(["run", &url, "--name", &keyless])
+        .thv(["run", "--wait=1m", &url, "--name", &keyless])
         .await
         .failed()
         .says(["401"]);
@@ -326,9 +343,11 @@ async fn a_remote_server_of_ones_own_authority_is_believed_when_its_certificate_
         .ok();
     assert_eq!(machine.workload(&known).await.status, WorkloadStatus::Running);
     machine
-        .thv(["run", &url, "--name", &stranger, "--wait=3s"])
+        .thv(["run", &url, "--name", &stranger, "--wait=1m"])
         .await
-        .failed();
-    assert_ne!(machine.workload(&stranger).await.status, WorkloadStatus::Running);
+        .failed()
+        .says(["its authority is not known here", "--thv-ca-bundle"]);
+    let failed = machine.workload(&stranger).await;
+    assert_eq!(failed.status, WorkloadStatus::Error, "{failed:?}");
     machine.thv(["rm", &known, &stranger]).await.ok();
 }

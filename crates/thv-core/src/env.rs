@@ -111,6 +111,14 @@ impl Env {
         }
     }
 
+    /// The same without this variable.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        self.text.remove(name);
+        self.not_text.remove(name);
+        self
+    }
+
     /// All variables in the order of their names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.text.iter().map(|(k, v)| (k.as_str(), v.as_str()))

@@ -50,6 +50,9 @@ pub enum Error {
         /// What is wrong, and what would be right.
         detail: String,
     },
+    /// A variable of the environment has no value that means something; nothing was touched.
+    #[error("invalid environment: {0}")]
+    InvalidVariable(InvalidVariable),
     /// A part of a request is wrong, or would have no effect; nothing was touched.
     #[error("invalid {field}{}: {detail}", quoted(value.as_deref()))]
     InvalidRequest {
@@ -283,10 +286,7 @@ fn names_of(values: &[crate::MissingValue]) -> String {
 
 impl From<InvalidVariable> for Error {
     fn from(error: InvalidVariable) -> Self {
-        Self::Invalid {
-            what: "environment".into(),
-            detail: error.to_string(),
-        }
+        Self::InvalidVariable(error)
     }
 }
 
@@ -333,7 +333,10 @@ impl Error {
             Self::GroupNotFound { .. } => "group_not_found",
             Self::GroupExists { .. } => "group_exists",
             Self::InvalidName(_) => "invalid_name",
-            Self::Invalid { .. } | Self::InvalidRequest { .. } | Self::LocalOnly { .. } => "invalid",
+            Self::Invalid { .. }
+            | Self::InvalidVariable(_)
+            | Self::InvalidRequest { .. }
+            | Self::LocalOnly { .. } => "invalid",
             Self::LoggedElsewhere { .. } => "logged_elsewhere",
             Self::Unsupported { .. } => "unsupported",
             #[cfg(feature = "registry")]

@@ -194,7 +194,8 @@ impl ManagerBuilder {
     /// Puts the parts together; nothing is touched yet.
     ///
     /// # Errors
-    /// `Invalid` naming the part that is missing, or the variable of the environment that should be a number and is none.
+    /// `Invalid` naming the part that is missing; `InvalidVariable` for one of the environment that should be a number and is
+    /// none.
     pub fn build(self) -> Result<Manager> {
         let missing = |what: &str| Error::Invalid {
             what: format!("manager: {what}"),

@@ -22,14 +22,14 @@ fn sh(script: &str) -> DetachedSpec {
 }
 
 async fn exit(handle: &dyn ProcessHandle) -> Exit {
-    tokio::time::timeout(Duration::from_secs(20), handle.exited())
+    tokio::time::timeout(Duration::from_mins(2), handle.exited())
         .await
         .expect("an end within the deadline")
         .expect("an answer")
 }
 
 async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_mins(2);
     while !is_so() {
         assert!(Instant::now() < deadline, "still not so: {what}");
         tokio::time::sleep(Duration::from_millis(2)).await;

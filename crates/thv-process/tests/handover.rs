@@ -10,7 +10,7 @@ use std::time::Duration;
 use thv_process::handover::{AsyncChannel, Channel, MAX_FDS, MAX_MESSAGE, Message};
 use thv_process::{DetachedSpec, Exit, ProcessHandle, Signal, system};
 
-const TIMEOUT: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_mins(2);
 const ROLE: &str = "THV_TEST_HANDOVER_ROLE";
 
 /// Not a test: the child's program, when this file is started with a role.

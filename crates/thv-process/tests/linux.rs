@@ -22,7 +22,7 @@ fn sh(script: &str) -> DetachedSpec {
 
 /// Asks again until it is so.
 async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_mins(2);
     while !is_so() {
         assert!(Instant::now() < deadline, "still not so: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -55,7 +55,7 @@ async fn a_zombie_counts_as_dead() {
     assert!(facts.zombie && !facts.is_alive());
     assert!(machine.open(&identity).expect("an answer").is_none());
     let both = async { tokio::join!(handle.exited(), handle.exited()) };
-    let (one, two) = tokio::time::timeout(Duration::from_secs(20), both)
+    let (one, two) = tokio::time::timeout(Duration::from_mins(2), both)
         .await
         .expect("a zombie has exited");
     assert_eq!(
@@ -191,7 +191,7 @@ async fn a_detached_process_is_told_from_others() {
     assert_eq!(facts.argv[1..], ["start", "foo"]);
     assert_eq!(facts.detached_env, Some(false));
     let now = jiff::Timestamp::now();
-    assert!(facts.started_at.duration_since(now).abs() < jiff::SignedDuration::from_secs(20));
+    assert!(facts.started_at.duration_since(now).abs() < jiff::SignedDuration::from_mins(2));
     let evidence = ToolhiveEvidence::Recorded {
         pid: facts.identity.pid,
         at: now,

@@ -23,6 +23,12 @@ pub enum ProxyError {
         #[source]
         source: Option<Box<dyn std::error::Error + Send + Sync>>,
     },
+    /// The server's certificate is not accepted, so that it was asked nothing. That does not change by waiting.
+    #[error("the certificate of the server behind the proxy is not accepted: {reason}")]
+    Certificate {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The server answered, but not as an MCP server does.
     #[error("the server behind the proxy refused: {reason}")]
     Refused {
@@ -52,6 +58,7 @@ impl ProxyError {
         match self {
             Self::Invalid { .. } => "invalid",
             Self::Unavailable { .. } => "unavailable",
+            Self::Certificate { .. } => "certificate",
             Self::Refused { .. } => "refused",
             Self::Timeout { .. } => "timeout",
             Self::Listener { .. } => "listener",

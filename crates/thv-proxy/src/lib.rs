@@ -54,6 +54,7 @@ mod answer;
 mod body;
 mod bridge;
 mod budget;
+mod certificate;
 mod error;
 mod forwarded;
 mod framer;

@@ -8,6 +8,7 @@ use http::{HeaderValue, Method, Response};
 use thv_core::TransportType;
 
 use crate::body::{Body, BodyError};
+use crate::certificate;
 use crate::error::ProxyError;
 use crate::jsonrpc;
 use crate::mcp_headers::SESSION_ID;
@@ -50,8 +51,8 @@ impl ReverseProxy {
     /// repeats this while the error is retryable.
     ///
     /// # Errors
-    /// [`ProxyError::Unavailable`] when it cannot be reached, [`ProxyError::Refused`] when it answers otherwise,
-    /// [`ProxyError::Timeout`] after `timeout`. Cancel-safe.
+    /// [`ProxyError::Unavailable`] when it cannot be reached, [`ProxyError::Certificate`] when its certificate is not accepted,
+    /// [`ProxyError::Refused`] when it answers otherwise, [`ProxyError::Timeout`] after `timeout`. Cancel-safe.
     pub async fn initialize(&self, timeout: Duration) -> Result<ServerInfo, ProxyError> {
         within(timeout, "initialize", async {
             match self.transport() {
@@ -70,7 +71,7 @@ impl ReverseProxy {
     ///
     /// # Errors
     /// [`ProxyError::Unavailable`] when it cannot be reached or answers with an error of its own,
-    /// [`ProxyError::Timeout`] after `timeout`. Cancel-safe.
+    /// [`ProxyError::Certificate`] when its certificate is not accepted, [`ProxyError::Timeout`] after `timeout`. Cancel-safe.
     pub async fn reachable(&self, timeout: Duration) -> Result<(), ProxyError> {
         within(timeout, "the health check", async {
             let accept = "application/json, text/event-stream";
@@ -139,9 +140,12 @@ async fn within<T>(
 fn failed(failure: Failure) -> ProxyError {
     let reason = failure.message();
     match failure {
-        Failure::Unreachable(error) => ProxyError::Unavailable {
-            reason: "the readiness probe failed".into(),
-            source: Some(error),
+        Failure::Unreachable(error) => match certificate::refused(&*error) {
+            Some(reason) => ProxyError::Certificate { reason },
+            None => ProxyError::Unavailable {
+                reason: "the readiness probe failed".into(),
+                source: Some(error),
+            },
         },
         _ => ProxyError::Refused {
             reason: reason.into(),

@@ -82,7 +82,7 @@ async fn status(address: std::net::SocketAddr, request: &[u8], patience: Duratio
         }
     };
     let both = async { tokio::join!(write, read) };
-    let done = tokio::time::timeout(Duration::from_secs(30), both).await;
+    let done = tokio::time::timeout(Duration::from_mins(2), both).await;
     assert!(done.is_ok(), "no end: {:?}", String::from_utf8_lossy(&answer));
     let text = String::from_utf8_lossy(&answer);
     let status = text.strip_prefix("HTTP/1.1 ").or(text.strip_prefix("HTTP/1.0 "));

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 /// What this program may take more at its most, in bytes.
 const MOST: u64 = 64 << 20;
 /// Long after the promise. Nobody waits for it but a test that fails.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(5);
 /// What a flood is: more than may be kept, and of small frames so many that each may not be.
 const FLOOD: usize = 128 << 20;
 const FLOOD_OF_SMALL: usize = 8 << 20;

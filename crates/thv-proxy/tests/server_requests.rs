@@ -38,7 +38,7 @@ async fn asked(stream: &mut reqwest::Response) -> Value {
 
 /// The next message to the server is a refusal of this request.
 async fn refused(wire: &mut Wire, id: u32, code: i32) {
-    let answer = tokio::time::timeout(Duration::from_secs(20), wire.next()).await;
+    let answer = tokio::time::timeout(Duration::from_mins(2), wire.next()).await;
     let answer = answer.expect("it is asked, or nobody is").unwrap();
     assert_eq!(
         (&answer["id"], &answer["error"]["code"]),
@@ -141,7 +141,7 @@ async fn who_has_declared_less_is_not_asked_and_who_is_gone_does_not_keep_the_se
         .delete(served.url("/mcp"))
         .header("mcp-session-id", &only);
     assert_eq!(finish(deleting).await.status, 204);
-    tokio::time::timeout(Duration::from_secs(20), refused(&mut wire, 4, -32000))
+    tokio::time::timeout(Duration::from_mins(2), refused(&mut wire, 4, -32000))
         .await
         .expect("the server waits for a client that is gone");
 }
@@ -193,7 +193,7 @@ async fn sse_clients_are_asked_on_their_stream_and_their_going_is_noticed() {
     ask(&mut wire, 2, "elicitation/create", json!({})).await;
     asked(&mut stream).await;
     drop(stream);
-    tokio::time::timeout(Duration::from_secs(20), refused(&mut wire, 2, -32000))
+    tokio::time::timeout(Duration::from_mins(2), refused(&mut wire, 2, -32000))
         .await
         .expect("the server waits for a client that is gone");
 }

@@ -98,7 +98,7 @@ async fn messages_of_nobody_are_refused() {
     let (stream, endpoint) = connect(&served).await;
     assert_eq!(finish(post(&served, &endpoint, "[]")).await.status, 400);
     drop(stream);
-    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_mins(2);
     while finish(post(&served, &endpoint, good)).await.status != 503 {
         assert!(
             tokio::time::Instant::now() < deadline,

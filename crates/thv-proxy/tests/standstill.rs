@@ -187,7 +187,8 @@ async fn a_call_that_waits_is_told_of_each_five_seconds_and_nothing_else_is() {
     let looking = async {
         let asked = bridge.wire.next().await.unwrap();
         for seconds in [5, 10, 15] {
-            bridge.bridge.doubted().await;
+            let doubted = timeout(LONG, bridge.bridge.doubted()).await;
+            doubted.expect("nobody is told that it waits");
             assert_eq!(began.elapsed().as_secs(), seconds);
         }
         let answer = json!({"jsonrpc": "2.0", "id": asked["id"], "result": "slow"});

@@ -6,6 +6,7 @@ mod common;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use common::{Answer, finish, tls};
@@ -23,8 +24,12 @@ const AUTHORITY: &[u8] = include_bytes!("tls/authority.pem");
 
 /// A server on loopback, with a certificate of the test's authority, that tells which HTTP it was asked with.
 async fn server(protocols: &[&str]) -> SocketAddr {
+    server_at("127.0.0.1", protocols).await
+}
+
+async fn server_at(host: &str, protocols: &[&str]) -> SocketAddr {
     let acceptor = tls(protocols);
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = TcpListener::bind((host, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
@@ -90,6 +95,28 @@ async fn an_authority_of_ones_own_is_believed_when_it_is_named_and_the_newest_ht
         assert_eq!(answer.text, format!("{expected} /mcp Some(\"https\")"));
         let stranger = ask(target, remote(b"")).await;
         assert_eq!(stranger.status, 502, "{}", stranger.text);
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_not_accepted_is_no_matter_of_waiting() {
+    for (host, authority, why) in [
+        ("127.0.0.1", &b""[..], "its authority is not known here"),
+        ("127.0.0.2", AUTHORITY, "it is for another name"),
+    ] {
+        let target = format!("https://{}/mcp", server_at(host, &["http/1.1"]).await);
+        let proxy = ReverseProxy::new(target.parse().unwrap(), remote(authority)).unwrap();
+        let asked = [
+            proxy.initialize(Duration::from_mins(2)).await.map(drop),
+            proxy.reachable(Duration::from_mins(2)).await,
+        ];
+        for error in asked.map(Result::unwrap_err) {
+            assert!(!error.is_retryable(), "{error:?}");
+            let ProxyError::Certificate { reason } = error else {
+                panic!("{error:?}");
+            };
+            assert_eq!(reason, why);
+        }
     }
 }
 

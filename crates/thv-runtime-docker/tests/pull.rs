@@ -118,7 +118,7 @@ async fn a_pull_shows_its_progress_and_goes_on_after_the_registry_broke_off() {
     };
     let registry = Registry::start(Trouble::Breaks(1)).await;
     let pull = pulled(&engine.runtime, &registry.reference);
-    let (steps, end) = timeout(Duration::from_mins(2), pull).await.unwrap();
+    let (steps, end) = timeout(Duration::from_mins(5), pull).await.unwrap();
     end.unwrap();
     assert!(
         registry.asked.load(Ordering::Relaxed) > 1,
@@ -137,7 +137,7 @@ async fn a_pull_shows_its_progress_and_goes_on_after_the_registry_broke_off() {
     drop(images.pull(&registry.reference, None).await.unwrap());
     let reference = registry.reference.clone();
     drop(registry);
-    let (_, end) = timeout(Duration::from_mins(2), pulled(&engine.runtime, &reference))
+    let (_, end) = timeout(Duration::from_mins(5), pulled(&engine.runtime, &reference))
         .await
         .unwrap();
     assert!(matches!(end, Err(Error::PullFailed { .. })), "{end:?}");
@@ -161,7 +161,7 @@ async fn a_pull_that_is_cut_in_the_middle_leaves_the_old_image_under_its_tag() {
             .unwrap()
             .map(|image| image.id)
     };
-    let (_, end) = timeout(Duration::from_mins(2), pulled(&engine.runtime, reference))
+    let (_, end) = timeout(Duration::from_mins(5), pulled(&engine.runtime, reference))
         .await
         .unwrap();
     end.unwrap();
@@ -197,7 +197,7 @@ async fn a_pull_that_is_cut_in_the_middle_leaves_the_old_image_under_its_tag() {
 
     // Another attempt brings it.
     registry.offer("2", Trouble::Breaks(0));
-    let (_, end) = timeout(Duration::from_mins(2), pulled(&engine.runtime, reference))
+    let (_, end) = timeout(Duration::from_mins(5), pulled(&engine.runtime, reference))
         .await
         .unwrap();
     end.unwrap();
@@ -221,7 +221,7 @@ async fn a_registry_that_was_asked_too_often_is_told_apart_by_its_name() {
     };
     let registry = Registry::start(Trouble::Limited).await;
     let pull = pulled(&engine.runtime, &registry.reference);
-    let (_, end) = timeout(Duration::from_mins(2), pull).await.unwrap();
+    let (_, end) = timeout(Duration::from_mins(5), pull).await.unwrap();
     let error = end.unwrap_err();
     assert!(error.is_retryable(), "{error:?}");
     let Error::RateLimited {

@@ -94,7 +94,7 @@ async fn a_restarted_engine_is_found_again_with_all_that_was_under_way() {
         };
         tokio::time::sleep(Duration::from_millis(pause)).await;
         private.run("stop").await;
-        let _either = timeout(Duration::from_mins(1), deploying).await.unwrap();
+        let _either = timeout(Duration::from_mins(3), deploying).await.unwrap();
 
         assert_eq!(
             soon("the list", runtime.list()).await.unwrap_err().code(),

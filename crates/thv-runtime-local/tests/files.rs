@@ -56,7 +56,7 @@ const FOLLOW: LogOptions = LogOptions {
 };
 
 async fn soon<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), what).await.unwrap()
+    tokio::time::timeout(Duration::from_mins(2), what).await.unwrap()
 }
 
 async fn said(runtime: &LocalRuntime, name: &WorkloadName, wanted: &str) {

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use thv_core::{Dirs, Env, TransportType, WorkloadName};
@@ -62,9 +62,12 @@ async fn said(runtime: &LocalRuntime, name: &WorkloadName, wanted: &str) {
     };
     let mut logs = runtime.logs(&named(name), opts).await.unwrap();
     let found = async { while logs.next().await.unwrap().unwrap().line != wanted {} };
-    tokio::time::timeout(Duration::from_secs(20), found)
-        .await
-        .unwrap();
+    soon(found).await;
+}
+
+/// What comes, however slow the machine is.
+async fn soon<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_mins(2), what).await.unwrap()
 }
 
 fn record(root: &Path, name: &str) -> serde_json::Value {
@@ -105,7 +108,13 @@ async fn stop_ends_the_whole_tree_also_what_left_the_session_and_ignores_sigterm
     said(&runtime, &spec.name, "leader").await;
     let processes = thv_process::system().unwrap();
     let token = token(root.path(), "tree");
-    assert!(processes.find_by_env("TOOLHIVE_INSTANCE", &token).unwrap().len() >= 4);
+    // A shell has spoken before it has started what comes next.
+    let all = async {
+        while processes.find_by_env("TOOLHIVE_INSTANCE", &token).unwrap().len() < 4 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon(all).await;
     let opts = StopOptions {
         grace: Duration::from_millis(200),
     };
@@ -129,13 +138,11 @@ async fn a_server_that_ignores_sigterm_stops_at_once_because_its_stdin_is_closed
     let spec = shell("stubborn", "trap '' TERM; echo ready >&2; exec cat");
     runtime.deploy(&spec).await.unwrap();
     said(&runtime, &spec.name, "ready").await;
-    let start = Instant::now();
-    runtime
-        .stop(&named(&spec.name), StopOptions::default())
-        .await
-        .unwrap();
-    // Ten times what is promised; without the closed stdin it takes the grace of 30 s.
-    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    // Without the closed stdin it takes the whole grace.
+    let patient = StopOptions {
+        grace: Duration::from_hours(1),
+    };
+    soon(runtime.stop(&named(&spec.name), patient)).await.unwrap();
 }
 
 #[tokio::test]
@@ -223,11 +230,7 @@ async fn another_value_cannot_attach_and_hears_the_end() {
     let mut events = second.events(EventFilter::of(spec.name.clone())).await.unwrap();
     assert_eq!(events.next().await.unwrap().unwrap().kind, EventKind::Synced);
     drop(first.attach(&named(&spec.name)).await.unwrap());
-    let event = tokio::time::timeout(Duration::from_secs(20), events.next())
-        .await
-        .unwrap()
-        .unwrap()
-        .unwrap();
+    let event = soon(events.next()).await.unwrap().unwrap();
     assert!(matches!(event.kind, EventKind::Exited { .. }), "{event:?}");
 }
 

@@ -12,7 +12,7 @@ use thv_status::{
     Operation, OwnerState, Pending, Reading, Snapshot, StatusManager,
 };
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_mins(2);
 
 /// A workload on disk, ToolHive's hand and ours.
 struct Workload {

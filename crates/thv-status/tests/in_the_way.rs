@@ -11,7 +11,7 @@ use std::time::Duration;
 use thv_core::{Dirs, WorkloadName, WorkloadStatus};
 use thv_status::{Authority, Change, ClaimId, Companion, FileStatusManager, Operation, StatusManager};
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_mins(2);
 
 /// What may be there.
 const KINDS: [&str; 10] = [

@@ -12,7 +12,7 @@ use thv_status::{
     Authority, Change, ClaimId, Companion, FileStatusManager, Operation, OwnerState, StatusManager,
 };
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_mins(2);
 
 const RUNNING: &str = "{\n  \"status\": \"running\",\n  \"created_at\": \"2026-08-21T10:12:13Z\",\n  \
                        \"updated_at\": \"2026-08-21T10:12:19Z\",\n  \"process_id\": 0\n}";

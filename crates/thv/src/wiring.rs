@@ -23,8 +23,8 @@ const EGRESS_HELPER_VARIABLE: &str = "TOOLHIVE_EGRESS_HELPER";
 /// What remains to be said is [`launcher_id`](ManagerBuilder::launcher_id); any part can be replaced.
 ///
 /// # Errors
-/// `Invalid` when the environment names no home directory, or a runtime or a provider of secrets that is not there, or has
-/// something else in place of a number of ours.
+/// `Invalid` when the environment names no home directory, or a runtime or a provider of secrets that is not there;
+/// `InvalidVariable` when it has something else in place of a number of ours.
 pub fn manager_from_env(env: Env) -> Result<ManagerBuilder> {
     let dirs = Dirs::from_env(&env).map_err(|error| Error::Invalid {
         what: "environment".into(),
@@ -73,7 +73,7 @@ const TRUSTED_ROOT_VARIABLE: &str = "THV_TRUSTED_ROOT";
 /// is read or asked before an image is.
 ///
 /// # Errors
-/// `Invalid` when `THV_REGISTRY_TIMEOUT` is no number of seconds.
+/// `InvalidVariable` when `THV_REGISTRY_TIMEOUT` is no number of seconds.
 #[cfg(feature = "image")]
 pub fn image_gate(env: &Env, ca_certificates: Option<Vec<u8>>) -> Result<Arc<dyn thv_image::ImageGate>> {
     use thv_image::{ClientConfig, Gate, ProvenanceVerifier, RegistryClient, TrustRoots};

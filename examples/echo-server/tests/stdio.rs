@@ -2,7 +2,6 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -134,14 +133,9 @@ fn progress_comes_before_the_answer() {
 fn closing_stdin_ends_it_at_once_even_during_a_slow_call() {
     let mut session = Session::start(&["--ignore-sigterm"]);
     session.call_tool(1, "slow", &json!({ "ms": 60_000 }));
-    let closed = Instant::now();
     drop(session.stdin.take());
     assert!(session.child.wait().expect("ends").success());
-    assert!(
-        closed.elapsed() < Duration::from_secs(10),
-        "took {:?}",
-        closed.elapsed()
-    );
+    assert_eq!(session.line(), "", "the call is not waited for");
 }
 
 #[test]

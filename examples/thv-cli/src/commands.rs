@@ -40,7 +40,7 @@ use thv::manager::{Detached, Launcher, Manager};
 use thv::secrets::SecretString;
 
 use crate::cli::{Cli, Command, PasswordArgs, UpgradeCommand};
-use crate::output::error;
+use crate::output::{error, note};
 
 /// Who launches what this program runs, as records name it.
 const LAUNCHER: &str = "thv";
@@ -150,9 +150,19 @@ pub(crate) fn is_detached() -> bool {
     std::env::var_os("TOOLHIVE_DETACHED").is_some_and(|value| value == "1")
 }
 
-/// The manager of the command line: its supervisors are processes of their own, this program again.
+/// The manager of the command line, for what starts no server. In place of a number of the environment that is none the
+/// default will do here, and that is said: whoever wants to see or to stop something can.
 fn manager() -> Result<Manager, Failure> {
-    manager_given(Given::default())
+    let mut env = environment();
+    loop {
+        match assembled(detached()?, Given::default(), env.clone()) {
+            Err(thv::manager::Error::InvalidVariable(invalid)) => {
+                note(&format!("Warning: {invalid}; the default is used"));
+                env = env.without(&invalid.variable);
+            }
+            made => return Ok(made?),
+        }
+    }
 }
 
 /// What a command line gives a manager, besides the environment.
@@ -174,11 +184,16 @@ impl Given {
     }
 }
 
-/// The same, with what the command line gives.
+/// The same with what the command line gives, and for what starts servers too: with no other number than was meant.
 fn manager_given(given: Given) -> Result<Manager, Failure> {
+    manager_with(detached()?, given)
+}
+
+/// Supervisors are processes of their own, this program again.
+fn detached() -> Result<Arc<dyn Launcher>, Failure> {
     let program = std::env::current_exe()
         .map_err(|error| Failure::new(format!("cannot find the path of this program: {error}")))?;
-    manager_with(Arc::new(Detached::new(program, [])), given)
+    Ok(Arc::new(Detached::new(program, [])))
 }
 
 /// There may be many proxies on a machine of many processors.
@@ -188,18 +203,28 @@ fn proxy_threads() -> NonZeroUsize {
 }
 
 fn manager_with(launcher: Arc<dyn Launcher>, given: Given) -> Result<Manager, Failure> {
-    let env = Env::from_vars(std::env::vars_os());
+    Ok(assembled(launcher, given, environment())?)
+}
+
+fn environment() -> Env {
+    Env::from_vars(std::env::vars_os())
+}
+
+fn assembled(launcher: Arc<dyn Launcher>, given: Given, env: Env) -> Result<Manager, thv::manager::Error> {
     let mut builder = thv::manager_from_env(env.clone())?
         .launcher_id(LAUNCHER)
         .pull_watcher(Arc::new(crate::output::progress::Pulls::default()))
         .proxy_threads(proxy_threads())
         .launcher(launcher);
     if let Some(password) = given.password {
-        let dirs = Dirs::from_env(&env).map_err(|error| Failure::new(error.to_string()))?;
+        let dirs = Dirs::from_env(&env).map_err(|error| thv::manager::Error::Invalid {
+            what: "environment".into(),
+            detail: error.to_string(),
+        })?;
         builder = builder.secrets(thv::secrets_in(&dirs, &env, Some(password))?);
     }
     if given.ca_certificates.is_some() {
         builder = builder.image_gate(thv::image_gate(&env, given.ca_certificates)?);
     }
-    Ok(builder.build()?)
+    builder.build()
 }

@@ -7,11 +7,14 @@ pub(crate) mod isolated;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 use serde_json::{Value, json};
 use thv::core::{Workload, WorkloadStatus};
 use thv_tests::{Client, Machine, echo_server};
@@ -52,22 +55,41 @@ pub(crate) async fn proxy_pid(machine: &Machine, name: &str) -> u32 {
     u32::try_from(pid).unwrap()
 }
 
-/// `kill -9`, by pid, and the process's end: the signal alone is only asked for when `kill` returns.
+/// A process that is to be killed, named while it lives for certain: it may end by itself first.
+pub(crate) struct Victim {
+    pid: u32,
+    handle: OwnedFd,
+}
+
+impl Victim {
+    pub(crate) fn new(pid: u32) -> Self {
+        let process = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+        let handle = pidfd_open(process, PidfdFlags::empty()).unwrap();
+        Self { pid, handle }
+    }
+
+    /// Kills it, and waits for its end: the signal alone is only asked for when `kill` returns.
+    pub(crate) fn kill_9(&self) {
+        match pidfd_send_signal(&self.handle, Signal::KILL) {
+            Ok(()) | Err(Errno::SRCH) => {}
+            Err(error) => panic!("{error}"),
+        }
+        let limit = Timespec {
+            tv_sec: 60,
+            tv_nsec: 0,
+        };
+        // The end of a child of the test interrupts it.
+        let ended = rustix::io::retry_on_intr(|| {
+            let mut ends = [PollFd::new(&self.handle, PollFlags::IN)];
+            poll(&mut ends, Some(&limit))
+        });
+        assert_eq!(ended.unwrap(), 1, "process {} survives SIGKILL", self.pid);
+    }
+}
+
+/// `kill -9` of one that lives, and its end.
 pub(crate) fn kill_9(pid: u32) {
-    let process = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
-    let handle = pidfd_open(process, PidfdFlags::empty()).unwrap();
-    signal(pid, Signal::KILL);
-    let limit = Timespec {
-        tv_sec: 10,
-        tv_nsec: 0,
-    };
-    // The end of a child of the test interrupts it.
-    let ended = rustix::io::retry_on_intr(|| {
-        let mut ends = [PollFd::new(&handle, PollFlags::IN)];
-        poll(&mut ends, Some(&limit))
-    });
-    let ended = ended.unwrap();
-    assert_eq!(ended, 1, "process {pid} survives SIGKILL");
+    Victim::new(pid).kill_9();
 }
 
 pub(crate) fn signal(pid: u32, signal: Signal) {
@@ -120,6 +142,12 @@ pub(crate) async fn answers(workload: &Workload) {
 /// The status file of a workload, which ToolHive writes too.
 pub(crate) fn status_file(machine: &Machine, name: &str) -> PathBuf {
     machine.dirs().statuses().join(format!("{name}.json"))
+}
+
+/// The status that is written there. Asking this takes no time: who waits for a moment that passes misses none.
+pub(crate) fn written(machine: &Machine, name: &str) -> Option<Value> {
+    // It is replaced by renames: what is there is whole.
+    serde_json::from_slice(&fs::read(status_file(machine, name)).ok()?).ok()
 }
 
 /// Replaces the status file as ToolHive does: five keys, whole, by a rename. It keeps `created_at`.
@@ -179,7 +207,11 @@ fn add(path: &Path, found: &mut Tree) {
     let Ok(metadata) = fs::symlink_metadata(path) else {
         return;
     };
-    let bytes = metadata.is_file().then(|| fs::read(path).unwrap_or_default());
+    let bytes = match metadata.is_file().then(|| fs::read(path)) {
+        // It was taken away in between.
+        Some(Err(error)) if error.kind() == ErrorKind::NotFound => return,
+        read => read.map(Result::unwrap_or_default),
+    };
     if metadata.is_dir() {
         for entry in fs::read_dir(path).into_iter().flatten().flatten() {
             add(&entry.path(), found);

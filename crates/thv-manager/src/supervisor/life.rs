@@ -24,6 +24,8 @@ use crate::{Error, Result};
 
 /// How long the end of a server may take to be told after its streams ended.
 const LAST_WORD: Duration = Duration::from_secs(2);
+/// The same where it is still connected, and more likely lives.
+const WORD: Duration = Duration::from_millis(500);
 
 /// How long a server may take to answer `initialize`.
 pub(super) const READINESS: Duration = Duration::from_secs(300);
@@ -285,7 +287,7 @@ impl Supervisor {
         let looking = self.look_after_engine(runtime, backend, WorkloadStatus::Starting, || starting(""));
         let (mut ready, mut looking) = (pin!(backend.ready()), pin!(looking));
         let mut patience = pin!(tokio::time::sleep(READINESS));
-        let failure = loop {
+        let (failure, patience) = loop {
             let written = tokio::select! {
                 biased;
                 told = fate.next() => match told {
@@ -303,10 +305,12 @@ impl Supervisor {
                 },
                 answer = &mut ready => match answer {
                     Ok(_) => return Ok(Begun::Ready),
-                    Err(error) => break error.to_string(),
+                    // Its connection has ended.
+                    Err(error) if error.is_retryable() => break (error.to_string(), LAST_WORD),
+                    Err(error) => break (error.to_string(), WORD),
                 },
                 () = &mut patience, if paused.is_none() => {
-                    break format!("it did not answer initialize within {} s", READINESS.as_secs());
+                    break (format!("it did not answer initialize within {} s", READINESS.as_secs()), WORD);
                 }
                 lost = &mut looking => return lost.map(|()| Begun::ClaimLost),
             };
@@ -315,7 +319,7 @@ impl Supervisor {
             }
         };
         // A server that ended explains itself better than the connection that broke with it.
-        let how = tokio::time::timeout(Duration::from_millis(500), fate.over()).await;
+        let how = tokio::time::timeout(patience, fate.over()).await;
         Ok(Begun::Over(how.unwrap_or(failure)))
     }
 

@@ -10,7 +10,7 @@ use thv_manager::{ListOptions, Manager, RollbackPolicy, RunRequest, StopOptions,
 use thv_proxy::{Body, Layer, MiddlewareFactory};
 use thv_runtime::Runtimes;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::support::*;
 
@@ -108,10 +108,21 @@ async fn a_remote_lives_without_a_runtime() {
 
 /// A URL that does not serve, and what is said of it.
 async fn broken(how: &str) -> String {
+    let url = |address| format!("http://{address}/mcp");
+    if how == "refuses" {
+        // Nobody listens, and nobody else has the port.
+        let held = TcpSocket::new_v4().unwrap();
+        held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let url = url(held.local_addr().unwrap());
+        tokio::spawn(async move {
+            let _held = held;
+            std::future::pending::<()>().await;
+        });
+        return url;
+    }
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+    let url = url(listener.local_addr().unwrap());
     let answer = match how {
-        "refuses" => return url,
         "says nothing" => "",
         "wants a login" => "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
         _ => unreachable!("{how}"),
@@ -128,38 +139,44 @@ async fn broken(how: &str) -> String {
 
 #[tokio::test]
 async fn an_update_to_a_url_that_does_not_serve_goes_back_to_the_old_one() {
+    for how in ["refuses", "says nothing", "wants a login"] {
+        tokio::time::timeout(Duration::from_mins(2), Box::pin(goes_back_from(how)))
+            .await
+            .unwrap_or_else(|_| panic!("{how}: it does not go back"));
+    }
+}
+
+async fn goes_back_from(how: &str) {
     let options = UpdateOptions {
         ready_within: Duration::from_millis(500),
         rollback: RollbackPolicy::OnFailure,
         ..UpdateOptions::default()
     };
-    for how in ["refuses", "says nothing", "wants a login"] {
-        let (world, remote) = (World::new(), Remote::start().await);
-        let manager = without_runtime(&world);
-        let outcome = manager.run(remote.request("far"), until_ready()).await.unwrap();
-        let old = manager.export(&name("far")).await.unwrap();
-        let mut new = old.clone();
-        new.remote_url = broken(how).await;
-        let failed = manager.update(new, options.clone()).await.unwrap_err();
-        assert_eq!(failed.code(), "update_failed", "{how}: {failed}");
-        assert_eq!(
-            manager.export(&name("far")).await.unwrap().to_json(),
-            old.to_json(),
-            "{how}"
-        );
-        assert_eq!(
-            world.status_of(&name("far")).await.0,
-            WorkloadStatus::Running,
-            "{how}"
-        );
-        let response = post(&outcome.url, &initialize()).await.unwrap();
-        assert!(response.contains("\"memory\""), "{how}: {response}");
-        manager
-            .delete(&name("far"), StopOptions::default())
-            .await
-            .unwrap();
-        world.assert_nothing_of(&name("far")).await;
-    }
+    let (world, remote) = (World::new(), Remote::start().await);
+    let manager = without_runtime(&world);
+    let outcome = manager.run(remote.request("far"), until_ready()).await.unwrap();
+    let old = manager.export(&name("far")).await.unwrap();
+    let mut new = old.clone();
+    new.remote_url = broken(how).await;
+    let failed = manager.update(new, options).await.unwrap_err();
+    assert_eq!(failed.code(), "update_failed", "{how}: {failed}");
+    assert_eq!(
+        manager.export(&name("far")).await.unwrap().to_json(),
+        old.to_json(),
+        "{how}"
+    );
+    assert_eq!(
+        world.status_of(&name("far")).await.0,
+        WorkloadStatus::Running,
+        "{how}"
+    );
+    let response = post(&outcome.url, &initialize()).await.unwrap();
+    assert!(response.contains("\"memory\""), "{how}: {response}");
+    manager
+        .delete(&name("far"), StopOptions::default())
+        .await
+        .unwrap();
+    world.assert_nothing_of(&name("far")).await;
 }
 
 #[tokio::test]
@@ -281,11 +298,13 @@ async fn a_remote_that_was_ready_once_and_is_down_is_unhealthy_and_recovers() {
     world.until(&name("far"), WorkloadStatus::Unhealthy).await;
     assert_ne!(world.status_of(&name("far")).await.1, "");
     remote.switch(true);
-    // The next attempt is at the next health interval.
+    // The next attempt is at the next health interval, which may not have begun.
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(10)).await;
     tokio::time::resume();
-    world.until(&name("far"), WorkloadStatus::Running).await;
+    world
+        .until_running_within(&name("far"), Duration::from_mins(1))
+        .await;
 }
 
 #[tokio::test]

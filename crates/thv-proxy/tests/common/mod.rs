@@ -141,8 +141,9 @@ impl Drop for Served {
 }
 
 pub async fn served(bridge: StdioBridge) -> Served {
+    // Whoever is waited for is waited for as long as it takes.
     let options = ServeOptions {
-        drain: Duration::from_secs(2),
+        drain: Duration::from_hours(1),
         ..ServeOptions::default()
     };
     served_with(bridge, options).await
@@ -237,11 +238,18 @@ pub async fn finish(request: reqwest::RequestBuilder) -> Answer {
 
 /// Waits until `done`, checked often, with a deadline that only a broken promise reaches.
 pub async fn eventually(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = tokio::time::Instant::now() + Duration::from_mins(1);
+    let deadline = tokio::time::Instant::now() + Duration::from_mins(2);
     while !done() {
         assert!(tokio::time::Instant::now() < deadline, "not in time: {what}");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
+}
+
+/// What must come, however slow the machine is.
+pub async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_mins(2), work)
+        .await
+        .unwrap_or_else(|_| panic!("not in time: {what}"))
 }
 
 /// Reads an event stream until `wanted` was seen.
@@ -259,9 +267,7 @@ pub async fn read_until(response: &mut reqwest::Response, seen: &mut String, wan
             seen.push_str(std::str::from_utf8(&chunk).unwrap());
         }
     };
-    tokio::time::timeout(Duration::from_mins(1), reading)
-        .await
-        .unwrap_or_else(|_| panic!("no {wanted:?}"));
+    soon(wanted, reading).await;
 }
 
 /// A server that is there again at once.

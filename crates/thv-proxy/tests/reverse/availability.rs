@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::any;
 use thv_proxy::{ProxyError, ReverseProxy, ReverseProxyConfig};
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 use url::Url;
 
 use crate::common::finish;
@@ -15,11 +15,12 @@ use crate::fixture::{Running, client, proxy, setting};
 
 #[tokio::test]
 async fn a_server_that_is_down_is_a_json_rpc_error_and_seen_in_health() {
-    let unused = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    // Nobody else has the port, and nobody listens.
+    let unused = TcpSocket::new_v4().unwrap();
+    unused.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let target: Url = format!("http://{}", unused.local_addr().unwrap())
         .parse()
         .unwrap();
-    drop(unused);
     let proxy = proxy(target.clone(), ReverseProxyConfig::default()).await;
     let answer = finish(
         client()
@@ -39,7 +40,7 @@ async fn a_server_that_is_down_is_a_json_rpc_error_and_seen_in_health() {
             .contains(r#""status":"degraded""#)
     );
     let asked = ReverseProxy::new(target, ReverseProxyConfig::default()).unwrap();
-    let error = asked.initialize(Duration::from_secs(10)).await.unwrap_err();
+    let error = asked.initialize(Duration::from_mins(2)).await.unwrap_err();
     assert!(error.is_retryable(), "{error}");
 }
 
@@ -62,7 +63,7 @@ async fn the_probe_believes_an_answer_to_initialize_and_nothing_else() {
             ..ReverseProxyConfig::default()
         };
         let proxy = ReverseProxy::new(url, remote).unwrap();
-        async move { proxy.initialize(Duration::from_secs(10)).await }
+        async move { proxy.initialize(Duration::from_mins(2)).await }
     };
     let ready = ask("/json").await.unwrap();
     assert_eq!(
@@ -106,9 +107,9 @@ async fn the_probe_goes_the_way_of_a_clients_request() {
             ..ReverseProxyConfig::default()
         };
         let proxy = ReverseProxy::new(target.clone(), config.clone()).unwrap();
-        let ready = proxy.initialize(Duration::from_secs(10)).await.unwrap();
+        let ready = proxy.initialize(Duration::from_mins(2)).await.unwrap();
         assert_eq!(ready.name, "n");
-        proxy.reachable(Duration::from_secs(10)).await.unwrap();
+        proxy.reachable(Duration::from_mins(2)).await.unwrap();
         assert_eq!(proxy.available(), Some(true));
 
         let keyless = ReverseProxyConfig {
@@ -116,7 +117,7 @@ async fn the_probe_goes_the_way_of_a_clients_request() {
             ..config
         };
         let proxy = ReverseProxy::new(target, keyless).unwrap();
-        let error = proxy.initialize(Duration::from_secs(10)).await.unwrap_err();
+        let error = proxy.initialize(Duration::from_mins(2)).await.unwrap_err();
         assert!(error.to_string().contains("401"), "{error}");
     }
 }

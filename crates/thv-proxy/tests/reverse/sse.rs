@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::common::{finish, read_until};
+use crate::common::{finish, read_until, soon};
 use crate::fixture::{Running, client, proxy};
 
 /// An SSE server whose streams are fed by the test, and whose messages are all accepted.
@@ -60,7 +60,7 @@ async fn a_stream_of_an_sse_server_ends_when_nothing_is_owed_on_it() {
         let (chunks, receiver) = mpsc::channel(4);
         let server = Running::new(sse_server([receiver], ("x-none", ""))).await;
         let drain = if answered {
-            Duration::from_secs(10)
+            Duration::from_hours(1)
         } else {
             Duration::from_millis(200)
         };
@@ -86,13 +86,16 @@ async fn a_stream_of_an_sse_server_ends_when_nothing_is_owed_on_it() {
         if answered {
             chunks.send(answer("\"b\"")).await.unwrap();
         }
-        while let Some(chunk) = stream.chunk().await.expect("the stream was cut off") {
-            seen.push_str(std::str::from_utf8(&chunk).unwrap());
-        }
+        let reading = async {
+            while let Some(chunk) = stream.chunk().await.expect("the stream was cut off") {
+                seen.push_str(std::str::from_utf8(&chunk).unwrap());
+            }
+        };
+        soon("the end of the stream", reading).await;
         let (mut last, error) = (seen.rsplit("data: "), "ended before");
         assert!(last.next().unwrap().contains("\"id\":\"b\""), "{seen}");
         assert_eq!(seen.contains(error), !answered, "{seen}");
-        serving.await.unwrap();
+        soon("the end of the proxy", serving).await.unwrap();
     }
 }
 
@@ -183,11 +186,10 @@ async fn streams_with_one_path_for_their_messages_have_in_common_what_is_owed() 
                     seen.push_str(std::str::from_utf8(&chunk).unwrap());
                 }
             };
-            let ended = tokio::time::timeout(Duration::from_secs(10), reading).await;
-            ended.expect("it waits for what another stream has brought");
+            soon("what another stream has brought", reading).await;
             assert_eq!(seen.contains("ended before"), !answered, "{seen}");
         }
-        serving.await.unwrap();
+        soon("the end of the proxy", serving).await.unwrap();
     }
 }
 
@@ -195,7 +197,7 @@ async fn streams_with_one_path_for_their_messages_have_in_common_what_is_owed() 
 async fn a_stream_that_answers_a_post_goes_on_to_its_end() {
     let (chunks, receiver) = mpsc::channel(4);
     let server = Running::new(sse_server([receiver], ("x-none", ""))).await;
-    let (address, stop, serving) = draining(&server, Duration::from_secs(30));
+    let (address, stop, serving) = draining(&server, Duration::from_hours(1));
     let call = r#"{"jsonrpc":"2.0","id":1,"method":"m"}"#;
     let asked = client().post(format!("http://{address}/sse")).body(call);
     let asking = tokio::spawn(asked.send());
@@ -221,5 +223,5 @@ async fn a_stream_that_answers_a_post_goes_on_to_its_end() {
         seen.contains("//not.ours/\r\r") && seen.ends_with("data: ended\n\n"),
         "{seen}"
     );
-    serving.await.unwrap();
+    soon("the end of the proxy", serving).await.unwrap();
 }

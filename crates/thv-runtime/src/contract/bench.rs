@@ -13,7 +13,7 @@ use super::{Fixture, Server, Skip};
 use crate::{DeploySpec, Deployment, EventKind, InstanceRef, Result, Runtime, RuntimeEvent, StopOptions};
 
 /// How long the suite waits for what must happen.
-pub(super) const DEADLINE: Duration = Duration::from_secs(20);
+pub(super) const DEADLINE: Duration = Duration::from_mins(1);
 
 /// One promise at work: a runtime, names of its own, and the duty to clean up.
 #[derive(Debug)]

@@ -28,9 +28,9 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     with_remedy(text)
 }
 
-/// What failed, with what to do where a limit of the shell was reached; what a proxy met is a text by then.
+/// What failed, with what to do where that is known by the words alone; what a proxy met is a text by then.
 pub(crate) fn with_remedy(mut text: String) -> String {
-    let remedies: Vec<_> = hints::of_limit(&text).collect();
+    let remedies: Vec<_> = hints::of_text(&text).collect();
     for remedy in remedies {
         text.push_str("; ");
         text.push_str(remedy);

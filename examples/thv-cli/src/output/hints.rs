@@ -6,16 +6,20 @@ use thv::manager::RequestField;
 use thv::registry::Error as RegistryError;
 use thv::secrets::SecretError;
 
-/// Limits of a shell, by what the system says where one is reached, and what helps.
-const LIMITS: [(&str, &str); 2] = [
+/// What a proxy may meet, by the words for it, and what helps: limits of a shell, and authorities of one's own.
+const REMEDIES: [(&str, &str); 3] = [
     ("(os error 24)", "raise the limit of open files (ulimit -n)"),
     ("(os error 27)", "raise the limit of file sizes (ulimit -f)"),
+    (
+        "its authority is not known here",
+        "--thv-ca-bundle names the certificate of one",
+    ),
 ];
 
-/// What helps where a limit of the shell was reached. It is told by its text: what a proxy met is no error any more.
-pub(crate) fn of_limit(text: &str) -> impl Iterator<Item = &'static str> {
-    let reached = LIMITS.into_iter().filter(|(said, _)| text.contains(said));
-    reached.map(|(_, remedy)| remedy)
+/// What helps by the text alone: what a proxy met is no error any more.
+pub(crate) fn of_text(text: &str) -> impl Iterator<Item = &'static str> {
+    let met = REMEDIES.into_iter().filter(|(said, _)| text.contains(said));
+    met.map(|(_, remedy)| remedy)
 }
 
 /// An error in the words of the command line: parts of a request are its flags.

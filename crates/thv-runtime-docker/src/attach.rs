@@ -180,14 +180,21 @@ async fn to_running(
         } else {
             Some(connect(engine, id, ERRORS).await?)
         };
-        Ok((in_and_out, errors))
+        Ok::<_, EngineError>((in_and_out, errors))
     };
     let (in_and_out, errors) = match connecting.await {
         Ok(streams) => streams,
         Err(cause) => {
             // It may have ended meanwhile, for which each engine has its own words.
             must_run(engine, which, id).await?;
-            return Err(failed(engine, which, cause));
+            return Err(if cause.is_attach_to_ended() {
+                Error::NotRunning {
+                    name: which.name.clone(),
+                    detail: "it has just ended".to_owned(),
+                }
+            } else {
+                failed(engine, which, cause)
+            });
         }
     };
     // The engine attaches to what has ended as well, and says nothing then.

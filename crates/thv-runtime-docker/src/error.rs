@@ -96,6 +96,11 @@ impl EngineError {
         matches!(self, Self::Status { status, message } if quirks::is_lost_start(*status, message))
     }
 
+    /// Whether an attachment failed because the container has ended.
+    pub(crate) fn is_attach_to_ended(&self) -> bool {
+        matches!(self, Self::Status { status, message } if quirks::is_attach_to_ended(*status, message))
+    }
+
     /// Whether a creation failed for want of the image.
     pub(crate) fn is_missing_image(&self) -> bool {
         matches!(self, Self::Status { status, message } if quirks::is_missing_image(*status, message))

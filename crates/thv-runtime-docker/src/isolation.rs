@@ -40,10 +40,12 @@ const PIDS: i64 = 600;
 const DENY: &str = "--deny";
 /// Where it reads which addresses the host has.
 const DENY_IN: &str = "--deny-in";
-/// Which addresses the host has, as its kernel says whenever it is read: the file stays its own also where a container has it
-/// mounted. The first process of the engine's machine is in the network of that.
-const HOST_TABLE: &str = "/proc/1/net/fib_trie";
-const HOST_TABLE_INSIDE: &str = "/host/fib_trie";
+/// Where the kernel says which addresses the host has, whenever it is read: the folder stays the host's also where a container
+/// has it mounted. The first process of the engine's machine is in the network of that. Not the file alone: when anybody looks
+/// that up, the one that is mounted counts as deleted, and a start that is under way is refused for it.
+const HOST_NET: &str = "/proc/1/net";
+const HOST_NET_INSIDE: &str = "/host/net";
+const HOST_TABLE: &str = "/host/net/fib_trie";
 /// How often the shared network may vanish under one deployment.
 const NETWORK_RETRIES: u8 = 5;
 
@@ -336,7 +338,7 @@ fn outer_arguments(spec: &DeploySpec, denied: &BTreeSet<Ipv4Addr>, with_table: b
         with(DENY, address.to_string());
     }
     if with_table {
-        with(DENY_IN, HOST_TABLE_INSIDE.to_owned());
+        with(DENY_IN, HOST_TABLE.to_owned());
     }
     for host in &egress.hosts {
         with("--allow-host", host.clone());
@@ -448,17 +450,17 @@ fn outer_helper(
 fn host_table() -> Mount {
     Mount {
         kind: "bind".to_owned(),
-        source: HOST_TABLE.to_owned(),
-        target: HOST_TABLE_INSIDE.to_owned(),
+        source: HOST_NET.to_owned(),
+        target: HOST_NET_INSIDE.to_owned(),
         read_only: true,
         tmpfs_options: None,
     }
 }
 
 /// Whether the engine does not mount what tells an outer helper the host's addresses, as one in a virtual machine may not that
-/// mounts what is shared with that: its words name the file.
+/// mounts what is shared with that: its words name the folder.
 pub(crate) fn is_table_refused(cause: &EngineError, wanted: &Create) -> bool {
-    wanted.host_config.mounts.contains(&host_table()) && cause.message().contains(HOST_TABLE)
+    wanted.host_config.mounts.contains(&host_table()) && cause.message().contains(HOST_NET)
 }
 
 fn inner_helper(spec: &DeploySpec, name: &str, image: &str, outer: &str, info: &Info) -> Create {

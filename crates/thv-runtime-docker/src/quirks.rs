@@ -48,6 +48,13 @@ pub(crate) fn is_passing(status: u16, message: &str) -> bool {
     status == 500 && message.to_lowercase().contains("no such process")
 }
 
+/// Whether an attachment met a container that has ended, which the engine does not know yet: nobody listens at Podman's
+/// socket for it any more.
+pub(crate) fn is_attach_to_ended(status: u16, message: &str) -> bool {
+    let words = message.to_lowercase();
+    status == 500 && words.contains("attach socket") && words.ends_with("connection refused")
+}
+
 /// Whether a removal by force failed because the container ended by itself at that moment, or was paused and has ended now, as
 /// Podman's do.
 pub(crate) fn is_ending(status: u16, message: &str) -> bool {

@@ -321,13 +321,17 @@ async fn an_address_that_the_host_gets_later_is_out_of_reach_too() {
     for spec in &specs {
         on.runtime.deploy(spec).await.unwrap();
     }
-    let (network, gateway) = new_network(&on, server.name.as_str()).await;
-    // Only where the engine's host is this machine, in the network of its first process.
+    // Where the engine's host is this machine, in the network of its first process.
     let table = std::fs::read_to_string("/proc/1/net/fib_trie").unwrap_or_default();
-    if table.contains(&format!("-- {gateway}\n"))
-        && let Ok(service) = TcpListener::bind((gateway, 0))
-    {
-        let port = service.local_addr().unwrap().port();
+    let shared = gateway(&on, "toolhive-external").await;
+    if table.contains(&format!("-- {shared}\n")) {
+        let body = json!({ "Name": format!("{}-later", server.name) });
+        let (status, answer) = api(on.engine.socket(), "POST", "/v1.41/networks/create", &body).await;
+        assert_eq!(status, 201, "{answer}");
+        let made: Value = serde_json::from_str(&answer).unwrap();
+        let network = made["Id"].as_str().unwrap();
+        let service = TcpListener::bind((gateway(&on, network).await, 0)).unwrap();
+        let later = service.local_addr().unwrap();
         std::thread::spawn(move || {
             for client in service.incoming().flatten() {
                 let mut client = client;
@@ -341,33 +345,26 @@ async fn an_address_that_the_host_gets_later_is_out_of_reach_too() {
                 (answer == "ok 200 from outside").then_some(())
             })
             .await;
-            let answer = inside.tries(&format!("proxy CONNECT {gateway}:{port}")).await;
+            let answer = inside.tries(&format!("proxy CONNECT {later}")).await;
             assert!(answer.starts_with(expected), "{expected}: {answer}");
         }
+        let path = format!("/v1.41/networks/{network}");
+        let removed = api(on.engine.socket(), "DELETE", &path, &Value::Null).await;
+        assert_eq!(removed.0, 204);
     }
     for spec in &specs {
         on.remove(spec).await;
     }
-    let path = format!("/v1.41/networks/{network}");
-    assert_eq!(
-        api(on.engine.socket(), "DELETE", &path, &Value::Null).await.0,
-        204
-    );
     on.engine.remove(&server.name).await;
 }
 
-/// A network of somebody's, and the host's address on it.
-async fn new_network(on: &Isolating, name: &str) -> (String, Ipv4Addr) {
-    let body = json!({ "Name": format!("{name}-later") });
-    let (status, answer) = api(on.engine.socket(), "POST", "/v1.41/networks/create", &body).await;
-    assert_eq!(status, 201, "{answer}");
-    let made: Value = serde_json::from_str(&answer).unwrap();
-    let id = made["Id"].as_str().unwrap().to_owned();
-    let path = format!("/v1.41/networks/{id}");
+/// The host's address on a network.
+async fn gateway(on: &Isolating, network: &str) -> Ipv4Addr {
+    let path = format!("/v1.41/networks/{network}");
     let (_, answer) = api(on.engine.socket(), "GET", &path, &Value::Null).await;
     let seen: Value = serde_json::from_str(&answer).unwrap();
     let gateway = seen["IPAM"]["Config"][0]["Gateway"].as_str().unwrap();
-    (id, gateway.parse().unwrap())
+    gateway.parse().unwrap()
 }
 
 const REBOUND: &str = "evil.allowed.example";

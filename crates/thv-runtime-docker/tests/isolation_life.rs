@@ -7,7 +7,7 @@ mod support;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -392,7 +392,7 @@ async fn an_engine_that_does_not_mount_its_hosts_addresses_isolates_without() {
         let refusals = AtomicUsize::new(0);
         let front = Meddler::open(&path, on.engine.socket(), move |_, call| {
             if call.contains(refused_at) && refusals.fetch_add(1, Ordering::Relaxed) == 0 {
-                let words = "mounts denied: the path /proc/1/net/fib_trie is not shared from the host";
+                let words = "mounts denied: the path /proc/1/net is not shared from the host";
                 return Do::Answer(500, json!({ "message": words }));
             }
             Do::Forward
@@ -405,7 +405,7 @@ async fn an_engine_that_does_not_mount_its_hosts_addresses_isolates_without() {
             .iter()
             .filter(|request| request.contains("/containers/create"));
         let with: Vec<_> = creations
-            .map(|request| request.contains("/proc/1/net/fib_trie"))
+            .map(|request| request.contains("/proc/1/net\""))
             .collect();
         assert_eq!(with, [true, false, false, false], "{refused_at}");
         // It is what it would be made as: nothing is made anew for that.
@@ -413,6 +413,32 @@ async fn an_engine_that_does_not_mount_its_hosts_addresses_isolates_without() {
         let again = on.runtime.deploy(&spec).await.unwrap();
         assert_eq!(again.outcome, DeployOutcome::AlreadyRunning);
         on.remove(&spec).await;
+    }
+}
+
+/// An engine that starts a container looks at what it has mounted, and what the kernel makes up may be another by then.
+#[tokio::test]
+async fn who_reads_the_hosts_addresses_meanwhile_is_in_nobodys_way() {
+    let Some(on) = Isolating::get().await else { return };
+    let done = Arc::new(AtomicBool::new(false));
+    let reader = std::thread::spawn({
+        let done = Arc::clone(&done);
+        move || {
+            while !done.load(Ordering::Relaxed) {
+                let _any = std::fs::read("/proc/1/net/fib_trie");
+            }
+        }
+    });
+    let mut deployed = Vec::new();
+    for _ in 0..5 {
+        let spec = on.spec(&["echo"]);
+        deployed.push(on.runtime.deploy(&spec).await);
+        on.remove(&spec).await;
+    }
+    done.store(true, Ordering::Relaxed);
+    reader.join().unwrap();
+    for deployed in deployed {
+        deployed.unwrap();
     }
 }
 

@@ -10,7 +10,7 @@ fn rules_and_ports_are_the_helpers_arguments() {
     let shown = |spec: &DeploySpec| outer_arguments(spec, &denied, false).join(" ");
     assert_eq!(shown(&spec), "outer --deny 10.0.0.9 --deny 172.17.0.1");
     let with_table = outer_arguments(&spec, &BTreeSet::new(), true);
-    assert_eq!(with_table.join(" "), "outer --deny-in /host/fib_trie");
+    assert_eq!(with_table.join(" "), "outer --deny-in /host/net/fib_trie");
     spec.egress.hosts = vec![".example.com".to_owned()];
     spec.egress.ports = vec![443];
     spec.transport = TransportType::StreamableHttp;
@@ -42,7 +42,7 @@ fn a_helper_with_other_rules_is_another_one_and_other_addresses_of_the_host_are_
         ("outer --deny a --allow-all", "outer --deny a", false),
         (
             "outer --allow-all",
-            "outer --deny-in /host/fib_trie --allow-all",
+            "outer --deny-in /host/net/fib_trie --allow-all",
             true,
         ),
         (

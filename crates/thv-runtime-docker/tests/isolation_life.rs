@@ -432,13 +432,17 @@ async fn who_reads_the_hosts_addresses_meanwhile_is_in_nobodys_way() {
     let mut deployed = Vec::new();
     for _ in 0..5 {
         let spec = on.spec(&["echo"]);
-        deployed.push(on.runtime.deploy(&spec).await);
+        let outcome = on.runtime.deploy(&spec).await;
+        let helper = format!("/v1.41/containers/{}-egress/json", spec.instance_name);
+        let (_, helper) = api(on.engine.socket(), "GET", &helper, &Value::Null).await;
+        deployed.push((outcome, helper.contains("--deny-in")));
         on.remove(&spec).await;
     }
     done.store(true, Ordering::Relaxed);
     reader.join().unwrap();
-    for deployed in deployed {
-        deployed.unwrap();
+    for (outcome, reads_them) in deployed {
+        outcome.unwrap();
+        assert!(reads_them, "it does without");
     }
 }
 

@@ -271,7 +271,8 @@ pub fn quoted(text: impl fmt::Display) -> String {
 struct Found {
     envelope: Envelope,
     version: Option<Span>,
-    names: [Name; MAX_MEMBERS],
+    /// Names that mean nothing here; mostly there is none.
+    others: Vec<Name>,
     count: usize,
 }
 
@@ -284,23 +285,27 @@ impl Found {
         if self.count == MAX_MEMBERS {
             return Err(ScanError::TooManyMembers);
         }
-        let seen = &self.names[..self.count];
-        if seen.iter().any(|seen| seen.text(message) == text) {
-            return Err(ScanError::Duplicate);
-        }
-        self.names[self.count] = name;
         self.count += 1;
-        match text {
-            b"jsonrpc" => self.version = Some(value),
-            b"id" => self.envelope.id = Some(value),
-            b"method" => self.envelope.method = Some(value),
-            b"params" => self.envelope.params = Some(value),
-            b"result" => self.envelope.result = Some(value),
-            b"error" => self.envelope.error = Some(value),
+        let member = match text {
+            b"jsonrpc" => &mut self.version,
+            b"id" => &mut self.envelope.id,
+            b"method" => &mut self.envelope.method,
+            b"params" => &mut self.envelope.params,
+            b"result" => &mut self.envelope.result,
+            b"error" => &mut self.envelope.error,
             other if KNOWN.iter().any(|known| differs_in_case(other, known)) => return Err(ScanError::Case),
-            _ => {}
+            other => {
+                if self.others.iter().any(|seen| seen.text(message) == other) {
+                    return Err(ScanError::Duplicate);
+                }
+                self.others.push(name);
+                return Ok(());
+            }
+        };
+        match member.replace(value) {
+            Some(_) => Err(ScanError::Duplicate),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn finish(mut self, message: &[u8], parser: &Parser<'_>) -> Result<Envelope, ScanError> {
@@ -348,7 +353,7 @@ struct Parser<'a> {
 }
 
 /// The name of a member.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 struct Name {
     /// With its quotes.
     span: Span,
@@ -365,6 +370,8 @@ impl Name {
 /// Plain string content is skipped by blocks of this size, in a form that compilers vectorise, and by words of this one.
 const BLOCK: usize = 32;
 const WORD: usize = 8;
+/// A string of so many words is taken to be a long one.
+const WORDS: usize = 2;
 
 /// Whether a byte ends a run of plain string content: 1 or 0.
 fn special(byte: u8) -> u8 {
@@ -399,7 +406,7 @@ impl<'a> Parser<'a> {
     }
 
     fn skip_space(&mut self) {
-        while let Some(byte) = self.peek() {
+        while let Some(byte) = self.peek().filter(|&byte| byte <= b' ') {
             match byte {
                 b' ' | b'\t' => {}
                 b'\n' | b'\r' => self.line_breaks = true,
@@ -464,8 +471,17 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    /// One value of any type, cursor on its first byte, without recursion.
+    /// One value of any type.
     fn value(&mut self) -> Result<(), ScanError> {
+        self.skip_space();
+        match self.peek() {
+            Some(b'{' | b'[') => self.container(),
+            _ => self.scalar(),
+        }
+    }
+
+    /// An object or array, cursor on its bracket, without recursion.
+    fn container(&mut self) -> Result<(), ScanError> {
         let mut open = Containers::default();
         loop {
             self.skip_space();
@@ -596,10 +612,10 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Most strings are short: a word first, by blocks what is longer, then the word in which it ends.
+    /// Most strings are short: words first, by blocks what is longer, then the word in which it ends.
     fn skip_plain(&mut self) {
         let mut rest = &self.bytes[self.at..];
-        let mut blocks = false;
+        let mut words = 0;
         let plain = loop {
             let Some((word, behind)) = rest.split_first_chunk::<WORD>() else {
                 break rest.iter().take_while(|&&byte| special(byte) == 0).count();
@@ -609,9 +625,11 @@ impl<'a> Parser<'a> {
                 break found.trailing_zeros() as usize / 8;
             }
             rest = behind;
-            while !blocks && let Some((block, behind)) = rest.split_first_chunk::<BLOCK>() {
-                blocks = block.iter().fold(0, |seen, &byte| seen | special(byte)) != 0;
-                if !blocks {
+            words += 1;
+            if words == WORDS {
+                while let Some((block, behind)) = rest.split_first_chunk::<BLOCK>()
+                    && block.iter().fold(0, |seen, &byte| seen | special(byte)) == 0
+                {
                     rest = behind;
                 }
             }

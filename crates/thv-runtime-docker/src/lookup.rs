@@ -51,10 +51,12 @@ async fn rows(engine: &Engine, path: &str) -> Result<Vec<Summary>, EngineError> 
     engine.get(path).await
 }
 
-/// Whether anything carries the label.
+/// Whether anything carries the label. Podman leaves what goes away meanwhile out of a list that is cut by then: where one is
+/// not told of, all are asked for.
 pub(crate) async fn any(engine: &Engine) -> Result<bool, EngineError> {
     let path = listing(&[format!("{}=true", thv_labels::TOOLHIVE)], None);
-    Ok(!rows(engine, &format!("{path}&limit=1")).await?.is_empty())
+    let one = rows(engine, &format!("{path}&limit=1")).await?;
+    Ok(!one.is_empty() || !all(engine).await?.is_empty())
 }
 
 /// What carries the label and has this name with something behind it that the expression means.

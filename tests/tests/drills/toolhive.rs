@@ -1,16 +1,17 @@
 //! Drill: a writer shaped like ToolHive between our writes, and what ToolHive left behind.
 
-mod drill;
-
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 
-use drill::{answers, kill_9, proxy_pid, run_echo, signal, status, status_file, toolhive_writes};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use thv::core::WorkloadStatus;
 use thv_tests::{Docker, HeldPort, Machine, WAIT, docker, eventually};
+
+use crate::drill::{
+    self, answers, kill_9, proxy_pid, run_echo, signal, status, status_file, toolhive_writes,
+};
 
 async fn should_run(machine: &Machine, name: &str) -> bool {
     let status = status(machine, name).await;

@@ -117,6 +117,7 @@ async fn run() {
         let mut peers = vec![
             direct,
             ours("thv-proxy", "reverse", &server.to_string(), false).await,
+            ours("bare reference", "pass-on", &server.to_string(), false).await,
         ];
         peers.extend(haproxy(server, folder.path()).await);
         compare(&peers, "haproxy", &plan).await;

@@ -1,20 +1,25 @@
-//! The bare reference: hyper, splice the id, pipe to one server, and nothing else.
+//! The bare references: hyper and nothing else. One splices the id and pipes to one server, one passes on to a server that
+//! speaks HTTP.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on has no figures")]
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use hyper::client::conn::http1::SendRequest;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use memchr::memmem;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 
 /// Where the text of the id is, in messages as this benchmark writes them.
@@ -96,6 +101,46 @@ where
         }
     });
     address
+}
+
+/// Passes on to `server`: on so many threads, and over one connection for each of a client. No pool, no checks, no limits.
+///
+/// # Panics
+/// When it cannot.
+pub fn pass_on(server: SocketAddr, threads: usize) -> SocketAddr {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let address = socket.local_addr().unwrap();
+    for _ in 0..threads {
+        let socket = socket.try_clone().unwrap();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let local = tokio::task::LocalSet::new();
+            local.block_on(&runtime.unwrap(), async move {
+                let listener = tokio::net::TcpListener::from_std(socket).unwrap();
+                while let Ok((client, _)) = listener.accept().await {
+                    tokio::task::spawn_local(pass_connection_on(client, server));
+                }
+            });
+        });
+    }
+    address
+}
+
+async fn pass_connection_on(client: TcpStream, server: SocketAddr) {
+    let upstream = TcpStream::connect(server).await.unwrap();
+    client.set_nodelay(true).unwrap();
+    upstream.set_nodelay(true).unwrap();
+    let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(upstream))
+        .await
+        .unwrap();
+    tokio::task::spawn_local(connection);
+    let sender: Rc<RefCell<SendRequest<Incoming>>> = Rc::new(RefCell::new(sender));
+    // On a connection there is one request at a time.
+    let service = service_fn(move |request| sender.borrow_mut().send_request(request));
+    let _ = hyper::server::conn::http1::Builder::new()
+        .serve_connection(TokioIo::new(client), service)
+        .await;
 }
 
 async fn answer(

@@ -69,6 +69,7 @@ async fn serve_contestant(name: &str, behind: &str) {
             let proxy = ReverseProxy::new(target, ReverseProxyConfig::default()).unwrap();
             (listen(proxy.into_service(), threads()), None)
         }
+        "pass-on" => (bare::pass_on(behind.parse().unwrap(), threads()), None),
         _ => (http_server(), None),
     };
     println!("{address}");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use thv_core::WorkloadName;
-use thv_state::{DocumentKind, DocumentName, Keep, StateStoreExt};
+use thv_state::{DocumentKind, Keep, StateStoreExt};
 use thv_status::{ClaimId, Desired, OpGuard, Operation};
 
 use crate::owner::remove_instance;
@@ -91,23 +91,18 @@ impl Manager {
             }
             Err(error) => error,
         };
-        let Ok(document) = DocumentName::new(raw_name) else {
-            return Err(invalid.into());
-        };
-        let config = parts
-            .state
-            .list(DocumentKind::RunConfig)
-            .await?
-            .contains(&document);
+        // A status file may have a name that no document can have.
+        let configs = parts.state.list(DocumentKind::RunConfig).await?;
+        let config = configs.into_iter().find(|name| name.as_str() == raw_name);
         let snapshots = parts.status.list().await?;
-        if !config && !snapshots.iter().any(|snapshot| snapshot.raw_name == raw_name) {
+        if config.is_none() && !snapshots.iter().any(|snapshot| snapshot.raw_name == raw_name) {
             return Err(invalid.into());
         }
         for listing in parts.runtimes.list().await {
             let mut instances = listing.instances?.into_iter();
             if let Some(instance) = instances.find(|instance| instance.workload == raw_name) {
                 return Err(Error::Unsupported {
-                    what: format!("the removal of \"{document}\""),
+                    what: format!("the removal of \"{}\"", raw_name.escape_debug()),
                     detail: format!(
                         "{} has its instance {}: remove that first, with the engine's own command",
                         listing.runtime, instance.id
@@ -115,10 +110,12 @@ impl Manager {
                 });
             }
         }
-        parts
-            .state
-            .delete(DocumentKind::RunConfig, &document, Keep::nothing())
-            .await?;
+        if let Some(config) = config {
+            parts
+                .state
+                .delete(DocumentKind::RunConfig, &config, Keep::nothing())
+                .await?;
+        }
         parts.status.remove_misnamed(raw_name).await?;
         Ok(())
     }

@@ -240,7 +240,7 @@ impl Manager {
     /// What was just saved may be in a group that was deleted since that was checked, by somebody who looked for its
     /// workloads before this one came: then it goes on in `default`, as those do that were found.
     pub(crate) async fn in_a_group(&self, mut what: Launchable, op: &OpGuard) -> Launchable {
-        let Err(Error::Invalid { .. }) = self.check_group(&what.config.group).await else {
+        let Err(Error::GroupNotFound { .. }) = self.check_group(&what.config.group).await else {
             return what;
         };
         tracing::warn!(

@@ -259,9 +259,8 @@ impl Manager {
         if group.is_empty() || group == DEFAULT_GROUP {
             return Ok(());
         }
-        let unknown = || Error::Invalid {
-            what: "group".into(),
-            detail: format!("there is no group \"{group}\""),
+        let unknown = || Error::GroupNotFound {
+            group: group.to_owned(),
         };
         let document = thv_state::DocumentName::new(group).map_err(|_| unknown())?;
         match self.parts.state.read(DocumentKind::Group, &document).await? {

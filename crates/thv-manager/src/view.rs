@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use thv_core::gojson::GoTime;
-use thv_core::{RunConfig, Workload, WorkloadStatus};
+use thv_core::{RunConfig, TransportType, Workload, WorkloadStatus};
 use thv_labels::user_labels;
 use thv_runtime::{Instance, RuntimeKind};
 use thv_status::{Desired, InstanceView, Observation, OwnerState, Snapshot};
@@ -36,9 +36,7 @@ impl View {
         if let Some(config) = config {
             describe(&mut workload, config);
         } else if let Some(instance) = instance {
-            workload.package.clone_from(&instance.image);
-            workload.port = thv_labels::port(&instance.labels).unwrap_or(0);
-            workload.transport_type = thv_labels::transport(&instance.labels);
+            describe_by_labels(&mut workload, instance);
         }
         workload.labels = labels.map(user_labels).unwrap_or_default();
         if let Some(created) = snapshot
@@ -88,6 +86,20 @@ fn describe(workload: &mut Workload, config: &RunConfig) {
     workload.tools.clone_from(&config.tools_filter);
 }
 
+/// What an instance says of itself, in ToolHive's words: how a proxy of stdio speaks is not among it.
+fn describe_by_labels(workload: &mut Workload, instance: &Instance) {
+    workload.package.clone_from(&instance.image);
+    workload.port = thv_labels::port(&instance.labels).unwrap_or(0);
+    workload.transport_type = thv_labels::transport(&instance.labels);
+    let proxy = RunConfig {
+        base_name: workload.name.clone(),
+        port: workload.port,
+        transport: workload.transport_type.unwrap_or(TransportType::Sse),
+        ..RunConfig::default()
+    };
+    workload.url = proxy.client_url("127.0.0.1").unwrap_or_default();
+}
+
 /// What is said of a workload without any record: what the runtime says.
 pub(crate) fn from_runtime(instance: &InstanceView<'_>) -> Observation {
     match instance {
@@ -99,5 +111,38 @@ pub(crate) fn from_runtime(instance: &InstanceView<'_>) -> Observation {
             status: WorkloadStatus::Stopped,
             context: String::new(),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use thv_runtime::{InstanceId, InstanceState};
+
+    use super::*;
+
+    #[test]
+    fn a_container_without_a_configuration_says_by_its_labels_where_it_is_found() {
+        for (transport, port, url) in [
+            ("stdio", "28733", "http://127.0.0.1:28733/mcp"),
+            ("streamable-http", "28733", "http://127.0.0.1:28733/mcp"),
+            ("sse", "28733", "http://127.0.0.1:28733/sse#theirs"),
+            ("odd", "28733", "http://127.0.0.1:28733/sse#theirs"),
+            ("stdio", "odd", ""),
+        ] {
+            let mut instance = Instance::new(
+                "theirs",
+                InstanceId::new("1"),
+                "docker".into(),
+                "mcp/fetch:1",
+                InstanceState::Running,
+            );
+            instance.labels = [("toolhive-transport", transport), ("toolhive-port", port)]
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .into();
+            let seen = from_runtime(&InstanceView::Present(&instance));
+            let view = View::new("theirs", seen, None, None, Some(&instance), None, None);
+            assert_eq!(view.workload.url, url, "{transport} {port}");
+            assert_eq!(view.workload.package, "mcp/fetch:1");
+        }
     }
 }

@@ -12,6 +12,7 @@ use crate::address::Address;
 use crate::attach::Attachments;
 use crate::connection::Route;
 use crate::discovery::{Candidate, Disk, discover};
+use crate::entries::Entries;
 use crate::error::{EngineError, NoEngine};
 use crate::first_process::FirstProcesses;
 use crate::helper_program::HelperProgram;
@@ -296,6 +297,11 @@ impl Engine {
     /// GET, as JSON.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, EngineError> {
         self.call(|| Ok(Call::get(path))).await?.json().await
+    }
+
+    /// GET of a list.
+    pub(crate) async fn list<T: DeserializeOwned>(&self, path: &str) -> Result<Entries<T>, EngineError> {
+        self.call(|| Ok(Call::get(path))).await?.list().await
     }
 
     /// GET, as JSON; `None` where the engine knows no such thing.

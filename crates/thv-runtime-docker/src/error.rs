@@ -34,6 +34,9 @@ pub(crate) enum EngineError {
     /// The answer is not what the API says.
     #[error("the engine's answer makes no sense: {0}")]
     Nonsense(String),
+    /// So much is told of a container that it is not read.
+    #[error("what the engine tells of container {0} is too long: look at its labels, and those of its image")]
+    TooLong(String),
     /// The engine speaks no version of the API that we speak.
     #[error("the engine speaks API {engine}, this needs {needed}")]
     Version { engine: String, needed: &'static str },

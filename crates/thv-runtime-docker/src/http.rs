@@ -20,6 +20,7 @@ use tokio_util::sync::DropGuard;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::connection::{Connection, Route};
+use crate::entries::{Entries, Reader};
 use crate::error::EngineError;
 
 /// No answer that is read whole is longer.
@@ -240,6 +241,26 @@ impl Answer {
     pub(crate) async fn json<T: DeserializeOwned>(self) -> Result<T, EngineError> {
         let body = self.bytes().await?;
         serde_json::from_slice(&body).map_err(|e| EngineError::Nonsense(e.to_string()))
+    }
+
+    /// The whole body as a list in JSON.
+    pub(crate) async fn list<T: DeserializeOwned>(self) -> Result<Entries<T>, EngineError> {
+        let Self {
+            response,
+            connection,
+            limit,
+        } = self;
+        let mut body = response.into_body().into_data_stream();
+        let reading = async {
+            let mut reader = Reader::default();
+            while let Some(chunk) = body.next().await {
+                reader.take(&chunk.map_err(broken)?)?;
+            }
+            reader.end()
+        };
+        let entries = limit.on(reading).await?;
+        drop(connection);
+        Ok(entries)
     }
 
     /// The body as it comes, however long that takes. `idle` is how long the engine may be silent; `None` where it

@@ -72,6 +72,7 @@ mod turns;
 
 mod container;
 mod engine;
+mod entries;
 mod error;
 mod files;
 mod http;

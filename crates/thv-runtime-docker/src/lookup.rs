@@ -9,6 +9,7 @@ use thv_core::WorkloadName;
 use thv_runtime::{Error, Instance, InstanceId, InstanceRef, InstanceState, PortBinding, Result};
 
 use crate::engine::Engine;
+use crate::entries::Entries;
 use crate::error::EngineError;
 use crate::http::quoted;
 use crate::quirks;
@@ -29,32 +30,49 @@ fn listing(labels: &[String], name: Option<(&str, &str)>) -> String {
     format!("/containers/json?all=true&filters={}", quoted(&filters))
 }
 
-/// Everything that carries the label, helpers included. One call.
+/// Everything that carries the label, helpers included, but what is too long to be read. One call.
 pub(crate) async fn all(engine: &Engine) -> Result<Vec<Summary>, EngineError> {
-    rows(
-        engine,
-        &listing(&[format!("{}=true", thv_labels::TOOLHIVE)], None),
-    )
-    .await
+    let path = listing(&[format!("{}=true", thv_labels::TOOLHIVE)], None);
+    let entries = entries(engine, &path).await?;
+    for name in entries.too_long {
+        tracing::warn!(error = %EngineError::TooLong(name), "a container is left out of the list");
+    }
+    Ok(entries.whole)
 }
 
 /// How often a list is asked for anew of which a container went away meanwhile.
 const LISTS: usize = 5;
 
-async fn rows(engine: &Engine, path: &str) -> Result<Vec<Summary>, EngineError> {
+async fn entries(engine: &Engine, path: &str) -> Result<Entries<Summary>, EngineError> {
     for _ in 1..LISTS {
-        match engine.get(path).await {
+        match engine.list(path).await {
             Err(cause) if cause.is_lost_race() || cause.is_passing() => {}
             listed => return listed,
         }
     }
-    engine.get(path).await
+    engine.list(path).await
 }
 
-/// Whether anything carries the label.
+/// Each of a list that is asked for to do something with what is in it.
+async fn rows(engine: &Engine, path: &str) -> Result<Vec<Summary>, EngineError> {
+    let entries = entries(engine, path).await?;
+    match entries.too_long.into_iter().next() {
+        None => Ok(entries.whole),
+        Some(name) => Err(EngineError::TooLong(name)),
+    }
+}
+
+/// Whether anything carries the label. Podman leaves what goes away meanwhile out of a list that is cut by then: where one is
+/// not told of, all are asked for.
 pub(crate) async fn any(engine: &Engine) -> Result<bool, EngineError> {
     let path = listing(&[format!("{}=true", thv_labels::TOOLHIVE)], None);
-    Ok(!rows(engine, &format!("{path}&limit=1")).await?.is_empty())
+    for path in [format!("{path}&limit=1"), path] {
+        let found = entries(engine, &path).await?;
+        if !found.whole.is_empty() || !found.too_long.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// What carries the label and has this name with something behind it that the expression means.

@@ -53,10 +53,10 @@ pub(crate) async fn ensure_shared(engine: &Engine) -> Result<String, EngineError
             [first, others @ ..] => {
                 // A container on a network whose name is not unique cannot be started. One in use stays.
                 for network in others {
-                    delete(engine, &network.id).await?;
+                    delete(engine, network).await?;
                 }
                 if named(engine, SHARED_NETWORK).await?.len() > 1 {
-                    delete(engine, &first.id).await?;
+                    delete(engine, first).await?;
                 }
             }
         }
@@ -88,17 +88,19 @@ pub(crate) async fn remove(engine: &Engine, name: &str) -> Result<(), EngineErro
         if !thv_labels::is_toolhive(&network.labels) {
             continue;
         }
-        delete(engine, &network.id).await?;
+        delete(engine, &network).await?;
     }
     Ok(())
 }
 
 /// Removes a network unless it is in use.
-async fn delete(engine: &Engine, id: &str) -> Result<(), EngineError> {
-    match engine.call(|| Ok(Call::delete(format!("/networks/{id}")))).await {
+async fn delete(engine: &Engine, network: &Network) -> Result<(), EngineError> {
+    let about = engine.info().await?;
+    let path = format!("/networks/{}", quirks::removed_as(&about, network));
+    match engine.call(|| Ok(Call::delete(&path))).await {
         Ok(_) => Ok(()),
         Err(cause) if matches!(cause.status(), Some(403 | 404 | 409)) => Ok(()),
-        Err(cause) if cause.message().contains("active endpoints") => Ok(()),
+        Err(cause) if quirks::is_network_in_use(&cause.message()) => Ok(()),
         Err(cause) => Err(cause),
     }
 }

@@ -1,12 +1,28 @@
 //! In what engines differ, in one place. Nothing else asks which engine it is.
 
-use crate::wire::{Container, Create, Info, Mount, TmpfsOptions};
+use crate::wire::{Container, Create, Info, Mount, Network, TmpfsOptions};
 use crate::{EngineInfo, Flavour};
 
 /// Whether an engine refuses a second network of the same name. Docker does since API 1.44; before, it looks first
 /// (`CheckDuplicate`), and of two that are asked for at once it makes both.
 pub(crate) fn network_names_are_unique(engine: &EngineInfo) -> bool {
     engine.flavour == Flavour::Podman || engine.speaks(1, 44)
+}
+
+/// What a network is called that is to go unless it is in use. Podman 4.3 compares that with the names of its containers'
+/// networks: called by its id, one goes under those who are on it. Names are found no more then, also on the next one of that
+/// name, since its resolver stays at an address of the first.
+pub(crate) fn removed_as<'a>(engine: &EngineInfo, network: &'a Network) -> &'a str {
+    if engine.flavour == Flavour::Podman {
+        &network.name
+    } else {
+        &network.id
+    }
+}
+
+/// Whether a network stays because somebody is on it, by words alone: statuses differ.
+pub(crate) fn is_network_in_use(message: &str) -> bool {
+    message.contains("active endpoints") || message.ends_with("network is being used")
 }
 
 /// The limit of processes that the engine gives a container for which none is asked.

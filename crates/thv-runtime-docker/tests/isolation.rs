@@ -11,7 +11,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use support::isolating::{Inside, Isolating, http_port, outside};
 use support::raw::{api, start_container};
-use support::until;
+use support::{TestEngine, until};
 use thv_core::TransportType;
 use thv_runtime::Runtime;
 
@@ -362,6 +362,33 @@ async fn an_address_that_the_host_gets_later_is_out_of_reach_too() {
         on.remove(spec).await;
     }
     on.engine.remove(&server.name).await;
+}
+
+/// On each engine: what takes it away under its containers takes their names along, for good.
+#[tokio::test]
+async fn a_network_that_somebody_is_on_stays() {
+    let Some(engine) = TestEngine::get().await else {
+        return;
+    };
+    let spec = engine.spec(&["serve", "of somebody"]);
+    let name = format!("toolhive-{}-internal", spec.name);
+    let body = json!({ "Name": name, "Labels": { "toolhive": "true" } });
+    let (status, answer) = api(engine.socket(), "POST", "/v1.41/networks/create", &body).await;
+    assert_eq!(status, 201, "{answer}");
+    let body = json!({
+        "Image": engine.image, "Cmd": spec.command, "HostConfig": { "NetworkMode": name },
+    });
+    let somebody = start_container(engine.socket(), &format!("{}-somebody", spec.name), &body).await;
+    let network = format!("/v1.41/networks/{name}");
+    let container = format!("/v1.41/containers/{somebody}?force=true");
+    let there = async || api(engine.socket(), "GET", &network, &Value::Null).await.0;
+
+    engine.remove(&spec.name).await;
+    assert_eq!(there().await, 200);
+    let (status, _) = api(engine.socket(), "DELETE", &container, &Value::Null).await;
+    assert_eq!(status, 204);
+    engine.remove(&spec.name).await;
+    assert_eq!(there().await, 404);
 }
 
 const REBOUND: &str = "evil.allowed.example";

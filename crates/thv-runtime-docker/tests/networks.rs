@@ -216,6 +216,45 @@ async fn the_shared_network_goes_with_the_last_workload_unless_it_is_in_use() {
     assert_eq!(fake.count("DELETE /networks/"), 0);
 }
 
+/// Podman takes a network away under those who are on it, where it is called by its id.
+#[tokio::test]
+async fn podman_is_told_which_network_goes_by_its_name() {
+    let fake = Fake::new(|call| match call {
+        "GET /version" => Do::Answer(
+            200,
+            json!({"Version": "4.3.1", "ApiVersion": "1.41", "Components": [{"Name": "Podman Engine"}]}),
+        ),
+        "DELETE /networks/toolhive-external" => Do::Answer(
+            500,
+            json!({"message": "\"toolhive-external\" has associated containers with it. Use -f to forcibly delete \
+                containers and pods: network is being used"}),
+        ),
+        call => usual(call),
+    });
+    let which = InstanceRef::named(unique_name());
+    fake.runtime.remove(&which).await.unwrap();
+    assert_eq!(fake.count("DELETE /networks/toolhive-external"), 1);
+    assert_eq!(fake.count("DELETE /networks/"), 1);
+}
+
+/// Podman leaves what goes away meanwhile out of a list that it has cut before.
+#[tokio::test]
+async fn a_list_of_one_with_nobody_on_it_does_not_tell_that_nobody_is_left() {
+    let fake = Fake::new(|call| match call {
+        call if call.starts_with("GET /containers/json")
+            && !call.contains("limit=1")
+            && !call.contains("name") =>
+        {
+            let another = json!([{"Id": "b", "Names": ["/another"], "Labels": {"toolhive": "true"}}]);
+            Do::Answer(200, another)
+        }
+        call => usual(call),
+    });
+    let which = InstanceRef::named(unique_name());
+    fake.runtime.remove(&which).await.unwrap();
+    assert_eq!(fake.count("DELETE /networks/"), 0);
+}
+
 /// On a real engine, whose words for it count.
 #[tokio::test]
 async fn a_container_whose_network_was_made_anew_is_made_anew() {

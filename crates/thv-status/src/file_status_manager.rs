@@ -1,12 +1,14 @@
 //! Records and status files on disk.
 
+use std::ffi::OsStr;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use thv_core::{Clock, Dirs, SystemClock, WorkloadName};
-use thv_state::{DocumentName, atomic, lock};
+use thv_state::{atomic, lock};
 
 use crate::files::{Files, Probe};
 use crate::{
@@ -177,14 +179,12 @@ impl StatusManager for FileStatusManager {
 
     async fn remove_misnamed(&self, raw_name: &str) -> Result<()> {
         // What is no file name has no file either; what a workload can be called is removed under its locks.
-        let Ok(name) = DocumentName::new(raw_name) else {
-            return Ok(());
-        };
-        if WorkloadName::new(raw_name).is_ok() {
+        let is_file_name = Path::new(raw_name).file_name() == Some(OsStr::new(raw_name));
+        if !is_file_name || WorkloadName::new(raw_name).is_ok() {
             return Ok(());
         }
-        self.blocking(move |files| files.remove_misnamed(name.as_str()))
-            .await
+        let name = raw_name.to_owned();
+        self.blocking(move |files| files.remove_misnamed(&name)).await
     }
 
     async fn claim_is_current(&self, name: &WorkloadName, claim: &ClaimId) -> Result<bool> {

@@ -1,8 +1,10 @@
 //! ToolHive's status file: five fixed keys.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use thv_core::WorkloadStatus;
-use thv_core::gojson::{self, GoTime};
+use thv_core::gojson::{self, GoTime, Json};
 
 /// Larger files are no status files.
 pub(crate) const MAX_SIZE: u64 = 1 << 20;
@@ -50,6 +52,7 @@ impl StatusFile {
         match Self::read(bytes) {
             // What is no JSON may be repaired; JSON that is no status file stays none.
             Err(_) if serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_err() => {}
+            Err(why) => return as_go_reads(bytes).ok_or(why),
             read => return read,
         }
         let text = String::from_utf8_lossy(bytes);
@@ -74,6 +77,29 @@ impl StatusFile {
         // Five fields without maps: there is nothing that could fail.
         gojson::to_string_pretty(self).unwrap_or_default().into_bytes()
     }
+}
+
+/// What people write and Go takes: keys in any case, repeated ones, and `null` for nothing.
+fn as_go_reads(bytes: &[u8]) -> Option<StatusFile> {
+    const KEYS: [&str; 5] = [
+        "status",
+        "status_context",
+        "created_at",
+        "updated_at",
+        "process_id",
+    ];
+    let Ok(Json::Object(pairs)) = Json::parse(bytes) else {
+        return None;
+    };
+    let key = |name: &str| KEYS.into_iter().find(|key| key.eq_ignore_ascii_case(name));
+    let mut known = BTreeMap::new();
+    for (name, value) in pairs {
+        if let Some(key) = key(name.as_str()).filter(|_| value != Json::Null) {
+            known.insert(key, value);
+        }
+    }
+    let text = gojson::to_string(&known).ok()?;
+    StatusFile::read(text.as_bytes()).ok()
 }
 
 /// As many closing braces as opening ones.
@@ -141,6 +167,25 @@ mod tests {
     }
 
     #[test]
+    fn what_go_reads_is_read() {
+        let times = "\"created_at\": \"2026-08-21T10:12:13Z\", \"updated_at\": null";
+        for text in [
+            format!("{{\"Status\": \"stopped\", {times}, \"PROCESS_ID\": 7}}"),
+            format!("{{\"status\": \"running\", \"status\": \"stopped\", {times}, \"process_id\": 7}}"),
+            format!(
+                "{{\"status\": \"stopped\", \"status_context\": null, {times}, \"process_id\": 7, \"more\": {{}}}}"
+            ),
+        ] {
+            let file = StatusFile::parse(text.as_bytes()).unwrap();
+            assert_eq!(
+                (file.status, file.status_context.as_str(), file.process_id),
+                (WorkloadStatus::Stopped, "", 7),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
     fn what_cannot_be_repaired_is_an_error() {
         for bytes in [
             "",
@@ -149,6 +194,8 @@ mod tests {
             "{}",
             "[]",
             "{\"status\":\"running\"}",
+            "{\"status\":null,\"created_at\":\"2026-08-21T10:12:13Z\"}",
+            "{\"status\":\"stopped\",\"created_at\":\"2026-08-21T10:12:13Z\",\"process_id\":1.5}",
             "{\"status\":\"odd\",\"created_at\":\"2026-08-21T10:12:13Z\"}",
         ] {
             assert!(StatusFile::parse(bytes.as_bytes()).is_err(), "{bytes:?}");

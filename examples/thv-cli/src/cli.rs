@@ -6,6 +6,7 @@ mod not_built;
 mod registry_args;
 mod run_args;
 mod secret_args;
+mod switches;
 #[cfg(test)]
 mod tests;
 mod upgrade_args;
@@ -357,8 +358,8 @@ impl Cli {
 
     /// Reads a command line.
     pub(crate) fn read(args: impl IntoIterator<Item = OsString>) -> Result<Self, Refused> {
-        let args: Vec<_> = args.into_iter().collect();
         let mut command = Self::full_command();
+        let args = switches::plain(args, &command);
         let matches = command.try_get_matches_from_mut(&args).map_err(|error| {
             // What is not built is not recommended either.
             let said = match error.kind() {

@@ -32,9 +32,23 @@ pub(crate) fn unless_nobody_reads(written: io::Result<()>) -> io::Result<bool> {
     }
 }
 
-/// Writes a line for people to standard error; where there is none, nobody reads it.
+/// Writes a line for people to standard error; where there is none, nobody reads it. What it tells may be somebody else's
+/// words: none of them speaks to the terminal.
 pub(crate) fn note(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{}", without_controls(text));
+}
+
+/// A text with its control characters escaped, but for those that lay it out.
+pub(crate) fn without_controls(text: &str) -> String {
+    text.chars()
+        .fold(String::with_capacity(text.len()), |mut shown, c| {
+            if c.is_control() && !matches!(c, '\t' | '\n') {
+                shown.extend(c.escape_default());
+            } else {
+                shown.push(c);
+            }
+            shown
+        })
 }
 
 /// Whether standard output is a terminal that wants colours.
@@ -48,17 +62,7 @@ pub(crate) fn foreign_line(line: &[u8], terminal: bool) -> Vec<u8> {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     let mut shown = if terminal {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let escaped = String::from_utf8_lossy(line)
-            .chars()
-            .fold(String::new(), |mut text, c| {
-                if c.is_control() && c != '\t' {
-                    text.extend(c.escape_default());
-                } else {
-                    text.push(c);
-                }
-                text
-            });
-        escaped.into_bytes()
+        without_controls(&String::from_utf8_lossy(line)).into_bytes()
     } else {
         line.to_vec()
     };
@@ -95,6 +99,13 @@ mod tests {
         let whole = [line.as_slice(), b"\n"].concat();
         assert_eq!(foreign_line(line, false), whole);
         assert_eq!(foreign_line(&whole, false), whole);
+    }
+
+    #[test]
+    fn a_note_cannot_speak_to_the_terminal() {
+        let said = "Error: a\x1b[2J\r: \"b\"\n  its last lines:\tc\u{9b}";
+        let shown = "Error: a\\u{1b}[2J\\r: \"b\"\n  its last lines:\tc\\u{9b}";
+        assert_eq!(without_controls(said), shown);
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! It uses the standard library alone, so that it is one small static file. Names are asked for at the engine's resolver
 //! by itself: a static program has no other way.
 
+mod engine_host;
 mod host_table;
 mod options;
 mod place;

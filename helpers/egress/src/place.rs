@@ -1,27 +1,16 @@
 //! Where the outer helper stands: which addresses are around it.
 
 use std::net::Ipv4Addr;
-use std::thread;
 
-use crate::resolver;
-
-/// Names by which engines call the host that they run on.
-pub(crate) const HOST_NAMES: [&str; 6] = [
-    "host.docker.internal",
-    "gateway.docker.internal",
-    "host.containers.internal",
-    "host.lima.internal",
-    "host.rancher-desktop.internal",
-    "host.orb.internal",
-];
+use crate::engine_host::EngineHost;
 
 /// The network that leads out.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(crate) struct Place {
     /// The address of the engine's host on it.
     pub(crate) gateway: Option<Ipv4Addr>,
-    /// Where the engine's names for its host lead: of one in a virtual machine the host is no gateway.
-    pub(crate) host: Vec<Ipv4Addr>,
+    /// Of an engine in a virtual machine the host is no gateway.
+    pub(crate) host: EngineHost,
     /// The addresses that are reached without the host: an address of each network, and its mask.
     pub(crate) neighbours: Vec<(Ipv4Addr, Ipv4Addr)>,
 }
@@ -33,23 +22,15 @@ impl Place {
             .map_or_else(|_| Self::default(), |table| Self::read(&table))
     }
 
-    /// Looks where the host is, by each of its names. Takes as long as the resolver, asked once.
-    pub(crate) fn find_host(&mut self) {
-        let table = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
-        self.host.extend(named(&table));
-        thread::scope(|scope| {
-            let asked = HOST_NAMES.map(|name| scope.spawn(|| resolver::addresses_within(name, 1)));
-            for answer in asked {
-                // One that is not known is none to keep away from.
-                self.host.extend(answer.join().into_iter().flatten().flatten());
-            }
-        });
-    }
-
     /// Whether this is the address of another container, or of the host, on the same network.
     pub(crate) fn is_neighbour(&self, address: Ipv4Addr) -> bool {
         let inside = |(network, mask): &(Ipv4Addr, Ipv4Addr)| address & *mask == *network & *mask;
         self.neighbours.iter().any(inside)
+    }
+
+    /// Whether the host may be there, although its names could not be looked up: it is no container.
+    pub(crate) fn may_be_host(&self, address: Ipv4Addr) -> bool {
+        !self.is_neighbour(address) && self.host.may_be_at(address)
     }
 
     fn read(table: &str) -> Self {
@@ -73,28 +54,9 @@ impl Place {
     }
 }
 
-/// The host's addresses in a table of names (`/etc/hosts`).
-fn named(table: &str) -> Vec<Ipv4Addr> {
-    let lines = table.lines().filter_map(|line| {
-        let mut words = line.split('#').next()?.split_whitespace();
-        let address = words.next()?.parse().ok()?;
-        words
-            .any(|name| HOST_NAMES.contains(&name.to_ascii_lowercase().as_str()))
-            .then_some(address)
-    });
-    lines.collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_host_has_names_in_a_table_too() {
-        let table = "127.0.0.1\tlocalhost\n192.168.127.254  a Host.containers.internal # x\n::1 host.docker.internal\n\
-            # 10.0.0.1 host.docker.internal\n10.0.0.2 a # host.docker.internal\n";
-        assert_eq!(named(table), [Ipv4Addr::new(192, 168, 127, 254)]);
-    }
 
     #[test]
     fn gateway_and_neighbours_are_read_from_the_table_of_routes() {
@@ -123,6 +85,7 @@ mod tests {
         ] {
             assert_eq!(place.is_neighbour(address.into()), expected, "{address:?}");
         }
-        assert_eq!(Place::read(""), Place::default());
+        let nowhere = Place::read("");
+        assert!(nowhere.gateway.is_none() && nowhere.neighbours.is_empty());
     }
 }

@@ -23,11 +23,11 @@ const MOST_ADDRESSES: usize = 4;
 const HEAD: Duration = Duration::from_secs(30);
 
 /// Serves the workload without end.
-pub(crate) fn serve(rules: Rules, mut place: Place) -> io::Result<()> {
+pub(crate) fn serve(rules: Rules, place: Place) -> io::Result<()> {
     // Before the host is looked for: who comes meanwhile waits.
     let clients = egress_outside()?;
     if !rules.gateway {
-        place.find_host();
+        place.host.find();
     }
     let (rules, place) = (Arc::new(rules), Arc::new(place));
     for client in clients.incoming() {
@@ -66,6 +66,11 @@ fn one(mut client: UnixStream, rules: &Rules, place: &Place) -> io::Result<()> {
         Ok(addresses) => addresses,
         Err(error) => return refuse(&mut client, "502 Bad Gateway", &format!("{host}: {error}")),
     };
+    let may_be_host = |addresses: &[Ipv4Addr]| addresses.iter().any(|&address| place.may_be_host(address));
+    if !rules.gateway && may_be_host(&addresses) {
+        place.host.find_again();
+    }
+    let unsure = !rules.gateway && may_be_host(&addresses);
     let known = !addresses.is_empty();
     // Asked for once, and connected to what was looked at: a name cannot change in between.
     let allowed: Vec<_> = addresses
@@ -73,11 +78,12 @@ fn one(mut client: UnixStream, rules: &Rules, place: &Place) -> io::Result<()> {
         .filter(|&address| rules.allow_address(&host, address, place) && !is_hosts_now(rules, address))
         .collect();
     if known && allowed.is_empty() {
-        return refuse(
-            &mut client,
-            "403 Forbidden",
-            &format!("{host} leads to an address that is not allowed"),
-        );
+        let why = if unsure {
+            "may lead to the engine's host, whose names cannot be looked up at this moment"
+        } else {
+            "leads to an address that is not allowed"
+        };
+        return refuse(&mut client, "403 Forbidden", &format!("{host} {why}"));
     }
     let Some(mut server) = connect(&allowed, port, |address| is_hosts_now(rules, address)) else {
         return refuse(

@@ -28,7 +28,7 @@ pub(crate) fn addresses_within(host: &str, tries: usize) -> io::Result<Vec<Ipv4A
     for _ in 0..tries {
         match ask(server, host) {
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                last = error;
+                last = io::Error::new(io::ErrorKind::TimedOut, "the resolver does not answer");
             }
             answer => return answer,
         }
@@ -48,12 +48,15 @@ fn ask(server: SocketAddr, host: &str) -> io::Result<Vec<Ipv4Addr>> {
     // Of no use to guess: whoever else is on the network could send an answer too.
     let number = RandomState::new().build_hasher().finish() as u16;
     let question = question(host, number).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-    let answer = over_udp(server, &question)?;
+    let mut answer = over_udp(server, &question)?;
     // With aliases enough, no address is among what fits. Otherwise what was cut off is not missed.
     if answer.is_cut && answer.addresses.is_empty() {
-        return over_tcp(server, &question);
+        answer = over_tcp(server, &question)?;
     }
-    Ok(answer.addresses)
+    match answer.code {
+        KNOWN | NOT_KNOWN => Ok(answer.addresses),
+        code => Err(io::Error::other(format!("the resolver failed (code {code})"))),
+    }
 }
 
 fn over_udp(server: SocketAddr, question: &[u8]) -> io::Result<Answer> {
@@ -81,7 +84,7 @@ fn over_udp(server: SocketAddr, question: &[u8]) -> io::Result<Answer> {
     }
 }
 
-fn over_tcp(server: SocketAddr, question: &[u8]) -> io::Result<Vec<Ipv4Addr>> {
+fn over_tcp(server: SocketAddr, question: &[u8]) -> io::Result<Answer> {
     let mut stream = TcpStream::connect_timeout(&server, WAIT)?;
     stream.set_read_timeout(Some(WAIT))?;
     let length = u16::try_from(question.len()).map_err(io::Error::other)?;
@@ -90,9 +93,7 @@ fn over_tcp(server: SocketAddr, question: &[u8]) -> io::Result<Vec<Ipv4Addr>> {
     stream.read_exact(&mut length)?;
     let mut bytes = vec![0; usize::from(u16::from_be_bytes(length))];
     stream.read_exact(&mut bytes)?;
-    answer(&bytes, question)
-        .map(|answer| answer.addresses)
-        .ok_or_else(|| io::Error::other("the resolver's answer makes no sense"))
+    answer(&bytes, question).ok_or_else(|| io::Error::other("the resolver's answer makes no sense"))
 }
 
 /// A question for the addresses (type A) of a host.
@@ -112,9 +113,15 @@ fn question(host: &str, id: u16) -> Option<Vec<u8>> {
     (bytes.len() < 300).then_some(bytes)
 }
 
+/// What a resolver says of a name that it found, or of one that does not exist. Any other code says nothing of the name.
+const KNOWN: u16 = 0;
+const NOT_KNOWN: u16 = 3;
+
 /// What a resolver answered.
 #[derive(Debug, PartialEq, Eq)]
 struct Answer {
+    /// How it went.
+    code: u16,
     /// None where the name is not known.
     addresses: Vec<Ipv4Addr>,
     /// There is more than fitted.
@@ -125,14 +132,18 @@ struct Answer {
 fn answer(bytes: &[u8], question: &[u8]) -> Option<Answer> {
     let word = |at: usize| Some(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]));
     let flags = word(2)?;
-    let (is_answer, is_cut, failed) = (flags & 0x8000 != 0, flags & 0x0200 != 0, flags & 0x000f != 0);
+    let (is_answer, is_cut, code) = (flags & 0x8000 != 0, flags & 0x0200 != 0, flags & 0x000f);
     let begins = bytes.get(..2)? == question.get(..2)?;
     if !is_answer || !begins {
         return None;
     }
     let mut addresses = Vec::new();
-    if failed {
-        return Some(Answer { addresses, is_cut });
+    if code != KNOWN {
+        return Some(Answer {
+            code,
+            addresses,
+            is_cut,
+        });
     }
     let mut at = question.len();
     let repeats = bytes.get(HEADER..at)?.eq_ignore_ascii_case(&question[HEADER..]);
@@ -154,7 +165,11 @@ fn answer(bytes: &[u8], question: &[u8]) -> Option<Answer> {
             addresses.push(Ipv4Addr::new(a, b, c, d));
         }
     }
-    Some(Answer { addresses, is_cut })
+    Some(Answer {
+        code,
+        addresses,
+        is_cut,
+    })
 }
 
 fn after_name(bytes: &[u8], mut at: usize) -> Option<usize> {
@@ -244,6 +259,24 @@ mod tests {
                 Some(vec![]),
                 "{tail:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_resolver_that_fails_does_not_say_that_there_is_no_such_name() {
+        for (code, expected) in [(0, true), (2, false), (3, true), (5, false)] {
+            let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+            let server = udp.local_addr().unwrap();
+            let resolver = std::thread::spawn(move || {
+                let mut buffer = [0; LARGEST];
+                let (read, client) = udp.recv_from(&mut buffer).unwrap();
+                let mut empty = answer_to(&buffer[..read], &[]);
+                empty[3] |= code;
+                udp.send_to(&empty, client).unwrap();
+            });
+            let answer = ask(server, "a.example");
+            assert_eq!(answer.ok(), expected.then(Vec::new), "{code}");
+            resolver.join().unwrap();
         }
     }
 

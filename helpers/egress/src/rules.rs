@@ -3,7 +3,8 @@
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-use crate::place::{HOST_NAMES, Place};
+use crate::engine_host::HOST_NAMES;
+use crate::place::Place;
 
 /// What the permission profile allows.
 #[derive(Debug, Default)]
@@ -48,7 +49,9 @@ impl Rules {
         if is_nowhere(address) {
             return false;
         }
-        if place.gateway == Some(address) || place.host.contains(&address) || self.denied.contains(&address) {
+        let is_host =
+            place.gateway == Some(address) || place.host.is_at(address) || self.denied.contains(&address);
+        if is_host || place.may_be_host(address) {
             return self.gateway;
         }
         // Whoever keeps a name that is allowed may have it lead to another workload. One that is meant is named as it is on
@@ -77,6 +80,7 @@ fn is_nowhere(address: Ipv4Addr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine_host::EngineHost;
 
     fn rules(hosts: &[&str], ports: &[u16]) -> Rules {
         Rules {
@@ -107,10 +111,15 @@ mod tests {
         }
     }
 
+    /// Where each of the host's names was answered.
     fn place() -> Place {
+        let host = EngineHost::default();
+        for name in HOST_NAMES {
+            assert!(host.learn(name, Ok(vec![[192, 168, 65, 254].into()])));
+        }
         Place {
             gateway: Some([172, 18, 0, 1].into()),
-            host: vec![[192, 168, 65, 254].into()],
+            host,
             neighbours: vec![([172, 18, 0, 0].into(), [255, 255, 0, 0].into())],
         }
     }
@@ -166,6 +175,32 @@ mod tests {
         for address in nowhere {
             let allowed = all.allow_address("a.example", address.into(), &place());
             assert!(!allowed, "{address:?}");
+        }
+    }
+
+    #[test]
+    fn a_host_whose_names_were_not_answered_is_out_of_reach_wherever_it_may_be() {
+        let mut all = Rules {
+            everything: true,
+            ..Rules::default()
+        };
+        let place = Place {
+            host: EngineHost::default(),
+            ..place()
+        };
+        for allowed in [false, true] {
+            all.gateway = allowed;
+            for (address, expected) in [
+                ([192, 168, 65, 254], allowed),
+                ([10, 0, 0, 1], allowed),
+                ([172, 18, 0, 1], allowed),
+                // A container, and what is nobody's own.
+                ([172, 18, 0, 7], true),
+                ([203, 0, 113, 1], true),
+            ] {
+                let found = all.allow_address("a.example", address.into(), &place);
+                assert_eq!(found, expected, "{address:?} {allowed}");
+            }
         }
     }
 

@@ -298,6 +298,10 @@ async fn what_has_an_old_name_is_listed_marked_and_removed() {
         status.clone(),
         r#"{"status": "stopped", "status_context": "", "created_at": "2026-08-21T10:12:00Z", "updated_at": "2026-08-21T10:12:00Z"}"#,
     );
+    // No document is called so.
+    let control = "old\x1b[2J";
+    let other = dirs.statuses().join(format!("{control}.json"));
+    write(other.clone(), &std::fs::read_to_string(&status).unwrap());
     let world = World::new();
     let manager = world
         .builder(APP)
@@ -311,8 +315,11 @@ async fn what_has_an_old_name_is_listed_marked_and_removed() {
         ..ListOptions::default()
     };
     let listed = manager.list(all.clone()).await.unwrap().workloads;
-    assert_eq!(listed.len(), 1, "{listed:?}");
-    assert_eq!(listed[0].name, ".old");
+    assert_eq!(listed.len(), 2, "{listed:?}");
+    assert_eq!(
+        (listed[0].name.as_str(), listed[1].name.as_str()),
+        (".old", control)
+    );
     assert!(
         listed[0]
             .status_context
@@ -325,6 +332,8 @@ async fn what_has_an_old_name_is_listed_marked_and_removed() {
     }
     assert!(config.exists() && status.exists());
     manager.delete_misnamed(".old").await.unwrap();
-    assert!(!config.exists() && !status.exists());
+    assert!(!config.exists() && !status.exists() && other.exists());
+    manager.delete_misnamed(control).await.unwrap();
+    assert!(!other.exists());
     assert!(manager.list(all).await.unwrap().workloads.is_empty());
 }

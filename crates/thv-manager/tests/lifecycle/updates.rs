@@ -72,7 +72,7 @@ async fn what_an_update_refuses_leaves_everything_as_it_was() {
     let mut config = with_args(&world, &[]).await;
     config.group = "unknown".into();
     let refused = manager.update(config, back()).await;
-    assert!(matches!(refused, Err(Error::Invalid { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(Error::GroupNotFound { .. })), "{refused:?}");
     assert_eq!(
         (world.companion(&name("echo")).await, bytes(&world).await),
         before

@@ -3,7 +3,8 @@
 //! Whose call it was is known when the request names it, or when exactly one session has calls that the server works
 //! on, those included that nobody waits for any more, or that are kept until their clients have answered (the server may
 //! go on with such a call, and ask more because of it); without calls, when there is only one session. Otherwise the
-//! server gets an error: a guess could show one user's prompt to another.
+//! server gets an error: a guess could show one user's prompt to another. So could waiting until the calls of all others
+//! are answered: a server that has waited too long for a client answers its call, and leaves its question open.
 //!
 //! A request names a call by its progress token, or by its id in `_meta.relatedRequestId`. No revision of the protocol
 //! has a field for that: the SDKs' own "related request" chooses a stream of HTTP, and is not written to a pipe. That

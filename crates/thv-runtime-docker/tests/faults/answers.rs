@@ -160,7 +160,8 @@ async fn an_answer_without_end_is_not_read_whole() {
         "GET /version" => version(),
         _ => Do::Answer(200, "x".repeat(64 << 20).into()),
     });
-    let error = fake.runtime.list().await.unwrap_err();
+    let images = fake.runtime.images().unwrap();
+    let error = images.present("x").await.unwrap_err();
     // The next one would be as long.
     assert!(!error.is_retryable(), "{error:?}");
     let source = std::error::Error::source(&error).unwrap().to_string();

@@ -172,3 +172,24 @@ async fn nonsense_in_place_of_any_answer_ends_the_call() {
         .await;
     assert!(broken.is_empty(), "{broken:#?}");
 }
+
+/// Whoever makes an image says how long the labels of its containers are.
+#[tokio::test]
+async fn a_container_of_which_too_much_is_told_is_named_and_hides_no_other() {
+    let labels = json!({"toolhive": "true", "x": "y".repeat(2 << 20)});
+    let rows = json!([
+        {"Id": "long", "Names": ["/long"], "Labels": labels},
+        {"Id": "c", "Names": ["/another"], "State": "running", "Labels": {"toolhive": "true"}},
+    ]);
+    let fake = Fake::new(move |call| match call {
+        call if call.starts_with("GET /containers/json") => Do::Answer(200, rows.clone()),
+        call => usual(call),
+    });
+    let listed = fake.runtime.list().await.unwrap();
+    let names: Vec<_> = listed.iter().map(|found| found.instance_name.as_str()).collect();
+    assert_eq!(names, ["another"]);
+    let which = InstanceRef::named("long".parse().unwrap());
+    let error = fake.runtime.remove(&which).await.unwrap_err();
+    assert!(format!("{error:?}").contains("TooLong(\"long\")"), "{error:?}");
+    assert_eq!(fake.count("DELETE /"), 0);
+}

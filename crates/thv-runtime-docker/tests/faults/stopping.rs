@@ -251,3 +251,46 @@ async fn an_attachment_that_is_given_up_leaves_what_the_server_has_said() {
     assert_eq!(said.as_deref(), Some("thv-contract ready"));
     engine.remove(&spec.name).await;
 }
+
+/// The engine itself takes it for running still.
+#[tokio::test]
+async fn an_attachment_to_what_has_just_ended_is_no_failure_of_the_engine() {
+    let Some(engine) = TestEngine::get().await else {
+        return;
+    };
+    // Podman's words for it, and others that are like them.
+    for (status, words, expected) in [
+        (
+            500,
+            "failed to connect to container's attach socket: /var/lib/containers/storage/overlay-containers/abc/userdata/attach: \
+             dial unixpacket /proc/self/fd/32: connect: connection refused",
+            "not_running",
+        ),
+        (
+            500,
+            "failed to connect to container's attach socket: no space left on device",
+            "failed",
+        ),
+        (
+            500,
+            "dial unix /run/containerd.sock: connect: connection refused",
+            "failed",
+        ),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("engine.sock");
+        let _front = Meddler::open(&socket, engine.socket(), move |_, call| {
+            if call.contains("/attach?") {
+                return Do::Answer(status, json!({ "message": words }));
+            }
+            Do::Forward
+        });
+        let spec = engine.spec(&["echo"]);
+        engine.runtime.deploy(&spec).await.unwrap();
+        let runtime = DockerRuntime::new(DockerConfig::at(&socket));
+        let which = InstanceRef::named(spec.name.clone());
+        let error = runtime.attach(&which).await.unwrap_err();
+        assert_eq!(error.code(), expected, "{words}: {error:?}");
+        engine.remove(&spec.name).await;
+    }
+}

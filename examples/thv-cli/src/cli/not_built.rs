@@ -90,7 +90,7 @@ const FLAGS: [(&[&str], Flags); 4] = [
 ];
 
 /// Whole commands, each behind the one that it belongs to.
-const COMMANDS: [(&[&str], &[&str]); 4] = [
+const COMMANDS: [(&[&str], &[&str]); 5] = [
     (
         &[],
         &[
@@ -122,6 +122,7 @@ const COMMANDS: [(&[&str], &[&str]); 4] = [
             "usage-metrics",
         ],
     ),
+    (&["group"], &["run"]),
     (&["registry"], &["convert", "login", "logout"]),
     (&["secret"], &["reset-keyring"]),
 ];

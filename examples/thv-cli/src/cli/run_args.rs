@@ -1,6 +1,6 @@
 //! The flags of `run` that have an effect.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args};
@@ -33,7 +33,7 @@ pub(crate) struct RunArgs {
     #[arg(short, long, value_name = "KEY=VALUE", help_heading = "Workload")]
     pub(crate) label: Vec<String>,
     /// Run from a configuration that export wrote
-    #[arg(long, value_name = "FILE", help_heading = "Workload")]
+    #[arg(long, value_name = "FILE", value_parser = values::path(), help_heading = "Workload")]
     pub(crate) from_config: Option<PathBuf>,
     /// Replace a workload of that name even if it was ready once
     #[arg(long, help_heading = "Workload")]
@@ -95,13 +95,13 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "TOOL", help_heading = "Proxy")]
     pub(crate) tools: Vec<String>,
     /// A file with other names and descriptions of tools ({"toolsOverride": {"tool": {"name": …, "description": …}}})
-    #[arg(long, value_name = "FILE", help_heading = "Proxy")]
+    #[arg(long, value_name = "FILE", value_parser = values::path(), help_heading = "Proxy")]
     pub(crate) tools_override: Option<PathBuf>,
     /// A header that the proxy adds towards a remote server
     #[arg(long, value_name = "NAME=VALUE", help_heading = "Proxy")]
     pub(crate) remote_forward_headers: Vec<String>,
     /// A file of CA certificates (PEM) to believe beside the system's when a remote server is asked
-    #[arg(long, value_name = "FILE", help_heading = "Proxy")]
+    #[arg(long, value_name = "FILE", value_parser = values::path(), help_heading = "Proxy")]
     pub(crate) thv_ca_bundle: Option<PathBuf>,
 
     /// The port of the server; 0 is a free one
@@ -122,10 +122,10 @@ pub(crate) struct RunArgs {
     #[arg(short, long, value_name = "KEY=VALUE", help_heading = "Server")]
     pub(crate) env: Vec<String>,
     /// A file of such variables
-    #[arg(long, value_name = "FILE", help_heading = "Server")]
+    #[arg(long, value_name = "FILE", value_parser = values::path(), help_heading = "Server")]
     pub(crate) env_file: Option<PathBuf>,
     /// A folder of such files
-    #[arg(long, value_name = "FOLDER", help_heading = "Server")]
+    #[arg(long, value_name = "FOLDER", value_parser = values::path(), help_heading = "Server")]
     pub(crate) env_file_dir: Option<PathBuf>,
     /// A secret for the server's environment (name,target=VARIABLE)
     #[arg(long, value_name = "SECRET", help_heading = "Server")]
@@ -140,7 +140,7 @@ pub(crate) struct RunArgs {
         help_heading = "Image")]
     pub(crate) image_verification: Policy,
     /// Certificates (PEM) that are trusted of registries, besides the system's
-    #[arg(long, value_name = "FILE", help_heading = "Image")]
+    #[arg(long, value_name = "FILE", value_parser = values::path(), help_heading = "Image")]
     pub(crate) ca_cert: Option<PathBuf>,
 
     /// What the server may do: none, network, or the path of a profile
@@ -212,7 +212,8 @@ pub(super) fn beside_from_config(matches: &ArgMatches) -> Option<String> {
     let Some(("run", matches)) = matches.subcommand() else {
         return None;
     };
-    if matches.value_source("from_config") != Some(ValueSource::CommandLine) {
+    let file = matches.get_one::<PathBuf>("from_config");
+    if file.is_none_or(|path| path.as_os_str().is_empty()) {
         return None;
     }
     let beside =
@@ -232,6 +233,7 @@ impl RunArgs {
     pub(crate) fn request(&self, debug: bool) -> RunRequest {
         let given = |text: &String| (!text.is_empty()).then(|| text.clone());
         let given_option = |text: &Option<String>| text.as_ref().and_then(given);
+        let given_path = |path: &Option<PathBuf>| path.clone().filter(|path| !path.as_os_str().is_empty());
         let port = |port: u16| (port != 0).then_some(port);
         let mut request = RunRequest::new(self.server.clone().unwrap_or_default());
         request.args.clone_from(&self.args);
@@ -250,14 +252,13 @@ impl RunArgs {
         request.network = given_option(&self.network);
         request.isolate_network = self.isolate_network;
         request.env.clone_from(&self.env);
-        request.env_file.clone_from(&self.env_file);
-        request.env_file_dir.clone_from(&self.env_file_dir);
+        request.env_file = given_path(&self.env_file);
+        request.env_file_dir = given_path(&self.env_file_dir);
         request.volumes.clone_from(&self.volume);
         request.secrets.clone_from(&self.secret);
         request.labels.clone_from(&self.label);
         request.forward_headers.clone_from(&self.remote_forward_headers);
-        let file = self.thv_ca_bundle.clone();
-        request.ca_bundle = file.filter(|path| !path.as_os_str().is_empty());
+        request.ca_bundle = given_path(&self.thv_ca_bundle);
         request.session_ttl = given(&self.session_ttl);
         request.allow_docker_gateway = self.allow_docker_gateway;
         request.memory = self.memory;
@@ -270,11 +271,17 @@ impl RunArgs {
         request.strict_protocol_validation = self.strict_protocol_validation;
         request.stateless = self.stateless;
         request.tools.clone_from(&self.tools);
-        let file = self.tools_override.clone();
-        request.tools_override_file = file.filter(|path| !path.as_os_str().is_empty());
+        request.tools_override_file = given_path(&self.tools_override);
         request.ignore_globally = Some(self.ignore_globally);
         request.debug = debug;
         request
+    }
+
+    /// The configuration file, if one is named.
+    pub(crate) fn config_file(&self) -> Option<&Path> {
+        self.from_config
+            .as_deref()
+            .filter(|path| !path.as_os_str().is_empty())
     }
 
     /// The runtime that the flag names.

@@ -40,6 +40,7 @@ fn a_command_that_is_not_built_is_refused_by_name_and_not_recommended() {
         (&["config", "set-ca-cert", "a.pem"], "thv config set-ca-cert"),
         (&["registry", "login"], "thv registry login"),
         (&["secret", "reset-keyring"], "thv secret reset-keyring"),
+        (&["group", "run", "a", "--secret=b"], "thv group run"),
     ] {
         let Err(Refused::NoEffect(text)) = read(args) else {
             panic!("{args:?}")
@@ -81,6 +82,65 @@ fn flags_of_other_commands_are_refused_by_name_too() {
 }
 
 #[test]
+fn switches_take_a_value_too() {
+    let list = |args: &[&str]| match read(args) {
+        Ok(Cli {
+            command: Command::List(list),
+            debug,
+        }) => (list.all, list.check_upgrades, debug),
+        other => panic!("{args:?}: {other:?}"),
+    };
+    assert_eq!(list(&["list", "--all=true"]), (true, false, false));
+    assert_eq!(list(&["list", "-a=T", "--debug=true"]), (true, false, true));
+    assert_eq!(list(&["--debug", "list"]), (false, false, true));
+    assert_eq!(list(&["--debug=true", "list"]), (false, false, true));
+    assert_eq!(
+        list(&["--debug=false", "list", "-a", "--check-upgrades=0"]),
+        (true, false, false)
+    );
+    for args in [
+        &["run", "--foreground=false", "--stateless=1", "mcp/time"][..],
+        &["upgrade", "apply", "x", "--yes=true", "--dry-run=F"],
+        &["rm", "--all=1"],
+        &["stop", "--all=false", "x"],
+        &["version", "--json=True"],
+    ] {
+        assert!(read(args).is_ok(), "{args:?}");
+    }
+    for args in [
+        &["list", "--all=maybe"][..],
+        &["list", "--all", "true"],
+        &["rm", "--all=1", "x"],
+        &["rm", "--all=false"],
+        &["start", "-a=0"],
+        &["run", "--keep=true", "mcp/time"],
+    ] {
+        assert!(matches!(read(args), Err(Refused::Usage(_))), "{args:?}");
+    }
+    let Ok(Cli {
+        command: Command::Run(args),
+        ..
+    }) = read(&[
+        "run",
+        "--isolate-network=0",
+        "-p=1",
+        "mcp/time",
+        "--",
+        "--all=true",
+    ])
+    else {
+        panic!()
+    };
+    assert_eq!(args.isolate_network, Some(false));
+    assert_eq!(args.publish, ["1"], "it is a switch of other commands only");
+    assert_eq!(args.args, ["--all=true"], "the server's");
+    let Err(Refused::NoEffect(text)) = read(&["run", "--enable-audit=1", "mcp/time"]) else {
+        panic!()
+    };
+    assert!(text.starts_with("--enable-audit is not built yet"), "{text}");
+}
+
+#[test]
 fn a_negative_number_is_a_wrong_value_not_a_flag() {
     for args in [
         &["run", "x", "--proxy-port", "-1"][..],
@@ -109,6 +169,49 @@ fn a_flag_that_says_the_default_is_fine() {
     ] {
         assert!(read(&["run", flag, "mcp/time"]).is_ok(), "{flag}");
     }
+}
+
+#[test]
+fn an_empty_text_asks_for_nothing_where_nothing_is_the_default() {
+    let Ok(Cli {
+        command: Command::Run(args),
+        ..
+    }) = read(&[
+        "run",
+        "--from-config=",
+        "--group=",
+        "--host=",
+        "--target-host=",
+        "--permission-profile=",
+        "--network=",
+        "--env-file=",
+        "--env-file-dir=",
+        "--thv-ca-bundle=",
+        "--tools-override=",
+        "--endpoint-prefix=",
+        "mcp/time",
+    ])
+    else {
+        panic!()
+    };
+    assert_eq!(args.config_file(), None);
+    let request = args.request(false);
+    let texts = [
+        request.group,
+        request.host,
+        request.target_host,
+        request.permission_profile,
+        request.network,
+        request.endpoint_prefix,
+    ];
+    assert_eq!(texts, [const { None }; 6]);
+    let paths = [
+        request.env_file,
+        request.env_file_dir,
+        request.ca_bundle,
+        request.tools_override_file,
+    ];
+    assert_eq!(paths, [const { None }; 4]);
 }
 
 #[test]

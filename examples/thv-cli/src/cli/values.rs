@@ -1,8 +1,15 @@
 //! Values of flags that the command line checks by itself.
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use std::path::PathBuf;
+
+use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
 use thv::core::{ProxyMode, TransportType};
 use thv::image::Policy;
+
+/// A path. An empty one is read too: it is the default of ToolHive's flags.
+pub(super) fn path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
+}
 
 /// How a server speaks; the inspector's own is not for users.
 pub(super) fn transport() -> impl TypedValueParser<Value = TransportType> {

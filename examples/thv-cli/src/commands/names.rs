@@ -32,9 +32,16 @@ pub(super) async fn startable(
     take_over: bool,
 ) -> Result<Vec<String>, Failure> {
     let mut ours = Vec::new();
-    for Workload { name, url, thv, .. } in listed(manager, group).await? {
+    for Workload {
+        name,
+        proxy_mode,
+        thv,
+        ..
+    } in listed(manager, group).await?
+    {
         let why = match thv.launcher.as_deref() {
-            None if url.is_empty() => "there is no configuration of it here".to_owned(),
+            // How a proxy speaks is in the configuration alone.
+            None if proxy_mode.is_none() => "there is no configuration of it here".to_owned(),
             Some(other) if other != LAUNCHER && !take_over => {
                 format!("it belongs to {other}; --take-over starts it here")
             }

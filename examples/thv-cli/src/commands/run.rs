@@ -18,7 +18,7 @@ pub(super) async fn run(args: &RunArgs, debug: bool) -> Done {
         replace: args.replace,
         image: terms(args),
     };
-    let done = if let Some(path) = &args.from_config {
+    let done = if let Some(path) = args.config_file() {
         let config = read_config(path).await?;
         progress::during(
             "starting",
@@ -47,7 +47,7 @@ pub(super) async fn foreground(args: &RunArgs, debug: bool) -> Done {
         // What cannot be written to a closed terminal is not worth ending the server for.
         let _ = outcome::write(up, args.format);
     };
-    let end = if let Some(path) = &args.from_config {
+    let end = if let Some(path) = args.config_file() {
         let config = read_config(path).await?;
         let (named, runtime) = (config.name.clone(), args.explicit_runtime());
         let end = foreground::until_signal(|cancel| {

@@ -61,7 +61,7 @@ impl PullWatcher for Pulls {
         };
         drop(last);
         // Nobody may be reading.
-        let _ = writeln!(io::stderr(), "{line}");
+        super::note(&line);
     }
 }
 
@@ -106,7 +106,7 @@ async fn during_what<T>(what: impl Fn() -> String, work: impl Future<Output = T>
             done = &mut work => return done,
             _ = ticks.tick() => {
                 let frame = frames.next().unwrap_or(&"");
-                let shown = lock(&PULLING).clone().unwrap_or_else(&what);
+                let shown = super::without_controls(&lock(&PULLING).clone().unwrap_or_else(&what));
                 let _ = write!(io::stderr(), "\r{frame} {shown} …\x1b[K");
             }
         }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::session::{RpcError, invalid_params};
+use crate::session::{Peer, RpcError, invalid_params};
 
 /// One red pixel.
 pub(crate) const PNG: &str =
@@ -10,7 +10,7 @@ pub(crate) const PNG: &str =
 /// One silent sample.
 pub(crate) const WAV: &str = "UklGRiYAAABXQVZFZm10IBAAAAABAAEAQB8AAIA+AAACABAAZGF0YQIAAAAAAA==";
 
-const SIMPLE_TOOLS: [(&str, &str); 13] = [
+const SIMPLE_TOOLS: [(&str, &str); 26] = [
     ("test_simple_text", "Returns text"),
     ("test_image_content", "Returns an image"),
     ("test_audio_content", "Returns a sound"),
@@ -39,6 +39,34 @@ const SIMPLE_TOOLS: [(&str, &str); 13] = [
         "test_add_tool",
         "Tells everybody that the list of tools has changed",
     ),
+    (
+        "test_trigger_tool_change",
+        "Tells everybody that the list of tools has changed",
+    ),
+    (
+        "test_trigger_prompt_change",
+        "Tells everybody that the list of prompts has changed",
+    ),
+    ("test_logging_tool", "Logs while it runs"),
+    ("test_missing_capability", "Asks the client's model"),
+    ("test_streaming_elicitation", "Asks the user"),
+    ("test_input_required_result_elicitation", "Asks the user"),
+    ("test_input_required_result_sampling", "Asks the client's model"),
+    ("test_input_required_result_list_roots", "Asks for the roots"),
+    ("test_input_required_result_request_state", "Asks the user"),
+    ("test_input_required_result_tampered_state", "Asks the user"),
+    (
+        "test_input_required_result_capabilities",
+        "Asks the user and the client's model, as far as it has them",
+    ),
+    (
+        "test_input_required_result_multiple_inputs",
+        "Asks the user, the client's model and for the roots at once",
+    ),
+    (
+        "test_input_required_result_multi_round",
+        "Asks the user two times",
+    ),
 ];
 
 pub(crate) fn tools() -> Value {
@@ -57,11 +85,22 @@ pub(crate) fn tools() -> Value {
         json!({
             "$schema": "https://json-schema.org/draft/2020-12/schema",
             "type": "object",
-            "$defs": { "address": { "type": "object", "properties": {
+            "$defs": { "address": { "$anchor": "address", "type": "object", "properties": {
                 "street": { "type": "string" }, "city": { "type": "string" },
             } } },
             "properties": { "name": { "type": "string" }, "address": { "$ref": "#/$defs/address" } },
+            "allOf": [{ "anyOf": [{ "required": ["name"] }, { "required": ["address"] }] }],
+            "if": { "required": ["address"] }, "then": { "required": ["name"] }, "else": {},
             "additionalProperties": false,
+        }),
+    ));
+    tools.push(tool(
+        "test_custom_header",
+        "Has an argument that a header repeats",
+        json!({
+            "type": "object",
+            "properties": { "region": { "type": "string", "x-mcp-header": "Region" } },
+            "required": ["region"],
         }),
     ));
     json!({ "tools": tools })
@@ -120,10 +159,11 @@ pub(crate) fn prompts() -> Value {
         prompt("test_prompt_with_arguments", &["arg1", "arg2"]),
         prompt("test_prompt_with_embedded_resource", &["resourceUri"]),
         prompt("test_prompt_with_image", &[]),
+        prompt("test_input_required_result_prompt", &[]),
     ] })
 }
 
-pub(crate) fn prompt(params: &Value) -> Result<Value, RpcError> {
+pub(crate) async fn prompt(peer: &Peer, params: &Value) -> Result<Value, RpcError> {
     let argument = |name: &str| params["arguments"][name].as_str().unwrap_or_default().to_owned();
     let text = |text: String| json!({ "role": "user", "content": { "type": "text", "text": text } });
     let messages = match params["name"].as_str().unwrap_or_default() {
@@ -144,6 +184,13 @@ pub(crate) fn prompt(params: &Value) -> Result<Value, RpcError> {
             { "role": "user", "content": { "type": "image", "data": PNG, "mimeType": "image/png" } },
             text("Please analyze the image above.".into()),
         ]),
+        "test_input_required_result_prompt" => {
+            let asked = peer
+                .ask_user("What context should the prompt use?", "context")
+                .await;
+            let context = asked.map_err(|error| invalid_params(&error))?;
+            json!([text(format!("Prompt with {context}"))])
+        }
         name => return Err(invalid_params(&format!("no prompt {name}"))),
     };
     Ok(json!({ "messages": messages }))

@@ -101,6 +101,17 @@ impl Peer {
         }
     }
 
+    /// Asks the user for one text, named `property`; the whole answer.
+    pub(crate) async fn ask_user(&self, message: &str, property: &str) -> Result<Value, String> {
+        let schema = json!({
+            "type": "object",
+            "properties": { property: { "type": "string" } },
+            "required": [property],
+        });
+        let asked = json!({ "message": message, "requestedSchema": schema });
+        self.ask("elicitation", "elicitation/create", asked).await
+    }
+
     /// Takes one message, and answers it if it wants that.
     pub(crate) async fn take(&self, message: Value) {
         let (id, method) = (&message["id"], message["method"].as_str());
@@ -152,7 +163,7 @@ impl Peer {
                 json!({})
             }
             "prompts/list" => catalogue::prompts(),
-            "prompts/get" => catalogue::prompt(params)?,
+            "prompts/get" => catalogue::prompt(self, params).await?,
             "completion/complete" => {
                 json!({ "completion": { "values": ["test", "testing"], "total": 2, "hasMore": false } })
             }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::join;
 use tokio::time::sleep;
 
 use crate::catalogue::{PNG, WAV};
@@ -43,7 +44,7 @@ pub(crate) async fn call(peer: &Peer, params: &Value) -> Result<Value, RpcError>
                 r#"{"test":"data","value":123}"#,
             ),
         ],
-        "test_tool_with_logging" => {
+        "test_tool_with_logging" | "test_logging_tool" => {
             for line in [
                 "Tool execution started",
                 "Tool processing data",
@@ -68,16 +69,7 @@ pub(crate) async fn call(peer: &Peer, params: &Value) -> Result<Value, RpcError>
             vec![text("It has told its progress")]
         }
         "test_error_handling" => return Ok(failed("This tool intentionally returns an error for testing")),
-        "test_sampling" => {
-            let asked = json!({
-                "messages": [{ "role": "user", "content": text(argument("prompt")) }],
-                "maxTokens": 100,
-            });
-            match peer.ask("sampling", "sampling/createMessage", asked).await {
-                Ok(answer) => vec![text(format!("LLM response: {}", answer["content"]["text"]))],
-                Err(error) => return Ok(failed(&error)),
-            }
-        }
+        "test_sampling" => return Ok(sample(peer, &argument("prompt")).await),
         "test_elicitation" => {
             let schema = json!({
                 "type": "object",
@@ -106,9 +98,47 @@ pub(crate) async fn call(peer: &Peer, params: &Value) -> Result<Value, RpcError>
             }
             vec![text("Touched")]
         }
-        "test_add_tool" => {
+        "test_add_tool" | "test_trigger_tool_change" => {
             peer.notify("notifications/tools/list_changed", json!({}));
             vec![text("Added")]
+        }
+        "test_trigger_prompt_change" => {
+            peer.notify("notifications/prompts/list_changed", json!({}));
+            vec![text("Added")]
+        }
+        "test_custom_header" => vec![text(argument("region"))],
+        "test_missing_capability" | "test_input_required_result_sampling" => {
+            return Ok(sample(peer, "What is the capital of France?").await);
+        }
+        "test_streaming_elicitation"
+        | "test_input_required_result_elicitation"
+        | "test_input_required_result_request_state"
+        | "test_input_required_result_tampered_state" => {
+            return Ok(told(peer.ask_user("What is your name?", "name").await));
+        }
+        "test_input_required_result_list_roots" => return Ok(told(roots(peer).await)),
+        "test_input_required_result_capabilities" => {
+            let (user, model) = join!(
+                peer.ask_user("What is your name?", "name"),
+                sample(peer, "Generate a greeting")
+            );
+            return Ok(told(user.or(Ok(model))));
+        }
+        "test_input_required_result_multiple_inputs" => {
+            let (user, model, roots) = join!(
+                peer.ask_user("What is your name?", "name"),
+                sample(peer, "Generate a greeting"),
+                roots(peer)
+            );
+            let all = user.and_then(|user| Ok(json!([user, model, roots?])));
+            return Ok(told(all));
+        }
+        "test_input_required_result_multi_round" => {
+            let name = peer.ask_user("Step 1: What is your name?", "name").await;
+            let color = peer
+                .ask_user("Step 2: What is your favorite color?", "color")
+                .await;
+            return Ok(told(name.and_then(|name| Ok(json!([name, color?])))));
         }
         "json_schema_2020_12_tool" => vec![text(params["arguments"].to_string())],
         name => return Err(invalid_params(&format!("no tool {name}"))),
@@ -118,6 +148,29 @@ pub(crate) async fn call(peer: &Peer, params: &Value) -> Result<Value, RpcError>
 
 fn failed(why: &str) -> Value {
     json!({ "isError": true, "content": [text(why)] })
+}
+
+/// What was answered, or why nothing was.
+fn told(answer: Result<Value, String>) -> Value {
+    match answer {
+        Ok(answer) => json!({ "content": [text(answer.to_string())] }),
+        Err(error) => failed(&error),
+    }
+}
+
+async fn sample(peer: &Peer, prompt: &str) -> Value {
+    let asked = json!({ "messages": [{ "role": "user", "content": text(prompt) }], "maxTokens": 100 });
+    match peer.ask("sampling", "sampling/createMessage", asked).await {
+        Ok(answer) => {
+            let content = format!("LLM response: {}", answer["content"]["text"]);
+            json!({ "content": [text(content)] })
+        }
+        Err(error) => failed(&error),
+    }
+}
+
+async fn roots(peer: &Peer) -> Result<Value, String> {
+    peer.ask("roots", "roots/list", json!({})).await
 }
 
 async fn elicit(peer: &Peer, message: &str, schema: Value, done: &str) -> Value {

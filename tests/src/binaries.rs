@@ -21,14 +21,8 @@ pub fn thv() -> &'static Path {
 pub fn thv_crash_points() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {
-        let what = [
-            "thv-cli",
-            "--features",
-            "crash-points",
-            "--bin",
-            "thv-crash-points",
-        ];
-        build(["--package"].into_iter().chain(what)).join("thv-crash-points")
+        let what = ["--features", "thv-cli/crash-points", "--bin", "thv-crash-points"];
+        build(&what).join("thv-crash-points")
     })
 }
 
@@ -73,17 +67,21 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
-/// Where the programs are, once they are up to date. All of them in one go: each selection of packages has its own
-/// features of the dependencies, and what they share would be built once for each.
+/// Where the programs are, once they are up to date.
 fn folder() -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    let packages = ["thv-cli", "echo-server", "quickstart", "embed"];
-    let build_all = || build(packages.iter().flat_map(|package| ["--package", package]));
-    FOLDER.get_or_init(build_all).clone()
+    let all = ["thv", "echo-server", "quickstart", "embed"];
+    FOLDER
+        .get_or_init(|| build(&all.map(|program| ["--bin", program]).concat()))
+        .clone()
 }
 
-/// Lets cargo build, and gives the folder of programs. A test executable is at `<target>/<profile>/deps/<name>`.
-fn build<'a>(what: impl IntoIterator<Item = &'a str> + Clone) -> PathBuf {
+/// Lets cargo build programs of the workspace, and gives their folder. A test executable is at
+/// `<target>/<profile>/deps/<name>`.
+///
+/// Each selection of packages has its own features of what they share. So it is the selection of `cargo test --workspace`,
+/// with a test, for whose sake the features that only tests need count: what that built is used, and not built once more.
+fn build(what: &[&str]) -> PathBuf {
     let test = std::env::current_exe().expect("a test knows its path");
     let folder = test
         .parent()
@@ -97,16 +95,13 @@ fn build<'a>(what: impl IntoIterator<Item = &'a str> + Clone) -> PathBuf {
         .parent()
         .expect("a profile is a folder of the target folder");
     let status = cargo()
-        .args(["build", "--quiet", "--profile", profile])
-        .args(what.clone())
+        .args(["build", "--quiet", "--workspace", "--test", "selectors"])
+        .args(["--profile", profile])
+        .args(what)
         .arg("--target-dir")
         .arg(target)
         .status()
         .expect("cargo runs");
-    assert!(
-        status.success(),
-        "{:?} do not build",
-        what.into_iter().collect::<Vec<_>>()
-    );
+    assert!(status.success(), "{what:?} do not build");
     folder.to_owned()
 }

@@ -38,6 +38,7 @@ mod terminal;
 
 mod client;
 mod events;
+mod held_port;
 mod http;
 mod upstream;
 
@@ -48,6 +49,7 @@ pub use client::Client;
 pub use docker::{Docker, docker};
 pub use events::SseSession;
 pub use eventually::{WAIT, eventually};
+pub use held_port::HeldPort;
 pub use http::{Response, exchange, post, request};
 pub use image_store::{ImageStore, Trouble};
 pub use machine::Machine;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
+use rustix::process::{Pid, Signal, kill_process};
 use thv_core::{Dirs, Env, WorkloadName};
 use thv_process::{LinuxProcesses, Processes};
 use thv_runtime::{DeploySpec, InstanceRef, InstanceState, LogOptions, Runtime, StopOptions};
@@ -37,24 +38,73 @@ fn named(name: &WorkloadName) -> InstanceRef {
     InstanceRef::named(name.clone())
 }
 
-/// An argument that nobody else on this machine has.
-fn mark(what: &str) -> String {
-    let unique = tempfile::Builder::new().prefix("thv-mark-").tempdir().unwrap();
-    format!("{}-{what}", unique.path().file_name().unwrap().display())
+/// A folder for a runtime. Whoever was started for it and lives on, because a test failed, is killed.
+struct Root(tempfile::TempDir);
+
+impl Root {
+    fn new() -> Self {
+        Self(tempfile::Builder::new().prefix("thv-mark-").tempdir().unwrap())
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// An argument that nobody else on this machine has.
+    fn mark(&self) -> String {
+        self.path().file_name().unwrap().to_str().unwrap().to_owned()
+    }
+
+    /// The processes that name it, in their arguments or their environment.
+    fn left(&self) -> Vec<u32> {
+        let mark = self.mark();
+        let names = |file: String| {
+            let bytes = std::fs::read(file).unwrap_or_default();
+            bytes.windows(mark.len()).any(|part| part == mark.as_bytes())
+        };
+        let named = |pid: &u32| {
+            ["cmdline", "environ"]
+                .iter()
+                .any(|of| names(format!("/proc/{pid}/{of}")))
+        };
+        pids().into_iter().filter(named).collect()
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        // Who forks all the time cannot do so without its program.
+        let _ = std::fs::remove_dir_all(self.path());
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let left = self.left();
+            if left.is_empty() || Instant::now() > deadline {
+                return;
+            }
+            for pid in left {
+                let pid = Pid::from_raw(pid.cast_signed()).unwrap();
+                // One that is gone by now is what is wanted.
+                let _ = kill_process(pid, Signal::KILL);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+fn pids() -> Vec<u32> {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let pid = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse().ok();
+    entries.filter_map(pid).collect()
 }
 
 /// The living processes that have `mark` among their arguments.
 fn marked(mark: &str) -> Vec<u32> {
     let processes = thv_process::system().unwrap();
-    let pids = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
-        let name = entry.ok()?.file_name();
-        name.to_str()?.parse::<u32>().ok()
-    });
-    pids.filter(|pid| {
+    let alive = pids().into_iter().filter(|pid| {
         let facts = processes.facts(*pid).ok().flatten();
         facts.is_some_and(|facts| facts.is_alive() && facts.argv.iter().any(|arg| arg == mark))
-    })
-    .collect()
+    });
+    alive.collect()
 }
 
 async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
@@ -101,13 +151,13 @@ async fn is_alone(mark: &str) {
 #[tokio::test]
 async fn who_left_session_parent_and_environment_does_not_survive_stop() {
     for (form, processes) in forms().into_iter().enumerate() {
-        let root = tempfile::tempdir().unwrap();
+        let root = Root::new();
         // Stopped by a value that did not start it, as another process would be.
         let (first, second) = (
             runtime(root.path(), processes.clone()),
             runtime(root.path(), processes),
         );
-        let mark = mark("runaway");
+        let mark = root.mark();
         let spec = shell("runaway", &format!("{}; exec cat", runaway(&mark)));
         first.deploy(&spec).await.unwrap();
         said(&first, &spec.name, "away").await;
@@ -121,9 +171,9 @@ async fn who_left_session_parent_and_environment_does_not_survive_stop() {
 #[tokio::test]
 async fn who_left_everything_does_not_survive_remove() {
     for (form, processes) in forms().into_iter().enumerate() {
-        let root = tempfile::tempdir().unwrap();
+        let root = Root::new();
         let runtime = runtime(root.path(), processes);
-        let mark = mark("removed");
+        let mark = root.mark();
         let spec = shell("removed", &format!("{}; exec cat", runaway(&mark)));
         runtime.deploy(&spec).await.unwrap();
         said(&runtime, &spec.name, "away").await;
@@ -136,12 +186,12 @@ async fn who_left_everything_does_not_survive_remove() {
 async fn who_left_everything_is_found_although_the_record_says_little_or_nothing() {
     for (form, processes) in forms().into_iter().enumerate() {
         for damage in [|_: &serde_json::Value| "{".to_owned(), unconfirmed] {
-            let root = tempfile::tempdir().unwrap();
+            let root = Root::new();
             let (first, second) = (
                 runtime(root.path(), processes.clone()),
                 runtime(root.path(), processes.clone()),
             );
-            let mark = mark("damaged");
+            let mark = root.mark();
             let script = format!("trap '' TERM; {}; while :; do sleep 1000; done", runaway(&mark));
             let spec = shell("damaged", &script);
             first.deploy(&spec).await.unwrap();
@@ -170,9 +220,9 @@ fn unconfirmed(record: &serde_json::Value) -> String {
 #[tokio::test]
 async fn what_a_server_left_behind_ends_with_it_and_its_exit_code_is_its_own() {
     for (form, processes) in forms().into_iter().enumerate() {
-        let root = tempfile::tempdir().unwrap();
+        let root = Root::new();
         let runtime = runtime(root.path(), processes);
-        let mark = mark("left");
+        let mark = root.mark();
         let script = format!(
             "env -i /bin/sh -c 'echo left >&2; while :; do sleep 1000; done' {mark} & read line; exit 3"
         );
@@ -196,7 +246,7 @@ async fn what_a_server_left_behind_ends_with_it_and_its_exit_code_is_its_own() {
 #[tokio::test]
 async fn who_forks_all_the_time_does_not_survive_stop() {
     for (form, processes) in forms().into_iter().enumerate() {
-        let root = tempfile::tempdir().unwrap();
+        let root = Root::new();
         let runtime = runtime(root.path(), processes);
         // Whoever lists processes may miss each of them. All have this pipe open, and each writes to it.
         let pipe = root.path().join("pipe");
@@ -264,7 +314,7 @@ async fn a_killed_supervisor_ends_nothing_and_another_stops_everything() {
         return std::future::pending().await;
     }
     for (form, processes) in forms().into_iter().enumerate() {
-        let root = tempfile::Builder::new().prefix("thv-mark-").tempdir().unwrap();
+        let root = Root::new();
         let mut supervisor = std::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", own, "--nocapture"])
             .env(SUPERVISOR, format!("{form} {}", root.path().display()))
@@ -277,7 +327,7 @@ async fn a_killed_supervisor_ends_nothing_and_another_stops_everything() {
         supervisor.wait().unwrap();
 
         let name: WorkloadName = "outlives".parse().unwrap();
-        let mark = root.path().file_name().unwrap().to_str().unwrap().to_owned();
+        let mark = root.mark();
         let another = runtime(root.path(), processes);
         let seen = another.inspect(&name).await.unwrap().unwrap();
         assert_eq!(seen.state, InstanceState::Running, "form {form}");

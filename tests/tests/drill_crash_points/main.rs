@@ -19,7 +19,7 @@ use scene::{Heal, Place, Row, play};
 use thv_tests::{Machine, Upstream, docker, thv_crash_points};
 
 /// How many machines there are at a time: they mostly wait.
-const AT_A_TIME: usize = 4;
+const AT_A_TIME: usize = 8;
 
 /// All points that the program has.
 async fn all_points() -> BTreeSet<String> {

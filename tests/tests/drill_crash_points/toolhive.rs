@@ -1,10 +1,11 @@
 //! `rm` was killed, then another program made a workload of that name: nothing of the new one is touched.
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 use thv::core::WorkloadStatus;
+use thv_tests::HeldPort;
 use tokio::process::Child;
 
 use crate::cases::{At, Before, Verb};
@@ -48,51 +49,49 @@ fn toolhive_runs(scene: &Scene, port: u16) -> Child {
     proxy
 }
 
-/// Nobody binds it, and nobody else has it.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    listener.local_addr().expect("a port").port()
+async fn is_not_touched(point: &'static str) {
+    let scene = Scene::new(&Place::Local);
+    scene.prepare(Before::Runs, None).await;
+    scene.kill(Verb::Remove, At::Command(point)).await;
+    // People are slower than a proxy that was told to end.
+    scene.is_unowned().await;
+    // Nobody listens there, and nobody else has it.
+    let held = HeldPort::new();
+    let port = held.number();
+    let mut proxy = toolhive_runs(&scene, port);
+    let files = || {
+        let config = scene
+            .machine
+            .dirs()
+            .runconfigs()
+            .join(format!("{}.json", scene.name));
+        let status = fs::read(status_file(&scene.machine, &scene.name)).ok();
+        let status = status.map(|bytes| serde_json::from_slice::<Value>(&bytes).expect("JSON"));
+        // That it was taken in is a write of the same status.
+        let said = status.map(|file| {
+            [
+                file["status"].clone(),
+                file["created_at"].clone(),
+                file["process_id"].clone(),
+            ]
+        });
+        (fs::read_to_string(config).ok(), said)
+    };
+    let before = files();
+    for _ in 0..2 {
+        scene.machine.thv(["reconcile"]).await.ok();
+        assert_eq!(files(), before, "{point}");
+        assert!(proxy.id().is_some_and(lives), "{point}: its proxy was ended");
+        let workload = scene.machine.workload(&scene.name).await;
+        let seen = (workload.status, workload.port);
+        assert_eq!(seen, (WorkloadStatus::Running, port), "{point}: {workload:?}");
+    }
+    proxy.kill().await.expect("it is a child");
+    scene.machine.thv(["rm", &scene.name]).await.ok();
+    assert_eq!(files(), (None, None), "{point}");
 }
 
 #[tokio::test]
 async fn what_another_program_made_after_a_killed_rm_is_not_touched() {
-    for point in POINTS {
-        let scene = Scene::new(&Place::Local);
-        scene.prepare(Before::Runs, None).await;
-        scene.kill(Verb::Remove, At::Command(point)).await;
-        // People are slower than a proxy that was told to end.
-        scene.is_unowned().await;
-        let port = free_port();
-        let mut proxy = toolhive_runs(&scene, port);
-        let files = || {
-            let config = scene
-                .machine
-                .dirs()
-                .runconfigs()
-                .join(format!("{}.json", scene.name));
-            let status = fs::read(status_file(&scene.machine, &scene.name)).ok();
-            let status = status.map(|bytes| serde_json::from_slice::<Value>(&bytes).expect("JSON"));
-            // That it was taken in is a write of the same status.
-            let said = status.map(|file| {
-                [
-                    file["status"].clone(),
-                    file["created_at"].clone(),
-                    file["process_id"].clone(),
-                ]
-            });
-            (fs::read_to_string(config).ok(), said)
-        };
-        let before = files();
-        for _ in 0..2 {
-            scene.machine.thv(["reconcile"]).await.ok();
-            assert_eq!(files(), before, "{point}");
-            assert!(proxy.id().is_some_and(lives), "{point}: its proxy was ended");
-            let workload = scene.machine.workload(&scene.name).await;
-            let seen = (workload.status, workload.port);
-            assert_eq!(seen, (WorkloadStatus::Running, port), "{point}: {workload:?}");
-        }
-        proxy.kill().await.expect("it is a child");
-        scene.machine.thv(["rm", &scene.name]).await.ok();
-        assert_eq!(files(), (None, None), "{point}");
-    }
+    join_all(POINTS.map(is_not_touched)).await;
 }

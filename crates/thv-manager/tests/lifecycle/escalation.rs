@@ -269,8 +269,10 @@ async fn a_supervisor_says_at_once_that_it_heard_and_cuts_slow_clients_in_time()
     let manager = world.manager();
     let url = run(&manager, "echo").await.url;
     let call = json!({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": "echo", "arguments": {"text": "x"}}});
-    let client = tokio::spawn(async move { post(&url, &call).await });
+    let still = time_stands_still();
+    let client = tokio::spawn(async move { exchange(&url, &call).await });
     called.notified().await;
+    drop(still);
     let began = Instant::now();
     let stopping = tokio::spawn(async move { manager.stop(&name("echo"), within(2)).await });
     let heard = eventually(|| async {

@@ -1,11 +1,13 @@
 //! Servers that are paused, and engines that hang: calls fail at once, the status says why, and all goes on afterwards.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use thv_core::WorkloadStatus;
 use thv_manager::RunOptions;
 use thv_runtime::{Call, MemoryRuntime};
+use tokio::sync::Notify;
 
 use crate::support::*;
 
@@ -15,36 +17,43 @@ fn tool_call(text: &str) -> Value {
     json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "echo", "arguments": {"text": text}}})
 }
 
-/// As [`mcp_server`], but a call of a tool whose text is a number is answered after so many seconds.
-fn slow_server() -> MemoryRuntime {
-    MemoryRuntime::new().with_server(|mut server| async move {
-        while let Some(line) = server.next_line().await {
-            let message: Value = serde_json::from_str(&line).unwrap();
-            let text = &message["params"]["arguments"]["text"];
-            if let Some(seconds) = text.as_str().and_then(|text| text.parse().ok()) {
-                tokio::time::sleep(Duration::from_secs(seconds)).await;
+/// As [`mcp_server`], but a call of a tool whose text is a number is answered after so many seconds. That it has such a call
+/// is said by what is given with it.
+fn slow_server() -> (MemoryRuntime, Arc<Notify>) {
+    let called = Arc::new(Notify::new());
+    let told = called.clone();
+    let runtime = MemoryRuntime::new().with_server(move |mut server| {
+        let told = told.clone();
+        async move {
+            while let Some(line) = server.next_line().await {
+                let message: Value = serde_json::from_str(&line).unwrap();
+                let text = &message["params"]["arguments"]["text"];
+                if let Some(seconds) = text.as_str().and_then(|text| text.parse().ok()) {
+                    told.notify_one();
+                    tokio::time::sleep(Duration::from_secs(seconds)).await;
+                }
+                if let Some(answer) = answer(&line) {
+                    server.write_line(&answer).await;
+                }
             }
-            if let Some(answer) = answer(&line) {
-                server.write_line(&answer).await;
-            }
+            0
         }
-        0
-    })
+    });
+    (runtime, called)
 }
 
 #[tokio::test(start_paused = true)]
 async fn calls_to_a_paused_server_fail_at_once_and_it_goes_on_without_a_restart() {
-    let world = World::on(slow_server());
+    let (runtime, called) = slow_server();
+    let world = World::on(runtime);
     let manager = world.manager();
     let url = run(&manager, "echo").await.url;
     let call = tool_call("50");
-    let under_way = post(&url, &call);
     let pausing = async {
-        // By then the call is under way.
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        called.notified().await;
         assert!(world.runtime.pause(&name("echo"), true));
     };
-    let (answer, ()) = tokio::join!(under_way, pausing);
+    let (answer, ()) = tokio::join!(post(&url, &call), pausing);
     assert!(answer.unwrap().contains("paused by the test"));
     let answer = post(&url, &tool_call("hello")).await.unwrap();
     assert!(answer.contains("paused by the test"), "{answer}");
@@ -108,7 +117,8 @@ async fn a_pause_that_nobody_told_of_is_seen_after_a_gap_and_ends_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn an_engine_that_hangs_fails_the_calls_that_wait_for_it() {
-    let world = World::on(slow_server());
+    let (runtime, called) = slow_server();
+    let world = World::on(runtime);
     let manager = world.manager();
     let url = run(&manager, "echo").await.url;
     let pings = world.runtime.calls(Call::Ping);
@@ -119,12 +129,12 @@ async fn an_engine_that_hangs_fails_the_calls_that_wait_for_it() {
         "an idle server is left alone"
     );
     // A slow server is no failure, as long as its engine answers.
-    let answer = post(&url, &tool_call("50")).await.unwrap();
+    let answer = post_slow(&url, &tool_call("50"), &called).await.unwrap();
     assert!(answer.contains(r#""text":"50""#), "{answer}");
     assert!(world.runtime.calls(Call::Ping) > pings);
 
     world.runtime.delay(Call::Ping, LONG);
-    let answer = post(&url, &tool_call("1000")).await.unwrap();
+    let answer = post_slow(&url, &tool_call("1000"), &called).await.unwrap();
     assert!(answer.contains("does not answer"), "{answer}");
     world.until(&name("echo"), WorkloadStatus::Unhealthy).await;
     let (_, context) = world.status_of(&name("echo")).await;
@@ -141,11 +151,12 @@ async fn an_engine_that_hangs_fails_the_calls_that_wait_for_it() {
 
 #[tokio::test(start_paused = true)]
 async fn who_is_paused_while_its_engine_hangs_stays_so_when_that_answers() {
-    let world = World::on(slow_server());
+    let (runtime, called) = slow_server();
+    let world = World::on(runtime);
     let manager = world.manager();
     let url = run(&manager, "echo").await.url;
     world.runtime.delay(Call::Ping, LONG);
-    let answer = post(&url, &tool_call("1000")).await.unwrap();
+    let answer = post_slow(&url, &tool_call("1000"), &called).await.unwrap();
     assert!(answer.contains("does not answer"), "{answer}");
     assert!(world.runtime.pause(&name("echo"), true));
     let told = eventually(|| async { world.status_of(&name("echo")).await.1 == "paused by the test" });

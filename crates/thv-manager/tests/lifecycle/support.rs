@@ -14,6 +14,7 @@ use thv_runtime::{Instance, InstanceRef, InstanceState, MemoryRuntime, MemorySer
 use thv_state::{MemoryStateStore, StateStoreExt};
 use thv_status::{Companion, MemoryStatusManager, OwnerState, Snapshot, StatusFile, StatusManager};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::{Notify, oneshot};
 
 /// Who the managers of most tests are.
 pub(crate) const APP: &str = "com.example.app";
@@ -308,8 +309,33 @@ pub(crate) fn initialize() -> Value {
     })
 }
 
-/// Posts a JSON-RPC message to a workload's URL; the whole response as text.
+/// Time that is paused stands still until what this gives is dropped. Otherwise it goes on whenever nothing of this process
+/// can, though bytes may be on their way through the kernel.
+#[must_use]
+pub(crate) fn time_stands_still() -> oneshot::Sender<()> {
+    let (end, held) = oneshot::channel();
+    tokio::task::spawn_blocking(move || held.blocking_recv());
+    end
+}
+
+/// Posts a JSON-RPC message to a workload's URL, to be answered at once; the whole response as text.
 pub(crate) async fn post(url: &str, message: &Value) -> std::io::Result<String> {
+    let _still = time_stands_still();
+    exchange(url, message).await
+}
+
+/// The same of one that is answered after a while. Time goes on when the server has it, which `called` says.
+pub(crate) async fn post_slow(url: &str, message: &Value, called: &Notify) -> std::io::Result<String> {
+    let still = time_stands_still();
+    let heard = async {
+        called.notified().await;
+        drop(still);
+    };
+    tokio::join!(exchange(url, message), heard).0
+}
+
+/// Posts a JSON-RPC message to a workload's URL, whatever becomes of time meanwhile.
+pub(crate) async fn exchange(url: &str, message: &Value) -> std::io::Result<String> {
     let (authority, path) = url.trim_start_matches("http://").split_once('/').unwrap();
     let path = path.split('#').next().unwrap();
     let body = message.to_string();

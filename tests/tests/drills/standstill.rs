@@ -1,14 +1,13 @@
 //! Drill: somebody pauses a container, or its engine hangs. No call waits for it, the status says what to do, and all goes on
 //! afterwards as it was, without a restart.
 
-mod drill;
-
-use drill::{run, signal, written};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use thv::core::WorkloadStatus;
 use thv_tests::{Docker, Machine, PrivateEngine, WAIT, docker, eventually, post};
 use tokio::task::JoinHandle;
+
+use crate::drill::{run, signal, written};
 
 /// A client's session.
 #[derive(Clone)]

@@ -1,14 +1,13 @@
 //! Drill: who watches hears what becomes of workloads, whoever does it, and a proxy costs no inotify instance.
 
-mod drill;
-
 use std::path::Path;
 
-use drill::{kill_9, proxy_pid, run_echo, toolhive_writes};
 use serde_json::{Value, json};
 use thv_tests::{Machine, WAIT};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout};
+
+use crate::drill::{self, kill_9, proxy_pid, run_echo, toolhive_writes};
 
 /// `thv events`, listening.
 struct Events {

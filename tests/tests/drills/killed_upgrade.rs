@@ -1,13 +1,13 @@
 //! Drill: `kill -9` of `thv upgrade apply`, at moments that the test holds. `reconcile` ends with one version that serves.
 
-mod drill;
-
 use std::process::Stdio;
 
 use serde_json::{Value, json};
 use thv::core::WorkloadStatus;
 use thv_tests::{Client, Docker, ImageStore, Machine, Offers, Trouble, WAIT, docker, eventually};
 use tokio::process::Child;
+
+use crate::drill;
 
 /// Never answers, and does not end when it is asked to.
 const STUBBORN: [&str; 3] = ["--no-answer", "--ignore-sigterm", "--ignore-eof"];

@@ -1,14 +1,13 @@
 //! Drill: `kill -9` of the server, of the server with its proxy, and another boot of the machine.
 
-mod drill;
-
-use drill::{Victim, answers, exec, kill_9, proxy_pid, run, signal, token_of, with_token};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use thv::core::{Workload, WorkloadStatus};
 use thv_tests::{Client, Docker, Machine, PrivateEngine, Upstream, WAIT, docker, eventually, post};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::net::TcpStream;
+
+use crate::drill::{self, Victim, answers, exec, kill_9, proxy_pid, run, signal, token_of, with_token};
 
 const TRANSPORTS: [&str; 2] = ["stdio", "streamable-http"];
 

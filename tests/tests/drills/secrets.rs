@@ -1,12 +1,11 @@
 //! Drill: a secret reaches the server, and nothing else.
 
-mod drill;
-
 use std::path::PathBuf;
 
-use drill::{exec, files_below, run};
 use serde_json::json;
 use thv_tests::{Client, Docker, Machine, docker};
+
+use crate::drill::{exec, files_below, run};
 
 /// Not a word that anything else contains.
 fn secret() -> String {

@@ -1,13 +1,12 @@
 //! Drill: stopped means stopped on a container engine too. After exit 0 nothing of ours lives, the port can be bound, and the
 //! container is down with all that stands around it: there is nobody left who could revive it.
 
-mod drill;
-
-use drill::isolated::{containers, isolating};
-use drill::{kill_9, proxy_pid, run, status_file, written};
 use thv::core::{Workload, WorkloadStatus};
 use thv::runtime::InstanceState;
 use thv_tests::{Docker, Machine, WAIT, eventually};
+
+use crate::drill::isolated::{containers, isolating};
+use crate::drill::{kill_9, proxy_pid, run, status_file, written};
 
 /// An isolated workload that runs; what to do to it before it is stopped.
 struct Running {

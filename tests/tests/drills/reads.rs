@@ -1,12 +1,13 @@
 //! Drill: `list` and `status` write nothing, whatever they find.
 
-mod drill;
-
 use std::fs;
 
-use drill::{assert_same, exec, files_of, kill_9, proxy_pid, run, run_echo, status_file, toolhive_writes};
 use thv::core::WorkloadStatus;
 use thv_tests::{Machine, docker};
+
+use crate::drill::{
+    assert_same, exec, files_of, kill_9, proxy_pid, run, run_echo, status_file, toolhive_writes,
+};
 
 /// All that only looks, on everything that is there.
 async fn look(machine: &Machine, names: &[&str]) {

@@ -1,12 +1,11 @@
 //! Drill: `kill -9` of a command at any moment. The same command, once more, brings it to its end.
 
-mod drill;
-
 use std::time::Duration;
 
-use drill::{answers, exec, run_echo};
 use thv::core::WorkloadStatus;
 use thv_tests::{Machine, WAIT, eventually};
+
+use crate::drill::{self, answers, exec, run_echo};
 
 /// From before its first effect to after its last, on a fast machine and on a slow one.
 const MOMENTS: [u64; 10] = [2, 5, 10, 15, 25, 40, 70, 120, 250, 500];

@@ -1,13 +1,12 @@
 //! Drill: the pid of an unrelated process in ToolHive's files. Who is not proved to be the proxy is never signalled.
 
-mod drill;
-
 use std::fs;
 use std::process::{Child, Command, Stdio};
 
-use drill::{answers, kill_9, lives, proxy_pid, run_echo, toolhive_writes};
 use thv::core::WorkloadStatus;
 use thv_tests::Machine;
+
+use crate::drill::{answers, kill_9, lives, proxy_pid, run_echo, toolhive_writes};
 
 /// A process that has nothing to do with anything.
 struct Stranger(Child);

@@ -1,14 +1,13 @@
 //! Drill: a verb whose future is dropped is in nobody's way.
 
-mod drill;
-
 use std::time::Duration;
 
-use drill::{answers, exec};
 use serde_json::json;
 use thv::core::{Dirs, Env, TransportType, WorkloadName, WorkloadStatus};
 use thv::manager::{Manager, RunOptions, RunRequest, StartOptions, StopOptions, WaitFor};
 use thv_tests::{Client, Machine, WAIT};
+
+use crate::drill::{answers, exec};
 
 const READY: WaitFor = WaitFor::Ready(Duration::from_secs(60));
 

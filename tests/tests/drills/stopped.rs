@@ -1,14 +1,13 @@
 //! Drill: stopped means stopped. After exit 0 nothing lives and the port can be bound.
 
-mod drill;
-
 use std::process::ExitStatus;
 
-use drill::{exec, run, signal, token_of, with_token};
 use rustix::process::Signal;
 use thv::core::WorkloadStatus;
 use thv_tests::{Machine, WAIT, docker, eventually};
 use tokio::process::Child;
+
+use crate::drill::{self, exec, run, signal, token_of, with_token};
 
 /// A grace that no test outlives: who is not killed before it is over has ended by itself.
 const PATIENT: [&str; 2] = ["--timeout", "3600"];

@@ -3,14 +3,13 @@
 //!
 //! It is an application's: a halted proxy of our own is found and ended, whatever is missing.
 
-mod drill;
-
-use drill::application::Application;
-use drill::{Tree, answers, proxy_pid, run_echo, signal, toolhive_writes};
 use futures_util::future::join_all;
 use rustix::process::Signal;
 use thv::core::WorkloadStatus;
 use thv_tests::{Machine, WAIT, eventually};
+
+use crate::drill::application::Application;
+use crate::drill::{self, Tree, answers, proxy_pid, run_echo, signal, toolhive_writes};
 
 /// Names at once, and how often each is removed and run again; `THV_FENCING_LOOPS` says otherwise.
 const NAMES: usize = 10;

@@ -1,10 +1,9 @@
 //! Drill: several names at once. Each has its result; one that fails cancels nobody.
 
-mod drill;
-
-use drill::{run, run_echo};
 use serde_json::json;
 use thv_tests::{Machine, docker};
+
+use crate::drill::{self, run, run_echo};
 
 #[tokio::test]
 async fn what_does_not_exist_is_deleted_already() {

@@ -1,11 +1,10 @@
 //! Drill: `kill -9` of the detached proxy, idle and during a call.
 
-mod drill;
-
-use drill::{answers, exec, kill_9, process_state, proxy_pid, run, run_echo};
 use serde_json::json;
 use thv::core::WorkloadStatus;
 use thv_tests::{Client, Machine, Upstream, WAIT, docker, eventually};
+
+use crate::drill::{self, answers, exec, kill_9, process_state, proxy_pid, run, run_echo};
 
 async fn is_seen_and_repaired_by_one_start(machine: &Machine, server: &str, transport: &str) -> u16 {
     let name = machine.name("killed");

@@ -1,17 +1,17 @@
 //! Drill: a writer shaped like ToolHive between our writes, and what ToolHive left behind.
 
-mod drill;
-
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::net::UnixStream;
 
-use drill::{answers, kill_9, proxy_pid, run_echo, signal, status, status_file, toolhive_writes};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use thv::core::WorkloadStatus;
-use thv_tests::{Docker, Machine, WAIT, docker, eventually};
+use thv_tests::{Docker, HeldPort, Machine, WAIT, docker, eventually};
+
+use crate::drill::{
+    self, answers, kill_9, proxy_pid, run_echo, signal, status, status_file, toolhive_writes,
+};
 
 async fn should_run(machine: &Machine, name: &str) -> bool {
     let status = status(machine, name).await;
@@ -247,18 +247,16 @@ impl Drop for Container<'_> {
     }
 }
 
-/// The container, files and lock of a workload that ToolHive ran, and whose proxy is dead.
+/// The container, files and lock of a workload that ToolHive ran, and whose proxy is dead; its ports are `held`, that of the
+/// proxy and that of the server.
 fn left_behind<'a>(
     machine: &Machine,
     docker: &'a Docker,
     name: &str,
     transport: &str,
-) -> (u16, Container<'a>) {
-    let free = || {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        listener.local_addr().expect("a port").port()
-    };
-    let (port, target) = (free(), free());
+    held: &[HeldPort; 2],
+) -> Container<'a> {
+    let [port, target] = held.each_ref().map(HeldPort::number);
     let stdio = transport == "stdio";
     let labels = json!({
         "toolhive": "true", "toolhive-basename": name, "toolhive-name": name, "toolhive-port": port.to_string(),
@@ -318,7 +316,7 @@ fn left_behind<'a>(
     // A process that is long gone, as its proxy is.
     toolhive_writes(machine, name, "running", 999_999_999);
     fs::write(machine.dirs().statuses().join(format!("{name}.lock")), "").expect("written");
-    (port, container)
+    container
 }
 
 /// Another test's container may be listed too: it carries no owner's id, as ToolHive's do not.
@@ -333,7 +331,9 @@ async fn is_listed(machine: &Machine, name: &str) -> bool {
 async fn goes_on_with_us(docker: &Docker, transport: &str) {
     let machine = Machine::with_docker(docker);
     let name = machine.name("theirs");
-    let (port, _container) = left_behind(&machine, docker, &name, transport);
+    let held = [HeldPort::new(), HeldPort::new()];
+    let port = held[0].number();
+    let _container = left_behind(&machine, docker, &name, transport, &held);
 
     let found = machine.workload(&name).await;
     assert_eq!(
@@ -377,9 +377,11 @@ async fn what_toolhive_left_running_is_started_and_removed_at_once() {
     let Some(docker) = docker().await else { return };
     let machine = Machine::with_docker(&docker);
     let [started, removed] = ["started", "removed"].map(|stem| machine.name(stem));
-    let (port, _one) = left_behind(&machine, &docker, &started, "stdio");
-    let (_, _other) = left_behind(&machine, &docker, &removed, "stdio");
-    starts_where_it_was(&machine, &started, port).await;
+    let held = || [HeldPort::new(), HeldPort::new()];
+    let (one, other) = (held(), held());
+    let _one = left_behind(&machine, &docker, &started, "stdio", &one);
+    let _other = left_behind(&machine, &docker, &removed, "stdio", &other);
+    starts_where_it_was(&machine, &started, one[0].number()).await;
     machine.thv(["rm", &started, &removed]).await.ok();
     for name in [&started, &removed] {
         assert!(docker.instance(name).await.is_none());

@@ -1,11 +1,10 @@
 //! Drill: an application with the manager in its own process, and the command line beside it.
 
-mod drill;
-
-use drill::application::Application;
-use drill::{answers, kill_9, lives};
 use thv::core::WorkloadStatus;
 use thv_tests::Machine;
+
+use crate::drill::application::Application;
+use crate::drill::{self, answers, kill_9, lives};
 
 #[tokio::test]
 async fn a_stop_by_another_process_stops_the_workload_and_the_application_hears_of_it() {

@@ -28,7 +28,7 @@ pub enum Error {
         failed: bool,
     },
     /// There is no such group.
-    #[error("group \"{group}\" does not exist")]
+    #[error("group \"{group}\" not found")]
     GroupNotFound {
         /// The group that was asked for.
         group: String,

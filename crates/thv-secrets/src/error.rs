@@ -28,7 +28,7 @@ pub enum SecretError {
     },
     /// The name belongs to the system, not to users.
     #[error(
-        "secret \"{}\" is reserved for system use: choose a name that does not begin with __thv_",
+        "secret \"{}\" is reserved for the system: choose a name that does not begin with __thv_",
         shown(name)
     )]
     Reserved {

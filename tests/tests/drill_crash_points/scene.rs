@@ -242,7 +242,7 @@ impl Scene {
             Verb::RunBroken => drop(output.failed()),
             // It starts what fails, and may return before it does.
             Verb::Reconcile if end == End::Failed => {}
-            Verb::RemoveGroup if output.stderr.contains("does not exist") => {}
+            Verb::RemoveGroup if output.stderr.contains("not found") => {}
             _ => drop(output.ok()),
         }
         if verb == Verb::RemoveGroup {

@@ -53,7 +53,7 @@ async fn delete(args: &GroupDeleteArgs) -> Done {
     let manager = manager()?;
     let name = group(&args.name)?;
     if !args.yes && !agreed(&manager, &name, args.with_workloads).await? {
-        note("Group deletion cancelled.");
+        note("Nothing is deleted");
         return Ok(ExitCode::SUCCESS);
     }
     let members = if args.with_workloads {
@@ -75,33 +75,28 @@ async fn delete(args: &GroupDeleteArgs) -> Done {
     code
 }
 
-/// Whether the group is to be deleted with what is in it. Who is at no terminal may have the answer on standard input; where
-/// there is none, servers are only deleted with --yes.
+/// Whether the group is to be deleted with what is in it. Where nobody can be asked, servers are only deleted with --yes.
 async fn agreed(manager: &Manager, name: &GroupName, with_workloads: bool) -> Result<bool, Failure> {
     let members = manager.workloads_in_group(name).await?;
     if members.is_empty() {
         return Ok(true);
     }
     let servers = members.join(", ");
+    if !prompt::has_somebody_to_ask() {
+        if with_workloads {
+            return Err(Failure::new(format!(
+                "group \"{name}\" has {servers}: say --yes to delete them"
+            )));
+        }
+        return Ok(true);
+    }
     let becomes = if with_workloads {
         "will be deleted"
     } else {
         "will go to group \"default\""
     };
-    let question = format!("WARNING: {servers} {becomes}. Delete group \"{name}\"? [y/N]: ");
-    let answer = if prompt::has_somebody_to_ask() {
-        prompt::ask(&question, false).await?
-    } else {
-        match prompt::piped_answer(&question).await? {
-            Some(answer) => answer,
-            None if with_workloads => {
-                return Err(Failure::new(format!(
-                    "group \"{name}\" has {servers}: say --yes to delete them"
-                )));
-            }
-            None => return Ok(true),
-        }
-    };
+    let question = format!("Delete group \"{name}\"? {servers} {becomes} [y/N]: ");
+    let answer = prompt::ask(&question, false).await?;
     Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 

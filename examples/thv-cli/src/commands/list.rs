@@ -50,19 +50,11 @@ pub(super) async fn run(args: &ListArgs) -> Done {
                 + "\n"
         }
         ListFormat::Mcpservers => json::text(&mcp_servers(&listed.workloads))? + "\n",
-        ListFormat::Text if listed.workloads.is_empty() => none_found(args.group.as_deref()),
+        ListFormat::Text if listed.workloads.is_empty() => "No MCP servers found\n".to_owned(),
         ListFormat::Text => table(&listed.workloads, checks.as_deref(), has_colours()),
     };
     print(&text)?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// In ToolHive's words.
-fn none_found(group: Option<&str>) -> String {
-    match group {
-        None | Some("") => "No MCP servers found\n".to_owned(),
-        Some(group) => format!("No MCP servers found in group '{group}'\n"),
-    }
 }
 
 /// The list with a check of each workload that has a configuration.

@@ -4,8 +4,8 @@ use thv::core::WorkloadName;
 use thv::manager::{BatchResult, Error, ListOptions, Manager, StopOptions};
 
 use super::{Done, Failure, manager, names, results};
-use crate::cli::{Format, RmArgs};
-use crate::output::{json, note, progress};
+use crate::cli::RmArgs;
+use crate::output::{json, progress};
 
 pub(super) async fn run(args: &RmArgs) -> Done {
     let manager = manager()?;
@@ -20,21 +20,9 @@ pub(super) async fn run(args: &RmArgs) -> Done {
         ..StopOptions::default()
     };
     let removed = remove(&manager, names, options).await;
-    if let (Some(group), Format::Text) = (&args.group, args.format) {
-        note(&summary(group, &removed));
-    }
     results::write(&removed, results::Whom::of(&args.names), args.format, |()| {
         json::Object::default().with("removed", true)
     })
-}
-
-/// What became of a group's workloads, in ToolHive's words.
-fn summary(group: &str, removed: &[BatchResult<()>]) -> String {
-    if removed.is_empty() {
-        return format!("No workloads found in group '{group}'");
-    }
-    let count = removed.iter().filter(|one| one.result.is_ok()).count();
-    format!("Successfully removed {count} workload(s) from group '{group}'")
 }
 
 /// A name that is none is a mistake at the keyboard, and nothing is touched for the others either; unless an older program

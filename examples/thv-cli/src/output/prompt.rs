@@ -17,24 +17,6 @@ pub(crate) fn has_somebody_to_ask() -> bool {
 pub(crate) async fn ask(question: &str, hidden: bool) -> io::Result<String> {
     // Before the question: what is typed as soon as it is there is neither shown nor lost.
     let silence = if hidden { Some(Silence::new()?) } else { None };
-    let line = asked(question).await?;
-    drop(silence);
-    Ok(line.trim_end_matches(['\n', '\r']).to_owned())
-}
-
-/// The answer that somebody has put into standard input (`yes | thv …`); none where that is at its end, or a terminal at which
-/// nobody sees the question.
-pub(crate) async fn piped_answer(question: &str) -> io::Result<Option<String>> {
-    if io::stdin().is_terminal() {
-        return Ok(None);
-    }
-    let line = asked(question).await?;
-    writeln!(io::stderr())?;
-    Ok((!line.is_empty()).then_some(line))
-}
-
-/// Asks, and reads a line with its newline; an empty text is the end of standard input.
-async fn asked(question: &str) -> io::Result<String> {
     write!(io::stderr(), "{question}")?;
     io::stderr().flush()?;
     let answer = tokio::task::spawn_blocking(|| {
@@ -42,7 +24,9 @@ async fn asked(question: &str) -> io::Result<String> {
         io::stdin().lock().take(MAX_ANSWER).read_line(&mut line)?;
         Ok::<_, io::Error>(line)
     });
-    answer.await.map_err(io::Error::other)?
+    let line = answer.await.map_err(io::Error::other)??;
+    drop(silence);
+    Ok(line.trim_end_matches(['\n', '\r']).to_owned())
 }
 
 /// The terminal does not show what is typed, while this lives.

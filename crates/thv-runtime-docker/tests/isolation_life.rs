@@ -401,13 +401,16 @@ async fn an_engine_that_does_not_mount_its_hosts_addresses_isolates_without() {
         let mut spec = on.spec(&["echo"]);
         let deployed = runtime.deploy(&spec).await.unwrap();
         let requests = front.requests();
-        let creations = requests
-            .iter()
-            .filter(|request| request.contains("/containers/create"));
-        let with: Vec<_> = creations
+        // Each of them may be tried more than once: another test takes the image of the helpers away meanwhile.
+        let creations = requests.iter().filter(|request| {
+            let line = request.lines().next().unwrap_or_default();
+            line.contains("/containers/create") && line.contains("egress")
+        });
+        let mut with: Vec<_> = creations
             .map(|request| request.contains("/proc/1/net\""))
             .collect();
-        assert_eq!(with, [true, false, false, false], "{refused_at}");
+        with.dedup();
+        assert_eq!(with, [true, false], "{refused_at}");
         // It is what it would be made as: nothing is made anew for that.
         spec.expect = Expect::Instance(deployed.instance.id);
         let again = on.runtime.deploy(&spec).await.unwrap();

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::gojson::{GoDuration, GoTime, Json, JsonString};
+use crate::gojson::{GoDuration, GoTime, Json, JsonString, same_key};
 
 /// Keys that this version does not know, kept in the order in which they were found.
 ///
@@ -290,16 +290,6 @@ pub(crate) fn shown(text: &str) -> String {
     shown
 }
 
-/// Whether Go's decoder takes `found` for `key`: equal but for case, where `ſ` counts as `s` and the Kelvin sign as `k`.
-pub(crate) fn same_key(found: &str, key: &str) -> bool {
-    let fold = |c: char| match c {
-        'ſ' => 's',
-        '\u{212A}' => 'k',
-        other => other.to_ascii_lowercase(),
-    };
-    found.len() >= key.len() && found.chars().map(fold).eq(key.chars().map(fold))
-}
-
 /// Where among `known` the key stands that Go's decoder takes `found` for. It is looked for from `from` on first.
 pub(crate) fn position(found: &str, known: &[&str], from: usize) -> Option<usize> {
     // What programs write is equal and in order, which is soon found out.
@@ -433,7 +423,7 @@ macro_rules! go_struct {
                         pairs.push(($key.into(), $crate::record::Field::write(&self.$field)));
                     }
                 )*
-                let is_known = |key: &str| Self::KEYS.iter().any(|known| $crate::record::same_key(key, known));
+                let is_known = |key: &str| Self::KEYS.iter().any(|known| $crate::gojson::same_key(key, known));
                 pairs.extend(self.extra.0.iter().filter(|(key, _)| !is_known(key)).cloned());
                 pairs
             }

@@ -91,7 +91,7 @@ fn as_go_reads(bytes: &[u8]) -> Option<StatusFile> {
     let Ok(Json::Object(pairs)) = Json::parse(bytes) else {
         return None;
     };
-    let key = |name: &str| KEYS.into_iter().find(|key| key.eq_ignore_ascii_case(name));
+    let key = |name: &str| KEYS.into_iter().find(|key| gojson::same_key(name, key));
     let mut known = BTreeMap::new();
     for (name, value) in pairs {
         if let Some(key) = key(name.as_str()).filter(|_| value != Json::Null) {
@@ -171,6 +171,7 @@ mod tests {
         let times = "\"created_at\": \"2026-08-21T10:12:13Z\", \"updated_at\": null";
         for text in [
             format!("{{\"Status\": \"stopped\", {times}, \"PROCESS_ID\": 7}}"),
+            format!("{{\"\u{17f}tatus\": \"stopped\", {times}, \"process_id\": 7}}"),
             format!("{{\"status\": \"running\", \"status\": \"stopped\", {times}, \"process_id\": 7}}"),
             format!(
                 "{{\"status\": \"stopped\", \"status_context\": null, {times}, \"process_id\": 7, \"more\": {{}}}}"

@@ -5,8 +5,8 @@
 
 use super::feature::MiddlewareType;
 use crate::RunConfig;
+use crate::gojson::same_key;
 use crate::gojson::{Json, JsonString};
-use crate::record::same_key;
 
 /// How large a request body may be.
 const MAX_BODY: i64 = 8 * 1024 * 1024;

@@ -18,6 +18,7 @@
 
 mod duration;
 mod format;
+mod key;
 mod parse;
 mod string;
 mod time;
@@ -26,6 +27,7 @@ mod value;
 
 pub use duration::{GoDuration, ParseDurationError};
 pub use format::{to_string, to_string_pretty};
+pub use key::same_key;
 pub use parse::{MAX_DEPTH, MAX_VALUES, ParseJsonError};
 pub use string::JsonString;
 pub use time::{GoTime, ParseTimeError, rfc3339_nano};

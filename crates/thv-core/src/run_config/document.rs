@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use super::{RunConfig, RunConfigError};
 use crate::ProxyMode;
-use crate::gojson::{self, Json};
-use crate::record::{Field, go_struct_field, same_key};
+use crate::gojson::{self, Json, same_key};
+use crate::record::{Field, go_struct_field};
 
 /// The schema version that is written.
 pub const SCHEMA_VERSION: &str = "v0.1.0";

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::gojson::{Json, JsonString};
-use crate::record::{go_struct, go_struct_field, same_key};
+use crate::gojson::{Json, JsonString, same_key};
+use crate::record::{go_struct, go_struct_field};
 
 go_struct! {
     /// `audit_config`: which events go to the audit log.

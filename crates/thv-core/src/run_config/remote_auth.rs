@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::gojson::{GoDuration, GoTime, Json, JsonString};
-use crate::record::{go_struct, go_struct_field, same_key};
+use crate::gojson::{GoDuration, GoTime, Json, JsonString, same_key};
+use crate::record::{go_struct, go_struct_field};
 
 go_struct! {
     /// How the proxy of a remote workload authenticates, and what it remembers from the last time.

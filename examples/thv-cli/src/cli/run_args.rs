@@ -212,10 +212,7 @@ pub(super) fn beside_from_config(matches: &ArgMatches) -> Option<String> {
     let Some(("run", matches)) = matches.subcommand() else {
         return None;
     };
-    let file = matches.get_one::<PathBuf>("from_config");
-    if file.is_none_or(|path| path.as_os_str().is_empty()) {
-        return None;
-    }
+    given_path(matches.get_one::<PathBuf>("from_config"))?;
     let beside =
         |id: &&str| !LAUNCH.contains(id) && matches.value_source(id) == Some(ValueSource::CommandLine);
     let id = matches.ids().map(clap::Id::as_str).find(beside)?;
@@ -228,12 +225,18 @@ pub(super) fn beside_from_config(matches: &ArgMatches) -> Option<String> {
     ))
 }
 
+/// The path, unless it is empty, which asks for nothing.
+fn given_path(path: Option<&PathBuf>) -> Option<&Path> {
+    path.map(PathBuf::as_path)
+        .filter(|path| !path.as_os_str().is_empty())
+}
+
 impl RunArgs {
     /// What is asked of the manager.
     pub(crate) fn request(&self, debug: bool) -> RunRequest {
         let given = |text: &String| (!text.is_empty()).then(|| text.clone());
         let given_option = |text: &Option<String>| text.as_ref().and_then(given);
-        let given_path = |path: &Option<PathBuf>| path.clone().filter(|path| !path.as_os_str().is_empty());
+        let given_path = |path: &Option<PathBuf>| given_path(path.as_ref()).map(Path::to_owned);
         let port = |port: u16| (port != 0).then_some(port);
         let mut request = RunRequest::new(self.server.clone().unwrap_or_default());
         request.args.clone_from(&self.args);
@@ -279,9 +282,7 @@ impl RunArgs {
 
     /// The configuration file, if one is named.
     pub(crate) fn config_file(&self) -> Option<&Path> {
-        self.from_config
-            .as_deref()
-            .filter(|path| !path.as_os_str().is_empty())
+        given_path(self.from_config.as_ref())
     }
 
     /// The runtime that the flag names.

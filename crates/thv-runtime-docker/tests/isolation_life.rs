@@ -231,6 +231,12 @@ fn cuts(calls: &[String]) -> Vec<(usize, bool)> {
     changed.map(|number| (number, true)).chain(before).collect()
 }
 
+/// Each call once: one that changes something once it is heard.
+fn each_once(calls: &[String]) -> Vec<(usize, bool)> {
+    let heard = calls.iter().map(|call| !call.starts_with("GET "));
+    heard.enumerate().collect()
+}
+
 #[tokio::test]
 async fn an_isolated_deployment_that_is_cut_anywhere_leaves_nothing_that_the_next_does_not_heal() {
     let Some(on) = Isolating::get().await else { return };
@@ -265,7 +271,7 @@ async fn a_stop_or_start_of_an_isolated_workload_that_is_cut_anywhere_is_done_by
         .cut(None, async |runtime| runtime.stop(&which, SHORT).await)
         .await;
     let (starts, _) = on.cut(None, async |runtime| runtime.deploy(&spec).await).await;
-    let (stops, starts) = (cuts(&stops), cuts(&starts));
+    let (stops, starts) = (each_once(&stops), cuts(&starts));
     for at in 0..stops.len().max(starts.len()) {
         let (stop_cut, start_cut) = (stops[at % stops.len()], starts[at % starts.len()]);
         let (calls, _) = on
@@ -300,9 +306,7 @@ async fn a_removal_of_an_isolated_workload_that_is_cut_anywhere_is_done_by_the_n
         on.remove(&spec).await;
         calls
     };
-    let cuts = cuts(&removed(None).await);
-    assert!(cuts.len() > 3, "{cuts:?}");
-    for cut in cuts {
+    for cut in each_once(&removed(None).await) {
         removed(Some(cut)).await;
     }
 }

@@ -1,14 +1,14 @@
 //! Documents as ToolHive's files.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use thv_core::Dirs;
 
 use crate::{
-    DocumentKind, DocumentName, Error, FolderReader, Keep, MAX_DOCUMENT, Result, StateStore, Visit, atomic,
+    DocumentKind, DocumentName, Error, Folder, Keep, MAX_DOCUMENT, Result, StateStore, Visit, atomic,
     in_shares, why_no_file,
 };
 
@@ -26,8 +26,8 @@ pub struct LocalStateStore {
 
 #[derive(Debug)]
 struct Folders {
-    run_configs: PathBuf,
-    groups: PathBuf,
+    run_configs: Folder,
+    groups: Folder,
 }
 
 impl LocalStateStore {
@@ -35,8 +35,8 @@ impl LocalStateStore {
     pub fn new(dirs: &Dirs) -> Self {
         Self {
             folders: Arc::new(Folders {
-                run_configs: dirs.runconfigs(),
-                groups: dirs.groups(),
+                run_configs: Folder::new(dirs.runconfigs()),
+                groups: Folder::new(dirs.groups()),
             }),
         }
     }
@@ -71,7 +71,7 @@ impl LocalStateStore {
 }
 
 impl Folders {
-    fn of(&self, kind: DocumentKind) -> &Path {
+    fn of(&self, kind: DocumentKind) -> &Folder {
         match kind {
             DocumentKind::RunConfig => &self.run_configs,
             DocumentKind::Group => &self.groups,
@@ -79,18 +79,18 @@ impl Folders {
     }
 
     fn path(&self, kind: DocumentKind, name: &DocumentName) -> PathBuf {
-        self.of(kind).join(format!("{name}{SUFFIX}"))
+        self.of(kind).path().join(format!("{name}{SUFFIX}"))
     }
 
     fn prepared(&self, kind: DocumentKind, name: &DocumentName) -> Result<(PathBuf, String)> {
-        let folder = self.of(kind);
+        let folder = self.of(kind).path();
         atomic::create_folder(folder, FOLDER_MODE)
             .map_err(|e| Error::from_io("create the folder", folder, e))?;
         Ok((self.path(kind, name), name.temporary_prefix()))
     }
 
     fn names(&self, kind: DocumentKind) -> Result<Vec<DocumentName>> {
-        let folder = self.of(kind);
+        let folder = self.of(kind).path();
         let failed = |error| Error::from_io("list", folder, error);
         let entries = match std::fs::read_dir(folder) {
             Ok(entries) => entries,
@@ -115,7 +115,9 @@ impl Folders {
     /// Some of the documents, one after the other.
     fn visit(&self, kind: DocumentKind, names: &[DocumentName], visit: &Visit) -> Result<()> {
         let folder = self.of(kind);
-        let mut reader = FolderReader::open(folder).map_err(|e| Error::from_io("list", folder, e))?;
+        let mut reader = folder
+            .reader()
+            .map_err(|e| Error::from_io("list", folder.path(), e))?;
         let mut file = String::new();
         for name in names {
             file.clear();
@@ -164,8 +166,11 @@ impl StateStore for LocalStateStore {
         self.blocking(move |folders| {
             let names = folders.names(kind)?;
             let shares = in_shares(&names, |names| folders.visit(kind, names, &visit));
-            let failed = |_| Error::from_io("read", folders.of(kind), io::Error::other("a reader panicked"));
-            shares.map_err(failed)?.into_iter().collect()
+            let folder = folders.of(kind);
+            let failed = |_| Error::from_io("read", folder.path(), io::Error::other("a reader panicked"));
+            let read = shares.map_err(failed)?.into_iter().collect();
+            folder.retain(&names);
+            read
         })
         .await
     }

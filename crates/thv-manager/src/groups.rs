@@ -1,6 +1,8 @@
 //! Groups: created, listed, deleted; and workloads that change theirs. Which group a workload is in, its run configuration
 //! says and nothing else.
 
+use std::sync::Arc;
+
 use thv_core::gojson::{self, Json};
 use thv_core::{GroupName, WorkloadName};
 use thv_state::{DocumentKind, DocumentName, Keep, StateStoreExt};
@@ -60,8 +62,8 @@ impl Manager {
     pub async fn groups(&self) -> Result<GroupList> {
         let mut list = GroupList::default();
         let state = self.parts.state.clone();
-        let read = move |name: &DocumentName, document: thv_state::Result<&[u8]>| {
-            parse(name, document?).map_err(|why| state.invalid(DocumentKind::Group, name, why))
+        let read = move |name: &DocumentName, document: thv_state::Result<Arc<[u8]>>| {
+            parse(name, &document?).map_err(|why| state.invalid(DocumentKind::Group, name, why))
         };
         for (_, group) in self.parts.state.read_each(DocumentKind::Group, read).await? {
             match group {

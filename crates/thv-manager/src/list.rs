@@ -8,7 +8,7 @@ use thv_state::{DocumentKind, DocumentName, Parsed, StateStore, StateStoreExt};
 use thv_status::{InstanceView, OwnerState, ProxyState, Snapshot, observe};
 
 use crate::parts::Parts;
-use crate::seen::{Seen, claims_to_run};
+use crate::seen::{Seen, claims_to_run, labels_of};
 use crate::view::{View, from_runtime};
 use crate::{Error, ListOptions, ListOutcome, Manager, Result, secrets, toolhive};
 
@@ -112,7 +112,7 @@ impl Manager {
         let (known, configs, instances) = tokio::try_join!(snapshots(), self.configs(), instances)?;
         seen.put_snapshots(known);
         seen.put_instances(instances);
-        seen.configs.extend(configs);
+        seen.configs = configs.into_iter().collect();
         if !seen.unsettled(&parts.runtimes).is_empty() {
             seen.put_snapshots(snapshots().await?);
             let kinds = seen.unsettled(&parts.runtimes);
@@ -163,7 +163,7 @@ impl Manager {
     pub(crate) async fn configs(&self) -> Result<Vec<(String, Result<Arc<RunConfig>>)>> {
         let known = Arc::clone(&self.parts.known_configs);
         let state = Arc::clone(&self.parts.state);
-        let read = move |name: &DocumentName, document: thv_state::Result<&[u8]>| {
+        let read = move |name: &DocumentName, document: thv_state::Result<Arc<[u8]>>| {
             parse(&known, &*state, name, document)
         };
         let configs = self.parts.state.read_each(DocumentKind::RunConfig, read).await?;
@@ -217,7 +217,7 @@ impl Manager {
             config,
             instance,
             kind,
-            seen.labels(name),
+            labels_of(config, instance),
         );
         if !remote
             && instance.is_none()
@@ -301,10 +301,10 @@ fn parse(
     known: &Parsed<RunConfig>,
     state: &dyn StateStore,
     name: &DocumentName,
-    document: thv_state::Result<&[u8]>,
+    document: thv_state::Result<Arc<[u8]>>,
 ) -> Result<Arc<RunConfig>> {
     let parse = |text: &[u8]| RunConfig::from_json(text).map(RunConfig::normalized);
-    known.get(name.as_str(), document?, parse).map_err(|error| {
+    known.get(name.as_str(), &document?, parse).map_err(|error| {
         state
             .invalid(DocumentKind::RunConfig, name, error.to_string())
             .into()

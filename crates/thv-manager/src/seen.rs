@@ -31,18 +31,26 @@ impl Seen {
         self.configs.get(name)?.as_deref().ok()
     }
 
-    pub(crate) fn names(&self) -> BTreeSet<&str> {
+    /// In order, each once.
+    #[expect(
+        clippy::stable_sort_primitive,
+        reason = "it merges three that are in order; the other one sorts them anew"
+    )]
+    pub(crate) fn names(&self) -> Vec<&str> {
         // A record alone is what another program left when it removed the workload.
         let known = self
             .snapshots
             .iter()
             .filter(|(_, snapshot)| !was_removed(snapshot));
-        known
+        let mut names: Vec<_> = known
             .map(|(name, _)| name)
             .chain(self.configs.keys())
             .chain(self.instances.keys())
             .map(String::as_str)
-            .collect()
+            .collect();
+        names.sort();
+        names.dedup();
+        names
     }
 
     pub(crate) fn put_snapshots(&mut self, snapshots: Vec<Snapshot>) {
@@ -95,10 +103,7 @@ impl Seen {
 
     /// All labels of a workload: what selectors match.
     pub(crate) fn labels(&self, name: &str) -> Option<&BTreeMap<String, String>> {
-        match self.config(name) {
-            Some(config) => Some(&config.container_labels),
-            None => Some(&self.instances.get(name)?.labels),
-        }
+        labels_of(self.config(name), self.instances.get(name))
     }
 
     /// Says what cannot be read or asked. A runtime that is down concerns somebody only when a workload belongs to it.
@@ -139,6 +144,17 @@ impl Seen {
         }
         let runtime = parts.runtime_for_image(&config?.image).ok()?;
         self.down.get(runtime.kind()).cloned()
+    }
+}
+
+/// The labels that a configuration says, or the instance where there is none.
+pub(crate) fn labels_of<'a>(
+    config: Option<&'a RunConfig>,
+    instance: Option<&'a Instance>,
+) -> Option<&'a BTreeMap<String, String>> {
+    match config {
+        Some(config) => Some(&config.container_labels),
+        None => instance.map(|instance| &instance.labels),
     }
 }
 

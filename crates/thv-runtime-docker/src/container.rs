@@ -406,7 +406,7 @@ pub(crate) fn is_identical(
         && have_host.readonly_rootfs == want_host.readonly_rootfs
         && restart_name(&have_host.restart_policy) == restart_name(&want_host.restart_policy)
         && same_set(&have_host.mounts, &want_host.mounts, Mount::clone)
-        && have.exposed_ports == want.exposed_ports
+        && one_by_one(&have.exposed_ports) == one_by_one(&want.exposed_ports)
         && bindings(have_host) == bindings(want_host)
         && (
             have_host.memory,
@@ -452,6 +452,22 @@ fn restart_name(policy: &RestartPolicy) -> &str {
     }
 }
 
+/// Ports of an image may be ranges (`7000-7003/tcp`), of which an engine tells each one.
+fn one_by_one(ports: &BTreeSet<String>) -> BTreeSet<String> {
+    let range = |port: &String| {
+        let (numbers, protocol) = port.split_once('/')?;
+        let (first, last) = numbers.split_once('-')?;
+        let (first, last): (u16, u16) = (first.parse().ok()?, last.parse().ok()?);
+        let each = (first..=last).map(|number| format!("{number}/{protocol}"));
+        Some(each.collect())
+    };
+    ports
+        .iter()
+        .flat_map(|port| range(port).unwrap_or_else(|| vec![port.clone()]))
+        .collect()
+}
+
+/// Of a port that is exposed alone some engines tell that nothing leads there.
 fn bindings(host: &HostConfig) -> BTreeMap<&str, Vec<Binding>> {
     let normal = |binding: &Binding| Binding {
         host_port: if binding.host_port.is_empty() {
@@ -464,6 +480,7 @@ fn bindings(host: &HostConfig) -> BTreeMap<&str, Vec<Binding>> {
     host.port_bindings
         .iter()
         .map(|(port, list)| (port.as_str(), list.iter().flatten().map(normal).collect()))
+        .filter(|(_, list): &(_, Vec<_>)| !list.is_empty())
         .collect()
 }
 

@@ -1,6 +1,6 @@
 //! In what engines differ, in one place. Nothing else asks which engine it is.
 
-use crate::wire::{Container, Create, Info, Mount, Network, TmpfsOptions};
+use crate::wire::{Container, Create, Info, Mount, MountPoint, Network, TmpfsOptions};
 use crate::{EngineInfo, Flavour};
 
 /// Whether an engine refuses a second network of the same name. Docker does since API 1.44; before, it looks first
@@ -184,6 +184,11 @@ pub(crate) fn as_engine_takes(engine: &EngineInfo, wanted: &Create) -> Create {
     wanted
 }
 
+/// Whether a volume has a name that the engine made up.
+fn is_volume_of_nobody(mount: &MountPoint) -> bool {
+    mount.kind == "volume" && mount.name.len() == 64 && mount.name.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
 fn tmpfs_of(target: &str, options: &str) -> Mount {
     let given = |name: &str| options.split(',').find_map(|option| option.strip_prefix(name));
     Mount {
@@ -228,17 +233,26 @@ pub(crate) fn as_docker_tells(engine: &EngineInfo, found: &Container, wanted: &C
         host.cap_drop = vec!["ALL".to_owned()];
     }
     if host.mounts.is_empty() {
-        let mounts = found.mounts.iter().map(|mount| Mount {
-            kind: mount.kind.clone(),
-            source: if mount.kind == "volume" {
-                mount.name.clone()
-            } else {
-                mount.source.clone()
-            },
-            target: mount.destination.clone(),
-            read_only: !mount.writable,
-            tmpfs_options: None,
-        });
+        // Those that the image asks for are told like those that were wanted.
+        let wanted = &wanted.host_config.mounts;
+        let brought = |mount: &&MountPoint| {
+            is_volume_of_nobody(mount) && !wanted.iter().any(|wanted| wanted.target == mount.destination)
+        };
+        let mounts = found
+            .mounts
+            .iter()
+            .filter(|mount| !brought(mount))
+            .map(|mount| Mount {
+                kind: mount.kind.clone(),
+                source: if mount.kind == "volume" {
+                    mount.name.clone()
+                } else {
+                    mount.source.clone()
+                },
+                target: mount.destination.clone(),
+                read_only: !mount.writable,
+                tmpfs_options: None,
+            });
         // Those that copy are its own, over /run and the like.
         let ours = host
             .tmpfs

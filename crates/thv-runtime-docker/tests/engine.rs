@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use support::meddler::{Do, Meddler};
 use support::raw::{Front, api, start_container};
 use support::{TestEngine, soon, unique_name, until};
-use thv_core::TransportType;
+use thv_core::{TransportType, WorkloadName};
 use thv_runtime::{
     DeployOutcome, DeploySpec, Endpoint, Error, Expect, HiddenPath, InstanceRef, InstanceState, LogOptions,
     MountBind, NamedVolume, NetworkMode, PortBinding, Runtime, StopOptions,
@@ -234,12 +234,7 @@ async fn an_image_that_would_hide_its_container_as_a_helper_is_refused() {
         "thv-helped-workload=other",
     ] {
         let mut spec = engine.spec(&["echo"]);
-        spec.image = format!("localhost/thv-test/hiding:{}", spec.name);
-        let (repository, tag) = spec.image.rsplit_once(':').unwrap();
-        let path =
-            format!("/v1.41/commit?container={made_of}&repo={repository}&tag={tag}&changes=LABEL%20{label}");
-        let (status, answer) = api(engine.socket(), "POST", &path, &json!({})).await;
-        assert_eq!(status, 201, "{answer}");
+        spec.image = committed(&engine, made_of.as_str(), &spec.name, &format!("LABEL {label}")).await;
         let error = engine.runtime.deploy(&spec).await.unwrap_err();
         assert_eq!(error.code(), "invalid", "{error:?}");
         let (mark, _) = label.split_once('=').unwrap();
@@ -247,11 +242,65 @@ async fn an_image_that_would_hide_its_container_as_a_helper_is_refused() {
         let path = format!("/v1.41/containers/{}/json", spec.name);
         let (status, _) = api(engine.socket(), "GET", &path, &Value::Null).await;
         assert_eq!(status, 404, "{label}: it is left");
-        let path = format!("/v1.41/images/{}", spec.image);
-        let (status, answer) = api(engine.socket(), "DELETE", &path, &Value::Null).await;
-        assert_eq!(status, 200, "{answer}");
+        untagged(&engine, &spec.image).await;
     }
     engine.remove(&of.name).await;
+}
+
+/// What is written outside of mounts is kept with its container.
+#[tokio::test]
+async fn what_an_image_asks_for_itself_makes_no_other_container() {
+    let Some(engine) = TestEngine::get().await else {
+        return;
+    };
+    let of = engine.spec(&["echo"]);
+    let made_of = engine.runtime.deploy(&of).await.unwrap().instance.id;
+    for change in [
+        "VOLUME /data",
+        "VOLUME /tmp",
+        "EXPOSE 9999",
+        "EXPOSE 53/udp",
+        "ENV MCP_PORT=1",
+        "ENV HOME=/data",
+        "ENV TERM=dumb",
+        "WORKDIR /not/there/yet",
+        "USER 1000:1000",
+        "STOPSIGNAL SIGINT",
+        "LABEL toolhive-name=other",
+        "LABEL colour=red",
+        "CMD echo more",
+    ] {
+        let mut spec = engine.spec(&["echo"]);
+        spec.read_only = true;
+        spec.image = committed(&engine, made_of.as_str(), &spec.name, change).await;
+        let id = engine.runtime.deploy(&spec).await.unwrap().instance.id;
+        spec.expect = Expect::Instance(id);
+        let again = engine.runtime.deploy(&spec).await.unwrap().outcome;
+        assert_eq!(again, DeployOutcome::AlreadyRunning, "{change}");
+        let which = InstanceRef::named(spec.name.clone());
+        engine.runtime.stop(&which, SHORT).await.unwrap();
+        let again = engine.runtime.deploy(&spec).await.unwrap().outcome;
+        assert_eq!(again, DeployOutcome::Started, "{change}");
+        engine.remove(&spec.name).await;
+        untagged(&engine, &spec.image).await;
+    }
+    engine.remove(&of.name).await;
+}
+
+/// The image of a container with one more instruction, for this workload alone.
+async fn committed(engine: &TestEngine, container: &str, of: &WorkloadName, change: &str) -> String {
+    let repository = "localhost/thv-test/committed";
+    let change = change.replace(' ', "%20");
+    let path = format!("/v1.41/commit?container={container}&repo={repository}&tag={of}&changes={change}");
+    let (status, answer) = api(engine.socket(), "POST", &path, &json!({})).await;
+    assert_eq!(status, 201, "{answer}");
+    format!("{repository}:{of}")
+}
+
+async fn untagged(engine: &TestEngine, image: &str) {
+    let path = format!("/v1.41/images/{image}");
+    let (status, answer) = api(engine.socket(), "DELETE", &path, &Value::Null).await;
+    assert_eq!(status, 200, "{answer}");
 }
 
 #[tokio::test]

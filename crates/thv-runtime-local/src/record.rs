@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use thv_core::{TransportType, WorkloadName, gojson};
 use thv_process::{Containment, ProcessIdentity};
 use thv_runtime::{InstanceId, Result};
-use thv_state::{FolderReader, Parsed, atomic, in_shares, lock, why_no_file};
+use thv_state::{Folder, Parsed, atomic, in_shares, lock, why_no_file};
 
 use crate::error::{failed, file};
 use crate::program::TOKEN;
@@ -104,7 +104,7 @@ impl Found {
 /// The folder of records.
 #[derive(Debug, Clone)]
 pub(crate) struct Records {
-    folder: PathBuf,
+    folder: Arc<Folder>,
     /// What was listed last.
     known: Arc<Parsed<Record>>,
 }
@@ -120,18 +120,18 @@ pub(crate) struct Locked {
 impl Records {
     pub(crate) fn new(folder: PathBuf) -> Self {
         Self {
-            folder,
+            folder: Arc::new(Folder::new(folder)),
             known: Arc::default(),
         }
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.folder.join(format!("{name}.json"))
+        self.folder.path().join(format!("{name}.json"))
     }
 
     /// Waits for the lock on a thread of its own: a dropped wait lets the lock go as soon as it has it.
     pub(crate) async fn lock(&self, name: &WorkloadName) -> Result<Locked> {
-        private_dir(&self.folder)?;
+        private_dir(self.folder.path())?;
         self.wait_for_lock(name, true)
             .await?
             .ok_or_else(|| crate::error::not_found(name))
@@ -144,7 +144,7 @@ impl Records {
 
     async fn wait_for_lock(&self, name: &WorkloadName, create: bool) -> Result<Option<Locked>> {
         let path = self.path(name.as_str());
-        let lock = self.folder.join(format!("{name}.lock"));
+        let lock = self.folder.path().join(format!("{name}.lock"));
         let waiting = tokio::task::spawn_blocking(move || match lock::exclusive(&lock, create) {
             Ok(flock) => Ok(flock.map(|flock| Locked {
                 _flock: flock,
@@ -176,6 +176,7 @@ impl Records {
             .map_err(|_| failed("list instances", "a reader panicked"))?
             .into_iter()
             .collect::<Result<Vec<Vec<_>>>>()?;
+        self.folder.retain(&names);
         self.known.retain(&names);
         Ok(shares.into_iter().flatten().collect())
     }
@@ -186,12 +187,13 @@ impl Records {
         names: &[WorkloadName],
         look: &impl Fn(WorkloadName, Found) -> Option<T>,
     ) -> Result<Vec<T>> {
-        let mut reader = FolderReader::open(&self.folder).map_err(|e| file("list", &self.folder, e))?;
+        let reader = self.folder.reader();
+        let mut reader = reader.map_err(|e| file("list", self.folder.path(), e))?;
         let mut seen = Vec::with_capacity(names.len());
         for name in names {
             let path = self.path(name.as_str());
             let text = reader.read(&format!("{name}.json"), MAX_RECORD);
-            let parse = |text: &[u8]| self.known.get(name.as_str(), text, parse);
+            let parse = |text: &Arc<[u8]>| self.known.get(name.as_str(), text, parse);
             match found(&path, text, parse) {
                 Ok(found) => seen.extend(look(name.clone(), found)),
                 Err(error) => {
@@ -204,14 +206,16 @@ impl Records {
 
     /// The names that there are records of, in order.
     fn names(&self) -> Result<Vec<WorkloadName>> {
-        let entries = match fs::read_dir(&self.folder) {
+        let entries = match fs::read_dir(self.folder.path()) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(file("list", &self.folder, error)),
+            Err(error) => return Err(file("list", self.folder.path(), error)),
         };
         let mut names = Vec::new();
         for entry in entries {
-            let entry = entry.map_err(|e| file("list", &self.folder, e))?.file_name();
+            let entry = entry
+                .map_err(|e| file("list", self.folder.path(), e))?
+                .file_name();
             let name = entry.to_str().and_then(|entry| entry.strip_suffix(".json"));
             names.extend(name.and_then(|name| WorkloadName::new(name).ok()));
         }
@@ -275,10 +279,10 @@ fn read(path: &Path) -> Result<Found> {
 }
 
 /// What the file at `path` is, of which this `text` was read.
-fn found(
+fn found<T>(
     path: &Path,
-    text: io::Result<Option<impl AsRef<[u8]>>>,
-    parse: impl FnOnce(&[u8]) -> std::result::Result<Arc<Record>, Unusable>,
+    text: io::Result<Option<T>>,
+    parse: impl FnOnce(&T) -> std::result::Result<Arc<Record>, Unusable>,
 ) -> Result<Found> {
     let damaged = |why: &str| Ok(Found::Damaged(format!("{} is damaged: {why}", path.display())));
     let text = match text {
@@ -289,7 +293,7 @@ fn found(
             None => return Err(file("read", path, error)),
         },
     };
-    match parse(text.as_ref()) {
+    match parse(&text) {
         Ok(record) => Ok(Found::Record(record)),
         Err(Unusable::Newer(version)) => {
             let newer = format!("it has version {version}, this program knows {VERSION}");

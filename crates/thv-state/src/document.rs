@@ -96,6 +96,12 @@ impl From<&WorkloadName> for DocumentName {
     }
 }
 
+impl AsRef<str> for DocumentName {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
 impl fmt::Display for DocumentName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

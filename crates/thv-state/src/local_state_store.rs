@@ -1,14 +1,14 @@
 //! Documents as ToolHive's files.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Once};
 
 use async_trait::async_trait;
 use thv_core::Dirs;
 
 use crate::{
-    DocumentKind, DocumentName, Error, FolderReader, Keep, MAX_DOCUMENT, Result, StateStore, Visit, atomic,
+    DocumentKind, DocumentName, Error, Folder, Keep, MAX_DOCUMENT, Result, StateStore, Visit, atomic,
     in_shares, why_no_file,
 };
 
@@ -27,8 +27,8 @@ pub struct LocalStateStore {
 
 #[derive(Debug)]
 struct Folders {
-    run_configs: PathBuf,
-    groups: PathBuf,
+    run_configs: Folder,
+    groups: Folder,
     swept: Once,
 }
 
@@ -37,8 +37,8 @@ impl LocalStateStore {
     pub fn new(dirs: &Dirs) -> Self {
         Self {
             folders: Arc::new(Folders {
-                run_configs: dirs.runconfigs(),
-                groups: dirs.groups(),
+                run_configs: Folder::new(dirs.runconfigs()),
+                groups: Folder::new(dirs.groups()),
                 swept: Once::new(),
             }),
         }
@@ -78,11 +78,11 @@ impl Folders {
     /// What cannot be taken away hinders nobody.
     fn sweep(&self) {
         for folder in [&self.run_configs, &self.groups] {
-            let _ = atomic::sweep(folder);
+            let _ = atomic::sweep(folder.path());
         }
     }
 
-    fn of(&self, kind: DocumentKind) -> &Path {
+    fn of(&self, kind: DocumentKind) -> &Folder {
         match kind {
             DocumentKind::RunConfig => &self.run_configs,
             DocumentKind::Group => &self.groups,
@@ -90,18 +90,18 @@ impl Folders {
     }
 
     fn path(&self, kind: DocumentKind, name: &DocumentName) -> PathBuf {
-        self.of(kind).join(format!("{name}{SUFFIX}"))
+        self.of(kind).path().join(format!("{name}{SUFFIX}"))
     }
 
     fn prepared(&self, kind: DocumentKind, name: &DocumentName) -> Result<(PathBuf, String)> {
-        let folder = self.of(kind);
+        let folder = self.of(kind).path();
         atomic::create_folder(folder, FOLDER_MODE)
             .map_err(|e| Error::from_io("create the folder", folder, e))?;
         Ok((self.path(kind, name), name.temporary_prefix()))
     }
 
     fn names(&self, kind: DocumentKind) -> Result<Vec<DocumentName>> {
-        let folder = self.of(kind);
+        let folder = self.of(kind).path();
         let failed = |error| Error::from_io("list", folder, error);
         let entries = match std::fs::read_dir(folder) {
             Ok(entries) => entries,
@@ -126,7 +126,9 @@ impl Folders {
     /// Some of the documents, one after the other.
     fn visit(&self, kind: DocumentKind, names: &[DocumentName], visit: &Visit) -> Result<()> {
         let folder = self.of(kind);
-        let mut reader = FolderReader::open(folder).map_err(|e| Error::from_io("list", folder, e))?;
+        let mut reader = folder
+            .reader()
+            .map_err(|e| Error::from_io("list", folder.path(), e))?;
         let mut file = String::new();
         for name in names {
             file.clear();
@@ -175,8 +177,11 @@ impl StateStore for LocalStateStore {
         self.blocking(move |folders| {
             let names = folders.names(kind)?;
             let shares = in_shares(&names, |names| folders.visit(kind, names, &visit));
-            let failed = |_| Error::from_io("read", folders.of(kind), io::Error::other("a reader panicked"));
-            shares.map_err(failed)?.into_iter().collect()
+            let folder = folders.of(kind);
+            let failed = |_| Error::from_io("read", folder.path(), io::Error::other("a reader panicked"));
+            let read = shares.map_err(failed)?.into_iter().collect();
+            folder.retain(&names);
+            read
         })
         .await
     }

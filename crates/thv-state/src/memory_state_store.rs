@@ -1,16 +1,18 @@
 //! Documents in memory.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
 use crate::{DocumentKind, DocumentName, Error, Keep, Result, StateStore, Visit};
 
+type Documents = BTreeMap<(DocumentKind, DocumentName), Arc<[u8]>>;
+
 /// Documents that live as long as the value.
 #[derive(Debug, Default)]
 pub struct MemoryStateStore {
-    documents: Mutex<BTreeMap<(DocumentKind, DocumentName), Vec<u8>>>,
+    documents: Mutex<Documents>,
 }
 
 impl MemoryStateStore {
@@ -19,7 +21,7 @@ impl MemoryStateStore {
         Self::default()
     }
 
-    fn documents(&self) -> MutexGuard<'_, BTreeMap<(DocumentKind, DocumentName), Vec<u8>>> {
+    fn documents(&self) -> MutexGuard<'_, Documents> {
         self.documents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -27,7 +29,10 @@ impl MemoryStateStore {
 #[async_trait]
 impl StateStore for MemoryStateStore {
     async fn read(&self, kind: DocumentKind, name: &DocumentName) -> Result<Option<Vec<u8>>> {
-        Ok(self.documents().get(&(kind, name.clone())).cloned())
+        Ok(self
+            .documents()
+            .get(&(kind, name.clone()))
+            .map(|bytes| bytes.to_vec()))
     }
 
     async fn visit(&self, kind: DocumentKind, visit: Visit) -> Result<()> {
@@ -35,11 +40,11 @@ impl StateStore for MemoryStateStore {
             let documents = self.documents();
             let of_kind = documents.iter().filter(|((of, _), _)| *of == kind);
             of_kind
-                .map(|((_, name), bytes)| (name.clone(), bytes.clone()))
+                .map(|((_, name), bytes)| (name.clone(), Arc::clone(bytes)))
                 .collect()
         };
         for (name, bytes) in of_kind {
-            visit(name, Ok(&bytes));
+            visit(name, Ok(bytes));
         }
         Ok(())
     }
@@ -51,7 +56,7 @@ impl StateStore for MemoryStateStore {
         bytes: Vec<u8>,
         _keep: Keep,
     ) -> Result<()> {
-        self.documents().insert((kind, name.clone()), bytes);
+        self.documents().insert((kind, name.clone()), bytes.into());
         Ok(())
     }
 
@@ -69,7 +74,7 @@ impl StateStore for MemoryStateStore {
                 name: name.clone(),
             });
         }
-        documents.insert((kind, name.clone()), bytes);
+        documents.insert((kind, name.clone()), bytes.into());
         Ok(())
     }
 

@@ -21,7 +21,7 @@ struct Kept<T> {
 
 #[derive(Debug)]
 struct Entry<T> {
-    text: Box<[u8]>,
+    text: Arc<[u8]>,
     value: Arc<T>,
 }
 
@@ -44,11 +44,11 @@ impl<T> Parsed<T> {
     pub fn get<E>(
         &self,
         name: &str,
-        text: &[u8],
+        text: &Arc<[u8]>,
         parse: impl FnOnce(&[u8]) -> Result<T, E>,
     ) -> Result<Arc<T>, E> {
         let found = self.kept().entries.get(name).map(Arc::clone);
-        if let Some(entry) = found.filter(|entry| *entry.text == *text) {
+        if let Some(entry) = found.filter(|entry| is_same(&entry.text, text)) {
             return Ok(Arc::clone(&entry.value));
         }
         let value = Arc::new(parse(text)?);
@@ -75,14 +75,19 @@ impl<T> Parsed<T> {
     }
 }
 
+/// What was not read again need not be compared.
+fn is_same(one: &Arc<[u8]>, other: &Arc<[u8]>) -> bool {
+    Arc::ptr_eq(one, other) || one == other
+}
+
 impl<T> Kept<T> {
-    fn put(&mut self, name: &str, text: &[u8], value: Arc<T>) {
+    fn put(&mut self, name: &str, text: &Arc<[u8]>, value: Arc<T>) {
         if let Some(old) = self.entries.remove(name) {
             self.bytes -= old.text.len();
         }
         if self.bytes + text.len() <= MOST {
             self.bytes += text.len();
-            let text = text.into();
+            let text = Arc::clone(text);
             self.entries
                 .insert(name.to_owned(), Arc::new(Entry { text, value }));
         }
@@ -100,7 +105,7 @@ mod tests {
         let parsed = Parsed::default();
         let count = Cell::new(0);
         let get = |name: &str, text: &str| {
-            let value = parsed.get(name, text.as_bytes(), |text| {
+            let value = parsed.get(name, &text.as_bytes().into(), |text| {
                 count.set(count.get() + 1);
                 std::str::from_utf8(text).unwrap().parse::<u32>()
             });
@@ -120,7 +125,7 @@ mod tests {
     #[test]
     fn what_is_not_named_any_more_is_forgotten_and_its_room_is_free() {
         let parsed = Parsed::default();
-        let text = vec![b'1'; MOST / 2];
+        let text = vec![b'1'; MOST / 2].into();
         let get = |name: &str| {
             let mut again = false;
             let parse = |_: &[u8]| {

@@ -14,7 +14,9 @@ use crate::{DocumentKind, DocumentName, Result};
 pub const MAX_DOCUMENT: u64 = thv_core::MAX_DOCUMENT_SIZE as u64;
 
 /// What is done with each document of a kind, on threads that may be blocked. One that cannot be read is its own failure.
-pub type Visit = Box<dyn Fn(DocumentName, Result<&[u8]>) + Send + Sync>;
+///
+/// The same allocation as before is the same text: a store that keeps what it has read gives it again.
+pub type Visit = Box<dyn Fn(DocumentName, Result<Arc<[u8]>>) + Send + Sync>;
 
 /// What a write holds until it is over.
 ///

@@ -15,7 +15,7 @@ pub trait StateStoreExt: StateStore {
     async fn read_each<T: Send + 'static>(
         &self,
         kind: DocumentKind,
-        read: impl for<'a> Fn(&'a DocumentName, Result<&'a [u8]>) -> T + Send + Sync + 'static,
+        read: impl for<'a> Fn(&'a DocumentName, Result<Arc<[u8]>>) -> T + Send + Sync + 'static,
     ) -> Result<Vec<(DocumentName, T)>> {
         let all = Arc::new(Mutex::new(Vec::new()));
         let collected = Arc::clone(&all);

@@ -50,7 +50,7 @@ impl FileStatusManager {
             Ok(result) => result,
             Err(error) => Err(Error::io(
                 "work on",
-                self.files.lifecycle(),
+                self.files.lifecycle().path(),
                 io::Error::other(error),
             )),
         }
@@ -220,6 +220,9 @@ impl StatusManager for FileStatusManager {
 
     async fn watch(&self) -> Result<Changes> {
         self.files.create_folders()?;
-        Ok(watch::changes(&[self.files.lifecycle(), self.files.statuses()]))
+        Ok(watch::changes(&[
+            self.files.lifecycle().path(),
+            self.files.statuses().path(),
+        ]))
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use thv_core::gojson::GoTime;
 use thv_core::{Clock, Dirs, WorkloadName, WorkloadStatus};
-use thv_state::{atomic, lock, spare};
+use thv_state::{Folder, atomic, lock, spare};
 
 use crate::listing::Known;
 use crate::on_disk::{FileBytes, Unusable, bounded, damage, file_bytes, parse};
@@ -32,8 +32,8 @@ const FOLDER_MODE: u32 = 0o750;
 
 #[derive(Debug)]
 pub(crate) struct Files {
-    statuses: PathBuf,
-    lifecycle: PathBuf,
+    statuses: Folder,
+    lifecycle: Folder,
     pids: PathBuf,
     temp: PathBuf,
     clock: Arc<dyn Clock>,
@@ -52,8 +52,8 @@ pub(crate) enum Probe {
 impl Files {
     pub(crate) fn new(dirs: &Dirs, clock: Arc<dyn Clock>) -> Self {
         Self {
-            statuses: dirs.statuses(),
-            lifecycle: dirs.lifecycle(),
+            statuses: Folder::new(dirs.statuses()),
+            lifecycle: Folder::new(dirs.lifecycle()),
             pids: dirs.pids(),
             temp: dirs.temp.clone(),
             clock,
@@ -61,24 +61,24 @@ impl Files {
         }
     }
 
-    pub(crate) fn lifecycle(&self) -> &Path {
+    pub(crate) fn lifecycle(&self) -> &Folder {
         &self.lifecycle
     }
 
-    pub(crate) fn statuses(&self) -> &Path {
+    pub(crate) fn statuses(&self) -> &Folder {
         &self.statuses
     }
 
     pub(crate) fn status(&self, name: &str) -> PathBuf {
-        self.statuses.join(format!("{name}.json"))
+        self.statuses.path().join(format!("{name}.json"))
     }
 
     pub(crate) fn companion(&self, name: &str) -> PathBuf {
-        self.lifecycle.join(format!("{name}.json"))
+        self.lifecycle.path().join(format!("{name}.json"))
     }
 
     pub(crate) fn lock(&self, name: &str, which: &str) -> PathBuf {
-        self.lifecycle.join(format!("{name}.{which}"))
+        self.lifecycle.path().join(format!("{name}.{which}"))
     }
 
     /// Where ToolHive's PID files are, and where they used to be.
@@ -88,7 +88,7 @@ impl Files {
     }
 
     pub(crate) fn create_folders(&self) -> Result<()> {
-        for folder in [&self.lifecycle, &self.statuses] {
+        for folder in [self.lifecycle.path(), self.statuses.path()] {
             atomic::create_folder(folder, FOLDER_MODE)
                 .map_err(|e| Error::io("create the folder", folder, e))?;
         }
@@ -224,7 +224,7 @@ impl Files {
 
     /// What stops or removes is recorded on a full disk too.
     fn keep_spare(&self) {
-        for folder in [&self.lifecycle, &self.statuses] {
+        for folder in [self.lifecycle.path(), self.statuses.path()] {
             if let Err(error) = spare::keep(folder) {
                 tracing::debug!(folder = %folder.display(), %error, "there is less room for when the disk is full");
             }
@@ -290,7 +290,7 @@ impl Files {
     /// file by then.
     fn remove_locks(&self, name: &WorkloadName, toolhive: bool, ours: &[&str]) -> Result<()> {
         if toolhive {
-            gone(self.statuses.join(format!("{name}.lock")))?;
+            gone(self.statuses.path().join(format!("{name}.lock")))?;
         }
         for which in ours {
             gone(self.lock(name.as_str(), which))?;
@@ -300,7 +300,7 @@ impl Files {
 
     /// ToolHive's own lock, if it can be had soon. ToolHive unlinks it on release, so it never excludes reliably.
     fn toolhive_lock(&self, name: &WorkloadName) -> Option<File> {
-        let path = self.statuses.join(format!("{name}.lock"));
+        let path = self.statuses.path().join(format!("{name}.lock"));
         let deadline = Instant::now() + TOOLHIVE_PATIENCE;
         loop {
             match lock::try_exclusive(&path) {
@@ -319,7 +319,7 @@ impl Files {
     }
 
     pub(crate) fn lock_failed(&self, lock: &Path, source: io::Error) -> Error {
-        let path = self.lifecycle.clone();
+        let path = self.lifecycle.path().to_owned();
         match source.kind() {
             io::ErrorKind::Unsupported => Error::NoLocks { path, source },
             _ if source.raw_os_error() == Some(rustix::io::Errno::NOLCK.raw_os_error()) => {
@@ -374,7 +374,7 @@ impl Files {
     }
 
     pub(crate) fn owner_id(&self) -> Result<String> {
-        let path = self.lifecycle.join("owner-id");
+        let path = self.lifecycle.path().join("owner-id");
         let unusable = |why: &str| Error::Invalid {
             path: path.clone(),
             detail: format!(

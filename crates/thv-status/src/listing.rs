@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use thv_core::WorkloadName;
-use thv_state::{FolderReader, Parsed, in_shares, lock, why_no_file};
+use thv_state::{Folder, FolderReader, Parsed, in_shares, lock, why_no_file};
 
 use crate::files::{Files, MAX_COMPANION, Probe};
 use crate::on_disk::{Unusable, parse, unread};
@@ -24,11 +24,20 @@ impl Files {
     pub(crate) fn list(&self) -> Result<Vec<Snapshot>> {
         let names = self.names()?;
         let shares = in_shares(&names, |names| Ok(Listing::open(self)?.read_some(names)));
-        let panicked = |_| Error::io("list", self.lifecycle(), io::Error::other("a reader panicked"));
+        let panicked = |_| {
+            Error::io(
+                "list",
+                self.lifecycle().path(),
+                io::Error::other("a reader panicked"),
+            )
+        };
         let shares = shares
             .map_err(panicked)?
             .into_iter()
             .collect::<Result<Vec<Vec<_>>>>()?;
+        for folder in [self.statuses(), self.lifecycle()] {
+            folder.retain(&names);
+        }
         self.known.companions.retain(&names);
         self.known.statuses.retain(&names);
         let mut snapshots = Vec::with_capacity(names.len());
@@ -38,7 +47,7 @@ impl Files {
 
     fn names(&self) -> Result<Vec<String>> {
         let mut names = Vec::new();
-        for folder in [self.statuses(), self.lifecycle()] {
+        for folder in [self.statuses().path(), self.lifecycle().path()] {
             let failed = |error| Error::io("list", folder, error);
             let entries = match std::fs::read_dir(folder) {
                 Ok(entries) => entries,
@@ -65,8 +74,8 @@ impl Files {
 /// One thread's part of a list.
 struct Listing<'f> {
     files: &'f Files,
-    statuses: FolderReader,
-    lifecycle: FolderReader,
+    statuses: FolderReader<'f>,
+    lifecycle: FolderReader<'f>,
 }
 
 /// What the two files of a workload say.
@@ -77,7 +86,7 @@ struct Found {
 
 impl<'f> Listing<'f> {
     fn open(files: &'f Files) -> Result<Self> {
-        let open = |folder| FolderReader::open(folder).map_err(|e| Error::io("list", folder, e));
+        let open = |folder: &'f Folder| folder.reader().map_err(|e| Error::io("list", folder.path(), e));
         Ok(Self {
             files,
             statuses: open(files.statuses())?,
@@ -131,7 +140,7 @@ impl<'f> Listing<'f> {
             Ok(Some(bytes)) => {
                 let kept = known
                     .statuses
-                    .get(name, bytes, |bytes| Ok::<_, Infallible>(StatusText::of(bytes)));
+                    .get(name, &bytes, |bytes| Ok::<_, Infallible>(StatusText::of(bytes)));
                 match kept {
                     Ok(status) => Some(status),
                 }
@@ -145,7 +154,7 @@ impl<'f> Listing<'f> {
             }
         };
         let parsed = match self.lifecycle.read(&file, MAX_COMPANION) {
-            Ok(bytes) => bytes.map(|bytes| known.companions.get(name, bytes, parse)),
+            Ok(bytes) => bytes.map(|bytes| known.companions.get(name, &bytes, parse)),
             Err(error) => {
                 let path = files.companion(name);
                 let Some(why) = why_no_file(&path, &error) else {

@@ -19,7 +19,13 @@ pub(crate) const HOST_NAMES: [&str; 6] = [
 
 /// What is known of it, as of now. Nobody has asked at first.
 #[derive(Debug)]
-pub(crate) struct EngineHost(Mutex<Known>);
+pub(crate) struct EngineHost {
+    known: Mutex<Known>,
+    ask: Ask,
+}
+
+/// Where a name leads: nowhere, if it is not known.
+pub(crate) type Ask = fn(&str) -> io::Result<Vec<Ipv4Addr>>;
 
 #[derive(Debug)]
 struct Known {
@@ -31,28 +37,34 @@ struct Known {
 
 impl Default for EngineHost {
     fn default() -> Self {
-        Self(Mutex::new(Known {
-            addresses: Vec::new(),
-            unanswered: HOST_NAMES.into(),
-        }))
+        Self::asking(|name| resolver::addresses_within(name, 1))
     }
 }
 
 impl EngineHost {
+    /// One whose names are asked for so.
+    pub(crate) fn asking(ask: Ask) -> Self {
+        let known = Mutex::new(Known {
+            addresses: Vec::new(),
+            unanswered: HOST_NAMES.into(),
+        });
+        Self { known, ask }
+    }
+
     /// Looks for it by each of its names. Takes as long as the resolver, asked once.
     pub(crate) fn find(&self) {
         let table = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
         self.known().addresses.extend(named(&table));
         thread::scope(|scope| {
             for name in HOST_NAMES {
-                scope.spawn(move || self.learn(name, once(name)));
+                scope.spawn(move || self.learn(name, (self.ask)(name)));
             }
         });
     }
 
     /// Asks once more for what is not known yet, until one stays without an answer: all of them would.
     pub(crate) fn find_again(&self) {
-        self.find_again_by(once);
+        self.find_again_by(self.ask);
     }
 
     fn find_again_by(&self, ask: impl Fn(&str) -> io::Result<Vec<Ipv4Addr>>) {
@@ -85,12 +97,8 @@ impl EngineHost {
 
     /// It is changed in one step, so that whoever panics leaves it whole.
     fn known(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn once(name: &str) -> io::Result<Vec<Ipv4Addr>> {
-    resolver::addresses_within(name, 1)
 }
 
 /// The host's addresses in a table of names (`/etc/hosts`).

@@ -129,9 +129,49 @@ fn refuse(client: &mut UnixStream, status: &str, why: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
     use std::net::TcpListener;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
+    use crate::engine_host::EngineHost;
+
+    #[test]
+    fn the_names_of_the_engines_host_are_asked_for_again_at_the_next_connection() {
+        static RESOLVER_ANSWERS: AtomicBool = AtomicBool::new(false);
+        let place = Place {
+            host: EngineHost::asking(|_| {
+                if RESOLVER_ANSWERS.load(Ordering::Relaxed) {
+                    Ok(vec![[192, 168, 65, 254].into()])
+                } else {
+                    Err(io::ErrorKind::TimedOut.into())
+                }
+            }),
+            ..Place::default()
+        };
+        let rules = Rules {
+            everything: true,
+            ..Rules::default()
+        };
+        let connection = || {
+            let (mut client, served) = UnixStream::pair().unwrap();
+            client
+                .write_all(b"CONNECT 192.168.65.254:80 HTTP/1.1\r\n\r\n")
+                .unwrap();
+            one(served, &rules, &place).unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).unwrap();
+            answer
+        };
+        let answer = connection();
+        assert!(answer.contains("cannot be looked up at this moment"), "{answer}");
+        RESOLVER_ANSWERS.store(true, Ordering::Relaxed);
+        let answer = connection();
+        assert!(
+            answer.contains("leads to an address that is not allowed"),
+            "{answer}"
+        );
+    }
 
     #[test]
     fn a_table_that_cannot_be_read_lets_nothing_through() {

@@ -129,15 +129,19 @@ fn a_container_that_differs_in_anything_is_another_one() {
         host_port: 0,
     });
     let wanted = desired(&spec, "n1", &docker());
-    let image = Config::default();
-    let asked = serde_json::to_value(&wanted).unwrap();
+    let image = Config {
+        exposed_ports: ["53/udp", "7000-7001/tcp"].map(str::to_owned).into(),
+        ..Config::default()
+    };
+    let mut asked = serde_json::to_value(&wanted).unwrap();
+    asked["ExposedPorts"] = json!({"8080/tcp": {}, "53/udp": {}, "7000-7001/tcp": {}});
     let same = |changes: &[(&str, Value)]| {
         let mut told = json!({
             "Id": "c1", "Name": "/fetch", "State": {}, "Config": asked, "HostConfig": asked["HostConfig"],
         });
         for (place, value) in changes {
             let (parent, key) = place.rsplit_once('/').unwrap();
-            told.pointer_mut(parent).unwrap()[key] = value.clone();
+            told.pointer_mut(parent).unwrap()[key.replace("~1", "/")] = value.clone();
         }
         let found: Container = serde_json::from_value(told).unwrap();
         is_identical(&engine, &found, &image, &wanted, "n1")
@@ -153,6 +157,11 @@ fn a_container_that_differs_in_anything_is_another_one() {
         ),
         ("/HostConfig/RestartPolicy/Name", json!("")),
         ("/HostConfig/LogConfig/Config/labels", json!("x")),
+        (
+            "/Config/ExposedPorts",
+            json!({"8080/tcp": {}, "53/udp": {}, "7000/tcp": {}, "7001/tcp": {}}),
+        ),
+        ("/HostConfig/PortBindings/53~1udp", Value::Null),
     ] {
         assert!(same(&[(place, value)]), "{place}");
     }
@@ -168,6 +177,10 @@ fn a_container_that_differs_in_anything_is_another_one() {
         ("/Config/StdinOnce", json!(true)),
         ("/Config/Tty", json!(true)),
         ("/Config/ExposedPorts", json!({})),
+        (
+            "/Config/ExposedPorts",
+            json!({"8080/tcp": {}, "53/udp": {}, "7000/tcp": {}}),
+        ),
         ("/HostConfig/NetworkMode", json!("host")),
         ("/HostConfig/CapDrop", json!([])),
         ("/HostConfig/CapAdd", json!(["NET_ADMIN"])),
@@ -193,4 +206,36 @@ fn a_container_that_differs_in_anything_is_another_one() {
     ] {
         assert!(!same(&[(place, value)]), "{place}");
     }
+}
+
+#[test]
+fn on_podman_the_volumes_of_the_image_are_told_among_those_that_were_asked_for() {
+    let mut engine = EngineInfo::docker(Address::Socket("/run/podman/podman.sock".into()));
+    engine.flavour = crate::Flavour::Podman;
+    let mut spec = DeploySpec::new("fetch".parse().unwrap(), "fetch:1");
+    let volume = |name: &str, target: &str| thv_runtime::NamedVolume {
+        name: name.to_owned(),
+        target: target.to_owned(),
+        read_only: false,
+    };
+    spec.volumes = vec![volume("kept", "/kept")];
+    let wanted = desired(&spec, "n1", &docker());
+    let same = |told: &[(&str, &str)]| {
+        let told = told.iter().map(|(name, at)| {
+            json!({ "Type": "volume", "Name": name, "Source": "/x/_data", "Destination": at, "RW": true })
+        });
+        let mut told = json!({
+            "Id": "c1", "Name": "/fetch", "State": {}, "Config": asked_for(&spec),
+            "HostConfig": asked_for(&spec)["HostConfig"], "Mounts": told.collect::<Vec<_>>(),
+        });
+        told["HostConfig"]["Mounts"] = Value::Null;
+        let found: Container = serde_json::from_value(told).unwrap();
+        is_identical(&engine, &found, &Config::default(), &wanted, "n1")
+    };
+    let made_up = "5cca6c1c355a366228967cebe9edc01cac1921593aa9c69e7787db7e67724d60";
+    assert!(same(&[("kept", "/kept")]));
+    assert!(same(&[("kept", "/kept"), (made_up, "/data")]));
+    assert!(!same(&[("kept", "/kept"), ("another", "/data")]));
+    assert!(!same(&[(made_up, "/kept")]));
+    assert!(!same(&[(made_up, "/data")]));
 }

@@ -1,0 +1,378 @@
+//! Many small files of one folder, read one after the other, and again.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{AtFlags, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+use crate::atomic::{FIRST_READ, fill};
+
+/// A buffer that one large file made larger than this is not kept.
+const KEPT: usize = 256 * 1024;
+/// How many bytes of files are remembered. What has no room is read each time.
+const MOST: usize = 16 << 20;
+/// A file system counts time in ticks: of two changes within one of them its times tell only the first.
+const TICKS: Duration = Duration::from_secs(2);
+
+/// A folder of many small files, and what they said.
+///
+/// A file that is what it was (its device, number, size, and when it was changed last) is not read again, as git does not
+/// read what its index knows. What was changed shortly before it was read is read again all the same, and so is everything on a
+/// file system that is not one of this machine's own: what that tells of a file may be older than the file.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+    remembered: Mutex<Remembered>,
+    now: fn() -> SystemTime,
+}
+
+#[derive(Debug, Default)]
+struct Remembered {
+    files: HashMap<String, Said>,
+    bytes: usize,
+}
+
+/// What a file was, and said.
+#[derive(Debug)]
+struct Said {
+    state: FileState,
+    bytes: Arc<[u8]>,
+}
+
+/// What tells whether a file is the same as before. Its time of change is the kernel's: nobody can set it back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct FileState {
+    device: u64,
+    number: u64,
+    size: i64,
+    changed: (i64, u64),
+}
+
+impl Folder {
+    /// The folder at `path`, which need not be there.
+    pub fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            remembered: Mutex::default(),
+            now: SystemTime::now,
+        }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens it, to read files of it; one that is not there is as an empty one.
+    ///
+    /// # Errors
+    /// Whatever opening says.
+    pub fn reader(&self) -> io::Result<FolderReader<'_>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = match rustix::fs::open(&self.path, flags, Mode::empty()) {
+            Ok(opened) => Some(opened),
+            Err(Errno::NOENT) => None,
+            Err(error) => return Err(error.into()),
+        };
+        Ok(FolderReader {
+            remembers: opened.as_ref().is_some_and(tells_changes_at_once),
+            folder: self,
+            opened,
+            buffer: Vec::new(),
+        })
+    }
+
+    /// Forgets the files that are not `<name>.json` for one of `names`, which are in order.
+    pub fn retain<N: AsRef<str>>(&self, names: &[N]) {
+        let Remembered { files, bytes } = &mut *self.remembered();
+        files.retain(|file, said| {
+            let name = file.strip_suffix(".json").unwrap_or(file);
+            let stays = names.binary_search_by(|it| it.as_ref().cmp(name)).is_ok();
+            if !stays {
+                *bytes -= said.bytes.len();
+            }
+            stays
+        });
+    }
+
+    fn remembered(&self) -> MutexGuard<'_, Remembered> {
+        // Each change is whole before anything could panic.
+        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether what a file system tells of a file is as new as the file. Those of this machine's own disks and memory do; one that
+/// another machine has keeps what it was told for a while.
+fn tells_changes_at_once(folder: &OwnedFd) -> bool {
+    const EXT: u64 = 0xEF53;
+    const XFS: u64 = 0x5846_5342;
+    const BTRFS: u64 = 0x9123_683E;
+    const TMPFS: u64 = 0x0102_1994;
+    const OVERLAY: u64 = 0x794C_7630;
+    rustix::fs::fstatfs(folder).is_ok_and(|about| {
+        let kind = u64::try_from(about.f_type).unwrap_or(0);
+        [EXT, XFS, BTRFS, TMPFS, OVERLAY].contains(&kind)
+    })
+}
+
+impl FileState {
+    fn of(about: &Stat) -> Self {
+        Self {
+            device: about.st_dev,
+            number: about.st_ino,
+            size: about.st_size,
+            changed: (about.st_ctime, about.st_ctime_nsec),
+        }
+    }
+
+    /// Whether another change would show.
+    fn is_settled(&self, now: SystemTime) -> bool {
+        let (seconds, nanoseconds) = self.changed;
+        let Ok(seconds) = u64::try_from(seconds) else {
+            return false;
+        };
+        let changed = SystemTime::UNIX_EPOCH + Duration::new(seconds, nanoseconds as u32);
+        now.duration_since(changed).is_ok_and(|passed| passed > TICKS)
+    }
+}
+
+/// Reads files of a folder: no path is walked, and what is as it was is not read again.
+///
+/// The folder is the one that was there when it was opened, whatever has its name later.
+#[derive(Debug)]
+pub struct FolderReader<'f> {
+    folder: &'f Folder,
+    /// None: there is no such folder, and so no file in it.
+    opened: Option<OwnedFd>,
+    /// Whether what was read is remembered.
+    remembers: bool,
+    buffer: Vec<u8>,
+}
+
+impl FolderReader<'_> {
+    /// The bytes of `file`, a name in the folder; `None` when there is no such file. What was not read again is the same
+    /// allocation as before.
+    ///
+    /// # Errors
+    /// `FileTooLarge` beyond `limit` bytes; whatever opening and reading say.
+    pub fn read(&mut self, file: &str, limit: u64) -> io::Result<Option<Arc<[u8]>>> {
+        if let Some(bytes) = self.unchanged(file, limit) {
+            return Ok(Some(bytes));
+        }
+        let Some(mut opened) = self.find(file)? else {
+            return Ok(None);
+        };
+        // Before it is read: what is changed meanwhile is another file then.
+        let state = if self.remembers {
+            Some(FileState::of(&rustix::fs::fstat(&opened)?))
+        } else {
+            None
+        };
+        if self.buffer.len() < FIRST_READ || self.buffer.len() > KEPT {
+            self.buffer = vec![0; FIRST_READ];
+        }
+        let filled = fill(&mut opened, limit, &mut self.buffer)?;
+        let bytes: Arc<[u8]> = self.buffer[..filled].into();
+        if let Some(state) = state.filter(|state| state.is_settled((self.folder.now)())) {
+            self.folder.remembered().put(file, state, &bytes);
+        }
+        Ok(Some(bytes))
+    }
+
+    /// What the file said, if it is what it was.
+    fn unchanged(&self, file: &str, limit: u64) -> Option<Arc<[u8]>> {
+        let opened = self.opened.as_ref().filter(|_| self.remembers)?;
+        let (state, bytes) = {
+            let remembered = self.folder.remembered();
+            let said = remembered.files.get(file)?;
+            (said.state, Arc::clone(&said.bytes))
+        };
+        let about = rustix::fs::statat(opened, file, AtFlags::empty()).ok()?;
+        (FileState::of(&about) == state && bytes.len() as u64 <= limit).then_some(bytes)
+    }
+
+    /// Opens `file` for reading; `None` when there is no such file.
+    ///
+    /// # Errors
+    /// Whatever opening says.
+    pub fn find(&self, file: &str) -> io::Result<Option<File>> {
+        let Some(folder) = &self.opened else {
+            return Ok(None);
+        };
+        // Not blocking: a pipe under a file's name must not hold a reader up.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        match rustix::fs::openat(folder, file, flags, Mode::empty()) {
+            Ok(file) => Ok(Some(file.into())),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Remembered {
+    fn put(&mut self, file: &str, state: FileState, bytes: &Arc<[u8]>) {
+        if let Some(before) = self.files.remove(file) {
+            self.bytes -= before.bytes.len();
+        }
+        if self.bytes + bytes.len() <= MOST {
+            self.bytes += bytes.len();
+            let bytes = Arc::clone(bytes);
+            self.files.insert(file.to_owned(), Said { state, bytes });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder() -> (tempfile::TempDir, Folder) {
+        let place = tempfile::tempdir().unwrap();
+        let folder = Folder::new(place.path().to_owned());
+        (place, folder)
+    }
+
+    #[test]
+    fn what_is_read_is_the_file_and_nothing_of_the_one_before() {
+        let (place, folder) = folder();
+        let large = vec![b'x'; FIRST_READ * 5 + 3];
+        for (name, bytes) in [("large", large.as_slice()), ("small", b"s"), ("empty", b"")] {
+            std::fs::write(place.path().join(name), bytes).unwrap();
+        }
+        let mut reader = folder.reader().unwrap();
+        for _ in 0..2 {
+            assert_eq!(reader.read("small", 10).unwrap().as_deref(), Some(&b"s"[..]));
+            assert_eq!(
+                reader.read("large", 1 << 20).unwrap().as_deref(),
+                Some(large.as_slice())
+            );
+            assert_eq!(reader.read("empty", 10).unwrap().as_deref(), Some(&b""[..]));
+            assert_eq!(reader.read("none", 10).unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn a_file_beyond_the_limit_is_refused_whatever_the_buffer_could_hold() {
+        let (place, mut folder) = folder();
+        std::fs::write(place.path().join("large"), vec![b'x'; FIRST_READ * 5]).unwrap();
+        std::fs::write(place.path().join("eleven"), [b'x'; 11]).unwrap();
+        std::fs::write(place.path().join("ten"), [b'x'; 10]).unwrap();
+        folder.now = much_later;
+        let mut reader = folder.reader().unwrap();
+        assert!(reader.read("large", 1 << 20).unwrap().is_some());
+        assert!(reader.read("eleven", 11).unwrap().is_some());
+        let kind = |read: io::Result<Option<Arc<[u8]>>>| read.map(|it| it.is_some()).map_err(|e| e.kind());
+        assert_eq!(kind(reader.read("eleven", 10)), Err(io::ErrorKind::FileTooLarge));
+        assert_eq!(kind(reader.read("large", 10)), Err(io::ErrorKind::FileTooLarge));
+        assert_eq!(kind(reader.read("ten", 10)), Ok(true));
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_has_no_files() {
+        let (place, _) = folder();
+        let folder = Folder::new(place.path().join("none"));
+        let mut reader = folder.reader().unwrap();
+        assert_eq!(reader.read("file", 10).unwrap(), None);
+        assert!(reader.find("file").unwrap().is_none());
+    }
+
+    /// When all that the tests write was long ago.
+    fn much_later() -> SystemTime {
+        SystemTime::now() + Duration::from_hours(1)
+    }
+
+    #[test]
+    fn what_is_as_it_was_is_not_read_again_and_what_is_not_is() {
+        let (place, mut folder) = folder();
+        folder.now = much_later;
+        let file = place.path().join("file");
+        let read = || folder.reader().unwrap().read("file", 10).unwrap().unwrap();
+        std::fs::write(&file, "one").unwrap();
+        let modified = std::fs::metadata(&file).unwrap().modified().unwrap();
+        let one = read();
+        assert_eq!(*one, *b"one");
+        assert!(Arc::ptr_eq(&one, &read()), "it was read again");
+        // Written in place in another tick, as long as before, and said to be as old.
+        let changed = || {
+            rustix::fs::stat(&file)
+                .map(|it| (it.st_ctime, it.st_ctime_nsec))
+                .unwrap()
+        };
+        let before = changed();
+        while changed() == before {
+            std::fs::write(&file, "two").unwrap();
+            let opened = File::options().write(true).open(&file).unwrap();
+            opened.set_modified(modified).unwrap();
+        }
+        let two = read();
+        assert_eq!(*two, *b"two");
+        assert!(Arc::ptr_eq(&two, &read()), "it was read again");
+        // Another one in its place.
+        let other = place.path().join("other");
+        std::fs::write(&other, "six").unwrap();
+        std::fs::rename(&other, &file).unwrap();
+        assert_eq!(*read(), *b"six");
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(folder.reader().unwrap().read("file", 10).unwrap(), None);
+        std::fs::create_dir(&file).unwrap();
+        assert!(folder.reader().unwrap().read("file", 10).is_err());
+    }
+
+    #[test]
+    fn a_change_right_after_another_one_is_seen() {
+        let (place, folder) = folder();
+        let file = place.path().join("file");
+        let mut reader = folder.reader().unwrap();
+        for number in 100..400_u32 {
+            let text = number.to_string();
+            std::fs::write(&file, &text).unwrap();
+            assert_eq!(reader.read("file", 10).unwrap().as_deref(), Some(text.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn a_file_is_settled_once_another_change_would_show() {
+        let state = FileState {
+            device: 1,
+            number: 1,
+            size: 1,
+            changed: (1_000, 500_000_000),
+        };
+        for (seconds, nanoseconds, settled) in [
+            (1_003, 0, true),
+            (1_002, 500_000_000, false),
+            (1_000, 500_000_000, false),
+            // A clock that was set back.
+            (900, 0, false),
+        ] {
+            let now = SystemTime::UNIX_EPOCH + Duration::new(seconds, nanoseconds);
+            assert_eq!(state.is_settled(now), settled, "{seconds}.{nanoseconds}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_named_any_more_is_forgotten_and_its_room_is_free() {
+        let (place, mut folder) = folder();
+        folder.now = much_later;
+        let text = vec![b'1'; MOST / 2];
+        for name in ["a.json", "b.json", "c.json"] {
+            std::fs::write(place.path().join(name), &text).unwrap();
+        }
+        let kept = |name: &str| {
+            let mut read = || folder.reader().unwrap().read(name, MOST as u64).unwrap().unwrap();
+            Arc::ptr_eq(&read(), &read())
+        };
+        assert!(
+            kept("a.json") && kept("b.json") && !kept("c.json"),
+            "there is room for two"
+        );
+        folder.retain(&["b", "c"]);
+        assert!(kept("b.json") && kept("c.json") && !kept("a.json"));
+    }
+}

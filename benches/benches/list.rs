@@ -52,7 +52,7 @@ fn main() {
         let running = (count / 2).min(MOST_RUNNING);
         write_stopped(&dirs, count - running);
         let _owners = copy_running(&dirs, running);
-        // What was changed just now is read again each time: as it is an hour later, so to say.
+        // What was changed just now is read again each time.
         std::thread::sleep(SETTLED);
         check(&runtime, &manager, running + 1);
         let (mut list, mut bare) = (Vec::new(), Vec::new());

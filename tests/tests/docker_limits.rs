@@ -64,10 +64,14 @@ async fn what_ignore_files_name_is_not_seen_from_inside() {
         ("open", "seen"),
         (".env", "TOKEN=1"),
         ("keys/id", "private"),
+        ("notes.secret", "private"),
         (".thvignore", ".env\nkeys/\n"),
     ] {
         std::fs::write(data.join(path), text).expect("a file");
     }
+    let everywhere = machine.dirs().ignore_file();
+    std::fs::create_dir_all(everywhere.parent().expect("a folder")).expect("a folder");
+    std::fs::write(everywhere, "*.secret\n").expect("a file");
     let volume = format!("{}:/d", data.display());
     let run = [
         "run",
@@ -81,11 +85,17 @@ async fn what_ignore_files_name_is_not_seen_from_inside() {
         &volume,
         "--print-resolved-overlays",
     ];
-    machine.thv(run).await.ok().says(["/d/.env", "/d/keys"]);
+    machine
+        .thv(run)
+        .await
+        .ok()
+        .says(["/d/.env", "/d/keys", "/d/notes.secret"]);
     let client = Client::connect(&machine.workload(&name).await.url).await;
     let read = async |path: &str| client.try_call("read", json!({ "path": path })).await;
     assert_eq!(read("/d/open").await.as_deref(), Ok("seen"));
-    assert_eq!(read("/d/.env").await.as_deref(), Ok(""));
+    for hidden in ["/d/.env", "/d/notes.secret"] {
+        assert_eq!(read(hidden).await.as_deref(), Ok(""), "{hidden}");
+    }
     assert!(read("/d/keys/id").await.is_err());
     client.close().await;
     machine.thv(["rm", &name]).await.ok();

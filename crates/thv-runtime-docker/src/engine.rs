@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use thv_runtime::{Error, Result, RuntimeKind};
 use tokio::sync::{Mutex, MutexGuard};
+use tokio::time::timeout;
 
 use crate::address::Address;
 use crate::attach::Attachments;
@@ -171,11 +172,8 @@ impl Engine {
     }
 
     async fn ask_version(&self, candidate: &Candidate) -> Result<EngineInfo, EngineError> {
-        let limit = self.0.config.connect_timeout;
-        let call = Call::get("/version");
         let route = Route::to(&candidate.address)?;
-        let answer = send(&route, "", call, limit, Some(limit)).await?;
-        let version: Version = answer.json().await?;
+        let version: Version = self.ask_patiently(&route, "", "/version").await?;
         let api = parse_api(&version.api_version)
             .ok_or_else(|| EngineError::Nonsense(format!("API version {:?}", version.api_version)))?;
         let least = parse_api(&version.min_api_version).unwrap_or((1, 0));
@@ -194,9 +192,8 @@ impl Engine {
         let api_version = format!("{}.{}", spoken.0, spoken.1);
         // Known before anybody asks what it can do.
         let rootless = if is_podman {
-            let call = Call::get("/info");
-            let answer = send(&route, &format!("/v{api_version}"), call, limit, Some(limit)).await?;
-            quirks::is_rootless(&answer.json().await?)
+            let prefix = format!("/v{api_version}");
+            quirks::is_rootless(&self.ask_patiently(&route, &prefix, "/info").await?)
         } else {
             false
         };
@@ -213,6 +210,36 @@ impl Engine {
             version: version.version,
             api_version,
         })
+    }
+
+    /// GET of what an engine may have to look up first: Podman runs a few programs for each of these, which takes seconds on a
+    /// busy machine. Whether it is there at all it says at once.
+    async fn ask_patiently<T: DeserializeOwned>(
+        &self,
+        route: &Route,
+        prefix: &str,
+        path: &str,
+    ) -> Result<T, EngineError> {
+        let limit = self.0.config.connect_timeout;
+        let asking = async {
+            let patience = Some(self.0.config.call_timeout);
+            let answer = send(route, prefix, Call::get(path), limit, patience).await?;
+            answer.json().await
+        };
+        tokio::pin!(asking);
+        if let Ok(answer) = timeout(limit / 2, &mut asking).await {
+            return answer;
+        }
+        let there = send(route, "", Call::get("/_ping"), limit, Some(limit / 2));
+        tokio::select! {
+            answer = &mut asking => return answer,
+            there = there => match there {
+                Ok(_) | Err(EngineError::Status { .. }) => {}
+                Err(EngineError::Timeout(_)) => return Err(EngineError::Timeout(limit)),
+                Err(cause) => return Err(cause),
+            },
+        }
+        asking.await
     }
 
     /// Sends a call; the engine may take the configured time to answer.

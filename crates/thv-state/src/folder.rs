@@ -81,7 +81,7 @@ impl Folder {
             Err(error) => return Err(error.into()),
         };
         Ok(FolderReader {
-            remembers: opened.as_ref().is_some_and(tells_changes_at_once),
+            device: opened.as_ref().and_then(device_that_tells_changes_at_once),
             folder: self,
             opened,
             buffer: Vec::new(),
@@ -107,18 +107,19 @@ impl Folder {
     }
 }
 
-/// Whether what a file system tells of a file is as new as the file. Those of this machine's own disks and memory do; one that
-/// another machine has keeps what it was told for a while.
-fn tells_changes_at_once(folder: &OwnedFd) -> bool {
+/// The device of a folder, if what its file system tells of a file is as new as the file. Those of this machine's own disks
+/// and memory do; one that another machine has keeps what it was told for a while.
+fn device_that_tells_changes_at_once(folder: &OwnedFd) -> Option<u64> {
     const EXT: u64 = 0xEF53;
     const XFS: u64 = 0x5846_5342;
     const BTRFS: u64 = 0x9123_683E;
     const TMPFS: u64 = 0x0102_1994;
     const OVERLAY: u64 = 0x794C_7630;
-    rustix::fs::fstatfs(folder).is_ok_and(|about| {
-        let kind = u64::try_from(about.f_type).unwrap_or(0);
-        [EXT, XFS, BTRFS, TMPFS, OVERLAY].contains(&kind)
-    })
+    let kind = u64::try_from(rustix::fs::fstatfs(folder).ok()?.f_type).ok()?;
+    if ![EXT, XFS, BTRFS, TMPFS, OVERLAY].contains(&kind) {
+        return None;
+    }
+    rustix::fs::fstat(folder).ok().map(|about| about.st_dev)
 }
 
 impl FileState {
@@ -150,8 +151,8 @@ pub struct FolderReader<'f> {
     folder: &'f Folder,
     /// None: there is no such folder, and so no file in it.
     opened: Option<OwnedFd>,
-    /// Whether what was read is remembered.
-    remembers: bool,
+    /// Where files must be to be remembered.
+    device: Option<u64>,
     buffer: Vec<u8>,
 }
 
@@ -169,17 +170,19 @@ impl FolderReader<'_> {
             return Ok(None);
         };
         // Before it is read: what is changed meanwhile is another file then.
-        let state = if self.remembers {
-            Some(FileState::of(&rustix::fs::fstat(&opened)?))
-        } else {
-            None
+        let state = match self.device {
+            Some(_) => Some(FileState::of(&rustix::fs::fstat(&opened)?)),
+            None => None,
         };
         if self.buffer.len() < FIRST_READ || self.buffer.len() > KEPT {
             self.buffer = vec![0; FIRST_READ];
         }
         let filled = fill(&mut opened, limit, &mut self.buffer)?;
         let bytes: Arc<[u8]> = self.buffer[..filled].into();
-        if let Some(state) = state.filter(|state| state.is_settled((self.folder.now)())) {
+        // A link may lead to a file of another device.
+        let is_remembered =
+            |state: &FileState| Some(state.device) == self.device && state.is_settled((self.folder.now)());
+        if let Some(state) = state.filter(is_remembered) {
             self.folder.remembered().put(file, state, &bytes);
         }
         Ok(Some(bytes))
@@ -187,7 +190,7 @@ impl FolderReader<'_> {
 
     /// What the file said, if it is what it was.
     fn unchanged(&self, file: &str, limit: u64) -> Option<Arc<[u8]>> {
-        let opened = self.opened.as_ref().filter(|_| self.remembers)?;
+        let opened = self.opened.as_ref()?;
         let (state, bytes) = {
             let remembered = self.folder.remembered();
             let said = remembered.files.get(file)?;
@@ -325,6 +328,16 @@ mod tests {
     }
 
     #[test]
+    fn what_a_link_leads_to_on_another_device_is_read_again() {
+        let (place, mut folder) = folder();
+        folder.now = much_later;
+        std::os::unix::fs::symlink("/proc/version", place.path().join("link")).unwrap();
+        let read = || folder.reader().unwrap().read("link", 4096).unwrap().unwrap();
+        let (one, other) = (read(), read());
+        assert!(one == other && !Arc::ptr_eq(&one, &other));
+    }
+
+    #[test]
     fn a_change_right_after_another_one_is_seen() {
         let (place, folder) = folder();
         let file = place.path().join("file");
@@ -365,7 +378,7 @@ mod tests {
             std::fs::write(place.path().join(name), &text).unwrap();
         }
         let kept = |name: &str| {
-            let mut read = || folder.reader().unwrap().read(name, MOST as u64).unwrap().unwrap();
+            let read = || folder.reader().unwrap().read(name, MOST as u64).unwrap().unwrap();
             Arc::ptr_eq(&read(), &read())
         };
         assert!(

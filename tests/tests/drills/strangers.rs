@@ -1,6 +1,9 @@
 //! Drill: the pid of an unrelated process in ToolHive's files. Who is not proved to be the proxy is never signalled.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
 use thv::core::WorkloadStatus;
@@ -16,6 +19,35 @@ impl Stranger {
         let mut sleep = Command::new("sleep");
         sleep.arg("600").stdin(Stdio::null());
         Self(sleep.spawn().expect("sleep runs"))
+    }
+
+    /// What would be ToolHive's proxy of `name`, if it were not another user's.
+    fn like_a_proxy(name: &str) -> Self {
+        const NOBODY: u32 = 65_534;
+        let folder = tempfile::tempdir().expect("a folder");
+        let readable = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(folder.path(), readable).expect("it is ours");
+        fs::write(
+            folder.path().join("start"),
+            "echo ready\nwhile :; do sleep 0.05; done\n",
+        )
+        .expect("written");
+        let mut shell = Command::new("sh");
+        shell
+            .args(["start", name])
+            .current_dir(folder.path())
+            .env("TOOLHIVE_DETACHED", "1")
+            .uid(NOBODY)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+        let mut stranger = Self(shell.spawn().expect("a shell"));
+        let mut ready = String::new();
+        let said = stranger.0.stdout.as_mut().expect("a pipe");
+        BufReader::new(said)
+            .read_line(&mut ready)
+            .expect("it has read its program");
+        assert_eq!(ready, "ready\n");
+        stranger
     }
 
     fn pid(&self) -> u32 {
@@ -111,6 +143,19 @@ async fn a_stranger_in_the_pid_file_survives() {
     let machine = Machine::new();
     let name = machine.name("stranger");
     survives_every_verb(&machine, &name, stranger.pid(), File::Pid).await;
+    machine.assert_nothing_lives(&[]);
+}
+
+#[tokio::test]
+async fn the_process_of_another_user_survives_though_it_looks_like_a_proxy() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root can begin a process of another user");
+        return;
+    }
+    let machine = Machine::new();
+    let name = machine.name("stranger");
+    let stranger = Stranger::like_a_proxy(&name);
+    survives_every_verb(&machine, &name, stranger.pid(), File::Status).await;
     machine.assert_nothing_lives(&[]);
 }
 

@@ -1,6 +1,7 @@
 //! Answers that stop, break off, or tell of what is over by now.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use serde_json::json;
 use thv_core::{Dirs, Env};
 use thv_runtime::{EventFilter, Runtime};
 use thv_runtime_docker::{DockerConfig, DockerRuntime};
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::support::fake::Fake;
@@ -36,6 +38,35 @@ async fn an_answer_that_stops_after_its_headers_is_not_waited_for() {
         };
         assert!(error.is_retryable(), "{stalled}: {error:?}");
     }
+}
+
+/// As Podman is on a busy machine.
+#[tokio::test]
+async fn an_engine_that_is_slow_to_say_what_it_is_is_waited_for_as_long_as_it_answers_a_ping() {
+    let found = ["GET /version", "GET /info"].map(async |slow| {
+        let pinged = Arc::new(Notify::new());
+        let short = |config: &mut DockerConfig| config.connect_timeout = Duration::from_secs(4);
+        let fake = Fake::with(short, move |call| {
+            let podman = json!({"Name": "Podman Engine"});
+            let answer = match call {
+                "GET /_ping" => {
+                    pinged.notify_one();
+                    json!("OK")
+                }
+                "GET /version" => json!({"Version": "4.3.1", "ApiVersion": "1.41", "Components": [podman]}),
+                "GET /info" => json!({}),
+                _ => json!([]),
+            };
+            let answer = Do::Answer(200, answer);
+            if call == slow {
+                return Do::After(Arc::clone(&pinged), Box::new(answer));
+            }
+            answer
+        });
+        let listed = soon("the list", fake.runtime.list()).await;
+        assert!(listed.is_ok(), "{slow}: {listed:?}");
+    });
+    join_all(found).await;
 }
 
 #[tokio::test]

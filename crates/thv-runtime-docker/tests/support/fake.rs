@@ -28,7 +28,10 @@ impl Fake {
         Self::with(soon, decide)
     }
 
-    fn with(change: impl Fn(&mut DockerConfig), decide: impl Fn(&str) -> Do + Send + Sync + 'static) -> Self {
+    pub(crate) fn with(
+        change: impl Fn(&mut DockerConfig),
+        decide: impl Fn(&str) -> Do + Send + Sync + 'static,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("engine.sock");
         let engine = Meddler::open(&socket, Path::new("/nowhere"), move |_, call| decide(call));

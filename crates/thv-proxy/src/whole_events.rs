@@ -78,7 +78,7 @@ pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
 }
 
 /// Whether one of the types that the headers name is `kind`, however it is written.
-pub(crate) fn has_type(headers: &HeaderMap, kind: &[u8]) -> bool {
+fn has_type(headers: &HeaderMap, kind: &[u8]) -> bool {
     let mut named = headers.get_all(CONTENT_TYPE).iter();
     named.any(|value| {
         let begin = value.as_bytes().get(..kind.len());

@@ -110,6 +110,22 @@ async fn any_tower_layer_is_a_layer_and_a_layer_is_any_tower_layer() {
 }
 
 #[tokio::test]
+async fn a_panic_is_the_end_of_its_request_alone() {
+    let service = ProxyService::new(|request: Request<Body>| {
+        assert_ne!(request.uri().path(), "/at-once", "on purpose");
+        async move {
+            assert_ne!(request.uri().path(), "/later", "on purpose");
+            Response::new(Body::full("well"))
+        }
+    });
+    let service = service.within(&made(&MiddlewareFactory::standard(), &[("recovery", "null")]));
+    for (path, status) in [("/at-once", 500), ("/later", 500), ("/well", 200)] {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        assert_eq!(service.ask(request).await.status(), status, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn parameters_that_mean_nothing_are_refused_by_the_name_of_the_type() {
     let factory = MiddlewareFactory::standard();
     for (kind, parameters) in [

@@ -71,6 +71,33 @@ async fn a_session_is_never_the_one_that_a_client_names() {
 }
 
 #[tokio::test]
+async fn a_request_that_names_two_sessions_is_of_none() {
+    let served = with_server(BridgeConfig::default()).await;
+    let (one, other) = (served.open().await, served.open().await);
+    let ping = r#"{"jsonrpc":"2.0","id":1,"method":"echo"}"#;
+    let url = served.url("/mcp");
+    for request in [
+        served.post_request(None, ping),
+        served.post_request(None, r#"{"jsonrpc":"2.0","method":"notifications/x"}"#),
+        served.client.get(&url),
+        served.client.delete(&url),
+    ] {
+        let request = request
+            .header("mcp-session-id", &one)
+            .header("mcp-session-id", &other);
+        let answer = finish(request).await;
+        assert!(
+            answer.status == 404 && answer.text.contains("-32001"),
+            "{}",
+            answer.text
+        );
+    }
+    for session in [&one, &other] {
+        assert_eq!(served.post(Some(session), ping).await.status, 200);
+    }
+}
+
+#[tokio::test]
 async fn calls_without_a_session_cannot_be_cancelled_by_others() {
     let (served, mut wire) = with_wire(BridgeConfig::default()).await;
     let (_, ()) = tokio::join!(served.open(), wire.handshake());

@@ -67,6 +67,26 @@ async fn a_client_without_an_event_stream_keeps_the_server_waiting_for_a_moment_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_server_that_refuses_to_initialize_and_then_says_nothing_is_not_waited_for_longer_than_a_moment() {
+    let (io, mut far) = wire();
+    let bridge = StdioBridge::new(io, BridgeConfig::default()).unwrap();
+    let began = Instant::now();
+    let refusing = async {
+        let asked = far.next().await.unwrap();
+        let error = json!({"code": -32601, "message": "no such method here"});
+        far.write(&json!({"jsonrpc": "2.0", "id": asked["id"], "error": error}).to_string())
+            .await;
+        assert_eq!(far.next().await.unwrap()["method"], "server/discover");
+    };
+    let hello = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {}});
+    let service = bridge.into_service();
+    let (answer, ()) = tokio::join!(service.ask(post(None, &hello)), refusing);
+    assert_eq!(began.elapsed().as_secs(), 5);
+    let said = text(answer).await;
+    assert!(said.contains("no such method here"), "{said}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_session_that_nobody_uses_is_forgotten_at_its_time() {
     let config = BridgeConfig {
         session_ttl: Duration::from_secs(100),

@@ -333,7 +333,15 @@ fn pull_failed(engine: &Engine, reference: &str, cause: EngineError) -> Error {
         "no route to host",
         "deadline exceeded",
     ];
+    // Of the registry, which the engine passes on.
+    let failing = [
+        "500 internal server error",
+        "502 bad gateway",
+        "503 service unavailable",
+        "504 gateway time",
+    ];
     if says(&away)
+        || says(&failing)
         || says(&[
             "network is unreachable",
             "client.timeout",

@@ -250,23 +250,46 @@ async fn a_rate_limit_is_known_by_the_words_of_each_engine() {
         "reading manifest 1 in docker.io/their/tool: too many requests to registry",
         "initializing source docker://their/tool:1: reading manifest 1 in docker.io/their/tool: StatusCode: 429, slow down",
     ] {
-        for at_once in [true, false] {
-            let told = json!({"errorDetail": {"message": words}, "error": words}).to_string();
-            let stream: &'static str = format!("HTTP/1.1 200 OK\r\n\r\n{told}\n").leak();
-            let fake = Fake::new(move |call| match call {
-                "GET /version" => version(),
-                call if call.starts_with("POST /images/create") && at_once => {
-                    Do::Answer(500, json!({ "message": words }))
-                }
-                call if call.starts_with("POST /images/create") => Do::Send(stream),
-                _ => Do::Answer(404, json!({"message": "No such image"})),
-            });
-            let (_, end) = soon("the end", pulled(&fake.runtime, "their/tool:1")).await;
-            let error = end.unwrap_err();
+        for error in failed_with(words).await {
             assert_eq!(error.code(), "rate_limited", "{words}: {error:?}");
             assert!(error.is_retryable() && error.to_string().contains("docker.io"));
         }
     }
+}
+
+#[tokio::test]
+async fn a_registry_that_fails_itself_is_asked_again_later() {
+    for words in [
+        "received unexpected HTTP status: 503 Service Unavailable",
+        "failed to resolve reference \"docker.io/their/tool:1\": unexpected status from HEAD request to \
+         https://registry-1.docker.io/v2/their/tool/manifests/1: 502 Bad Gateway",
+        "initializing source docker://their/tool:1: reading manifest 1 in docker.io/their/tool: received unexpected HTTP \
+         status: 500 Internal Server Error",
+    ] {
+        for error in failed_with(words).await {
+            assert_eq!(error.code(), "pull_failed", "{words}: {error:?}");
+            assert!(error.is_retryable(), "{error:?}");
+        }
+    }
+}
+
+/// What comes of pulls for which an engine has these words, at once and in the middle.
+async fn failed_with(words: &'static str) -> [Error; 2] {
+    let told = json!({"errorDetail": {"message": words}, "error": words}).to_string();
+    let stream: &'static str = format!("HTTP/1.1 200 OK\r\n\r\n{told}\n").leak();
+    let pull = async |at_once| {
+        let fake = Fake::new(move |call| match call {
+            "GET /version" => version(),
+            call if call.starts_with("POST /images/create") && at_once => {
+                Do::Answer(500, json!({ "message": words }))
+            }
+            call if call.starts_with("POST /images/create") => Do::Send(stream),
+            _ => Do::Answer(404, json!({"message": "No such image"})),
+        });
+        let (_, end) = soon("the end", pulled(&fake.runtime, "their/tool:1")).await;
+        end.unwrap_err()
+    };
+    [pull(true).await, pull(false).await]
 }
 
 #[tokio::test]

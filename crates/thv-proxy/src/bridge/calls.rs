@@ -185,6 +185,8 @@ pub(crate) enum Then {
     Subscribe(Arc<str>),
     /// The session gets log messages of its own level, and the server writes those of the other.
     SetLevel { own: Level, merged: Level },
+    /// The session has a task, if the answer says so.
+    Task,
 }
 
 /// All calls of one bridge. Numbers are never used twice.

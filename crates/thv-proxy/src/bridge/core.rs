@@ -25,6 +25,7 @@ use super::server_requests::{Abilities, ServerRequests};
 use super::sessions::Sessions;
 use super::stateless;
 use super::subscriptions::Subscriptions;
+use super::tasks::Tasks;
 use crate::budget::{Budget, Share};
 use crate::jsonrpc::{self, Envelope, Span};
 use crate::seldom::Seldom;
@@ -51,6 +52,8 @@ pub(crate) struct Core {
     pub(super) rounds: Rounds,
     pub(super) listeners: Listeners,
     pub(super) subscriptions: Subscriptions,
+    /// Whose tasks the server works on.
+    pub(super) server_tasks: Tasks,
     /// URIs that the server should stop sending.
     pub(super) orphans: Mutex<Vec<Arc<str>>>,
     pub(super) orphaned: Notify,
@@ -139,6 +142,7 @@ impl Core {
             rounds: Rounds::default(),
             listeners: Listeners::new(config.max_sessions),
             subscriptions: Subscriptions::default(),
+            server_tasks: Tasks::default(),
             orphans: Mutex::default(),
             orphaned: Notify::new(),
             link: RwLock::default(),
@@ -168,6 +172,7 @@ impl Core {
         }
         self.calls.fail_all(&CallError::Died);
         self.server_requests.clear();
+        self.server_tasks.clear();
     }
 
     pub(super) fn link(&self) -> Result<Arc<Link>, CallError> {

@@ -39,6 +39,7 @@ impl Core {
         for session in sessions {
             let orphans = self.subscriptions.leave_all(session);
             self.orphan(orphans);
+            self.server_tasks.leave(session);
             self.client_gone(session);
         }
     }

@@ -11,6 +11,7 @@ use super::calls::CallError;
 use super::core::{Ask, Core};
 use super::link::Link;
 use super::server_requests::CAPABILITIES;
+use super::tasks;
 use crate::budget::Share;
 use crate::jsonrpc::{self, Span};
 use crate::probe::ServerInfo;
@@ -33,6 +34,8 @@ pub(crate) struct Initialized {
     version: Option<Span>,
     /// The server has no sessions: its requests say themselves which revision they are of.
     pub(super) stateless: bool,
+    /// Calls may become tasks.
+    pub(super) tasks: bool,
 }
 
 impl Initialized {
@@ -167,11 +170,13 @@ async fn initialize(core: Arc<Core>, link: Arc<Link>) -> Result<Arc<Initialized>
     let result = envelope
         .result
         .map_or_else(Bytes::new, |span| answer.line.slice(span.start..span.end));
+    let result = tasks::without_lists(result);
     let version = jsonrpc::member_span(&result, "protocolVersion").filter(|span| result[span.start] == b'"');
     let ready = Arc::new(Initialized {
         result: Bytes::copy_from_slice(&result),
         version,
         stateless: false,
+        tasks: tasks::declared(&result).is_some(),
     });
     core.notify(
         &link,
@@ -231,6 +236,7 @@ async fn discover(core: &Arc<Core>, link: &Arc<Link>) -> Result<Option<Arc<Initi
         result,
         version,
         stateless: true,
+        tasks: false,
     };
     Ok(Some(Arc::new(ready)))
 }

@@ -29,6 +29,7 @@ mod sse;
 mod stateless;
 mod streamable;
 mod subscriptions;
+mod tasks;
 
 use std::future::ready;
 use std::sync::Arc;

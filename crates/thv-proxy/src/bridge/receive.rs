@@ -10,6 +10,7 @@ use super::calls::{CallError, Pending, Reply, ServerLine, Then};
 use super::core::{Core, count, one_line, splice};
 use super::events::Event;
 use super::link::Link;
+use super::tasks;
 use crate::framer::Frame;
 use crate::jsonrpc::{self, Envelope, Kind, ScanError, Span};
 
@@ -83,7 +84,7 @@ impl Core {
         let Some(pending) = pending else {
             return count(&self.counters.unknown_answers);
         };
-        self.settled(&pending, envelope.result.is_some());
+        self.settled(&pending, envelope.result.map(|result| result.of(&line)));
         let id = envelope.id.unwrap_or_default();
         let answer = self.answers.charge(line).map_or(Err(CallError::Unread), |line| {
             Ok(Reply::Answer(ServerLine {
@@ -96,14 +97,20 @@ impl Core {
         let _ = pending.reply.send(answer);
     }
 
-    /// What a call changes here, once the server has answered.
-    fn settled(&self, pending: &Pending, accepted: bool) {
+    /// What a call changes here, once the server has answered: with a result, or without one.
+    fn settled(&self, pending: &Pending, result: Option<&[u8]>) {
+        let accepted = result.is_some();
         match (&pending.then, pending.session) {
             (Then::Subscribe(uri), Some(session)) if self.subscriptions.settle(session, uri, accepted) => {
                 self.orphan([uri.clone()]);
             }
             (Then::SetLevel { own, merged }, Some(session)) if accepted => {
                 self.level_set(session, *own, *merged);
+            }
+            (Then::Task, Some(session)) => {
+                if let Some(task) = result.and_then(tasks::became) {
+                    self.server_tasks.made(&task, session);
+                }
             }
             _ => {}
         }
@@ -148,6 +155,14 @@ impl Core {
                     && let Some(event) = self.event(line)
                 {
                     self.dropped(self.sessions.publish(&listeners, &event));
+                }
+            }
+            b"notifications/tasks/status" => {
+                let task = tasks::named_in(params);
+                let owner = task.and_then(|task| self.server_tasks.owner(&task));
+                match owner.and_then(|owner| Some((owner, self.event(line)?))) {
+                    Some((owner, event)) => self.dropped(self.sessions.publish(&[owner], &event)),
+                    None => count(&self.counters.dropped_messages),
                 }
             }
             b"notifications/cancelled" => self.cancel_at_client(&line, envelope),

@@ -14,6 +14,7 @@ use super::initialize::revision;
 use super::levels::SetLevel;
 use super::server_requests::Abilities;
 use super::sessions::Session;
+use super::tasks;
 use crate::answer;
 use crate::body::{self, Body, Held, ReadError};
 use crate::budget::Share;
@@ -221,6 +222,12 @@ impl Core {
                 SetLevel::Pass => {}
             }
         }
+        if envelope.method_in(&bytes) == b"tasks/list" {
+            let id = envelope.id_in(&bytes);
+            let refusal =
+                answer::error_message(-32601, "tasks are not listed: those of others are among them", id);
+            return Ok(Begun::Answered([refusal, Bytes::new(), Bytes::new()]));
+        }
         // A server without sessions has no such method.
         if envelope.method_in(&bytes) == b"ping" && self.is_stateless() {
             return Ok(Begun::Answered(empty_result(envelope.id_in(&bytes))));
@@ -232,6 +239,9 @@ impl Core {
                 Asked::KeptByOthers => {
                     return Ok(Begun::Answered(empty_result(envelope.id_in(&bytes))));
                 }
+            }
+            if then == Then::Nothing && self.has_tasks() {
+                then = self.about_tasks(session, &bytes, &envelope);
             }
         }
         let subscribing = then.clone();
@@ -252,6 +262,27 @@ impl Core {
             self.subscriptions.settle(session, &uri, false);
         }
         Ok(Begun::Waiting(Box::new(begun?)))
+    }
+
+    /// Whether calls of the attached server may become tasks.
+    fn has_tasks(&self) -> bool {
+        let link = self.link();
+        link.is_ok_and(|link| link.ready.get().is_some_and(|ready| ready.tasks))
+    }
+
+    /// What a request of a session has to do with tasks.
+    fn about_tasks(&self, session: &Session, bytes: &Bytes, envelope: &Envelope) -> Then {
+        let params = envelope.params_in(bytes);
+        if matches!(envelope.method_in(bytes), b"tasks/get" | b"tasks/result")
+            && let Some(task) = tasks::named_in(params)
+        {
+            self.server_tasks.named(&task, session.key());
+        }
+        if tasks::may_become_one(params) {
+            Then::Task
+        } else {
+            Then::Nothing
+        }
     }
 
     /// What a session wants with a resource.

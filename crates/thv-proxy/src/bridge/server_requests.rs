@@ -6,6 +6,8 @@
 //! server gets an error: a guess could show one user's prompt to another. So could waiting until the calls of all others
 //! are answered: a server that has waited too long for a client answers its call, and leaves its question open.
 //!
+//! A request that names a task is for the session whose task that is, and for nobody else.
+//!
 //! A request names a call by its progress token, or by its id in `_meta.relatedRequestId`. No revision of the protocol
 //! has a field for that: the SDKs' own "related request" chooses a stream of HTTP, and is not written to a pipe. That
 //! name is the one that was proposed for it; what stands there counts only if it is an id of this proxy.
@@ -22,6 +24,7 @@ use super::core::{Core, count, one_line, splice};
 use super::events::Event;
 use super::link::Link;
 use super::sessions::Session;
+use super::tasks;
 use crate::answer;
 use crate::jsonrpc::{self, Envelope, Span};
 
@@ -224,6 +227,14 @@ impl Core {
     /// Whose call made the server ask.
     fn cause(&self, params: &[u8]) -> Result<Cause, Refusal> {
         let meta = jsonrpc::member(params, "_meta").unwrap_or_default();
+        // The call that became the task is over: whoever has one under way now may be somebody else.
+        if let Some(task) = tasks::related(meta) {
+            let owner = self
+                .server_tasks
+                .owner(&task)
+                .and_then(|key| self.sessions.by_key(key));
+            return owner.map(Cause::Session).ok_or(UNKNOWN);
+        }
         let named = NAMES_OF_A_CALL
             .iter()
             .find_map(|name| self.number_in(jsonrpc::member(meta, name)?));

@@ -38,11 +38,12 @@ const RENAMED: [(i32, i32); 2] = [
 ];
 
 /// Methods that this revision has given up.
-const REMOVED: [&[u8]; 4] = [
+const REMOVED: [&[u8]; 5] = [
     b"ping",
     b"logging/setLevel",
     b"resources/subscribe",
     b"resources/unsubscribe",
+    b"tasks/list",
 ];
 /// Methods whose results say for how long they are good.
 const CACHEABLE: [&[u8]; 5] = [

@@ -58,9 +58,14 @@ enum Named {
 }
 
 fn session(core: &Core, headers: &HeaderMap) -> Named {
-    let Some(value) = headers.get(&SESSION_ID) else {
+    let mut values = headers.get_all(&SESSION_ID).iter();
+    let Some(value) = values.next() else {
         return Named::Nobody;
     };
+    // Of two, whoever stands between may have looked at the other.
+    if values.next().is_some() {
+        return Named::Unknown;
+    }
     let id = value.to_str().ok().and_then(|text| Uuid::try_parse(text).ok());
     id.and_then(|id| core.sessions.get(id))
         .map_or(Named::Unknown, Named::Known)

@@ -15,7 +15,7 @@ use crate::answer;
 use crate::body::{Body, BodyError};
 use crate::budget::{Budget, Share};
 use crate::jsonrpc;
-use crate::whole_events::{IDENTITY, WholeEvents, has_type, is_coded, is_event_stream, lines};
+use crate::whole_events::{IDENTITY, WholeEvents, is_coded, is_event_stream, lines};
 
 /// An answer or event is held whole up to this size.
 const LONGEST: usize = 32 << 20;
@@ -51,9 +51,9 @@ struct State {
 impl State {
     async fn filter(self: Arc<Self>, response: Response<Body>) -> Response<Body> {
         let headers = response.headers();
-        let (json, events) = (has_type(headers, b"application/json"), is_event_stream(headers));
+        let events = is_event_stream(headers);
         let has_body = !matches!(response.status().as_u16(), 202 | 204 | 304);
-        if !has_body || (!json && !events && has_type(headers, b"text/plain")) {
+        if !has_body {
             return response;
         }
         if is_coded(headers) {

@@ -23,7 +23,7 @@ pub struct DockerConfig {
     pub dirs: Option<Dirs>,
     /// The static program that stands beside isolated workloads (`thv-egress`). Without it nothing can be isolated.
     pub egress_helper: Option<PathBuf>,
-    /// How long a socket may take to accept, and the engine to say its version. 5 s by default.
+    /// How long a socket may take to accept, and the engine to say that it is there. 5 s by default.
     pub connect_timeout: Duration,
     /// How long the engine may take to answer a call, to the end of its answer; for a stop, beyond its grace. 60 s by
     /// default. Streams (logs that are followed, events, pulls) have no end.

@@ -1,7 +1,8 @@
 //! Files that are there whole or not at all.
 //!
 //! Written to a temporary file beside the target, synced, then renamed (or linked) to its name, and the folder is synced:
-//! a reader sees the old bytes or the new ones, also after a crash. Files are 0600.
+//! a reader sees the old bytes or the new ones, also after a crash. Files are 0600, and whose the folder is where root makes
+//! them.
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, Read, Write};
@@ -10,13 +11,16 @@ use std::path::Path;
 
 use tempfile::NamedTempFile;
 
-use crate::{in_the_way, spare};
+use crate::{in_the_way, owner, spare, temporary};
+
+pub use crate::temporary::sweep;
 
 /// Most records and configurations are smaller.
 pub(crate) const FIRST_READ: usize = 8 * 1024;
 
 /// Creates `folder` and what is missing above it, with `mode`.
 pub fn create_folder(folder: &Path, mode: u32) -> io::Result<()> {
+    let missing = owner::missing(folder);
     match DirBuilder::new().recursive(true).mode(mode).create(folder) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match std::fs::metadata(folder) {
             Ok(there) if there.is_dir() => Ok(()),
@@ -27,7 +31,10 @@ pub fn create_folder(folder: &Path, mode: u32) -> io::Result<()> {
             // A circle of links.
             Err(error) => Err(error),
         },
-        other => other,
+        other => {
+            owner::as_parents(&missing);
+            other
+        }
     }
 }
 
@@ -137,8 +144,14 @@ pub fn is_full(error: &io::Error) -> bool {
 }
 
 fn written(folder: &Path, prefix: &str, bytes: &[u8]) -> io::Result<NamedTempFile> {
-    // tempfile creates with mode 0600.
-    let mut file = tempfile::Builder::new().prefix(prefix).tempfile_in(folder)?;
+    let mut file = temporary::make(folder, prefix, |path| {
+        File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)
+    })?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     Ok(file)

@@ -35,9 +35,11 @@ mod error;
 mod folder;
 mod in_the_way;
 pub mod lock;
+pub mod owner;
 mod parsed;
 mod shares;
 pub mod spare;
+mod temporary;
 
 #[doc(no_inline)]
 pub use async_trait::async_trait;

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use async_trait::async_trait;
 use thv_core::Dirs;
@@ -18,7 +18,8 @@ const SUFFIX: &str = ".json";
 
 /// Documents in `$XDG_STATE_HOME/toolhive/{runconfigs,groups}`: files of mode 0600 in folders of mode 0750.
 ///
-/// What does not end in `.json` is no document: temporary files are `.<name>.json.tmp-…`.
+/// What does not end in `.json` is no document: temporary files are `.<name>.json.tmp-…`. Those that a killed writer left go
+/// with the first change.
 #[derive(Debug, Clone)]
 pub struct LocalStateStore {
     folders: Arc<Folders>,
@@ -28,6 +29,7 @@ pub struct LocalStateStore {
 struct Folders {
     run_configs: Folder,
     groups: Folder,
+    swept: Once,
 }
 
 impl LocalStateStore {
@@ -37,6 +39,7 @@ impl LocalStateStore {
             folders: Arc::new(Folders {
                 run_configs: Folder::new(dirs.runconfigs()),
                 groups: Folder::new(dirs.groups()),
+                swept: Once::new(),
             }),
         }
     }
@@ -62,6 +65,7 @@ impl LocalStateStore {
         work: impl FnOnce(&Folders) -> Result<()> + Send + 'static,
     ) -> Result<()> {
         self.blocking(move |folders| {
+            folders.swept.call_once(|| folders.sweep());
             let done = work(folders);
             drop(keep);
             done
@@ -71,6 +75,13 @@ impl LocalStateStore {
 }
 
 impl Folders {
+    /// What cannot be taken away hinders nobody.
+    fn sweep(&self) {
+        for folder in [&self.run_configs, &self.groups] {
+            let _ = atomic::sweep(folder.path());
+        }
+    }
+
     fn of(&self, kind: DocumentKind) -> &Folder {
         match kind {
             DocumentKind::RunConfig => &self.run_configs,

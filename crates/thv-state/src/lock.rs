@@ -11,7 +11,7 @@ use std::path::Path;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use crate::atomic;
+use crate::{atomic, owner};
 
 /// Opens the lock file at `path`, creating it, and tries to lock it. `None`: somebody else holds it.
 ///
@@ -87,14 +87,16 @@ fn open(path: &Path, create: bool) -> io::Result<File> {
 
 fn open_file(path: &Path, create: bool) -> io::Result<File> {
     // For both: a pipe is opened at once then. Never truncated: a lock file has no content.
-    OpenOptions::new()
+    let file = OpenOptions::new()
         .read(true)
         .write(true)
         .create(create)
         .truncate(false)
         .mode(0o600)
         .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
-        .open(path)
+        .open(path)?;
+    owner::as_folder(&file, path.parent().unwrap_or(Path::new(".")));
+    Ok(file)
 }
 
 /// Whether there is something that no lock file can be: a folder, a link, a socket.
@@ -116,7 +118,8 @@ fn clear_way(path: &Path) -> io::Result<()> {
     }
 }
 
-fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+/// Whether this file is the one at `path`.
+pub(crate) fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     let ours = file.metadata()?;
     match std::fs::symlink_metadata(path) {
         Ok(there) => Ok(there.ino() == ours.ino() && there.dev() == ours.dev()),

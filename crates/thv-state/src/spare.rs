@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, FallocateFlags, RenameFlags, fallocate, renameat_with};
 use tempfile::NamedTempFile;
 
-use crate::atomic;
+use crate::{atomic, owner, temporary};
 
 const FOLDER: &str = ".spare";
 /// Two stops take as many writes of one folder, also where somebody else takes at once what they free.
@@ -53,7 +53,7 @@ pub(crate) fn filled(folder: &Path, prefix: &str, bytes: &[u8]) -> Option<NamedT
 /// Takes one away: of several who try, one gets it.
 fn take(folder: &Path, number: u32, prefix: &str) -> io::Result<NamedTempFile> {
     let spare = place(folder, number);
-    tempfile::Builder::new().prefix(prefix).make_in(folder, |path| {
+    temporary::make(folder, prefix, |path| {
         let file = OpenOptions::new().write(true).open(&spare)?;
         renameat_with(CWD, &spare, CWD, path, RenameFlags::NOREPLACE)?;
         Ok(file)
@@ -70,6 +70,7 @@ fn make(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
         other => other?,
     };
+    owner::as_folder(&file, path.parent().unwrap_or(path));
     fallocate(&file, FallocateFlags::KEEP_SIZE, 0, ROOM).map_err(|error| {
         // Without blocks it is of no use.
         let _ = fs::remove_file(path);

@@ -1,6 +1,7 @@
 //! The contract of state stores, and what only files promise.
 
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use thv_core::Dirs;
@@ -42,6 +43,24 @@ async fn files_are_private_and_nothing_temporary_is_left() {
         "as ToolHive makes it"
     );
     assert_eq!(std::fs::read_dir(dirs.runconfigs()).unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn the_first_change_takes_away_what_a_killed_writer_left() {
+    let root = tempfile::tempdir().unwrap();
+    let dirs = Dirs::under(root.path());
+    let left = |folder: PathBuf| folder.join(".a.json.tmp-Ab12Cd.thv");
+    for folder in [dirs.runconfigs(), dirs.groups()] {
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(left(folder), "{").unwrap();
+    }
+    let store = LocalStateStore::new(&dirs);
+    let (kind, name) = (DocumentKind::RunConfig, DocumentName::new("a").unwrap());
+    store.read(kind, &name).await.unwrap();
+    assert_eq!(store.list(kind).await.unwrap(), []);
+    assert!(left(dirs.runconfigs()).exists(), "a read writes nothing");
+    store.delete(kind, &name, Keep::nothing()).await.unwrap();
+    assert!(!left(dirs.runconfigs()).exists() && !left(dirs.groups()).exists());
 }
 
 /// What the process that runs the tests takes away from modes.

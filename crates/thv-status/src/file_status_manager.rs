@@ -73,13 +73,7 @@ impl StatusManager for FileStatusManager {
         let deadline = tokio::time::Instant::now() + timeout;
         loop {
             let of = name.clone();
-            let locked = self
-                .blocking(move |files| {
-                    files.create_folders()?;
-                    let path = files.lock(of.as_str(), "op");
-                    lock::try_exclusive(&path).map_err(|e| files.lock_failed(&path, e))
-                })
-                .await?;
+            let locked = self.blocking(move |files| files.try_op(of.as_str())).await?;
             if let Some(file) = locked {
                 return Ok(OpGuard::new(name.clone(), file));
             }

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -37,6 +37,7 @@ pub(crate) struct Files {
     pids: PathBuf,
     temp: PathBuf,
     clock: Arc<dyn Clock>,
+    swept: Once,
     pub(crate) known: Known,
 }
 
@@ -57,6 +58,7 @@ impl Files {
             pids: dirs.pids(),
             temp: dirs.temp.clone(),
             clock,
+            swept: Once::new(),
             known: Known::default(),
         }
     }
@@ -93,6 +95,20 @@ impl Files {
                 .map_err(|e| Error::io("create the folder", folder, e))?;
         }
         Ok(())
+    }
+
+    /// Tries to take the lock of changing verbs. The first one takes away what killed writers left.
+    pub(crate) fn try_op(&self, name: &str) -> Result<Option<File>> {
+        self.create_folders()?;
+        self.swept.call_once(|| {
+            for folder in [self.lifecycle.path(), self.statuses.path(), &self.pids] {
+                if let Err(error) = atomic::sweep(folder) {
+                    tracing::debug!(folder = %folder.display(), %error, "what was left there stays");
+                }
+            }
+        });
+        let path = self.lock(name, "op");
+        lock::try_exclusive(&path).map_err(|e| self.lock_failed(&path, e))
     }
 
     pub(crate) fn read(&self, raw_name: &str, probe: Probe) -> Result<Snapshot> {

@@ -64,7 +64,8 @@ pub struct Observation {
 /// `starting` and `stopping` are believed while the proxy lives; without it they ended half-way, and the same table says
 /// what is left. A verb that starts holds `.owner` from before it writes `starting` until the proxy has it: one whose entry is
 /// there, and whose `.owner` is free, was interrupted. `stopped`, `error`, `removing` and `policy_stopped` are shown as recorded; an instance that runs all the
-/// same is said in the context, and so is damage of what is recorded where there is nothing else to say.
+/// same is said in the context, and so is damage of what is recorded where there is nothing else to say. Instead of a damaged
+/// status file counts, while its proxy lives, what that wrote last.
 pub fn observe(
     snapshot: &Snapshot,
     instance: &InstanceView<'_>,
@@ -85,14 +86,14 @@ fn by_status(
     boot_id: &str,
 ) -> Observation {
     use WorkloadStatus as S;
-    let Some(file) = &snapshot.status else {
-        return without_status(snapshot, instance);
-    };
-    let recorded = Observation {
+    let read = snapshot.status.as_ref().map(|file| Observation {
         status: file.status,
         context: file.status_context.clone(),
+    });
+    let Some(recorded) = read.or_else(|| last_written(snapshot, instance, proxy)) else {
+        return without_status(snapshot, instance);
     };
-    match file.status {
+    match recorded.status {
         S::Error | S::Removing | S::PolicyStopped => recorded,
         S::Stopped => stopped(recorded, instance),
         S::Unknown => from_instance(instance).unwrap_or(recorded),
@@ -107,6 +108,31 @@ fn by_status(
             ProxyState::Dead => without_proxy(snapshot, instance, boot_id),
             ProxyState::NotHere | ProxyState::Unknown => from_instance(instance).unwrap_or(recorded),
         },
+    }
+}
+
+/// What a status file said that is damaged by now, while a proxy lives that writes it. Its record knows; without one, a
+/// running instance shows it.
+fn last_written(snapshot: &Snapshot, instance: &InstanceView<'_>, proxy: ProxyState) -> Option<Observation> {
+    if proxy != ProxyState::Alive || snapshot.damage.is_none() {
+        return None;
+    }
+    let last = snapshot
+        .companion
+        .as_ref()
+        .and_then(|companion| companion.last.as_ref());
+    match (last, instance) {
+        (Some(last), _) => Some(Observation {
+            status: last.status,
+            context: last.context.clone(),
+        }),
+        (None, InstanceView::Present(instance)) if instance.state == InstanceState::Running => {
+            Some(Observation {
+                status: WorkloadStatus::Running,
+                context: String::new(),
+            })
+        }
+        (None, _) => None,
     }
 }
 
@@ -147,7 +173,8 @@ fn with_proxy(snapshot: &Snapshot, recorded: Observation, instance: &InstanceVie
 
 /// Both are seen alive: an observation of somebody else's is out of date.
 fn healthy(snapshot: &Snapshot, recorded: Observation) -> Observation {
-    let stale = recorded.status == WorkloadStatus::Unhealthy
+    let stale = snapshot.status.is_some()
+        && recorded.status == WorkloadStatus::Unhealthy
         && matches!(snapshot.reading, Reading::Foreign(_) | Reading::ToolHive);
     if stale {
         return Observation {
@@ -310,6 +337,50 @@ mod tests {
         assert!(context(&running, Some("it is empty")).ends_with("is damaged: it is empty"));
         let said = context(&unknown, Some("it is empty"));
         assert!(said.ends_with("but runtime shows unknown: text"), "{said}");
+    }
+
+    #[test]
+    fn a_damaged_status_file_hides_no_proxy_that_lives() {
+        use ProxyState as P;
+        use WorkloadStatus as S;
+        let (running, down) = (instance(InstanceState::Running), instance(InstanceState::Stopped));
+        let (up, gone) = (InstanceView::Present(&running), InstanceView::Present(&down));
+        let seen = |last: Option<(S, &str)>, proxy, instance: &InstanceView<'_>| {
+            let reading = Reading::Foreign(crate::ForeignMeaning::Other);
+            let mut snapshot = snapshot(S::Running, Desired::Running, reading);
+            snapshot.status = None;
+            snapshot.damage = Some("it is empty".into());
+            let mut companion = Companion::new(ClaimId::random(), "thv");
+            companion.last = last.map(|(status, context)| crate::LastStatus {
+                status,
+                context: context.into(),
+                process_id: 7,
+            });
+            snapshot.companion = Some(std::sync::Arc::new(companion));
+            let seen = observe(&snapshot, instance, proxy, "boot");
+            (seen.status, seen.context)
+        };
+        let damaged = || damaged("it is empty");
+        let runs = Some((S::Running, ""));
+        assert_eq!(seen(runs, P::Alive, &up), (S::Running, damaged()));
+        assert_eq!(seen(None, P::Alive, &up), (S::Running, damaged()));
+        assert_eq!(
+            seen(runs, P::Alive, &InstanceView::NotApplicable),
+            (S::Running, damaged())
+        );
+        let away = Some((S::Unhealthy, "it is away"));
+        let told = (S::Unhealthy, "it is away".to_owned());
+        assert_eq!(seen(away, P::Alive, &InstanceView::NotApplicable), told);
+        assert_eq!(
+            seen(Some((S::Starting, "")), P::Alive, &InstanceView::Absent),
+            (S::Starting, damaged())
+        );
+        assert_eq!(seen(runs, P::Alive, &gone).0, S::Unhealthy);
+        assert_eq!(
+            seen(None, P::Alive, &InstanceView::NotApplicable),
+            (S::Unknown, damaged())
+        );
+        assert_eq!(seen(runs, P::Dead, &up), (S::Unknown, damaged()));
     }
 
     #[test]

@@ -148,3 +148,21 @@ async fn an_id_of_the_installation_that_cannot_be_read_says_what_to_do_and_is_no
         assert!(fs::symlink_metadata(&path).is_ok(), "{kind}");
     }
 }
+
+#[tokio::test]
+async fn the_first_verb_takes_away_what_a_killed_writer_left() {
+    let root = tempfile::tempdir().unwrap();
+    let dirs = Dirs::under(root.path());
+    let left = [dirs.lifecycle(), dirs.statuses(), dirs.pids()].map(|folder| folder.join(".tmp-Ab12Cd.thv"));
+    let toolhives = dirs.statuses().join(".tmp-123456");
+    for path in left.iter().chain([&toolhives]) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "{").unwrap();
+    }
+    let (status, name) = (FileStatusManager::new(&dirs), WorkloadName::new("fetch").unwrap());
+    status.read(&name).await.unwrap();
+    assert!(status.list().await.unwrap().is_empty());
+    assert!(left.iter().all(|path| path.exists()), "a read writes nothing");
+    drop(status.lock_op(&name, Operation::Stop, SOON).await.unwrap());
+    assert!(left.iter().all(|path| !path.exists()) && toolhives.exists());
+}

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use rustix::fs::{Gid, OFlags, Uid, fchown};
 
-/// Gives the file or folder that was opened in `folder` to whom that belongs, if root has made it. Where that cannot be done
-/// it stays root's.
+/// Gives the empty file or the folder that was opened in `folder` to whom that belongs, if root has made it. Where that cannot
+/// be done it stays root's.
 pub fn as_folder(made: &File, folder: &Path) {
     if !is_root() {
         return;
@@ -16,8 +16,10 @@ pub fn as_folder(made: &File, folder: &Path) {
     let (Ok(about), Ok(folder)) = (made.metadata(), fs::metadata(folder)) else {
         return;
     };
-    // One with a second name may be a file of the system's that somebody linked to.
-    let is_roots = about.uid() == 0 && (about.is_dir() || about.nlink() == 1);
+    // One with a second name may be a file of the system's that somebody linked to. One with content may be a secret of
+    // root's, which whose the folder is can give another name and not read.
+    let gives_nothing_away = about.is_dir() || (about.nlink() == 1 && about.len() == 0);
+    let is_roots = about.uid() == 0 && gives_nothing_away;
     if is_roots && folder.uid() != 0 {
         let _ = fchown(
             made,
@@ -115,5 +117,14 @@ mod tests {
         std::os::unix::fs::symlink(roots.path(), &link).unwrap();
         drop(lock::try_exclusive(&link).unwrap());
         assert_eq!(fs::metadata(roots.path()).unwrap().uid(), 0);
+    }
+
+    #[test]
+    fn what_root_has_written_is_given_to_nobody() {
+        let Some(home) = theirs() else { return };
+        let secret = home.path().join("lock");
+        fs::write(&secret, "a secret of root's").unwrap();
+        drop(lock::try_exclusive(&secret).unwrap());
+        assert_eq!(fs::metadata(&secret).unwrap().uid(), 0);
     }
 }

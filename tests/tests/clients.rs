@@ -10,7 +10,7 @@ use rmcp::service::RequestContext;
 use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::{ClientHandler, ClientLifecycleMode, ClientServiceExt, ErrorData, RoleClient};
 use serde_json::json;
-use thv_tests::{Client, Machine, Output, WAIT, echo_server, python};
+use thv_tests::{Client, Machine, Output, WAIT, echo_server, node, python};
 
 async fn run_echo(machine: &Machine, name: &str, flags: &[&str]) -> String {
     let server = format!("exec://{}", echo_server().display());
@@ -25,6 +25,13 @@ async fn python_client(machine: &Machine, venv: &Path, args: &[&str]) -> Output 
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/client.py");
     let mut command = machine.program(venv.join("bin/python"));
     command.arg(script).args(args);
+    machine.finish(command).await
+}
+
+async fn typescript_client(machine: &Machine, folder: &Path, args: &[&str]) -> Output {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("node/client.mjs");
+    let mut command = machine.program("node");
+    command.arg(script).arg(folder).args(args);
     machine.finish(command).await
 }
 
@@ -177,6 +184,30 @@ async fn the_official_python_client_speaks_with_stdio_and_streamable_http_server
         let found = python_client(&machine, &venv, &restart).await.ok();
         assert!(found.stdout.contains("reconnected"), "{found}");
     }
+}
+
+#[tokio::test]
+async fn the_official_typescript_client_speaks_with_stdio_and_streamable_http_servers() {
+    let Some(node) = node() else { return };
+    let machine = Machine::new();
+    for transport in ["stdio", "streamable-http"] {
+        let name = machine.name(transport);
+        let url = run_echo(&machine, &name, &["--transport", transport]).await;
+        let found = typescript_client(&machine, &node, &["streamable", &url])
+            .await
+            .ok();
+        assert!(found.stdout.contains("echo"), "{found}");
+    }
+}
+
+#[tokio::test]
+async fn the_official_typescript_client_speaks_with_sse() {
+    let Some(node) = node() else { return };
+    let machine = Machine::new();
+    let name = machine.name("sse");
+    let url = run_echo(&machine, &name, &["--transport", "stdio", "--proxy-mode", "sse"]).await;
+    let found = typescript_client(&machine, &node, &["sse", &url]).await.ok();
+    assert!(found.stdout.contains("echo"), "{found}");
 }
 
 #[tokio::test]

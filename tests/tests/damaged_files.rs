@@ -102,6 +102,21 @@ async fn a_record_and_a_status_file() {
 }
 
 #[tokio::test]
+async fn a_status_file_that_is_empty_hides_no_workload_that_runs() {
+    let machine = Machine::new();
+    let name = machine.name("empty");
+    run_echo(&machine, &name).await;
+    let file = machine.dirs().statuses().join(format!("{name}.json"));
+    fs::write(&file, "").expect("written");
+    let listed = machine.thv(["list", "--format", "json"]).await.ok().json();
+    assert_eq!(listed[0]["status"], "running", "{listed}");
+    let why = listed[0]["status_context"].as_str().expect("a text");
+    assert_told(why, &file, &["it is empty"]);
+    machine.thv(["rm", &name]).await.ok();
+    assert_no_files_of(&machine, &name);
+}
+
+#[tokio::test]
 async fn a_local_instance() {
     let machine = Machine::new();
     let name = machine.name("instance");

@@ -472,6 +472,7 @@ fn proxy_log(dirs: &Dirs, name: &str) -> Result<std::fs::File> {
     let path = folder.join(format!("{name}.log"));
     thv_state::atomic::create_folder(&folder, 0o750)
         .and_then(|()| thv_runtime::open_log(&path))
+        .inspect(|log| thv_state::owner::as_folder(log, &folder))
         .map_err(|source| Error::Io {
             action: format!("open the proxy log {}", path.display()),
             source,

@@ -2,6 +2,7 @@
 
 mod durations;
 mod group_args;
+mod negative;
 mod not_built;
 mod registry_args;
 mod run_args;
@@ -147,7 +148,7 @@ pub(crate) struct StopArgs {
     #[arg(short, long)]
     pub(crate) group: Option<String>,
     /// Seconds that a server may take after it was asked to end, before it is killed
-    #[arg(long, default_value_t = 30, allow_negative_numbers = true)]
+    #[arg(long, default_value_t = 30)]
     pub(crate) timeout: u64,
     /// Also a container that another installation made
     #[arg(long)]
@@ -235,7 +236,7 @@ pub(crate) struct LogsArgs {
     #[arg(short, long)]
     pub(crate) proxy: bool,
     /// Only the last lines
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N")]
     pub(crate) tail: Option<usize>,
     /// How "prune" writes what it removed
     #[arg(long, value_enum)]
@@ -359,7 +360,7 @@ impl Cli {
     /// Reads a command line.
     pub(crate) fn read(args: impl IntoIterator<Item = OsString>) -> Result<Self, Refused> {
         let mut command = Self::full_command();
-        let args = switches::plain(args, &command);
+        let args = negative::joined(switches::plain(args, &command), &command);
         let matches = command.try_get_matches_from_mut(&args).map_err(|error| {
             // What is not built is not recommended either.
             let said = match error.kind() {

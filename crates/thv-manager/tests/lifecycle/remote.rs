@@ -298,10 +298,7 @@ async fn a_remote_that_was_ready_once_and_is_down_is_unhealthy_and_recovers() {
     world.until(&name("far"), WorkloadStatus::Unhealthy).await;
     assert_ne!(world.status_of(&name("far")).await.1, "");
     remote.switch(true);
-    // The next attempt is at the next health interval, which may not have begun.
-    tokio::time::pause();
-    tokio::time::advance(Duration::from_secs(10)).await;
-    tokio::time::resume();
+    to_the_next_attempt().await;
     world
         .until_running_within(&name("far"), Duration::from_mins(1))
         .await;
@@ -323,6 +320,15 @@ async fn a_remote_that_is_down_can_be_stopped() {
     world.assert_stopped(&name("far")).await;
 }
 
+/// The next attempt is at the next health interval, which may not have begun. Besides those seconds no time passes that
+/// bytes on their way through the kernel did not take.
+async fn to_the_next_attempt() {
+    let _still = time_stands_still();
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(10)).await;
+    tokio::time::resume();
+}
+
 /// A remote that was ready once, with its proxy, and without its server.
 async fn away() -> (World, Remote, Manager) {
     let (world, remote) = (World::new(), Remote::start().await);
@@ -341,9 +347,7 @@ async fn who_waits_for_one_whose_server_is_away_waits_until_it_is_back() {
     let ((_world, remote, manager), far) = (away().await, name("far"));
     let back = async {
         remote.switch(true);
-        tokio::time::pause();
-        tokio::time::advance(Duration::from_secs(10)).await;
-        tokio::time::resume();
+        to_the_next_attempt().await;
     };
     let (started, ()) = tokio::join!(manager.start(&far, start_until_ready()), back);
     let started = started.unwrap();

@@ -63,12 +63,7 @@ pub(crate) struct RunArgs {
     #[arg(long, default_value = "127.0.0.1", help_heading = "Proxy")]
     pub(crate) host: String,
     /// The port of the proxy; 0 is a free one
-    #[arg(
-        long,
-        default_value_t = 0,
-        allow_negative_numbers = true,
-        help_heading = "Proxy"
-    )]
+    #[arg(long, default_value_t = 0, help_heading = "Proxy")]
     pub(crate) proxy_port: u16,
     /// An Origin that browsers may come from
     #[arg(long, value_name = "ORIGIN", value_parser = values::origin, help_heading = "Proxy")]
@@ -81,15 +76,18 @@ pub(crate) struct RunArgs {
     pub(crate) endpoint_prefix: Option<String>,
     /// Believe what a proxy before this one says of the client (X-Forwarded-…)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
-        default_value_t = false, action = clap::ArgAction::Set, help_heading = "Proxy")]
+        default_value_t = false, action = clap::ArgAction::Set,
+        hide_possible_values = true, help_heading = "Proxy")]
     pub(crate) trust_proxy_headers: bool,
     /// Refuse clients that name an unknown revision of the protocol
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
-        default_value_t = false, action = clap::ArgAction::Set, help_heading = "Proxy")]
+        default_value_t = false, action = clap::ArgAction::Set,
+        hide_possible_values = true, help_heading = "Proxy")]
     pub(crate) strict_protocol_validation: bool,
     /// The server keeps no sessions: pass on POST alone
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
-        default_value_t = false, action = clap::ArgAction::Set, help_heading = "Proxy")]
+        default_value_t = false, action = clap::ArgAction::Set,
+        hide_possible_values = true, help_heading = "Proxy")]
     pub(crate) stateless: bool,
     /// A tool that clients see, by the name that they know; all when not given
     #[arg(long, value_name = "TOOL", help_heading = "Proxy")]
@@ -105,12 +103,7 @@ pub(crate) struct RunArgs {
     pub(crate) thv_ca_bundle: Option<PathBuf>,
 
     /// The port of the server; 0 is a free one
-    #[arg(
-        long,
-        default_value_t = 0,
-        allow_negative_numbers = true,
-        help_heading = "Server"
-    )]
+    #[arg(long, default_value_t = 0, help_heading = "Server")]
     pub(crate) target_port: u16,
     /// The host of the server [default: 127.0.0.1]
     #[arg(long, help_heading = "Server")]
@@ -154,41 +147,34 @@ pub(crate) struct RunArgs {
     pub(crate) network: Option<String>,
     /// Limit the network to what the profile allows. Said explicitly: do not run where that cannot be done
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
-        help_heading = "Permissions")]
+        hide_possible_values = true, help_heading = "Permissions")]
     pub(crate) isolate_network: Option<bool>,
     /// The most memory that the server may use (64m, 1g; a number is bytes)
-    #[arg(long, value_name = "SIZE", value_parser = values::size, allow_negative_numbers = true, help_heading = "Limits")]
+    #[arg(long, value_name = "SIZE", value_parser = values::size, help_heading = "Limits")]
     pub(crate) memory: Option<u64>,
     /// How many CPUs the server may use (0.5 is half of one)
-    #[arg(
-        long,
-        value_name = "NUMBER",
-        allow_negative_numbers = true,
-        help_heading = "Limits"
-    )]
+    #[arg(long, value_name = "NUMBER", help_heading = "Limits")]
     pub(crate) cpus: Option<String>,
     /// How many processes and threads the server may have
-    #[arg(
-        long,
-        value_name = "NUMBER",
-        allow_negative_numbers = true,
-        help_heading = "Limits"
-    )]
+    #[arg(long, value_name = "NUMBER", help_heading = "Limits")]
     pub(crate) pids_limit: Option<u32>,
     /// The server can write to its volumes and to /tmp only
     #[arg(long, help_heading = "Limits")]
     pub(crate) read_only: bool,
     /// An isolated server may reach the engine's host
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
-        default_value_t = false, action = clap::ArgAction::Set, help_heading = "Permissions")]
+        default_value_t = false, action = clap::ArgAction::Set,
+        hide_possible_values = true, help_heading = "Permissions")]
     pub(crate) allow_docker_gateway: bool,
     /// Say what ignore files hide
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
-        default_value_t = false, action = clap::ArgAction::Set, help_heading = "Permissions")]
+        default_value_t = false, action = clap::ArgAction::Set,
+        hide_possible_values = true, help_heading = "Permissions")]
     pub(crate) print_resolved_overlays: bool,
     /// Whether the user's ignore file hides paths inside volumes
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
-        default_value_t = true, action = clap::ArgAction::Set, help_heading = "Permissions")]
+        default_value_t = true, action = clap::ArgAction::Set,
+        hide_possible_values = true, help_heading = "Permissions")]
     pub(crate) ignore_globally: bool,
 }
 

@@ -39,14 +39,20 @@ fn told(text: &str) -> Option<(&str, bool)> {
     Some((name, on))
 }
 
+/// The option of this command that is called `name`, dashes included.
+pub(super) fn option<'a>(command: &'a Command, name: &str) -> Option<&'a Arg> {
+    command
+        .get_arguments()
+        .find(|arg| match (name.strip_prefix("--"), name.strip_prefix('-')) {
+            (Some(long), _) => arg.get_long() == Some(long),
+            (None, Some(short)) => arg.get_short().is_some_and(|own| short.chars().eq([own])),
+            (None, None) => false,
+        })
+}
+
 /// How the command reads this switch, if it is one.
 fn switch<'a>(command: &'a Command, name: &str) -> Option<&'a ArgAction> {
-    let is_named = |arg: &&Arg| match (name.strip_prefix("--"), name.strip_prefix('-')) {
-        (Some(long), _) => arg.get_long() == Some(long),
-        (None, Some(short)) => arg.get_short().is_some_and(|own| short.chars().eq([own])),
-        (None, None) => false,
-    };
-    let arg = command.get_arguments().find(is_named)?;
+    let arg = option(command, name)?;
     let is_bool = arg.get_value_parser().type_id() == TypeId::of::<bool>();
     is_bool.then(|| arg.get_action())
 }

@@ -297,3 +297,62 @@ fn waiting_has_a_default_and_contradictions_are_refused() {
         assert!(matches!(read(args), Err(Refused::Usage(_))), "{args:?}");
     }
 }
+
+#[test]
+fn a_negative_value_is_told_as_what_it_is() {
+    for args in [
+        &["run", "--launch-timeout", "-1s", "mcp/time"][..],
+        &["run", "--proxy-port", "-1", "mcp/time"],
+        &["run", "--target-port", "-1", "mcp/time"],
+        &["run", "--memory", "-1m", "mcp/time"],
+        &["run", "--pids-limit", "-1", "mcp/time"],
+        &["start", "--launch-timeout", "-.5s", "x"],
+        &["stop", "x", "--timeout", "-1"],
+        &["logs", "x", "--tail", "-5"],
+        &["reconcile", "--wait-runtime", "-1m"],
+        &["--debug", "runtime", "list", "--timeout", "-1"],
+        &["runtime", "check", "--timeout", "-1"],
+    ] {
+        let Err(Refused::Usage(error)) = read(args) else {
+            panic!("{args:?}")
+        };
+        let text = error.to_string();
+        assert!(text.contains("invalid value '-"), "{args:?}: {text}");
+    }
+    // These the manager refuses, by the flag's name.
+    let Ok(Cli {
+        command: Command::Run(run),
+        ..
+    }) = read(&[
+        "run",
+        "--session-ttl",
+        "-1s",
+        "--cpus",
+        "-0.5",
+        "x",
+        "--",
+        "--cpus",
+        "-1",
+    ])
+    else {
+        panic!()
+    };
+    assert_eq!((&*run.session_ttl, run.cpus.as_deref()), ("-1s", Some("-0.5")));
+    assert_eq!(run.args, ["--cpus", "-1"]);
+    for args in [
+        &["run", "--session-ttl", "--name", "x", "y"][..],
+        &["run", "-1s", "x"],
+        &["list", "--all", "-1"],
+    ] {
+        assert!(matches!(read(args), Err(Refused::Usage(_))), "{args:?}");
+    }
+}
+
+#[test]
+fn a_switch_does_not_say_that_it_is_true_or_false() {
+    let mut command = Cli::full_command();
+    for sub in command.get_subcommands_mut() {
+        let help = sub.render_long_help().to_string();
+        assert!(!help.contains("values: true"), "{help}");
+    }
+}

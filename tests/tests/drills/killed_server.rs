@@ -93,21 +93,24 @@ fn reboot(machine: &Machine) {
     assert_ne!(changed, 0, "no record names the boot");
 }
 
-async fn is_back_after_a_reboot(machine: &Machine, server: &str, transport: &str, remote: bool) {
+async fn is_back_after_a_reboot(machine: &Machine, server: &str, transport: &str, docker: Option<&Docker>) {
     let name = machine.name("booted");
     let before = run(machine, &name, server, &["--transport", transport]).await;
     let stays = machine.name("stays-down");
     run(machine, &stays, server, &["--transport", transport]).await;
     machine.thv(["stop", &stays]).await.ok();
-    if remote {
+    if before.remote {
         kill_9(proxy_pid(machine, &name).await);
     } else {
-        kill_both(machine, &before, None).await;
+        kill_both(machine, &before, docker).await;
     }
     reboot(machine);
 
-    let down = machine.workload(&name).await;
-    assert_eq!(down.status, WorkloadStatus::Stopped, "{down:?}");
+    // An engine may not know yet that a container has ended.
+    let down = eventually(WAIT, "it is down", async || {
+        Some(machine.workload(&name).await).filter(|it| it.status == WorkloadStatus::Stopped)
+    });
+    let down = down.await;
     assert!(down.status_context.contains("machine restarted"), "{down:?}");
     let said = machine.thv(["reconcile"]).await.ok().says([&*name]);
     assert!(!said.stdout.contains(&stays), "{said}");
@@ -227,7 +230,16 @@ async fn a_container_and_its_proxy_are_missed_and_one_start_restores_both() {
 #[tokio::test]
 async fn a_local_server_is_back_after_a_reboot() {
     for transport in TRANSPORTS {
-        is_back_after_a_reboot(&Machine::new(), &exec(), transport, false).await;
+        is_back_after_a_reboot(&Machine::new(), &exec(), transport, None).await;
+    }
+}
+
+#[tokio::test]
+async fn a_container_is_back_after_a_reboot() {
+    let Some(docker) = docker().await else { return };
+    for transport in TRANSPORTS {
+        let machine = Machine::with_docker(&docker);
+        is_back_after_a_reboot(&machine, docker.image(), transport, Some(&docker)).await;
     }
 }
 
@@ -235,5 +247,5 @@ async fn a_local_server_is_back_after_a_reboot() {
 async fn a_remote_server_is_back_after_a_reboot() {
     let machine = Machine::new();
     let upstream = Upstream::echo(&machine).await;
-    is_back_after_a_reboot(&machine, &upstream.url(), "streamable-http", true).await;
+    is_back_after_a_reboot(&machine, &upstream.url(), "streamable-http", None).await;
 }

@@ -70,7 +70,7 @@ pub use identity::{Exit, ProcessFacts, ProcessIdentity, Signal};
 #[cfg(target_os = "linux")]
 pub use linux::LinuxProcesses;
 pub use memory_processes::{MemoryProcess, MemoryProcesses};
-pub use processes::{Effort, PortHolder, ProcessHandle, Processes, system};
+pub use processes::{Effort, PortHolder, ProcessHandle, Processes, environment, system};
 pub use snapshot::{Snapshot, SnapshotEntry};
 pub use spawn::DetachedSpec;
 pub use terminate::{TerminateOutcome, terminate};

@@ -20,6 +20,7 @@ use crate::{DetachedSpec, ProcessError, ProcessFacts, ProcessIdentity, Result, S
 
 use handle::LinuxHandle;
 use proc_table::ProcTable;
+pub(crate) use proc_table::environment;
 
 /// The processes of this machine, as far as this process's pid namespace shows them.
 #[derive(Clone)]

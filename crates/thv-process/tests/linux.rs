@@ -218,6 +218,22 @@ async fn a_program_that_is_not_there_is_not_found() {
     assert!(error.to_string().contains("/no/such/program"));
 }
 
+/// What executes another program has neither arguments nor environment for a moment.
+#[tokio::test]
+async fn a_process_is_found_while_it_becomes_another_program() {
+    let machine = machine();
+    let value = format!("of-{}", std::process::id());
+    let again = r#"exec sh -c 'eval "$AGAIN"'"#;
+    let spec = sh(r#"eval "$AGAIN""#).env([("THV_TEST_BECOMES", value.as_str()), ("AGAIN", again)]);
+    let child = machine.spawn_detached(spec).expect("a child");
+    for _ in 0..100 {
+        let found = machine.find_by_env("THV_TEST_BECOMES", &value);
+        assert_eq!(found.expect("an answer"), [child.identity().clone()]);
+    }
+    child.signal(thv_process::Signal::Kill).expect("it is ours");
+    child.exited().await.expect("its end");
+}
+
 #[test]
 fn outside_an_async_runtime_spawn_is_refused() {
     let machine = system().expect("/proc");

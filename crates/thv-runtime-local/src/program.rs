@@ -170,7 +170,7 @@ pub(crate) fn port(spec: &DeploySpec) -> Option<u16> {
 
 /// Whether a process of ours was started with these values: the kernel keeps them, so we need not.
 pub(crate) fn has_environment(pid: u32, program: &Program) -> bool {
-    let Ok(text) = fs::read(format!("/proc/{pid}/environ")) else {
+    let Some(text) = thv_process::environment(pid) else {
         return false;
     };
     let has: HashSet<&[u8]> = text.split(|byte| *byte == 0).collect();

@@ -370,6 +370,22 @@ async fn a_changed_secret_replaces_a_server_and_an_equal_one_does_not() {
 }
 
 #[tokio::test]
+async fn a_server_is_the_same_while_it_becomes_another_program() {
+    let root = tempfile::tempdir().unwrap();
+    let runtime = runtime(root.path());
+    let mut spec = over_http(shell("becomes", r#"eval "$AGAIN""#), free_port());
+    spec.env
+        .insert("AGAIN".to_owned(), r#"exec sh -c 'eval "$AGAIN"'"#.to_owned());
+    let first = runtime.deploy(&spec).await.unwrap();
+    spec.expect = Expect::Instance(first.instance.id.clone());
+    for _ in 0..200 {
+        let same = runtime.deploy(&spec).await.unwrap();
+        assert_eq!(same.outcome, DeployOutcome::AlreadyRunning);
+    }
+    runtime.remove(&named(&spec.name)).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_busy_port_is_an_error_that_leaves_nothing() {
     let root = tempfile::tempdir().unwrap();
     let runtime = runtime(root.path());

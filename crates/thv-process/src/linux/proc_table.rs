@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use procfs::net::TcpState;
@@ -16,7 +17,9 @@ use crate::processes::PortHolder;
 use crate::{Effort, ProcessError, ProcessFacts, ProcessIdentity, Result, Snapshot, SnapshotEntry};
 
 /// Command lines and environments are the processes' own text; the kernel's limit for both together is 6 MiB.
-const MAX_TEXT: u64 = 8 << 20;
+const MAX_TEXT: usize = 8 << 20;
+/// Most are smaller.
+const USUAL_TEXT: usize = 16 << 10;
 /// More than the numbers of `/proc/<pid>/stat` can take.
 const MAX_STAT: usize = 4096;
 
@@ -239,14 +242,45 @@ fn holds_one_of(process: &Process, inodes: &HashSet<u64>) -> bool {
         .any(|fd| matches!(fd.target, FDTarget::Socket(inode) if inodes.contains(&inode)))
 }
 
+pub(crate) fn environment(pid: u32) -> Option<Vec<u8>> {
+    read(&process(pid).ok()??, "environ").ok()
+}
+
+/// Arguments or environment. While a process becomes another program it has none for a moment.
 fn read(process: &Process, name: &str) -> Result<Vec<u8>> {
+    const TRIES: usize = 100;
+    const PAUSE: Duration = Duration::from_millis(1);
     let failed = |e| failed(format!("read {name} of process {}", process.pid()), e);
-    let mut text = Vec::new();
-    let file = process.open_relative(name).map_err(failed)?;
-    file.take(MAX_TEXT)
-        .read_to_end(&mut text)
-        .map_err(|e| failed(e.into()))?;
-    Ok(text)
+    for _ in 0..TRIES {
+        let text = process
+            .open_relative(name)
+            .and_then(|file| Ok(read_at_once(file)?));
+        let text = text.map_err(failed)?;
+        if !text.is_empty() || !has_memory(process) {
+            return Ok(text);
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Ok(Vec::new())
+}
+
+/// By one call, if there is room: between two the memory that the text is in may be gone, and the rest with it.
+fn read_at_once(mut file: impl Read) -> io::Result<Vec<u8>> {
+    let (mut text, mut filled) = (vec![0; USUAL_TEXT], 0);
+    loop {
+        let read = file.read(&mut text[filled..])?;
+        filled += read;
+        if read == 0 || filled < text.len() || filled >= MAX_TEXT {
+            text.truncate(filled);
+            return Ok(text);
+        }
+        text.resize(filled * 2, 0);
+    }
+}
+
+/// Neither a zombie nor a thread of the kernel has any.
+fn has_memory(process: &Process) -> bool {
+    process.stat().is_ok_and(|stat| stat.vsize > 0)
 }
 
 /// The entries of a text in which each ends with a zero byte.

@@ -224,7 +224,8 @@ async fn a_process_is_found_while_it_becomes_another_program() {
     let machine = machine();
     let value = format!("of-{}", std::process::id());
     let again = r#"exec sh -c 'eval "$AGAIN"'"#;
-    let spec = sh(r#"eval "$AGAIN""#).env([("THV_TEST_BECOMES", value.as_str()), ("AGAIN", again)]);
+    let spec =
+        sh(r#"ulimit -t 20; eval "$AGAIN""#).env([("THV_TEST_BECOMES", value.as_str()), ("AGAIN", again)]);
     let child = machine.spawn_detached(spec).expect("a child");
     for _ in 0..100 {
         let found = machine.find_by_env("THV_TEST_BECOMES", &value);

@@ -373,7 +373,7 @@ async fn a_changed_secret_replaces_a_server_and_an_equal_one_does_not() {
 async fn a_server_is_the_same_while_it_becomes_another_program() {
     let root = tempfile::tempdir().unwrap();
     let runtime = runtime(root.path());
-    let mut spec = over_http(shell("becomes", r#"eval "$AGAIN""#), free_port());
+    let mut spec = over_http(shell("becomes", r#"ulimit -t 20; eval "$AGAIN""#), free_port());
     spec.env
         .insert("AGAIN".to_owned(), r#"exec sh -c 'eval "$AGAIN"'"#.to_owned());
     let first = runtime.deploy(&spec).await.unwrap();

@@ -1,13 +1,12 @@
 //! What the command line accepts: names, flags and defaults are ToolHive's where it has them.
 
+mod arguments;
 mod durations;
 mod group_args;
-mod negative;
 mod not_built;
 mod registry_args;
 mod run_args;
 mod secret_args;
-mod switches;
 #[cfg(test)]
 mod tests;
 mod upgrade_args;
@@ -360,7 +359,7 @@ impl Cli {
     /// Reads a command line.
     pub(crate) fn read(args: impl IntoIterator<Item = OsString>) -> Result<Self, Refused> {
         let mut command = Self::full_command();
-        let args = negative::joined(switches::plain(args, &command), &command);
+        let args = arguments::plain(args, &command);
         let matches = command.try_get_matches_from_mut(&args).map_err(|error| {
             // What is not built is not recommended either.
             let said = match error.kind() {

@@ -106,11 +106,16 @@ async fn is_back_after_a_reboot(machine: &Machine, server: &str, transport: &str
     }
     reboot(machine);
 
-    // An engine may not know yet that a container has ended.
-    let down = eventually(WAIT, "it is down", async || {
-        Some(machine.workload(&name).await).filter(|it| it.status == WorkloadStatus::Stopped)
-    });
-    let down = down.await;
+    // An engine does not know at once that a container was killed; from then on the list does.
+    if let Some(docker) = docker {
+        eventually(WAIT, "the engine knows", async || {
+            let seen = docker.instance(&name).await?;
+            (!seen.state.is_up()).then_some(())
+        })
+        .await;
+    }
+    let down = machine.workload(&name).await;
+    assert_eq!(down.status, WorkloadStatus::Stopped, "{down:?}");
     assert!(down.status_context.contains("machine restarted"), "{down:?}");
     let said = machine.thv(["reconcile"]).await.ok().says([&*name]);
     assert!(!said.stdout.contains(&stays), "{said}");

@@ -17,7 +17,7 @@ pub fn as_folder(made: &File, folder: &Path) {
         return;
     };
     // One with a second name may be a file of the system's that somebody linked to. One with content may be a secret of
-    // root's, which whose the folder is can give another name and not read.
+    // root's: who owns its folder can give it another name, but not read it.
     let gives_nothing_away = about.is_dir() || (about.nlink() == 1 && about.len() == 0);
     let is_roots = about.uid() == 0 && gives_nothing_away;
     if is_roots && folder.uid() != 0 {

@@ -1,6 +1,5 @@
 //! Many small files of one folder, read one after the other, and again.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -12,11 +11,10 @@ use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::atomic::{FIRST_READ, fill};
+use crate::kept::Kept;
 
 /// A buffer that one large file made larger than this is not kept.
 const KEPT: usize = 256 * 1024;
-/// How many bytes of files are remembered. What has no room is read each time.
-const MOST: usize = 16 << 20;
 /// A file system counts time in ticks: of two changes within one of them its times tell only the first.
 const TICKS: Duration = Duration::from_secs(2);
 
@@ -28,14 +26,8 @@ const TICKS: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
-    remembered: Mutex<Remembered>,
+    remembered: Mutex<Kept<Said>>,
     now: fn() -> SystemTime,
-}
-
-#[derive(Debug, Default)]
-struct Remembered {
-    files: HashMap<String, Said>,
-    bytes: usize,
 }
 
 /// What a file was, and said.
@@ -88,20 +80,12 @@ impl Folder {
         })
     }
 
-    /// Forgets the files that are not `<name>.json` for one of `names`, which are in order.
+    /// Forgets the files that are not `<name>.json` for one of `names`, which are in order, where their room is wanted.
     pub fn retain<N: AsRef<str>>(&self, names: &[N]) {
-        let Remembered { files, bytes } = &mut *self.remembered();
-        files.retain(|file, said| {
-            let name = file.strip_suffix(".json").unwrap_or(file);
-            let stays = names.binary_search_by(|it| it.as_ref().cmp(name)).is_ok();
-            if !stays {
-                *bytes -= said.bytes.len();
-            }
-            stays
-        });
+        self.remembered().retain(names, ".json");
     }
 
-    fn remembered(&self) -> MutexGuard<'_, Remembered> {
+    fn remembered(&self) -> MutexGuard<'_, Kept<Said>> {
         // Each change is whole before anything could panic.
         self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -183,7 +167,11 @@ impl FolderReader<'_> {
         let is_remembered =
             |state: &FileState| Some(state.device) == self.device && state.is_settled((self.folder.now)());
         if let Some(state) = state.filter(is_remembered) {
-            self.folder.remembered().put(file, state, &bytes);
+            let said = Said {
+                state,
+                bytes: Arc::clone(&bytes),
+            };
+            self.folder.remembered().put(file, said, bytes.len());
         }
         Ok(Some(bytes))
     }
@@ -193,7 +181,7 @@ impl FolderReader<'_> {
         let opened = self.opened.as_ref()?;
         let (state, bytes) = {
             let remembered = self.folder.remembered();
-            let said = remembered.files.get(file)?;
+            let said = remembered.get(file)?;
             (said.state, Arc::clone(&said.bytes))
         };
         let about = rustix::fs::statat(opened, file, AtFlags::empty()).ok()?;
@@ -214,19 +202,6 @@ impl FolderReader<'_> {
             Ok(file) => Ok(Some(file.into())),
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(error.into()),
-        }
-    }
-}
-
-impl Remembered {
-    fn put(&mut self, file: &str, state: FileState, bytes: &Arc<[u8]>) {
-        if let Some(before) = self.files.remove(file) {
-            self.bytes -= before.bytes.len();
-        }
-        if self.bytes + bytes.len() <= MOST {
-            self.bytes += bytes.len();
-            let bytes = Arc::clone(bytes);
-            self.files.insert(file.to_owned(), Said { state, bytes });
         }
     }
 }
@@ -367,25 +342,5 @@ mod tests {
             let now = SystemTime::UNIX_EPOCH + Duration::new(seconds, nanoseconds);
             assert_eq!(state.is_settled(now), settled, "{seconds}.{nanoseconds}");
         }
-    }
-
-    #[test]
-    fn what_is_not_named_any_more_is_forgotten_and_its_room_is_free() {
-        let (place, mut folder) = folder();
-        folder.now = much_later;
-        let text = vec![b'1'; MOST / 2];
-        for name in ["a.json", "b.json", "c.json"] {
-            std::fs::write(place.path().join(name), &text).unwrap();
-        }
-        let kept = |name: &str| {
-            let read = || folder.reader().unwrap().read(name, MOST as u64).unwrap().unwrap();
-            Arc::ptr_eq(&read(), &read())
-        };
-        assert!(
-            kept("a.json") && kept("b.json") && !kept("c.json"),
-            "there is room for two"
-        );
-        folder.retain(&["b", "c"]);
-        assert!(kept("b.json") && kept("c.json") && !kept("a.json"));
     }
 }

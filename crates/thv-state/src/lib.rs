@@ -34,6 +34,7 @@ mod document;
 mod error;
 mod folder;
 mod in_the_way;
+mod kept;
 pub mod lock;
 pub mod owner;
 mod parsed;

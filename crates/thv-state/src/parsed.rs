@@ -1,22 +1,14 @@
 //! What texts were parsed to, as long as they stay the same.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// How many bytes of texts are kept. What has no room is parsed each time.
-const MOST: usize = 16 << 20;
+use crate::kept::Kept;
 
 /// What texts were parsed to, by name. A text is compared, never its time or size: what is kept is what parsing the text
 /// that is there now would give.
 #[derive(Debug)]
 pub struct Parsed<T> {
-    kept: Mutex<Kept<T>>,
-}
-
-#[derive(Debug)]
-struct Kept<T> {
-    entries: HashMap<String, Arc<Entry<T>>>,
-    bytes: usize,
+    kept: Mutex<Kept<Arc<Entry<T>>>>,
 }
 
 #[derive(Debug)]
@@ -28,10 +20,7 @@ struct Entry<T> {
 impl<T> Default for Parsed<T> {
     fn default() -> Self {
         Self {
-            kept: Mutex::new(Kept {
-                entries: HashMap::new(),
-                bytes: 0,
-            }),
+            kept: Mutex::default(),
         }
     }
 }
@@ -47,29 +36,25 @@ impl<T> Parsed<T> {
         text: &Arc<[u8]>,
         parse: impl FnOnce(&[u8]) -> Result<T, E>,
     ) -> Result<Arc<T>, E> {
-        let found = self.kept().entries.get(name).map(Arc::clone);
+        let found = self.kept().get(name).map(Arc::clone);
         if let Some(entry) = found.filter(|entry| is_same(&entry.text, text)) {
             return Ok(Arc::clone(&entry.value));
         }
         let value = Arc::new(parse(text)?);
-        self.kept().put(name, text, Arc::clone(&value));
+        let entry = Entry {
+            text: Arc::clone(text),
+            value: Arc::clone(&value),
+        };
+        self.kept().put(name, Arc::new(entry), text.len());
         Ok(value)
     }
 
-    /// Forgets what is not among `names`, which are in order.
+    /// Forgets what is not among `names`, which are in order, where its room is wanted.
     pub fn retain<N: AsRef<str>>(&self, names: &[N]) {
-        let kept = &mut *self.kept();
-        let Kept { entries, bytes } = kept;
-        entries.retain(|name, entry| {
-            let stays = names.binary_search_by(|it| it.as_ref().cmp(name)).is_ok();
-            if !stays {
-                *bytes -= entry.text.len();
-            }
-            stays
-        });
+        self.kept().retain(names, "");
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept<T>> {
+    fn kept(&self) -> MutexGuard<'_, Kept<Arc<Entry<T>>>> {
         // Each change is whole before anything could panic.
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -78,20 +63,6 @@ impl<T> Parsed<T> {
 /// What was not read again need not be compared.
 fn is_same(one: &Arc<[u8]>, other: &Arc<[u8]>) -> bool {
     Arc::ptr_eq(one, other) || one == other
-}
-
-impl<T> Kept<T> {
-    fn put(&mut self, name: &str, text: &Arc<[u8]>, value: Arc<T>) {
-        if let Some(old) = self.entries.remove(name) {
-            self.bytes -= old.text.len();
-        }
-        if self.bytes + text.len() <= MOST {
-            self.bytes += text.len();
-            let text = Arc::clone(text);
-            self.entries
-                .insert(name.to_owned(), Arc::new(Entry { text, value }));
-        }
-    }
 }
 
 #[cfg(test)]
@@ -120,25 +91,5 @@ mod tests {
         assert_eq!(get("a", "x"), (None, 5));
         assert_eq!(get("a", "x"), (None, 6));
         assert_eq!(get("a", "1"), (Some(1), 6));
-    }
-
-    #[test]
-    fn what_is_not_named_any_more_is_forgotten_and_its_room_is_free() {
-        let parsed = Parsed::default();
-        let text = vec![b'1'; MOST / 2].into();
-        let get = |name: &str| {
-            let mut again = false;
-            let parse = |_: &[u8]| {
-                again = true;
-                Ok::<_, ()>(())
-            };
-            parsed.get(name, &text, parse).unwrap();
-            again
-        };
-        assert!(get("a") && get("b") && get("c"));
-        assert!(!get("a") && !get("b") && get("c"), "there is room for two");
-        parsed.retain(&["b", "c"]);
-        assert!(!get("b") && get("c") && !get("c"));
-        assert!(get("a"));
     }
 }

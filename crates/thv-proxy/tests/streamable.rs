@@ -560,6 +560,29 @@ async fn a_prompt_answer_is_one_piece_with_a_length() {
 }
 
 #[tokio::test]
+async fn who_does_not_take_event_streams_gets_none() {
+    let served = with_server(BridgeConfig::default()).await;
+    let body = r#"{"jsonrpc":"2.0","id":1,"method":"echo","params":{}}"#;
+    for (accepted, kind) in [
+        ("application/json, text/event-stream", "text/event-stream"),
+        ("text/event-stream;q=0.5, application/json", "text/event-stream"),
+        ("text/event-stream ; Q=0.001", "text/event-stream"),
+        ("text/event-stream, x/y;q=0", "text/event-stream"),
+        ("application/json, text/event-stream;q=0", "application/json"),
+        (
+            "text/event-stream; charset=utf-8; q=0.000, */*",
+            "application/json",
+        ),
+        ("application/json", "application/json"),
+        ("*/*", "application/json"),
+    ] {
+        let answer = finish(served.post_request(None, body).header("accept", accepted)).await;
+        let found = answer.headers["content-type"].to_str().unwrap();
+        assert_eq!(found.split(';').next(), Some(kind), "{accepted}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_not_http_is_told_so() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let served = with_server(BridgeConfig::default()).await;

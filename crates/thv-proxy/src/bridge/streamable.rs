@@ -166,10 +166,22 @@ pub(super) async fn post(bridge: StdioBridge, request: Request<Body>) -> Respons
 static EVENT_STREAM: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"text/event-stream"));
 
 fn accepts_events(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(ACCEPT)
-        .iter()
-        .any(|value| EVENT_STREAM.find(value.as_bytes()).is_some())
+    headers.get_all(ACCEPT).iter().any(|value| {
+        let value = value.as_bytes();
+        let end = EVENT_STREAM
+            .find(value)
+            .map(|at| at + EVENT_STREAM.needle().len());
+        end.is_some_and(|end| !has_no_weight(&value[end..]))
+    })
+}
+
+/// Whether the parameters behind a media type say `q=0`: it is named in order not to be sent.
+fn has_no_weight(rest: &[u8]) -> bool {
+    let parameters = rest.split(|byte| *byte == b',').next().unwrap_or_default();
+    parameters.split(|byte| *byte == b';').any(|parameter| {
+        matches!(parameter.trim_ascii(), [b'q' | b'Q', b'=', b'0', rest @ ..]
+            if rest.iter().all(|byte| matches!(byte, b'.' | b'0')))
+    })
 }
 
 /// A whole answer, as JSON or as an event stream of one event.

@@ -73,6 +73,16 @@ fn strip(headers: &mut HeaderMap, fits: impl Fn(&HeaderName) -> bool) {
     }
 }
 
+/// A request of HTTP/2 has its host in the target alone.
+pub(super) fn name_host(uri: &Uri, headers: &mut HeaderMap) {
+    if let Some(authority) = uri.authority()
+        && !headers.contains_key(header::HOST)
+        && let Ok(host) = HeaderValue::from_str(authority.as_str())
+    {
+        headers.insert(header::HOST, host);
+    }
+}
+
 /// Copies what a request says into memory of its own, so that its connection's buffer, which is many times larger, is not
 /// held until the answer has come.
 pub(super) fn detach(uri: &mut Uri, headers: &mut HeaderMap) {

@@ -9,12 +9,27 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Redirect};
 use axum::routing::{any, get};
 use futures_util::StreamExt;
+use http_body_util::BodyExt;
 use thv_core::TransportType;
 use thv_proxy::{Layer, ProxyError, ReverseProxy, ReverseProxyConfig};
 use tokio::sync::mpsc;
 
 use crate::common::{finish, read_until};
 use crate::fixture::{Running, client, mirror, proxy, setting};
+
+/// As requests of HTTP/2 do, where an application speaks it.
+#[tokio::test]
+async fn a_host_that_stands_in_the_target_alone_is_told_too() {
+    let server = Running::new(Router::new().fallback(mirror)).await;
+    let proxy = ReverseProxy::new(server.url("/"), ReverseProxyConfig::default()).unwrap();
+    let request = http::Request::get("http://localhost:7777/mcp?x=%20");
+    let request = request.body(thv_proxy::Body::empty()).unwrap();
+    let answer = proxy.into_service().ask(request).await;
+    let text = answer.into_body().collect().await.unwrap().to_bytes();
+    let text = String::from_utf8(text.to_vec()).unwrap();
+    assert!(text.starts_with("GET /mcp?x=%20\n"), "{text}");
+    assert!(text.contains("x-forwarded-host: localhost:7777\n"), "{text}");
+}
 
 #[tokio::test]
 async fn a_request_reaches_a_local_server_as_it_was_sent() {

@@ -35,7 +35,7 @@ async fn whoever_comes_behind_a_crowd_that_says_nothing_has_its_turn() {
     })
     .await;
     let mut crowd = Vec::new();
-    for _ in 0..200 {
+    for _ in 0..100 {
         crowd.push(TcpStream::connect(served.address).await.unwrap());
     }
     let health = finish(served.client.get(served.url("/health")));
@@ -77,7 +77,7 @@ async fn who_closes_its_half_of_a_connection_has_gone() {
 #[tokio::test]
 async fn who_asks_and_never_reads_is_not_listened_to_without_end() {
     let served = with_options(ServeOptions {
-        write_timeout: Duration::from_secs(1),
+        write_timeout: Duration::from_millis(200),
         ..ServeOptions::default()
     })
     .await;

@@ -10,7 +10,7 @@ use common::{Served, eventually, read_until, served_with, wire, with_server, wit
 use serde_json::json;
 use thv_proxy::{BridgeConfig, ServeOptions, StdioBridge};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 const MIB: usize = 1 << 20;
 
@@ -78,10 +78,15 @@ async fn the_limits_are_exact_and_a_refused_body_is_answered() {
 
 #[tokio::test]
 async fn a_line_of_the_limit_passes_whole() {
-    let (served, mut wire) = with_wire(BridgeConfig::default()).await;
+    assert_eq!(BridgeConfig::default().line_limit, 32 * MIB);
+    let config = BridgeConfig {
+        line_limit: 4 * MIB,
+        ..BridgeConfig::default()
+    };
+    let (served, mut wire) = with_wire(config).await;
     let (ready, ()) = tokio::join!(served.bridge.initialize(), wire.handshake());
     ready.unwrap();
-    for (size, status) in [(32 * MIB, 200), (32 * MIB + 1, 502)] {
+    for (size, status) in [(4 * MIB, 200), (4 * MIB + 1, 502)] {
         let asking = served.post(None, r#"{"jsonrpc":"2.0","id":1,"method":"m"}"#);
         let playing = async {
             let id = wire.next().await.unwrap()["id"].clone();
@@ -162,10 +167,12 @@ async fn connections_beyond_the_bound_wait_for_a_place() {
     assert_eq!(&some, b"HTTP/1.1 200");
 }
 
-/// A client that asks for 15 MiB and does not read more than the beginning of the answer.
+/// A client that asks for 3 MiB and does not read more than the beginning of the answer, of which its socket takes little.
 async fn ask_and_look_away(served: &Served) -> TcpStream {
-    let body = message(15 * MIB);
-    let mut stream = TcpStream::connect(served.address).await.unwrap();
+    let body = message(3 * MIB);
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stream = socket.connect(served.address).await.unwrap();
     let head = head(served, &format!("content-length: {}", body.len()));
     stream.write_all(head.as_bytes()).await.unwrap();
     stream.write_all(body.as_bytes()).await.unwrap();
@@ -175,13 +182,14 @@ async fn ask_and_look_away(served: &Served) -> TcpStream {
     stream
 }
 
-/// Memory for 32 MiB of answers.
+/// Memory for 6 MiB of answers and a little more.
 async fn with_little_memory(write_timeout: Duration) -> Served {
     let (io, far) = wire();
     tokio::spawn(common::run_server(far));
     let config = BridgeConfig {
-        body_limit: 16 * MIB,
-        answer_budget: 32 * MIB,
+        body_limit: 4 * MIB,
+        line_limit: 4 * MIB,
+        answer_budget: 6 * MIB + MIB / 2,
         ..BridgeConfig::default()
     };
     let options = ServeOptions {
@@ -193,7 +201,7 @@ async fn with_little_memory(write_timeout: Duration) -> Served {
 
 async fn is_answered_soon(served: &Served) {
     let deadline = tokio::time::Instant::now() + Duration::from_mins(2);
-    while served.post(None, message(4 * MIB)).await.status != 200 {
+    while served.post(None, message(MIB)).await.status != 200 {
         assert!(tokio::time::Instant::now() < deadline, "the memory is kept");
     }
 }
@@ -202,7 +210,7 @@ async fn is_answered_soon(served: &Served) {
 async fn answers_that_nobody_reads_are_bounded() {
     let served = with_little_memory(Duration::from_hours(1)).await;
     let away = [ask_and_look_away(&served).await, ask_and_look_away(&served).await];
-    let refused = served.post(None, message(4 * MIB)).await;
+    let refused = served.post(None, message(MIB)).await;
     assert!(
         refused.status == 503 && refused.text.contains("wait to be read"),
         "{}",
@@ -219,7 +227,7 @@ async fn answers_that_nobody_reads_are_bounded() {
 
 #[tokio::test]
 async fn who_does_not_read_is_not_waited_for_without_end() {
-    let served = with_little_memory(Duration::from_secs(1)).await;
+    let served = with_little_memory(Duration::from_millis(200)).await;
     let _away = [ask_and_look_away(&served).await, ask_and_look_away(&served).await];
     is_answered_soon(&served).await;
 }
@@ -286,7 +294,7 @@ async fn notifications_that_the_server_does_not_read_are_bounded() {
     let config = BridgeConfig {
         body_limit: MIB,
         body_budget: 2 * MIB,
-        request_timeout: Duration::from_secs(1),
+        request_timeout: Duration::from_millis(100),
         ..BridgeConfig::default()
     };
     let (served, mut wire) = with_wire(config).await;
@@ -390,12 +398,16 @@ async fn progress_that_nobody_reads_is_bounded_in_bytes() {
 
 #[tokio::test]
 async fn a_flood_of_events_reaches_a_client_that_reads() {
-    let (served, mut wire) = with_wire(BridgeConfig::default()).await;
+    let config = BridgeConfig {
+        stream_bytes: MIB,
+        ..BridgeConfig::default()
+    };
+    let (served, mut wire) = with_wire(config).await;
     let (session, ()) = tokio::join!(served.open(), wire.handshake());
     let request = served.client.get(served.url("/mcp"));
     let mut stream = request.header("mcp-session-id", &session).send().await.unwrap();
     let note = json!({
-        "jsonrpc": "2.0", "method": "notifications/tools/list_changed", "params": {"x": "y".repeat(8 * MIB)},
+        "jsonrpc": "2.0", "method": "notifications/tools/list_changed", "params": {"x": "y".repeat(2 * MIB)},
     })
     .to_string();
     let playing = async {
@@ -406,7 +418,7 @@ async fn a_flood_of_events_reaches_a_client_that_reads() {
     let mut seen = String::new();
     tokio::join!(playing, read_until(&mut stream, &mut seen, "\"}}\n\n"));
     assert!(
-        seen.len() >= 8 * MIB,
+        seen.len() >= 2 * MIB,
         "a single event may be larger than the queue"
     );
 }

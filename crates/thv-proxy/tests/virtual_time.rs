@@ -92,7 +92,7 @@ async fn a_session_that_nobody_uses_is_forgotten_at_its_time() {
         session_ttl: Duration::from_secs(100),
         ..BridgeConfig::default()
     };
-    let bridge = Played::new(config).await;
+    let mut bridge = Played::new(config).await;
     let session = bridge.open().await;
     let note = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
     let call = json!({"jsonrpc": "2.0", "id": 1, "method": "logging/setLevel", "params": {"level": "x"}});
@@ -106,9 +106,18 @@ async fn a_session_that_nobody_uses_is_forgotten_at_its_time() {
     let unknown = bridge.service.ask(post(Some(&session), &call)).await;
     assert_eq!(unknown.status(), StatusCode::NOT_FOUND);
     assert!(text(unknown).await.contains("-32001"));
-    // Its memory is given back though nobody asks for it.
-    bridge.open().await;
-    sleep(Duration::from_secs(200)).await;
+    // Its memory is given back though nobody asks for it, and the server told that nobody listens any more.
+    let session = bridge.open().await;
+    let call = json!({"jsonrpc": "2.0", "id": 2, "method": "resources/subscribe", "params": {"uri": "a"}});
+    let playing = async {
+        let asked = bridge.wire.next().await.unwrap();
+        let answer = json!({"jsonrpc": "2.0", "id": asked["id"], "result": {}});
+        bridge.wire.write(&answer.to_string()).await;
+    };
+    let (subscribed, ()) = tokio::join!(bridge.service.ask(post(Some(&session), &call)), playing);
+    assert_eq!(subscribed.status(), StatusCode::OK);
+    let told = tokio::time::timeout(Duration::from_secs(200), bridge.wire.next()).await;
+    assert_eq!(told.unwrap().unwrap()["method"], "resources/unsubscribe");
     assert_eq!(bridge.bridge.stats().sessions, 0);
 }
 
@@ -169,6 +178,41 @@ async fn a_finished_stream_is_kept_for_a_client_that_comes_back_soon() {
     sleep(Duration::from_secs(2)).await;
     let late = bridge.service.ask(get(&session, last)).await;
     assert_eq!(late.status(), StatusCode::BAD_REQUEST, "it is kept without end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_takes_long_comes_on_a_stream_that_is_kept_open() {
+    let config = BridgeConfig {
+        request_timeout: Duration::from_hours(1),
+        ..BridgeConfig::default()
+    };
+    let mut bridge = Played::new(config).await;
+    let session = bridge.open().await;
+    let mut streams = Vec::new();
+    for (id, more) in [("a", json!({})), ("b", json!({"params": {}}))] {
+        let mut call = json!({"jsonrpc": "2.0", "id": id, "method": "w"});
+        call.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        let mut request = post(Some(&session), &call);
+        let accept = "text/event-stream".parse().unwrap();
+        request.headers_mut().insert("accept", accept);
+        // The head comes although the answer does not.
+        let mut stream = bridge.service.ask(request).await.into_body();
+        let first = stream.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert_eq!(first, ": keep-alive\n\n");
+        streams.push((stream, id));
+    }
+    for (stream, id) in streams {
+        let asked = bridge.wire.next().await.unwrap();
+        let answer = json!({"jsonrpc": "2.0", "id": asked["id"], "result": "late"});
+        bridge.wire.write(&answer.to_string()).await;
+        let rest = text(Response::new(stream)).await;
+        assert!(
+            rest.contains("late") && rest.contains(&format!(r#""id":"{id}""#)),
+            "{rest}"
+        );
+    }
 }
 
 /// A server that is away, and when it was asked for.

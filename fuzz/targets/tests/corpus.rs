@@ -89,32 +89,40 @@ fn run(name: &str, target: fn(&[u8])) {
     }
 }
 
-#[test]
-fn registry_documents() {
-    run("registry_document", thv_fuzz_targets::registry_document);
+/// A test of each target, and the names of all.
+macro_rules! targets {
+    ($($name:ident),*) => {
+        const NAMES: &[&str] = &[$(stringify!($name)),*];
+        $(
+            #[test]
+            fn $name() {
+                run(stringify!($name), thv_fuzz_targets::$name);
+            }
+        )*
+    };
 }
 
-#[test]
-fn image_references() {
-    run("image_reference", thv_fuzz_targets::image_reference);
-}
+targets!(
+    bundle,
+    envelope,
+    events,
+    image_reference,
+    lines,
+    registry_document
+);
 
+/// The fuzzer's programs are compiled by nobody who has no fuzzer: they are one line each, which calls what is compiled here.
 #[test]
-fn bundles() {
-    run("bundle", thv_fuzz_targets::bundle);
-}
-
-#[test]
-fn lines() {
-    run("lines", thv_fuzz_targets::lines);
-}
-
-#[test]
-fn envelopes() {
-    run("envelope", thv_fuzz_targets::envelope);
-}
-
-#[test]
-fn events() {
-    run("events", thv_fuzz_targets::events);
+fn the_fuzzer_has_a_program_of_each() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).expect(name);
+    let manifest = read("Cargo.toml");
+    for name in NAMES {
+        let file = format!("fuzz_targets/{name}.rs");
+        let call = format!("libfuzzer_sys::fuzz_target!(|bytes: &[u8]| thv_fuzz_targets::{name}(bytes));");
+        assert_eq!(read(&file), format!("#![no_main]\n\n{call}\n"), "{file}");
+        let program = format!("[[bin]]\nname = \"{name}\"\npath = \"{file}\"\n");
+        assert!(manifest.contains(&program), "{name} is no program");
+    }
+    assert_eq!(manifest.matches("[[bin]]").count(), NAMES.len());
 }

@@ -157,6 +157,15 @@ impl EndpointRewriter {
 mod tests {
     use super::*;
 
+    /// An event in pieces of `size`; what is in the middle of a long one comes in larger ones.
+    fn pieces(event: &[u8], size: usize) -> impl Iterator<Item = &[u8]> {
+        let ends = 1000.min(event.len() / 2);
+        let (begin, rest) = event.split_at(ends);
+        let (middle, end) = rest.split_at(rest.len() - ends);
+        let middle = middle.chunks(size.max(1 << 14));
+        begin.chunks(size).chain(middle).chain(end.chunks(size))
+    }
+
     fn check(base: &str, prefix: &str, event: impl AsRef<[u8]>, expected: Result<&str, NoEndpoint>) {
         let event = event.as_ref();
         for size in [1, 7, 1000] {
@@ -166,7 +175,7 @@ mod tests {
             };
             let mut rewriter = EndpointRewriter::new(base.parse().unwrap(), outside);
             let mut out = Vec::new();
-            let outcome = event.chunks(size).try_for_each(|chunk| {
+            let outcome = pieces(event, size).try_for_each(|chunk| {
                 out.extend_from_slice(&rewriter.push(Bytes::copy_from_slice(chunk))?);
                 Ok(())
             });

@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::any;
 use thv_proxy::{ProxyError, ReverseProxy, ReverseProxyConfig};
-use tokio::net::TcpSocket;
+use tokio::net::{TcpSocket, TcpStream};
 use url::Url;
 
 use crate::common::finish;
@@ -42,6 +42,28 @@ async fn a_server_that_is_down_is_a_json_rpc_error_and_seen_in_health() {
     let asked = ReverseProxy::new(target, ReverseProxyConfig::default()).unwrap();
     let error = asked.initialize(Duration::from_mins(2)).await.unwrap_err();
     assert!(error.is_retryable(), "{error}");
+}
+
+/// A listener whose queue is full: the system answers nobody more.
+#[tokio::test]
+async fn a_connection_that_is_not_made_in_time_is_given_up() {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let busy = socket.listen(0).unwrap();
+    let address = busy.local_addr().unwrap();
+    let _waiting = TcpStream::connect(address).await.unwrap();
+    for scheme in ["http", "https"] {
+        let config = ReverseProxyConfig {
+            connect_timeout: Duration::from_millis(100),
+            ..ReverseProxyConfig::default()
+        };
+        let proxy = proxy(format!("{scheme}://{address}").parse().unwrap(), config).await;
+        let call = client().post(proxy.url("/mcp"));
+        let answer = finish(call.body(r#"{"jsonrpc":"2.0","id":7,"method":"m"}"#)).await;
+        assert_eq!(answer.status, 502, "{scheme}: {}", answer.text);
+        assert!(answer.text.contains("not reachable") && answer.text.contains(r#""id":7"#));
+    }
+    drop(busy);
 }
 
 #[tokio::test]

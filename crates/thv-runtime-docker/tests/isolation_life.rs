@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::future::join_all;
+use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 use support::isolating::{Isolating, http_port};
 use support::meddler::{Do, Meddler};
@@ -28,6 +29,11 @@ use tokio::sync::Notify;
 const SHORT: StopOptions = StopOptions {
     grace: Duration::from_secs(2),
 };
+/// So many workloads beside each other, where each waits most of its time for the engine.
+const AT_ONCE: usize = 3;
+
+/// The number of the call that is cut, and whether the engine has heard it by then.
+type Cut = (usize, bool);
 
 #[tokio::test]
 async fn an_isolated_http_server_is_reached_by_its_port_and_lives_its_whole_life() {
@@ -184,18 +190,14 @@ async fn isolation_is_refused_where_it_was_not_tried() {
 impl Isolating {
     /// Deploys through a socket that cuts the call of this number, before or after the engine heard it. The calls that were
     /// made, and whether the deployment succeeded.
-    async fn deploy_cut(&self, spec: &DeploySpec, cut: Option<(usize, bool)>) -> (Vec<String>, bool) {
+    async fn deploy_cut(&self, spec: &DeploySpec, cut: Option<Cut>) -> (Vec<String>, bool) {
         let work = async |runtime: DockerRuntime| runtime.deploy(spec).await;
         let (calls, deployed) = self.cut(cut, work).await;
         (calls, deployed.is_ok())
     }
 
     /// What comes of work with a runtime whose call of this number is cut, once the engine has heard it or before, and the calls.
-    async fn cut<T>(
-        &self,
-        cut: Option<(usize, bool)>,
-        work: impl AsyncFnOnce(DockerRuntime) -> T,
-    ) -> (Vec<String>, T) {
+    async fn cut<T>(&self, cut: Option<Cut>, work: impl AsyncFnOnce(DockerRuntime) -> T) -> (Vec<String>, T) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("engine.sock");
         let socket = Meddler::open(&path, self.engine.socket(), move |at, _| match cut {
@@ -223,7 +225,7 @@ impl Isolating {
 }
 
 /// Each call that changes something once it is heard, the first of them before that, and some that look.
-fn cuts(calls: &[String]) -> Vec<(usize, bool)> {
+fn cuts(calls: &[String]) -> Vec<Cut> {
     let first = calls.iter().position(|call| !call.starts_with("GET "));
     let changed = (0..calls.len()).filter(|&number| !calls[number].starts_with("GET "));
     let looked = (0..calls.len()).filter(|&number| calls[number].starts_with("GET ") && number % 6 == 0);
@@ -232,7 +234,7 @@ fn cuts(calls: &[String]) -> Vec<(usize, bool)> {
 }
 
 /// Each call once: one that changes something once it is heard.
-fn each_once(calls: &[String]) -> Vec<(usize, bool)> {
+fn each_once(calls: &[String]) -> Vec<Cut> {
     let heard = calls.iter().map(|call| !call.starts_with("GET "));
     heard.enumerate().collect()
 }
@@ -246,7 +248,7 @@ async fn an_isolated_deployment_that_is_cut_anywhere_leaves_nothing_that_the_nex
     on.remove(&spec).await;
     let cuts = cuts(&calls);
     assert!(cuts.len() > 8, "{calls:?}");
-    for (number, heard) in cuts {
+    let healed = stream::iter(cuts).for_each_concurrent(AT_ONCE, async |(number, heard)| {
         let spec = on.spec(&["echo"]);
         let what = format!("{} (heard: {heard})", calls[number]);
         let (_, deployed) = on.deploy_cut(&spec, Some((number, heard))).await;
@@ -257,7 +259,8 @@ async fn an_isolated_deployment_that_is_cut_anywhere_leaves_nothing_that_the_nex
             assert_eq!(healed.instance.state, InstanceState::Running, "{what}");
         }
         on.remove(&spec).await;
-    }
+    });
+    healed.await;
 }
 
 /// None of the workload and its helpers runs on after the stop, and all do after the start.
@@ -271,9 +274,22 @@ async fn a_stop_or_start_of_an_isolated_workload_that_is_cut_anywhere_is_done_by
         .cut(None, async |runtime| runtime.stop(&which, SHORT).await)
         .await;
     let (starts, _) = on.cut(None, async |runtime| runtime.deploy(&spec).await).await;
+    on.remove(&spec).await;
     let (stops, starts) = (each_once(&stops), cuts(&starts));
-    for at in 0..stops.len().max(starts.len()) {
-        let (stop_cut, start_cut) = (stops[at % stops.len()], starts[at % starts.len()]);
+    let pairs =
+        (0..stops.len().max(starts.len())).map(|at| (stops[at % stops.len()], starts[at % starts.len()]));
+    let pairs: Vec<_> = pairs.collect();
+    let workloads = pairs
+        .chunks(pairs.len().div_ceil(AT_ONCE))
+        .map(|pairs| stops_and_starts_cut(&on, pairs));
+    join_all(workloads).await;
+}
+
+async fn stops_and_starts_cut(on: &Isolating, cuts: &[(Cut, Cut)]) {
+    let mut spec = on.spec(&["echo"]);
+    spec.expect = Expect::Instance(on.runtime.deploy(&spec).await.unwrap().instance.id);
+    let which = InstanceRef::named(spec.name.clone());
+    for &(stop_cut, start_cut) in cuts {
         let (calls, _) = on
             .cut(Some(stop_cut), async |runtime| runtime.stop(&which, SHORT).await)
             .await;
@@ -306,9 +322,11 @@ async fn a_removal_of_an_isolated_workload_that_is_cut_anywhere_is_done_by_the_n
         on.remove(&spec).await;
         calls
     };
-    for cut in each_once(&removed(None).await) {
+    let cuts = each_once(&removed(None).await);
+    let all = stream::iter(cuts).for_each_concurrent(AT_ONCE, async |cut| {
         removed(Some(cut)).await;
-    }
+    });
+    all.await;
 }
 
 #[tokio::test]
@@ -640,7 +658,7 @@ async fn many_isolated_workloads_need_no_network_each_and_are_listed_in_one_call
     let runtime = DockerRuntime::new(DockerConfig::at(&path).with_egress_helper(&on.helper));
     let specs: Vec<_> = (0..count).map(|_| on.spec(&["echo"])).collect();
     let began = std::time::Instant::now();
-    let deployed: Vec<_> = futures_util::stream::iter(&specs)
+    let deployed: Vec<_> = stream::iter(&specs)
         .map(|spec| runtime.deploy(spec))
         .buffer_unordered(8)
         .collect()
@@ -676,7 +694,7 @@ async fn many_isolated_workloads_need_no_network_each_and_are_listed_in_one_call
     .await;
 
     let began = std::time::Instant::now();
-    let removed: Vec<_> = futures_util::stream::iter(&specs)
+    let removed: Vec<_> = stream::iter(&specs)
         .map(|spec| async { runtime.remove(&InstanceRef::named(spec.name.clone())).await })
         .buffer_unordered(8)
         .collect()

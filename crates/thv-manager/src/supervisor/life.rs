@@ -514,14 +514,18 @@ impl Supervisor {
 }
 
 fn over(error: &Error, instance: Left, was_ready: bool) -> LifeEnd {
-    let last_lines = match error {
-        Error::Runtime(thv_runtime::Error::StartFailed { last_lines, .. }) => {
-            last_lines.iter().map(|line| cut_line(line)).collect()
+    let (reason, last_lines) = match error {
+        // Whoever is told knows which workload it is, and that it did not start.
+        Error::Runtime(thv_runtime::Error::StartFailed {
+            detail, last_lines, ..
+        }) => {
+            let last_lines = last_lines.iter().map(|line| cut_line(line)).collect();
+            (detail.clone(), last_lines)
         }
-        _ => Vec::new(),
+        other => (with_causes(other), Vec::new()),
     };
     LifeEnd::Over {
-        reason: with_causes(error),
+        reason,
         last_lines,
         instance,
         may_retry: was_ready || error.is_retryable(),

@@ -142,6 +142,21 @@ async fn a_server_that_ends_at_once_is_an_error_with_its_last_words() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn that_a_start_failed_is_said_once() {
+    let world = World::new();
+    let failed = thv_runtime::Error::StartFailed {
+        name: name("echo"),
+        detail: "exited with code 3".to_owned(),
+        last_lines: vec!["no such option: --x".to_owned()],
+    };
+    world.runtime.fail_next(Call::Deploy, failed);
+    let run = world.manager().run(request("echo"), until_ready()).await;
+    let error = run.unwrap_err().to_string();
+    assert_eq!(error, "workload \"echo\" failed to start: exited with code 3");
+    assert_failed(&world, "echo", "exited with code 3").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_server_that_never_answers_is_an_error() {
     let world = World::on(MemoryRuntime::new().with_server(|mut server| async move {
         while server.next_line().await.is_some() {}

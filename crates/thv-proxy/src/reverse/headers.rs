@@ -73,13 +73,21 @@ fn strip(headers: &mut HeaderMap, fits: impl Fn(&HeaderName) -> bool) {
     }
 }
 
-/// A request of HTTP/2 has its host in the target alone.
-pub(super) fn name_host(uri: &Uri, headers: &mut HeaderMap) {
+/// Says as HTTP/1.1 does what HTTP/2 says in other ways: the host, which is in the target alone there, and the cookies, each of
+/// which may have a line of its own (RFC 9113, section 8.2.3).
+pub(super) fn say_as_http1(uri: &Uri, headers: &mut HeaderMap) {
     if let Some(authority) = uri.authority()
         && !headers.contains_key(header::HOST)
         && let Ok(host) = HeaderValue::from_str(authority.as_str())
     {
         headers.insert(header::HOST, host);
+    }
+    let cookies = headers.get_all(header::COOKIE);
+    if cookies.iter().nth(1).is_some() {
+        let lines: Vec<_> = cookies.iter().map(HeaderValue::as_bytes).collect();
+        if let Ok(line) = HeaderValue::from_bytes(&lines.join(&b"; "[..])) {
+            headers.insert(header::COOKIE, line);
+        }
     }
 }
 

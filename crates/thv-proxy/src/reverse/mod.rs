@@ -265,7 +265,7 @@ impl ReverseProxy {
             Err(ReadError::TooSlow) => return answer::text(StatusCode::REQUEST_TIMEOUT, "Request Timeout"),
             Err(ReadError::Broken) => return answer::text(StatusCode::BAD_REQUEST, "Bad Request"),
         };
-        headers::name_host(&head.uri, &mut head.headers);
+        headers::say_as_http1(&head.uri, &mut head.headers);
         headers::detach(&mut head.uri, &mut head.headers);
         let posted = head.method == Method::POST;
         if posted && jsonrpc::is_batch(&body) {

@@ -19,16 +19,18 @@ use crate::fixture::{Running, client, mirror, proxy, setting};
 
 /// As requests of HTTP/2 do, where an application speaks it.
 #[tokio::test]
-async fn a_host_that_stands_in_the_target_alone_is_told_too() {
+async fn what_http2_says_in_other_ways_is_said_as_in_http1() {
     let server = Running::new(Router::new().fallback(mirror)).await;
     let proxy = ReverseProxy::new(server.url("/"), ReverseProxyConfig::default()).unwrap();
     let request = http::Request::get("http://localhost:7777/mcp?x=%20");
+    let request = request.header("cookie", "a=1").header("cookie", "b=2");
     let request = request.body(thv_proxy::Body::empty()).unwrap();
     let answer = proxy.into_service().ask(request).await;
     let text = answer.into_body().collect().await.unwrap().to_bytes();
     let text = String::from_utf8(text.to_vec()).unwrap();
     assert!(text.starts_with("GET /mcp?x=%20\n"), "{text}");
     assert!(text.contains("x-forwarded-host: localhost:7777\n"), "{text}");
+    assert!(text.contains("cookie: a=1; b=2\n"), "{text}");
 }
 
 #[tokio::test]

@@ -65,7 +65,11 @@ async fn what_the_server_asks_for_a_task_is_for_whose_task_it_is() {
     let (alice, mut to_alice) = open(&served).await;
     let (bob, mut to_bob) = open(&served).await;
 
-    let call = request("tools/call", &json!({"name": "long", "task": {"ttl": 60000}}));
+    let meta = json!({"progressToken": "of alice"});
+    let call = request(
+        "tools/call",
+        &json!({"name": "long", "task": {"ttl": 60000}, "_meta": meta}),
+    );
     let making = tokio::spawn(finish(served.post_request(Some(&alice), call)));
     let asked = wire.next().await.unwrap();
     answer(
@@ -75,6 +79,7 @@ async fn what_the_server_asks_for_a_task_is_for_whose_task_it_is() {
     )
     .await;
     assert!(making.await.unwrap().text.contains("t/1"));
+    let token = &asked["params"]["_meta"]["progressToken"];
 
     // Now he alone has a call under way, and it is not his task.
     let of_bob = tokio::spawn(finish(served.post_request(Some(&bob), request("w", &json!({})))));
@@ -82,6 +87,13 @@ async fn what_the_server_asks_for_a_task_is_for_whose_task_it_is() {
     ask(&mut wire, 1, &json!({RELATED: {"taskId": "t/1"}})).await;
     let mut seen_by_alice = String::new();
     read_until(&mut to_alice, &mut seen_by_alice, "question 1").await;
+    // The token is good for as long as the task.
+    let progress = json!({"progressToken": token, "progress": 77});
+    wire.write(
+        &json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": progress}).to_string(),
+    )
+    .await;
+    read_until(&mut to_alice, &mut seen_by_alice, "of alice").await;
     // Some write it so.
     wire.write(
         r#"{"jsonrpc":"2.0","id":2,"method":"elicitation/create","params":{"message":"question 2","_meta":{"io.modelcontextprotocol\/related-task":{"taskId":"t\/1"}}}}"#,
@@ -125,7 +137,9 @@ async fn what_the_server_asks_for_a_task_is_for_whose_task_it_is() {
     let mut seen_by_bob = String::new();
     read_until(&mut to_bob, &mut seen_by_bob, "question 8").await;
     assert!(
-        !seen_by_bob.contains("question 1") && !seen_by_bob.contains("input_required"),
+        !["question 1", "input_required", "\"progress\":77"]
+            .iter()
+            .any(|of_alice| seen_by_bob.contains(of_alice)),
         "{seen_by_bob}"
     );
     answer(&mut wire, &waiting, &json!({"content": []})).await;

@@ -78,13 +78,12 @@ impl Core {
     }
 
     fn receive_answer(&self, line: Bytes, envelope: &Envelope) {
-        let pending = self
-            .number_in(envelope.id_in(&line))
-            .and_then(|number| self.calls.answered(number));
-        let Some(pending) = pending else {
+        let number = self.number_in(envelope.id_in(&line));
+        let Some((number, pending)) = number.and_then(|number| Some((number, self.calls.answered(number)?)))
+        else {
             return count(&self.counters.unknown_answers);
         };
-        self.settled(&pending, envelope.result.map(|result| result.of(&line)));
+        self.settled(number, &pending, envelope.result.map(|result| result.of(&line)));
         let id = envelope.id.unwrap_or_default();
         let answer = self.answers.charge(line).map_or(Err(CallError::Unread), |line| {
             Ok(Reply::Answer(ServerLine {
@@ -97,8 +96,8 @@ impl Core {
         let _ = pending.reply.send(answer);
     }
 
-    /// What a call changes here, once the server has answered: with a result, or without one.
-    fn settled(&self, pending: &Pending, result: Option<&[u8]>) {
+    /// What the call of this number changes here, once the server has answered: with a result, or without one.
+    fn settled(&self, number: u64, pending: &Pending, result: Option<&[u8]>) {
         let accepted = result.is_some();
         match (&pending.then, pending.session) {
             (Then::Subscribe(uri), Some(session)) if self.subscriptions.settle(session, uri, accepted) => {
@@ -109,7 +108,8 @@ impl Core {
             }
             (Then::Task, Some(session)) => {
                 if let Some(task) = result.and_then(tasks::became) {
-                    self.server_tasks.made(&task, session);
+                    let progress = pending.token.clone().map(|token| (number, token));
+                    self.server_tasks.made(&task, session, progress);
                 }
             }
             _ => {}
@@ -201,11 +201,9 @@ impl Core {
 
     fn pass_progress(&self, line: &Bytes, envelope: &Envelope) {
         let params = envelope.params_in(line);
-        let found = jsonrpc::member_span(params, "progressToken").and_then(|span| {
-            let number = self.number_in(span.of(params))?;
-            Some((span, self.calls.progress(number)?))
-        });
-        let Some((span, (events, token))) = found else {
+        let found = jsonrpc::member_span(params, "progressToken")
+            .and_then(|span| Some((span, self.number_in(span.of(params))?)));
+        let Some((span, number)) = found else {
             return count(&self.counters.dropped_messages);
         };
         let start = envelope.params.map_or(0, |params| params.start);
@@ -213,9 +211,16 @@ impl Core {
             start: start + span.start,
             end: start + span.end,
         };
-        if let Some(event) = self.event(splice(line, span, &token))
-            && !events.offer(event)
-        {
+        let event = |token: &Bytes| self.event(splice(line, span, token));
+        if let Some((events, token)) = self.calls.progress(number) {
+            if event(&token).is_some_and(|event| !events.offer(event)) {
+                count(&self.counters.dropped_messages);
+            }
+        } else if let Some((session, token)) = self.server_tasks.progress(number) {
+            if let Some(event) = event(&token) {
+                self.dropped(self.sessions.publish(&[session], &event));
+            }
+        } else {
             count(&self.counters.dropped_messages);
         }
     }

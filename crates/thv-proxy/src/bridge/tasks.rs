@@ -22,21 +22,32 @@ const RELATED: &str = "io.modelcontextprotocol/related-task";
 
 /// Whose task is which, the oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Tasks(Mutex<VecDeque<(Box<str>, u128)>>);
+pub(super) struct Tasks(Mutex<VecDeque<Task>>);
+
+#[derive(Debug)]
+struct Task {
+    name: Box<str>,
+    session: u128,
+    /// The number of the call that became it, and its client's progress token, which is good for as long as the task.
+    progress: Option<(u64, Bytes)>,
+}
 
 impl Tasks {
-    fn table(&self) -> MutexGuard<'_, VecDeque<(Box<str>, u128)>> {
+    fn table(&self) -> MutexGuard<'_, VecDeque<Task>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `session` has made this task.
-    pub(super) fn made(&self, name: &str, session: u128) {
+    /// `session` has made this task by a call of that number, if its progress is to be told, with that token.
+    pub(super) fn made(&self, name: &str, session: u128, progress: Option<(u64, Bytes)>) {
         if name.len() > LONGEST_NAME {
             return;
         }
         let mut table = self.table();
-        table.retain(|(known, _)| **known != *name);
-        let mut of_session = table.iter().enumerate().filter(|(_, entry)| entry.1 == session);
+        table.retain(|known| *known.name != *name);
+        let mut of_session = table
+            .iter()
+            .enumerate()
+            .filter(|(_, task)| task.session == session);
         let oldest = of_session.next().map(|(place, _)| place);
         if let Some(oldest) = oldest.filter(|_| of_session.count() + 1 >= OF_SESSION) {
             table.remove(oldest);
@@ -44,26 +55,38 @@ impl Tasks {
         if table.len() >= MOST {
             table.pop_front();
         }
-        table.push_back((name.into(), session));
+        table.push_back(Task {
+            name: name.into(),
+            session,
+            progress,
+        });
     }
 
     /// `session` knows the name of this task: it is that session's, if it is nobody's. A client may have begun anew.
     pub(super) fn named(&self, name: &str, session: u128) {
         if self.owner(name).is_none() {
-            self.made(name, session);
+            self.made(name, session, None);
         }
     }
 
     /// Whose task this is.
     pub(super) fn owner(&self, name: &str) -> Option<u128> {
         let table = self.table();
-        let entry = table.iter().find(|(known, _)| **known == *name)?;
-        Some(entry.1)
+        let task = table.iter().find(|known| *known.name == *name)?;
+        Some(task.session)
+    }
+
+    /// Who is told the progress of what the call of this number has become, and with which token.
+    pub(super) fn progress(&self, number: u64) -> Option<(u128, Bytes)> {
+        self.table().iter().find_map(|task| match &task.progress {
+            Some((call, token)) if *call == number => Some((task.session, token.clone())),
+            _ => None,
+        })
     }
 
     /// Its tasks are nobody's now.
     pub(super) fn leave(&self, session: u128) {
-        self.table().retain(|entry| entry.1 != session);
+        self.table().retain(|task| task.session != session);
     }
 
     /// The server that knew them is gone.
@@ -130,15 +153,16 @@ mod tests {
     #[test]
     fn a_task_is_of_who_made_it_and_of_nobody_once_that_one_is_gone() {
         let tasks = Tasks::default();
-        tasks.made("a", 1);
+        tasks.made("a", 1, Some((5, "token".into())));
+        assert_eq!(tasks.progress(5), Some((1, "token".into())));
         tasks.named("a", 2);
         assert_eq!(tasks.owner("a"), Some(1));
         tasks.leave(1);
-        assert_eq!(tasks.owner("a"), None);
+        assert_eq!((tasks.owner("a"), tasks.progress(5)), (None, None));
         tasks.named("a", 2);
         assert_eq!(tasks.owner("a"), Some(2));
         // A server that begins to count anew.
-        tasks.made("a", 3);
+        tasks.made("a", 3, None);
         assert_eq!(tasks.owner("a"), Some(3));
         tasks.clear();
         assert_eq!(tasks.owner("a"), None);
@@ -147,19 +171,19 @@ mod tests {
     #[test]
     fn number_and_size_are_bounded_and_who_makes_many_forgets_his_own() {
         let tasks = Tasks::default();
-        tasks.made("first", 1);
+        tasks.made("first", 1, None);
         for number in 0..=OF_SESSION {
-            tasks.made(&format!("of 2: {number}"), 2);
+            tasks.made(&format!("of 2: {number}"), 2, None);
         }
         assert_eq!((tasks.owner("first"), tasks.owner("of 2: 0")), (Some(1), None));
         assert_eq!(tasks.owner("of 2: 1"), Some(2));
         for session in (10..).take(MOST) {
-            tasks.made(&session.to_string(), session);
+            tasks.made(&session.to_string(), session, None);
         }
         assert_eq!(tasks.table().len(), MOST);
         assert_eq!(tasks.owner("first"), None);
         let long = "x".repeat(LONGEST_NAME + 1);
-        tasks.made(&long, 1);
+        tasks.made(&long, 1, None);
         assert_eq!(tasks.owner(&long), None);
     }
 

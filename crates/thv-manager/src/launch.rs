@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use crate::launcher::{LaunchOrder, LaunchState};
 use crate::owner::remove_instance;
-use crate::supervisor::with_causes;
+use crate::supervisor::{reason_of, with_causes};
 use crate::{Error, Manager, Result, RunOutcome, StopOptions, WaitFor};
 
 /// Everything that a launch needs but the workload's `.op`.
@@ -139,10 +139,7 @@ impl Manager {
     }
 
     pub(crate) async fn launch_failed(&self, name: &WorkloadName, op: &OpGuard, error: &Error) -> Result<()> {
-        let reason = match error {
-            Error::StartFailed { reason, .. } => reason.clone(),
-            other => with_causes(other),
-        };
+        let reason = reason_of(error);
         let change = Box::new(move |draft: &mut Draft| {
             draft.companion.pending = None;
             draft.companion.owner = None;

@@ -5,7 +5,7 @@ use thv_status::{Operation, OwnerState, Snapshot};
 
 use crate::request::RuntimeChoice;
 use crate::run::{Prepared, Replaces};
-use crate::supervisor::with_causes;
+use crate::supervisor::reason_of;
 use crate::{
     Error, Manager, Result, RollbackPolicy, RunOutcome, StartOptions, StopOptions, UpdateOptions, WaitFor,
     journal, owner,
@@ -157,7 +157,7 @@ impl Manager {
             Ok(outcome) if outcome.ready => ("the old configuration serves again".to_owned(), true),
             Ok(_) => ("the old configuration is back, and is starting".to_owned(), false),
             Err(error) => {
-                let why = with_causes(&error);
+                let why = reason_of(&error);
                 (
                     format!("the old configuration does not serve either: {why}"),
                     false,
@@ -166,7 +166,7 @@ impl Manager {
         };
         Err(Error::UpdateFailed {
             name: name.to_string(),
-            reason: with_causes(error),
+            reason: reason_of(error),
             old,
             old_serves,
         })

@@ -4,11 +4,10 @@
 //! the flock of `instances/<name>.lock`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -107,6 +106,8 @@ pub(crate) struct Records {
     folder: Arc<Folder>,
     /// What was listed last.
     known: Arc<Parsed<Record>>,
+    /// What killed writers left is taken away once.
+    swept: Arc<Once>,
 }
 
 /// The right to change the record of one workload, until it is dropped.
@@ -122,6 +123,7 @@ impl Records {
         Self {
             folder: Arc::new(Folder::new(folder)),
             known: Arc::default(),
+            swept: Arc::new(Once::new()),
         }
     }
 
@@ -131,7 +133,13 @@ impl Records {
 
     /// Waits for the lock on a thread of its own: a dropped wait lets the lock go as soon as it has it.
     pub(crate) async fn lock(&self, name: &WorkloadName) -> Result<Locked> {
-        private_dir(self.folder.path())?;
+        let folder = self.folder.path();
+        private_dir(folder)?;
+        self.swept.call_once(|| {
+            if let Err(error) = atomic::sweep(folder) {
+                tracing::debug!(folder = %folder.display(), %error, "what was left there stays");
+            }
+        });
         self.wait_for_lock(name, true)
             .await?
             .ok_or_else(|| crate::error::not_found(name))
@@ -247,11 +255,7 @@ impl Locked {
 }
 
 pub(crate) fn private_dir(path: &Path) -> Result<()> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(|e| file("make", path, e))
+    atomic::create_folder(path, 0o700).map_err(|e| file("make", path, e))
 }
 
 /// Absence is what removal wants.

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -81,6 +81,48 @@ async fn home_and_log_outlive_a_restart_and_followers_go_on() {
     assert!(soon(logs.next()).await.is_none(), "it ends with the workload");
     assert!(!lifecycle(root.path(), "homes/kept").exists());
     assert!(!lifecycle(root.path(), "logs/kept.log").exists());
+}
+
+/// As with `sudo`, where it keeps the home: the user's own commands must be able to go on with it, and to remove it.
+#[tokio::test]
+async fn what_root_makes_for_a_workload_is_whose_folder_it_is_in() {
+    let root = tempfile::tempdir().unwrap();
+    if chown(root.path(), Some(4711), Some(4712)).is_err() {
+        println!("skipped: not root");
+        return;
+    }
+    let runtime = runtime(root.path());
+    let spec = shell("theirs", "echo ready >&2; exec cat");
+    runtime.deploy(&spec).await.unwrap();
+    said(&runtime, &spec.name, "ready").await;
+    for path in [
+        "homes/theirs",
+        "homes/theirs/tmp",
+        "logs/theirs.log",
+        "instances/theirs.json",
+    ] {
+        let about = std::fs::metadata(lifecycle(root.path(), path)).unwrap();
+        assert_eq!((about.uid(), about.gid()), (4711, 4712), "{path}");
+    }
+    runtime.remove(&named(&spec.name)).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_killed_writers_left_goes_with_the_next_change() {
+    let root = tempfile::tempdir().unwrap();
+    let instances = lifecycle(root.path(), "instances");
+    std::fs::create_dir_all(&instances).unwrap();
+    let (left, foreign) = (instances.join(".record-left.thv"), instances.join(".foreign"));
+    for path in [&left, &foreign] {
+        std::fs::write(path, "{").unwrap();
+    }
+    let runtime = runtime(root.path());
+    runtime.list().await.unwrap();
+    assert!(left.exists(), "who looks changes nothing");
+    let spec = shell("next", "exec cat");
+    runtime.deploy(&spec).await.unwrap();
+    assert!(!left.exists() && foreign.exists());
+    runtime.remove(&named(&spec.name)).await.unwrap();
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use super::fate::{Events, Fate, Told, gone};
 use super::health::Health;
 use super::last_lines::{self, Mark};
 use super::ownership::Standing;
-use super::{Left, Supervisor, with_causes};
+use super::{Left, Supervisor, reason_of};
 use crate::deploy_spec::{Surroundings, deploy_spec};
 use crate::image;
 use crate::launcher::{LaunchState, cut_line};
@@ -176,7 +176,7 @@ impl Supervisor {
                     Some((_, id)) => gone(&*runtime, &self.name, id).await,
                     None => None,
                 };
-                let reason = reason.unwrap_or_else(|| with_causes(&error));
+                let reason = reason.unwrap_or_else(|| reason_of(&error));
                 return Ok(LifeEnd::Over {
                     reason,
                     last_lines,
@@ -514,18 +514,14 @@ impl Supervisor {
 }
 
 fn over(error: &Error, instance: Left, was_ready: bool) -> LifeEnd {
-    let (reason, last_lines) = match error {
-        // Whoever is told knows which workload it is, and that it did not start.
-        Error::Runtime(thv_runtime::Error::StartFailed {
-            detail, last_lines, ..
-        }) => {
-            let last_lines = last_lines.iter().map(|line| cut_line(line)).collect();
-            (detail.clone(), last_lines)
+    let last_lines = match error {
+        Error::Runtime(thv_runtime::Error::StartFailed { last_lines, .. }) => {
+            last_lines.iter().map(|line| cut_line(line)).collect()
         }
-        other => (with_causes(other), Vec::new()),
+        _ => Vec::new(),
     };
     LifeEnd::Over {
-        reason,
+        reason: reason_of(error),
         last_lines,
         instance,
         may_retry: was_ready || error.is_retryable(),

@@ -109,7 +109,7 @@ impl Supervisor {
     async fn run(self, listener: TcpListener) -> Result<End> {
         let result = self.supervise(listener).await;
         if let Err(error) = &result
-            && let Err(error) = self.write_failed(&with_causes(error)).await
+            && let Err(error) = self.write_failed(&reason_of(error)).await
         {
             tracing::error!(error = %with_causes(&error), "the status could not be written either");
         }
@@ -120,7 +120,7 @@ impl Supervisor {
             },
             Ok(End::Stopped | End::ClaimLost) => LaunchState::Ended,
             Err(error) => LaunchState::Failed {
-                reason: with_causes(error),
+                reason: reason_of(error),
                 last_lines: Vec::new(),
             },
         };
@@ -144,7 +144,7 @@ impl Supervisor {
         self.launch.send_replace(LaunchState::Owned);
         let config = match self.parts.config(&self.name).await {
             Ok(config) => config,
-            Err(error) => return self.fail(with_causes(&error), Vec::new()).await,
+            Err(error) => return self.fail(reason_of(&error), Vec::new()).await,
         };
         for warning in &self.parts.tuning.warnings {
             tracing::warn!("{warning}");
@@ -157,7 +157,7 @@ impl Supervisor {
         let front = crate::proxy::front(&self.parts.middleware, &config);
         let door = match front {
             Ok(front) => Door::new(front),
-            Err(error) => return self.fail(with_causes(&error), Vec::new()).await,
+            Err(error) => return self.fail(reason_of(&error), Vec::new()).await,
         };
         let lives = async {
             let end = self.lives_until_told(&config, &door).await;
@@ -280,8 +280,7 @@ impl Supervisor {
             }) => self.finish_failed(reason, last_lines, instance).await,
             Err(error) => {
                 let instance = self.recorded_instance().await?;
-                self.finish_failed(with_causes(&error), Vec::new(), instance)
-                    .await
+                self.finish_failed(reason_of(&error), Vec::new(), instance).await
             }
         }
     }
@@ -418,6 +417,15 @@ enum Next {
 /// An error with its causes on one line.
 pub(crate) fn with_causes(error: &Error) -> String {
     causes(error)
+}
+
+/// Why a workload did not start, for whoever says that, and which it is.
+pub(crate) fn reason_of(error: &Error) -> String {
+    match error {
+        Error::StartFailed { reason, .. } => reason.clone(),
+        Error::Runtime(thv_runtime::Error::StartFailed { detail, .. }) => detail.clone(),
+        other => with_causes(other),
+    }
 }
 
 /// As [`with_causes`], of any error.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use thv_runtime::{BlockLog, LogRotation, RotatingLog};
-use thv_state::atomic;
+use thv_state::{atomic, owner};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::Mutex;
 use tokio_util::task::AbortOnDropHandle;
@@ -51,10 +51,11 @@ impl ServerLog {
 }
 
 fn open(path: &Path, rotation: LogRotation) -> io::Result<RotatingLog> {
-    if let Some(folder) = path.parent() {
-        atomic::create_folder(folder, 0o700)?;
-    }
-    rotation.open(path)
+    let folder = path.parent().unwrap_or(path);
+    atomic::create_folder(folder, 0o700)?;
+    let log = rotation.open(path)?;
+    owner::as_folder(log.file(), folder);
+    Ok(log)
 }
 
 async fn write(mut from: Box<dyn AsyncRead + Send + Unpin>, log: Option<RotatingLog>) {

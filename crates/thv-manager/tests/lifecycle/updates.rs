@@ -98,6 +98,7 @@ async fn an_update_that_fails_stands_unless_the_old_one_is_wanted_back() {
         assert_eq!(failed.code(), "update_failed");
         let text = failed.to_string();
         assert!(text.contains(says) && text.contains("serves again"), "{text}");
+        assert!(!text.contains("failed to start"), "said twice: {text}");
         assert_eq!(bytes(&world).await, old, "byte for byte");
         let companion = world.companion(&name("echo")).await;
         assert_eq!((companion.ready, companion.previous), (ready, None));

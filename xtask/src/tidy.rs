@@ -10,28 +10,30 @@ use crate::cargo::{Member, members};
 /// What is not listed (umbrella, API, examples, tests, benches) may use all of them.
 const ARROWS: &[(&str, &[&str])] = &[
     ("thv-core", &[]),
+    ("thv-files", &[]),
     ("thv-labels", &[]),
     ("thv-process", &[]),
-    ("thv-config", &[]),
-    ("thv-secrets", &[]),
-    ("thv-state", &[]),
+    ("thv-config", &["thv-files"]),
+    ("thv-secrets", &["thv-files"]),
+    ("thv-state", &["thv-files"]),
     ("thv-proxy", &[]),
-    ("thv-registry", &[]),
+    ("thv-registry", &["thv-files"]),
     ("thv-image", &[]),
-    ("thv-runtime", &["thv-labels"]),
+    ("thv-runtime", &["thv-files", "thv-labels"]),
     (
         "thv-runtime-docker",
         &["thv-labels", "thv-process", "thv-runtime"],
     ),
-    ("thv-runtime-local", &["thv-process", "thv-runtime", "thv-state"]),
+    ("thv-runtime-local", &["thv-files", "thv-process", "thv-runtime"]),
     (
         "thv-status",
-        &["thv-labels", "thv-process", "thv-runtime", "thv-state"],
+        &["thv-files", "thv-labels", "thv-process", "thv-runtime"],
     ),
     ("thv-auth", &["thv-secrets"]),
     (
         "thv-manager",
         &[
+            "thv-files",
             "thv-labels",
             "thv-runtime",
             "thv-state",

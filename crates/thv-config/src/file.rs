@@ -1,18 +1,19 @@
 //! The file itself.
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use rustix::fs::OFlags;
 use thv_core::{Dirs, Json};
+use thv_files::{atomic, lock};
 
 use crate::edit::{self, Value};
-use crate::{Error, RegistrySetting, Result, Settings, lock};
+use crate::{Error, RegistrySetting, Result, Settings};
 
 /// The largest file that is read, in bytes.
 pub const MAX_CONFIG_BYTES: u64 = 1024 * 1024;
+/// How long ToolHive waits for the lock too.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// `config.yaml`. Every call reads it anew; all of them block.
 #[derive(Debug, Clone)]
@@ -103,11 +104,11 @@ impl ConfigFile {
     /// Makes the changes that `wanted` names after it has seen what is there; nobody else changes it meanwhile.
     fn change(&self, wanted: impl FnOnce(&[(String, Json)]) -> Vec<(&'static str, Value)>) -> Result<()> {
         let folder = self.path.parent().unwrap_or(Path::new("."));
-        create_folder(folder).map_err(|source| self.io("create the folder of", source))?;
+        atomic::create_folder(folder, 0o700).map_err(|source| self.io("create the folder of", source))?;
         let mut name = self.path.clone().into_os_string();
         name.push(".lock");
-        let lock = lock::take(Path::new(&name)).map_err(|source| self.io("lock", source))?;
-        let Some(_lock) = lock else {
+        let lock = lock::exclusive_within(Path::new(&name), PATIENCE);
+        let Some(_lock) = lock.map_err(|source| self.io("lock", source))? else {
             return Err(Error::Busy {
                 path: self.path.clone(),
             });
@@ -118,8 +119,7 @@ impl ConfigFile {
         let changes = wanted(&settings);
         let after = self.edited(&before, settings, &changes)?;
         if after != before {
-            self.write(folder, &after)
-                .map_err(|source| self.io("write", source))?;
+            self.write(&after).map_err(|source| self.io("write", source))?;
         }
         Ok(())
     }
@@ -150,28 +150,15 @@ impl ConfigFile {
     }
 
     fn text(&self) -> Result<String> {
-        // Not waiting: a pipe would wait for a writer.
-        let opened = OpenOptions::new()
-            .read(true)
-            .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
-            .open(&self.path);
-        let file = match opened {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
-            Err(source) => return Err(self.io("open", source)),
-        };
-        let about = file.metadata().map_err(|source| self.io("look at", source))?;
-        if !about.is_file() {
-            return Err(self.invalid("it is not a file"));
-        }
-        let mut bytes = Vec::new();
-        file.take(MAX_CONFIG_BYTES + 1)
-            .read_to_end(&mut bytes)
-            .map_err(|source| self.io("read", source))?;
-        if bytes.len() as u64 > MAX_CONFIG_BYTES {
-            return Err(self.invalid(format!("it has more than {MAX_CONFIG_BYTES} bytes")));
-        }
-        String::from_utf8(bytes).map_err(|_| self.invalid("it is not UTF-8"))
+        let bytes =
+            atomic::read_regular(&self.path, MAX_CONFIG_BYTES).map_err(|source| match source.kind() {
+                io::ErrorKind::InvalidInput => self.invalid("it is not a file"),
+                io::ErrorKind::FileTooLarge => {
+                    self.invalid(format!("it has more than {MAX_CONFIG_BYTES} bytes"))
+                }
+                _ => self.io("read", source),
+            })?;
+        String::from_utf8(bytes.unwrap_or_default()).map_err(|_| self.invalid("it is not UTF-8"))
     }
 
     fn parse(&self, text: &str) -> Result<Settings> {
@@ -219,18 +206,12 @@ impl ConfigFile {
         }
     }
 
-    fn write(&self, folder: &Path, text: &str) -> io::Result<()> {
+    fn write(&self, text: &str) -> io::Result<()> {
         // A link stays a link; what it names is replaced.
         let target = std::fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
-        let folder = target.parent().unwrap_or(folder);
-        // tempfile creates with mode 0600.
-        let mut file = tempfile::Builder::new()
-            .prefix(".config.yaml.")
-            .tempfile_in(folder)?;
-        file.write_all(text.as_bytes())?;
-        file.as_file().sync_all()?;
-        file.persist(&target).map_err(|error| error.error)?;
-        File::open(folder)?.sync_all()
+        // What cannot be taken away hinders nobody.
+        let _ = atomic::sweep(target.parent().unwrap_or(Path::new(".")));
+        atomic::replace(&target, ".config.yaml.", text.as_bytes())
     }
 
     fn invalid(&self, detail: impl Into<String>) -> Error {
@@ -254,11 +235,4 @@ fn is_blank(text: &str) -> bool {
     text.lines()
         .map(str::trim)
         .all(|line| line.is_empty() || line.starts_with('#') || line == "---")
-}
-
-fn create_folder(folder: &Path) -> io::Result<()> {
-    match DirBuilder::new().recursive(true).mode(0o700).create(folder) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
-        other => other,
-    }
 }

@@ -23,7 +23,6 @@ mod settings;
 
 mod edit;
 mod file;
-mod lock;
 
 mod error;
 

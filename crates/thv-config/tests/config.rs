@@ -1,7 +1,7 @@
 //! Reading and changing `config.yaml`.
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use tempfile::TempDir;
@@ -199,6 +199,30 @@ fn a_file_that_somebody_else_is_changing_is_left_alone() {
     assert_eq!(std::fs::read_to_string(file.path()).unwrap(), THEIRS);
     drop(lock);
     file.set_registry(&RegistrySetting::BuiltIn, false).unwrap();
+}
+
+#[test]
+fn what_a_killed_writer_left_goes_with_the_next_change() {
+    let (_folder, file) = file(Some(THEIRS));
+    let left = file.path().with_file_name(".config.yaml.left.thv");
+    std::fs::write(&left, "").unwrap();
+    file.set_registry(&RegistrySetting::BuiltIn, false).unwrap();
+    assert!(!left.exists());
+}
+
+#[test]
+fn what_root_writes_in_a_users_folder_is_that_users() {
+    let (folder, file) = file(None);
+    if std::os::unix::fs::chown(folder.path(), Some(4711), Some(4712)).is_err() {
+        println!("skipped: not root");
+        return;
+    }
+    file.set_registry(&url("https://a.example/r.json"), false)
+        .unwrap();
+    for name in [".", "config.yaml", "config.yaml.lock"] {
+        let about = std::fs::metadata(file.path().with_file_name(name)).unwrap();
+        assert_eq!((about.uid(), about.gid()), (4711, 4712), "{name}");
+    }
 }
 
 #[test]

@@ -470,9 +470,8 @@ fn child_env(env: &Env, secrets: &[String]) -> Vec<(String, String)> {
 fn proxy_log(dirs: &Dirs, name: &str) -> Result<std::fs::File> {
     let folder = dirs.proxy_logs();
     let path = folder.join(format!("{name}.log"));
-    thv_state::atomic::create_folder(&folder, 0o750)
+    thv_files::atomic::create_folder(&folder, 0o750)
         .and_then(|()| thv_runtime::open_log(&path))
-        .inspect(|log| thv_state::owner::as_folder(log, &folder))
         .map_err(|source| Error::Io {
             action: format!("open the proxy log {}", path.display()),
             source,

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use thv_core::{RunConfig, Workload, WorkloadName, WorkloadStatus};
-use thv_state::{DocumentKind, DocumentName, Parsed, StateStore, StateStoreExt};
+use thv_files::Parsed;
+use thv_state::{DocumentKind, DocumentName, StateStore, StateStoreExt};
 use thv_status::{InstanceView, OwnerState, ProxyState, Snapshot, observe};
 
 use crate::parts::Parts;

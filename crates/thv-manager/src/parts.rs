@@ -4,12 +4,13 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use thv_core::{Clock, Dirs, Env, RunConfig, WorkloadName};
+use thv_files::Parsed;
 use thv_image::ImageGate;
 use thv_process::Processes;
 use thv_proxy::MiddlewareFactory;
 use thv_runtime::{Runtime, RuntimeKind, Runtimes};
 use thv_secrets::SecretProvider;
-use thv_state::{Keep, Parsed, StateStore, StateStoreExt};
+use thv_state::{Keep, StateStore, StateStoreExt};
 use thv_status::{OpGuard, Snapshot, StatusManager};
 
 use crate::tuning::Tuning;

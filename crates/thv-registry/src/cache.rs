@@ -1,17 +1,15 @@
 //! What an API said, kept on disk for the next process.
 
 use std::fmt::Write as _;
-use std::fs::DirBuilder;
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
+use std::io::{self, Read as _};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
+use thv_files::atomic;
 
-use crate::file_registry::open;
 use crate::{Accept, Catalogue, MAX_DOCUMENT_BYTES, parse_document};
 
 /// How long a file is kept at all.
@@ -71,8 +69,8 @@ impl DiskCache {
     /// What is kept, and how old it is. What is damaged, too old or of another registry is nothing.
     pub(crate) fn read(&self, accept: Accept) -> Option<(Catalogue, Duration)> {
         let path = self.path();
-        let file = open(&path).ok()?;
-        let metadata = file.metadata().ok().filter(std::fs::Metadata::is_file)?;
+        let file = atomic::open_regular(&path).ok()??;
+        let metadata = file.metadata().ok()?;
         // A time in the future is no age.
         let age = SystemTime::now().duration_since(metadata.modified().ok()?).ok()?;
         if age > MAX_AGE {
@@ -99,18 +97,15 @@ impl DiskCache {
         if bytes.len() > MAX_DOCUMENT_BYTES {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        create_folder(&self.folder)?;
-        // tempfile creates with mode 0600.
-        let mut file = tempfile::Builder::new()
-            .prefix(".registry-")
-            .tempfile_in(&self.folder)?;
-        file.write_all(&bytes)?;
-        file.persist(self.path()).map_err(|error| error.error)?;
+        atomic::create_folder(&self.folder, 0o700)?;
+        atomic::replace(&self.path(), ".registry-", &bytes)?;
         self.sweep();
         Ok(())
     }
 
+    /// What cannot be taken away hinders nobody.
     fn sweep(&self) {
+        let _ = atomic::sweep(&self.folder);
         let Ok(entries) = std::fs::read_dir(&self.folder) else {
             return;
         };
@@ -128,13 +123,6 @@ impl DiskCache {
                 let _ = std::fs::remove_file(entry.path());
             }
         }
-    }
-}
-
-fn create_folder(folder: &Path) -> io::Result<()> {
-    match DirBuilder::new().recursive(true).mode(0o700).create(folder) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
-        other => other,
     }
 }
 

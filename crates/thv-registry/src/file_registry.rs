@@ -1,12 +1,11 @@
 //! A document on this machine.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use thv_files::atomic;
 
 use crate::{Accept, Catalogue, Error, MAX_DOCUMENT_BYTES, Registry, Result, Source, parse_document};
 
@@ -51,25 +50,17 @@ impl Registry for FileRegistry {
 
 /// The bytes of a file of bounded size. What is there and is no file (a pipe, a device) is not read.
 fn read(path: &Path, place: &str) -> Result<Vec<u8>> {
-    let failed = |error: io::Error| Error::Unavailable {
-        place: place.to_owned(),
-        detail: "it cannot be read".to_owned(),
-        source: Some(error.into()),
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::InvalidInput => Error::invalid(place, "it is not a file"),
+        io::ErrorKind::FileTooLarge => {
+            Error::too_large(place, format!("at most {MAX_DOCUMENT_BYTES} bytes are read"))
+        }
+        _ => Error::Unavailable {
+            place: place.to_owned(),
+            detail: "it cannot be read".to_owned(),
+            source: Some(error.into()),
+        },
     };
-    let file = open(path).map_err(failed)?;
-    if !file.metadata().map_err(failed)?.is_file() {
-        return Err(Error::invalid(place, "it is not a file"));
-    }
-    let mut bytes = Vec::new();
-    let most = MAX_DOCUMENT_BYTES as u64 + 1;
-    file.take(most).read_to_end(&mut bytes).map_err(failed)?;
-    Ok(bytes)
+    let read = atomic::read_regular(path, MAX_DOCUMENT_BYTES as u64).map_err(failed)?;
+    read.ok_or_else(|| Error::unavailable(place, "there is no such file"))
 }
-
-/// Opens what may be no file. Not blocking: a pipe under a file's name must not hold a reader up.
-pub(crate) fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).custom_flags(NONBLOCK).open(path)
-}
-
-/// `O_NONBLOCK`.
-const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();

@@ -6,7 +6,6 @@ use std::path::Path;
 use rustix::pipe::{PipeFlags, pipe_with};
 use thv_core::WorkloadName;
 use thv_runtime::{BlockLog, LogRotation, Result, RotatingLog};
-use thv_state::owner;
 use tokio::net::unix::pipe;
 use tokio::task::JoinHandle;
 
@@ -26,9 +25,6 @@ pub(crate) struct LogWriter {
 impl LogWriter {
     pub(crate) fn open(path: &Path, rotation: LogRotation) -> Result<Self> {
         let log = rotation.open(path).map_err(|e| error::file("open", path, e))?;
-        if let Some(folder) = path.parent() {
-            owner::as_folder(log.file(), folder);
-        }
         let (from, to) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed("make a pipe", e))?;
         let from = pipe::Receiver::from_owned_fd(from).map_err(|e| failed("watch a pipe", e))?;
         Ok(Self { log, from, to })

@@ -12,9 +12,9 @@ use std::sync::{Arc, Once};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use thv_core::{TransportType, WorkloadName, gojson};
+use thv_files::{Folder, Parsed, atomic, in_shares, lock, why_no_file};
 use thv_process::{Containment, ProcessIdentity};
 use thv_runtime::{InstanceId, Result};
-use thv_state::{Folder, Parsed, atomic, in_shares, lock, why_no_file};
 
 use crate::error::{failed, file};
 use crate::program::TOKEN;

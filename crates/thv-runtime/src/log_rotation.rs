@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use thv_core::{Env, InvalidVariable};
+use thv_files::owner;
 
 /// A line is not cut for a rotation unless it is longer than this.
 const LONGEST_LINE: u64 = 1 << 20;
@@ -90,7 +91,8 @@ pub fn remove_logs(path: &Path) -> io::Result<()> {
     })
 }
 
-/// Opens the log at `path` to write at its end, and makes it, readable by its owner only, where there is none. A link, a
+/// Opens the log at `path` to write at its end, and makes it where there is none: readable by its owner only, who is
+/// [whose the folder is](thv_files::owner). A link, a
 /// pipe, a socket or an empty folder in its place gives way to it: nothing is written elsewhere, and nobody is waited for.
 /// Blocking.
 ///
@@ -284,7 +286,9 @@ fn appending(path: &Path) -> io::Result<File> {
         .mode(0o600)
         .custom_flags(flags(OFlags::NONBLOCK | OFlags::NOFOLLOW))
         .open(path)?;
-    a_file(file)
+    let log = a_file(file)?;
+    owner::as_folder(&log, path.parent().unwrap_or(path));
+    Ok(log)
 }
 
 /// Opens a log to read it.
@@ -425,6 +429,23 @@ mod tests {
         log.write_all(b"new\n").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "new\n");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_log_that_root_rotates_is_whose_the_folder_is() {
+        let dir = tempfile::tempdir().unwrap();
+        if std::os::unix::fs::chown(dir.path(), Some(4711), Some(4712)).is_err() {
+            println!("skipped: not root");
+            return;
+        }
+        let path = dir.path().join("log");
+        let mut log = LogRotation { size: 10, files: 2 }.open(&path).unwrap();
+        log.write_all(b"12345678\n").unwrap();
+        log.write_all(b"rotated\n").unwrap();
+        for path in [&path, &numbered(&path, 1)] {
+            let about = fs::metadata(path).unwrap();
+            assert_eq!((about.uid(), about.gid()), (4711, 4712), "{}", path.display());
+        }
     }
 
     #[test]

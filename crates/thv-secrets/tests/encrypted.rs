@@ -2,7 +2,7 @@
 #![cfg(feature = "contract")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -130,6 +130,24 @@ async fn an_empty_file_has_no_secrets() {
     let secrets = opened(&path, "pass");
     assert!(secrets.list().await.unwrap().is_empty());
     assert!(secrets.get("a").await.unwrap_err().is_not_found());
+}
+
+#[tokio::test]
+async fn what_root_writes_in_a_users_folder_is_that_users_and_what_a_killed_writer_left_goes() {
+    let home = tempfile::tempdir().unwrap();
+    let is_root = chown(home.path(), Some(4711), Some(4712)).is_ok();
+    let folder = home.path().join("toolhive");
+    let secrets = opened(&folder.join("secrets_encrypted"), "pass").counting_in(folder.join("counts"));
+    secrets.set("a", "1".into()).await.unwrap();
+    let left = folder.join(".secrets_encrypted.left.thv");
+    std::fs::write(&left, "").unwrap();
+    secrets.set("a", "2".into()).await.unwrap();
+    assert!(!left.exists());
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        let uid = std::fs::metadata(&path).unwrap().uid();
+        assert!(!is_root || uid == 4711, "{}", path.display());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

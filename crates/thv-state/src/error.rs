@@ -3,7 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::{DocumentKind, DocumentName, atomic};
+use thv_files::atomic;
+
+use crate::{DocumentKind, DocumentName};
 
 /// The result of store calls.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

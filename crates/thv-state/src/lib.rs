@@ -27,30 +27,16 @@ mod state_store_ext;
 mod local_state_store;
 mod memory_state_store;
 
-pub mod atomic;
 #[cfg(feature = "contract")]
 pub mod contract;
 mod document;
 mod error;
-mod folder;
-mod in_the_way;
-mod kept;
-pub mod lock;
-pub mod owner;
-mod parsed;
-mod shares;
-pub mod spare;
-mod temporary;
 
 #[doc(no_inline)]
 pub use async_trait::async_trait;
 pub use document::{DocumentKind, DocumentName, InvalidDocumentName};
 pub use error::{Error, Result};
-pub use folder::{Folder, FolderReader};
-pub use in_the_way::why_no_file;
 pub use local_state_store::LocalStateStore;
 pub use memory_state_store::MemoryStateStore;
-pub use parsed::Parsed;
-pub use shares::in_shares;
 pub use state_store::{Keep, MAX_DOCUMENT, StateStore, Visit};
 pub use state_store_ext::StateStoreExt;

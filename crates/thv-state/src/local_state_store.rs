@@ -6,11 +6,9 @@ use std::sync::{Arc, Once};
 
 use async_trait::async_trait;
 use thv_core::Dirs;
+use thv_files::{Folder, atomic, in_shares, why_no_file};
 
-use crate::{
-    DocumentKind, DocumentName, Error, Folder, Keep, MAX_DOCUMENT, Result, StateStore, Visit, atomic,
-    in_shares, why_no_file,
-};
+use crate::{DocumentKind, DocumentName, Error, Keep, MAX_DOCUMENT, Result, StateStore, Visit};
 
 const FOLDER_MODE: u32 = 0o750;
 /// What documents end in, and nothing else in their folders.

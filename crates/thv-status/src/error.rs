@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use thv_core::WorkloadName;
-use thv_state::atomic;
+use thv_files::atomic;
 
 /// The result of status calls.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

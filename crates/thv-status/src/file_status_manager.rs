@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use thv_core::{Clock, Dirs, SystemClock, WorkloadName};
-use thv_state::{atomic, lock};
+use thv_files::{atomic, lock};
 
 use crate::files::{Files, Probe};
 use crate::{

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use thv_core::gojson::GoTime;
 use thv_core::{Clock, Dirs, WorkloadName, WorkloadStatus};
-use thv_state::{Folder, atomic, lock, spare};
+use thv_files::{Folder, atomic, lock, spare};
 
 use crate::listing::Known;
 use crate::on_disk::{FileBytes, Unusable, bounded, damage, file_bytes, parse};

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use thv_core::WorkloadName;
-use thv_state::{Folder, FolderReader, Parsed, in_shares, lock, why_no_file};
+use thv_files::{Folder, FolderReader, Parsed, in_shares, lock, why_no_file};
 
 use crate::files::{Files, MAX_COMPANION, Probe};
 use crate::on_disk::{Unusable, parse, unread};

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use thv_core::gojson;
-use thv_state::{atomic, why_no_file};
+use thv_files::{atomic, why_no_file};
 
 use crate::{Companion, Error, Result};
 

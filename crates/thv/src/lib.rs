@@ -59,6 +59,7 @@ pub use registry_wiring::{registry_from_env, registry_in};
 pub use secrets_wiring::{secrets_in, system_keyring};
 pub use thv_config as config;
 pub use thv_core as core;
+pub use thv_files as files;
 pub use thv_image as image;
 pub use thv_labels as labels;
 pub use thv_manager as manager;

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use thv_files::atomic;
 use thv_runtime::{InstanceRef, LogOptions, Runtime};
-use thv_state::atomic;
 
 /// How many lines are kept, and how many bytes of them.
 const LINES: usize = 1000;

@@ -4,8 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use thv_files::atomic;
 use thv_runtime::{BlockLog, LogRotation, RotatingLog};
-use thv_state::{atomic, owner};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::Mutex;
 use tokio_util::task::AbortOnDropHandle;
@@ -53,9 +53,7 @@ impl ServerLog {
 fn open(path: &Path, rotation: LogRotation) -> io::Result<RotatingLog> {
     let folder = path.parent().unwrap_or(path);
     atomic::create_folder(folder, 0o700)?;
-    let log = rotation.open(path)?;
-    owner::as_folder(log.file(), folder);
-    Ok(log)
+    rotation.open(path)
 }
 
 async fn write(mut from: Box<dyn AsyncRead + Send + Unpin>, log: Option<RotatingLog>) {

@@ -1,18 +1,17 @@
 //! The file: its lock, its bytes, and what is in it.
 
 use std::collections::BTreeMap;
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aws_lc_rs::aead::{self, AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, UnboundKey};
 use aws_lc_rs::digest;
-use rustix::fs::OFlags;
 use secrecy::zeroize::{Zeroize as _, Zeroizing};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
+use thv_files::{atomic, lock};
 
 use super::NAME;
 use super::revisions::{Effect, RevisionsFile};
@@ -25,8 +24,7 @@ const MAX_FILE: u64 = (NONCE_LEN + MAX_PLAIN + TAG_LEN) as u64;
 
 /// How long ToolHive waits for the lock too.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How often it is tried again: a lock tells nobody that it is free.
-const AGAIN: Duration = Duration::from_millis(20);
+pub(super) const FOLDER_MODE: u32 = 0o750;
 
 /// The random bytes that a file begins with: other ones after each change, whoever makes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,7 +142,8 @@ impl SecretsFile {
         change: impl FnOnce(&mut Store) -> Result<Effect>,
     ) -> Result<()> {
         let folder = self.path.parent().unwrap_or(Path::new("."));
-        create_folder(folder).map_err(|source| self.io("create the folder of", source))?;
+        atomic::create_folder(folder, FOLDER_MODE)
+            .map_err(|source| self.io("create the folder of", source))?;
         let _lock = self.lock()?;
         let before = self.nonce()?;
         let mut store = self.read(password)?;
@@ -154,8 +153,9 @@ impl SecretsFile {
         if let Some(revisions) = &self.revisions {
             revisions.count(before, after, name, effect)?;
         }
-        self.write(folder, &bytes)
-            .map_err(|source| self.io("write", source))
+        // What cannot be taken away hinders nobody.
+        let _ = atomic::sweep(folder);
+        atomic::replace(&self.path, ".secrets_encrypted.", &bytes).map_err(|source| self.io("write", source))
     }
 
     fn decrypt(&self, mut bytes: Vec<u8>, password: &SecretString) -> Result<Store> {
@@ -197,84 +197,43 @@ impl SecretsFile {
     }
 
     fn bytes(&self) -> Result<Option<Vec<u8>>> {
-        let Some(file) = self.open()? else {
-            return Ok(None);
-        };
-        let mut bytes = Vec::new();
-        file.take(MAX_FILE + 1)
-            .read_to_end(&mut bytes)
-            .map_err(|source| self.io("read", source))?;
-        if bytes.len() as u64 > MAX_FILE {
-            return Err(self.damaged("it is too large"));
-        }
-        Ok(Some(bytes))
+        atomic::read_regular(&self.path, MAX_FILE).map_err(|source| self.unread(source))
     }
 
     /// Which one the file has now; none of a file that is not there, or empty. No password is needed.
     fn nonce(&self) -> Result<Option<Nonce>> {
-        let Some(file) = self.open()? else {
+        let opened = atomic::open_regular(&self.path).map_err(|source| self.unread(source))?;
+        let Some(file) = opened else {
             return Ok(None);
         };
         let mut bytes = Vec::with_capacity(NONCE_LEN);
         file.take(NONCE_LEN as u64)
             .read_to_end(&mut bytes)
-            .map_err(|source| self.io("read", source))?;
+            .map_err(|source| self.unread(source))?;
         Ok(Nonce::of(&bytes))
-    }
-
-    fn open(&self) -> Result<Option<File>> {
-        match open_file(&self.path) {
-            Ok(Some(file)) if is_file(&file) => Ok(Some(file)),
-            Ok(Some(_)) => Err(self.damaged("it is not a file")),
-            Ok(None) => Ok(None),
-            Err(source) => Err(self.io("open", source)),
-        }
     }
 
     fn lock(&self) -> Result<File> {
         let mut path = self.path.clone().into_os_string();
         path.push(".lock");
-        let end = Instant::now() + PATIENCE;
-        loop {
-            // For both: a pipe in its place is opened at once then.
-            let file = OpenOptions::new()
-                .create(true)
-                .truncate(false)
-                .read(true)
-                .write(true)
-                .mode(0o600)
-                .open(&path)
-                .map_err(|source| self.io("lock", source))?;
-            match file.try_lock() {
-                // Whoever held it may have removed it: then it is nobody's.
-                Ok(()) if is_at(&file, Path::new(&path)) => return Ok(file),
-                Ok(()) | Err(TryLockError::WouldBlock) => {}
-                Err(TryLockError::Error(source)) => return Err(self.io("lock", source)),
-            }
-            if Instant::now() >= end {
-                return Err(unavailable(
-                    format!("{} is being changed by another program", self.path.display()).into(),
-                ));
-            }
-            std::thread::sleep(AGAIN);
-        }
-    }
-
-    fn write(&self, folder: &Path, bytes: &[u8]) -> io::Result<()> {
-        // tempfile creates with mode 0600.
-        let mut file = tempfile::Builder::new()
-            .prefix(".secrets_encrypted.")
-            .tempfile_in(folder)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(&self.path).map_err(|error| error.error)?;
-        File::open(folder)?.sync_all()
+        let locked = lock::exclusive_within(Path::new(&path), PATIENCE);
+        locked.map_err(|source| self.io("lock", source))?.ok_or_else(|| {
+            unavailable(format!("{} is being changed by another program", self.path.display()).into())
+        })
     }
 
     fn damaged(&self, detail: &'static str) -> SecretError {
         SecretError::Damaged {
             path: self.path.clone(),
             detail,
+        }
+    }
+
+    fn unread(&self, source: io::Error) -> SecretError {
+        match source.kind() {
+            io::ErrorKind::InvalidInput => self.damaged("it is not a file"),
+            io::ErrorKind::FileTooLarge => self.damaged("it is too large"),
+            _ => self.io("read", source),
         }
     }
 
@@ -295,34 +254,4 @@ fn key(password: &SecretString) -> Result<LessSafeKey> {
     let hash = digest::digest(&digest::SHA256, password.expose_secret().as_bytes());
     let key = UnboundKey::new(&AES_256_GCM, hash.as_ref()).map_err(|_| unavailable("no cipher".into()))?;
     Ok(LessSafeKey::new(key))
-}
-
-/// Opens the file at `path` for reading, without waiting: a pipe would wait for a writer. `None` when there is none.
-pub(super) fn open_file(path: &Path) -> io::Result<Option<File>> {
-    let opened = OpenOptions::new()
-        .read(true)
-        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
-        .open(path);
-    match opened {
-        Ok(file) => Ok(Some(file)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-pub(super) fn is_file(file: &File) -> bool {
-    file.metadata().is_ok_and(|about| about.is_file())
-}
-
-fn is_at(file: &File, path: &Path) -> bool {
-    let there = |about: std::fs::Metadata| (about.dev(), about.ino());
-    let mine = file.metadata().map(there).ok();
-    mine.is_some() && mine == std::fs::metadata(path).map(there).ok()
-}
-
-pub(super) fn create_folder(folder: &Path) -> io::Result<()> {
-    match DirBuilder::new().recursive(true).mode(0o750).create(folder) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
-        other => other,
-    }
 }

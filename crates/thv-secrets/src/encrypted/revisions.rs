@@ -3,14 +3,14 @@
 //! Both are written under the lock of the secrets, the counts first. They name the nonce of the secrets before and after
 //! that change: so a change that did not come about is told, and one by a program that does not count.
 
-use std::fs;
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use thv_files::atomic;
 
 use super::NAME;
-use super::file::{Nonce, create_folder, is_file, open_file};
+use super::file::{FOLDER_MODE, Nonce};
 use crate::{Result, Revisions, SecretError};
 
 const VERSION: u32 = 1;
@@ -130,19 +130,14 @@ impl RevisionsFile {
     }
 
     fn counts(&self) -> Result<Counts> {
-        let file = match open_file(&self.path) {
-            Ok(Some(file)) if is_file(&file) => file,
-            Ok(Some(_)) => return Err(self.damaged("it is not a file")),
-            Ok(None) => return Ok(Counts::default()),
-            Err(source) => return Err(self.io("open", source)),
+        let read = atomic::read_regular(&self.path, MAX_SIZE).map_err(|source| match source.kind() {
+            io::ErrorKind::InvalidInput => self.damaged("it is not a file"),
+            io::ErrorKind::FileTooLarge => self.damaged("it is too large"),
+            _ => self.io("read", source),
+        })?;
+        let Some(bytes) = read else {
+            return Ok(Counts::default());
         };
-        let mut bytes = Vec::new();
-        file.take(MAX_SIZE + 1)
-            .read_to_end(&mut bytes)
-            .map_err(|source| self.io("read", source))?;
-        if bytes.len() as u64 > MAX_SIZE {
-            return Err(self.damaged("it is too large"));
-        }
         let counts: Counts = serde_json::from_slice(&bytes).map_err(|_| {
             self.damaged(
                 "it has no counts of secrets; without it, all that is lost is which servers have old ones",
@@ -156,15 +151,8 @@ impl RevisionsFile {
 
     fn write(&self, bytes: &[u8]) -> io::Result<()> {
         let folder = self.path.parent().unwrap_or(Path::new("."));
-        create_folder(folder)?;
-        // tempfile creates with mode 0600.
-        let mut file = tempfile::Builder::new()
-            .prefix(".secret-revisions.")
-            .tempfile_in(folder)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(&self.path).map_err(|error| error.error)?;
-        fs::File::open(folder)?.sync_all()
+        atomic::create_folder(folder, FOLDER_MODE)?;
+        atomic::replace(&self.path, ".secret-revisions.", bytes)
     }
 
     fn damaged(&self, detail: &'static str) -> SecretError {

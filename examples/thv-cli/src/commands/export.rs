@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use thv::core::WorkloadName;
-use thv::state::atomic;
+use thv::files::atomic;
 
 use super::{Done, Failure, manager};
 use crate::cli::{ExportArgs, ExportFormat};

@@ -99,13 +99,35 @@ pub fn open(path: &Path) -> io::Result<Option<File>> {
 /// # Errors
 /// `FileTooLarge` beyond `limit` bytes; whatever opening and reading say.
 pub fn read(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
-    let Some(mut file) = open(path)? else {
-        return Ok(None);
-    };
+    open(path)?.map(|file| read_all(file, limit)).transpose()
+}
+
+/// As [`open`], of a regular file alone.
+///
+/// # Errors
+/// `InvalidInput` for anything else (a folder, a pipe, a device); whatever opening says.
+pub fn open_regular(path: &Path) -> io::Result<Option<File>> {
+    match open(path)? {
+        Some(file) if !file.metadata()?.is_file() => {
+            Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file"))
+        }
+        opened => Ok(opened),
+    }
+}
+
+/// As [`read`], of a regular file alone.
+///
+/// # Errors
+/// Those of [`open_regular`] and [`read`].
+pub fn read_regular(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
+    open_regular(path)?.map(|file| read_all(file, limit)).transpose()
+}
+
+fn read_all(mut file: File, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; FIRST_READ];
     let filled = fill(&mut file, limit, &mut bytes)?;
     bytes.truncate(filled);
-    Ok(Some(bytes))
+    Ok(bytes)
 }
 
 /// Reads all of `file` to the beginning of `buffer`, which is not empty and grows as needed. Says how much it was.

@@ -7,11 +7,15 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::{atomic, owner};
+
+/// How often a lock is tried again whose holder is not waited for: it tells nobody that it is free.
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// Opens the lock file at `path`, creating it, and tries to lock it. `None`: somebody else holds it.
 ///
@@ -29,6 +33,21 @@ pub fn try_exclusive(path: &Path) -> io::Result<Option<File>> {
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(error)) => return Err(error),
         }
+    }
+}
+
+/// Tries for `patience` to get the lock at `path`, as [`try_exclusive`] does once. `None`: somebody else holds it still.
+///
+/// # Errors
+/// Whatever opening and locking say.
+pub fn exclusive_within(path: &Path, patience: Duration) -> io::Result<Option<File>> {
+    let end = Instant::now() + patience;
+    loop {
+        let locked = try_exclusive(path)?;
+        if locked.is_some() || Instant::now() >= end {
+            return Ok(locked);
+        }
+        std::thread::sleep(AGAIN);
     }
 }
 

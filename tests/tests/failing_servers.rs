@@ -28,6 +28,14 @@ async fn a_server_that_wrote_very_much_still_fails_with_its_reason_and_the_end_o
 }
 
 #[tokio::test]
+async fn a_server_that_a_signal_ended_is_told_with_the_signal() {
+    let machine = Machine::new();
+    let name = machine.name("crashing");
+    let output = run_script(&machine, &name, "kill -SEGV $$", &["--wait=1m"]).await;
+    output.failed().says(["code 139", "SIGSEGV"]);
+}
+
+#[tokio::test]
 async fn the_last_lines_are_those_of_this_attempt() {
     let machine = Machine::new();
     let name = machine.name("again");
@@ -41,8 +49,15 @@ async fn the_last_lines_are_those_of_this_attempt() {
         .failed();
     first.says(["code 4", "attempt 1"]);
     for attempt in 2..4 {
-        let again = machine.thv(["start", &name, "--wait=1m"]).await.failed();
+        let start = ["start", &name, "--wait=1m", "--format", "json"];
+        let again = machine.thv(start).await.failed();
         let again = again.says(["code 4", &format!("attempt {attempt}")]);
+        let told = again.json();
+        assert_eq!(
+            (&told["name"], &told["ok"]),
+            (&name.as_str().into(), &false.into())
+        );
+        assert_eq!(told["error"]["code"], "start_failed", "{told}");
         let before = format!("attempt {}", attempt - 1);
         assert!(!again.stderr.contains(&before), "{again}");
     }

@@ -150,7 +150,7 @@ async fn look(runtime: &dyn Runtime, name: &WorkloadName, id: &InstanceId) -> Op
             InstanceState::Stopped | InstanceState::Removing => Seen::Over(match exit_code {
                 // The runtime knows a reason.
                 _ if status_text.starts_with("out of memory") => status_text,
-                Some(code) => format!("the server exited with code {code}"),
+                Some(code) => format!("the server exited with code {code}{}", signalled(code)),
                 None => format!("the server ended: {status_text}"),
             }),
             _ => impaired.map_or(Seen::There, |why| {
@@ -160,4 +160,19 @@ async fn look(runtime: &dyn Runtime, name: &WorkloadName, id: &InstanceId) -> Op
         Ok(_) => Seen::Over("the server's instance was removed".to_owned()),
         Err(_) => return None,
     })
+}
+
+/// Which signal an exit code stands for, as shells and engines count: 128 and its number.
+fn signalled(code: i64) -> &'static str {
+    match code {
+        132 => " (as after SIGILL)",
+        134 => " (as after SIGABRT)",
+        135 => " (as after SIGBUS)",
+        136 => " (as after SIGFPE)",
+        137 => " (as after SIGKILL)",
+        139 => " (as after SIGSEGV)",
+        143 => " (as after SIGTERM)",
+        159 => " (as after SIGSYS)",
+        _ => "",
+    }
 }

@@ -1,8 +1,10 @@
 //! What `run` and `start` say when a workload is up, or on its way.
 
-use thv::manager::{RunOutcome, WaitFor};
+use std::process::ExitCode;
 
-use super::Failure;
+use thv::manager::{Error, RunOutcome, WaitFor};
+
+use super::{Done, Failure, results};
 use crate::cli::{Format, WaitArgs};
 use crate::output::{json, note};
 
@@ -13,6 +15,20 @@ pub(super) fn wait_for(args: &WaitArgs) -> WaitFor {
         None if args.no_wait => WaitFor::Owned,
         None => WaitFor::Launch(args.launch_timeout),
     }
+}
+
+/// What came of a verb for one workload. Of a failure programs get what an entry of several would say.
+pub(super) fn write_result(name: &str, result: Result<RunOutcome, Error>, format: Format) -> Done {
+    match result {
+        Ok(outcome) => write(&outcome, format)?,
+        Err(error) => {
+            if format == Format::Json {
+                json::print(&results::failed(name, &error).into())?;
+            }
+            return Err(error.into());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Text goes to standard error, as logs do; only JSON is for programs.

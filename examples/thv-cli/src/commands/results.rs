@@ -38,19 +38,18 @@ pub(super) fn write<T>(
 ) -> Done {
     if format == Format::Json {
         let objects = results.iter().map(|one| {
-            let named = json::Object::default().with("name", one.name.as_str());
             Json::from(match &one.result {
-                Ok(done) => named.with("ok", true).with("result", outcome(done)),
-                Err(error) if whom.leaves_out(error) => named
-                    .with("ok", false)
-                    .with("left_out", true)
-                    .with("error", error::object(error)),
-                Err(error) => named.with("ok", false).with("error", error::object(error)),
+                Ok(done) => json::Object::default()
+                    .with("name", one.name.as_str())
+                    .with("ok", true)
+                    .with("result", outcome(done)),
+                Err(error) if whom.leaves_out(error) => failed(&one.name, error).with("left_out", true),
+                Err(error) => failed(&one.name, error),
             })
         });
         json::print(&objects.collect())?;
     }
-    let mut failed = false;
+    let mut has_failed = false;
     for one in results {
         match &one.result {
             Ok(_) => {}
@@ -58,16 +57,24 @@ pub(super) fn write<T>(
                 note(&error::left_out(&one.name, error));
             }
             Err(error) => {
-                failed = true;
+                has_failed = true;
                 note(&error::of_workload(&one.name, error));
             }
         }
     }
-    Ok(if failed {
+    Ok(if has_failed {
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS
     })
+}
+
+/// What a verb for the workload `name` failed with, for programs.
+pub(super) fn failed(name: &str, error: &Error) -> json::Object {
+    json::Object::default()
+        .with_text("name", name)
+        .with("ok", false)
+        .with("error", error::object(error))
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! `thv run`.
 
 use std::path::Path;
-use std::process::ExitCode;
 
 use thv::core::{MAX_DOCUMENT_SIZE, RunConfig, RunConfigError};
 use thv::manager::{ForegroundOptions, ImageTerms, RunOptions, RunOutcome};
@@ -18,20 +17,19 @@ pub(super) async fn run(args: &RunArgs, debug: bool) -> Done {
         replace: args.replace,
         image: terms(args),
     };
-    let done = if let Some(path) = args.config_file() {
+    let (name, done) = if let Some(path) = args.config_file() {
         let config = read_config(path).await?;
-        progress::during(
-            "starting",
-            Box::pin(manager.run_config(config, args.explicit_runtime(), options)),
-        )
-        .await
+        let name = config.name.clone();
+        let run = Box::pin(manager.run_config(config, args.explicit_runtime(), options));
+        (name, progress::during("starting", run).await)
     } else {
         let request = questions::completed(&manager, args.request(debug), args.accept_permissions).await?;
+        let name = request.name.clone().unwrap_or_default();
         let what = format!("starting {}", request.server);
-        progress::during(&what, Box::pin(manager.run(request, options))).await
+        let run = Box::pin(manager.run(request, options));
+        (name, progress::during(&what, run).await)
     };
-    outcome::write(&done?, args.format)?;
-    Ok(ExitCode::SUCCESS)
+    outcome::write_result(&name, done, args.format)
 }
 
 pub(super) async fn foreground(args: &RunArgs, debug: bool) -> Done {

@@ -21,12 +21,11 @@ pub(super) async fn run(args: &StartArgs, restart: bool) -> Done {
             "restarting",
             Box::pin(manager.restart(&name, StopOptions::default(), options)),
         )
-        .await?
+        .await
     } else {
-        progress::during("starting", Box::pin(manager.start(&name, options))).await?
+        progress::during("starting", Box::pin(manager.start(&name, options))).await
     };
-    outcome::write(&done, args.format)?;
-    Ok(ExitCode::SUCCESS)
+    outcome::write_result(name.as_str(), done, args.format)
 }
 
 async fn several(manager: &Manager, args: &StartArgs, restart: bool) -> Done {

@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_of_the_shell_is_named() {
+    fn a_limit_of_the_shell_or_of_a_mount_is_named() {
         let error = |errno: rustix::io::Errno| thv::manager::Error::Io {
             action: "read it".into(),
             source: errno.into(),
@@ -97,6 +97,7 @@ mod tests {
         for (errno, named) in [
             (rustix::io::Errno::MFILE, "ulimit -n"),
             (rustix::io::Errno::FBIG, "ulimit -f"),
+            (rustix::io::Errno::ROFS, "mount it writable"),
         ] {
             assert!(chain(&error(errno)).contains(named), "{errno:?}");
         }

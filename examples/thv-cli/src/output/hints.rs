@@ -7,9 +7,13 @@ use thv::registry::Error as RegistryError;
 use thv::secrets::SecretError;
 
 /// What a proxy may meet, by the words for it, and what helps: limits of a shell, and authorities of one's own.
-const REMEDIES: [(&str, &str); 3] = [
+const REMEDIES: [(&str, &str); 4] = [
     ("(os error 24)", "raise the limit of open files (ulimit -n)"),
     ("(os error 27)", "raise the limit of file sizes (ulimit -f)"),
+    (
+        "(os error 30)",
+        "that file system is mounted read-only: mount it writable first",
+    ),
     (
         "its authority is not known here",
         "--thv-ca-bundle names the certificate of one",

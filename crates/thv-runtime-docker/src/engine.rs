@@ -7,7 +7,6 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use thv_runtime::{Error, Result, RuntimeKind};
 use tokio::sync::{Mutex, MutexGuard};
-use tokio::time::timeout;
 
 use crate::address::Address;
 use crate::attach::Attachments;
@@ -173,7 +172,13 @@ impl Engine {
 
     async fn ask_version(&self, candidate: &Candidate) -> Result<EngineInfo, EngineError> {
         let route = Route::to(&candidate.address)?;
-        let version: Version = self.ask_patiently(&route, "", "/version").await?;
+        let told = self.ping(&route).await?;
+        let supported = told
+            .filter(|told| parse_api(&told.api_version).is_some_and(|api| (OLDEST..=NEWEST).contains(&api)));
+        let version = match supported {
+            Some(version) => version,
+            None => self.ask_patiently(&route, "", "/version").await?,
+        };
         let api = parse_api(&version.api_version)
             .ok_or_else(|| EngineError::Nonsense(format!("API version {:?}", version.api_version)))?;
         let least = parse_api(&version.min_api_version).unwrap_or((1, 0));
@@ -212,34 +217,28 @@ impl Engine {
         })
     }
 
-    /// GET of what an engine may have to look up first: Podman runs a few programs for each of these, which takes seconds on a
-    /// busy machine. Whether it is there at all it says at once.
+    /// Whether the engine is there at all, which it says at once, and what it says of itself by the way.
+    async fn ping(&self, route: &Route) -> Result<Option<Version>, EngineError> {
+        let limit = self.0.config.connect_timeout;
+        match send(route, "", Call::get("/_ping"), limit, Some(limit)).await {
+            Ok(answer) => Ok(quirks::version_in_ping(answer.headers())),
+            Err(EngineError::Status { .. }) => Ok(None),
+            Err(cause) => Err(cause),
+        }
+    }
+
+    /// GET, of an engine that is there, of what it may have to look up first: it runs a few programs for each of these, which
+    /// takes Docker milliseconds, and Podman seconds on a busy machine.
     async fn ask_patiently<T: DeserializeOwned>(
         &self,
         route: &Route,
         prefix: &str,
         path: &str,
     ) -> Result<T, EngineError> {
-        let limit = self.0.config.connect_timeout;
-        let asking = async {
-            let patience = Some(self.0.config.call_timeout);
-            let answer = send(route, prefix, Call::get(path), limit, patience).await?;
-            answer.json().await
-        };
-        tokio::pin!(asking);
-        if let Ok(answer) = timeout(limit / 2, &mut asking).await {
-            return answer;
-        }
-        let there = send(route, "", Call::get("/_ping"), limit, Some(limit / 2));
-        tokio::select! {
-            answer = &mut asking => return answer,
-            there = there => match there {
-                Ok(_) | Err(EngineError::Status { .. }) => {}
-                Err(EngineError::Timeout(_)) => return Err(EngineError::Timeout(limit)),
-                Err(cause) => return Err(cause),
-            },
-        }
-        asking.await
+        let config = &self.0.config;
+        let patience = Some(config.call_timeout);
+        let answer = send(route, prefix, Call::get(path), config.connect_timeout, patience).await?;
+        answer.json().await
     }
 
     /// Sends a call; the engine may take the configured time to answer.

@@ -224,6 +224,10 @@ impl Answer {
         })
     }
 
+    pub(crate) fn headers(&self) -> &http::HeaderMap {
+        self.response.headers()
+    }
+
     /// The whole body.
     pub(crate) async fn bytes(self) -> Result<Bytes, EngineError> {
         let Self {

@@ -1,7 +1,19 @@
 //! In what engines differ, in one place. Nothing else asks which engine it is.
 
-use crate::wire::{Container, Create, Info, Mount, MountPoint, Network, TmpfsOptions};
+use crate::wire::{Container, Create, Info, Mount, MountPoint, Network, TmpfsOptions, Version};
 use crate::{EngineInfo, Flavour};
+
+/// What Docker says of itself in its answer to a ping; Podman has to be asked whether it is rootless anyway.
+pub(crate) fn version_in_ping(headers: &http::HeaderMap) -> Option<Version> {
+    let text = |name| headers.get(name)?.to_str().ok();
+    let server = text("server")?.strip_prefix("Docker/")?;
+    Some(Version {
+        version: server.split_whitespace().next()?.to_owned(),
+        api_version: text("api-version")?.to_owned(),
+        min_api_version: String::new(),
+        components: None,
+    })
+}
 
 /// Whether an engine refuses a second network of the same name. Docker does since API 1.44; before, it looks first
 /// (`CheckDuplicate`), and of two that are asked for at once it makes both.

@@ -42,31 +42,64 @@ async fn an_answer_that_stops_after_its_headers_is_not_waited_for() {
 
 /// As Podman is on a busy machine.
 #[tokio::test]
-async fn an_engine_that_is_slow_to_say_what_it_is_is_waited_for_as_long_as_it_answers_a_ping() {
+async fn an_engine_that_answers_a_ping_is_given_its_time_to_say_what_it_is() {
     let found = ["GET /version", "GET /info"].map(async |slow| {
-        let pinged = Arc::new(Notify::new());
-        let short = |config: &mut DockerConfig| config.connect_timeout = Duration::from_secs(4);
+        let go_on = Arc::new(Notify::new());
+        let at_last = Arc::clone(&go_on);
+        let short = |config: &mut DockerConfig| config.connect_timeout = Duration::from_millis(100);
         let fake = Fake::with(short, move |call| {
             let podman = json!({"Name": "Podman Engine"});
             let answer = match call {
-                "GET /_ping" => {
-                    pinged.notify_one();
-                    json!("OK")
-                }
+                "GET /_ping" => json!("OK"),
                 "GET /version" => json!({"Version": "4.3.1", "ApiVersion": "1.41", "Components": [podman]}),
                 "GET /info" => json!({}),
                 _ => json!([]),
             };
             let answer = Do::Answer(200, answer);
             if call == slow {
-                return Do::After(Arc::clone(&pinged), Box::new(answer));
+                return Do::After(Arc::clone(&at_last), Box::new(answer));
             }
             answer
         });
-        let listed = soon("the list", fake.runtime.list()).await;
+        let mut listing = Box::pin(fake.runtime.list());
+        let early = timeout(Duration::from_millis(300), &mut listing).await;
+        assert!(early.is_err(), "{slow}: {early:?}");
+        go_on.notify_one();
+        let listed = soon("the list", listing).await;
         assert!(listed.is_ok(), "{slow}: {listed:?}");
     });
     join_all(found).await;
+}
+
+#[tokio::test]
+async fn an_engine_that_says_in_a_ping_what_it_is_need_not_be_asked() {
+    // Only its version says which is the oldest API that it speaks.
+    for (server, api, asked) in [
+        ("Docker/26.1.5", "1.45", 0),
+        ("Docker/29.0.0", "1.99", 1),
+        ("Docker/19.03.0", "1.39", 1),
+        ("Docker/26.1.5", "none", 1),
+        ("Libpod/4.3.1", "1.41", 1),
+    ] {
+        let ping = format!(
+            "HTTP/1.1 200 OK\r\nServer: {server} (linux)\r\nApi-Version: {api}\r\nContent-Length: 0\r\n\r\n"
+        );
+        let ping: &'static str = ping.leak();
+        let fake = Fake::new(move |call| match call {
+            "GET /_ping" => Do::Send(ping),
+            "GET /version" => version(),
+            _ => Do::Answer(200, json!([])),
+        });
+        assert!(fake.runtime.list().await.is_ok(), "{server}");
+        assert_eq!(fake.count("GET /version"), asked, "{server} {api}");
+        let engine = fake.runtime.engine_info().await.unwrap();
+        if asked == 0 {
+            assert_eq!(
+                (engine.version.as_str(), engine.api_version.as_str()),
+                ("26.1.5", "1.45")
+            );
+        }
+    }
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 pub(crate) use group_args::{GroupCommand, GroupDeleteArgs, GroupMoveArgs};
@@ -360,7 +360,12 @@ impl Cli {
     pub(crate) fn read(args: impl IntoIterator<Item = OsString>) -> Result<Self, Refused> {
         let mut command = Self::full_command();
         let args = arguments::plain(args, &command);
-        let matches = command.try_get_matches_from_mut(&args).map_err(|error| {
+        let matches = command.try_get_matches_from_mut(&args).map_err(|mut error| {
+            let meant = arguments::with_equals(&args, &command);
+            if let Some(meant) = meant.filter(|_| error.kind() == ErrorKind::UnknownArgument) {
+                let tip = format!("its value stands behind an equals sign: '{meant}'").into();
+                error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
+            }
             // What is not built is not recommended either.
             let said = match error.kind() {
                 ErrorKind::InvalidSubcommand => Self::command().try_get_matches_from(&args).err(),

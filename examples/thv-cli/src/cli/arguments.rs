@@ -40,6 +40,21 @@ pub(super) fn plain(args: impl IntoIterator<Item = OsString>, command: &Command)
     plain
 }
 
+/// What somebody meant by a value that stands behind its option and not behind an equals sign, where that alone gives it one:
+/// `--wait=3s` by `--wait 3s`.
+pub(super) fn with_equals(args: &[OsString], command: &Command) -> Option<String> {
+    let mut at = command;
+    let own = args.iter().take_while(|arg| *arg != "--");
+    let texts: Vec<_> = own.filter_map(|arg| arg.to_str()).collect();
+    texts.windows(2).find_map(|pair| {
+        let [name, value] = pair else { return None };
+        at = at.find_subcommand(name).unwrap_or(at);
+        let begins = value.starts_with(|c: char| c.is_ascii_digit());
+        let takes = option(at, name).is_some_and(Arg::is_require_equals_set);
+        (begins && takes).then(|| format!("{name}={value}"))
+    })
+}
+
 /// A name and what is said of it, in every word that Go takes for it.
 fn told(text: &str) -> Option<(&str, bool)> {
     let (name, value) = text.split_once('=')?;

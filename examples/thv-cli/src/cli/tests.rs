@@ -348,3 +348,21 @@ fn a_switch_does_not_say_that_it_is_true_or_false() {
         assert!(!help.contains("values: true"), "{help}");
     }
 }
+
+#[test]
+fn who_leaves_the_equals_sign_out_is_told() {
+    for (args, meant) in [
+        (&["run", "mcp/time", "--wait", "3s"][..], "--wait=3s"),
+        (&["run", "--wait", "3s", "mcp/time"], "--wait=3s"),
+        (&["--debug", "start", "x", "--wait", "1m"], "--wait=1m"),
+        (&["run", "mcp/time", "--wait", "surely"], ""),
+        (&["run", "mcp/time", "--waits", "3s"], ""),
+    ] {
+        let Err(Refused::Usage(error)) = read(args) else {
+            panic!("{args:?}")
+        };
+        let text = error.to_string();
+        assert_eq!(text.contains("equals sign"), !meant.is_empty(), "{text}");
+        assert!(text.contains(meant), "{text}");
+    }
+}

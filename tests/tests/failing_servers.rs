@@ -28,6 +28,29 @@ async fn a_server_that_wrote_very_much_still_fails_with_its_reason_and_the_end_o
 }
 
 #[tokio::test]
+async fn what_is_no_server_is_told() {
+    let machine = Machine::new();
+    let (echo, other) = (machine.name("echo"), machine.name("other"));
+    let cat = run_script(&machine, &echo, "cat", &["--wait=1m"]).await;
+    cat.failed().says(["sends back whatever it is sent"]);
+    // Nobody listens there.
+    let sleeper = [
+        "run",
+        "exec:///bin/sleep",
+        "--transport=sse",
+        "--wait=4s",
+        "--name",
+    ];
+    let wrong = machine
+        .thv([&sleeper[..], &[&other, "--", "1000"]].concat())
+        .await;
+    wrong
+        .failed()
+        .says(["was not ready within 4s", "Connection refused"]);
+    machine.thv(["rm", &other]).await.ok();
+}
+
+#[tokio::test]
 async fn a_server_that_a_signal_ended_is_told_with_the_signal() {
     let machine = Machine::new();
     let name = machine.name("crashing");

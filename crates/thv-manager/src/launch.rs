@@ -12,6 +12,8 @@ use crate::owner::remove_instance;
 use crate::supervisor::{reason_of, with_causes};
 use crate::{Error, Manager, Result, RunOutcome, StopOptions, WaitFor};
 
+const STARTING: &str = "it is still starting, and goes on";
+
 /// Everything that a launch needs but the workload's `.op`.
 pub(crate) struct Launchable {
     pub(crate) name: WorkloadName,
@@ -87,19 +89,7 @@ impl Manager {
         thv_process::crash_point!(LaunchOwned);
         drop(op);
         let ready = match outcome(&name, &mut states, wait).await {
-            Err(Error::NotReady { waited, detail, .. }) => {
-                let context = self.starting_context(&name).await?;
-                let detail = if context.is_empty() {
-                    detail
-                } else {
-                    format!("{detail}: {context}")
-                };
-                return Err(Error::NotReady {
-                    name: name.to_string(),
-                    waited,
-                    detail,
-                });
-            }
+            Err(Error::NotReady { waited, .. }) => return Err(self.not_ready(&name, waited).await?),
             other => other?,
         };
         let context = if ready {
@@ -127,6 +117,20 @@ impl Manager {
         if let Err(error) = undo.await {
             tracing::error!(workload = %name, error = %with_causes(&error), "what a failed launch left");
         }
+    }
+
+    /// What those get who have `waited` for a workload that is still starting, with what came in between.
+    pub(crate) async fn not_ready(&self, name: &WorkloadName, waited: Duration) -> Result<Error> {
+        let mut detail = STARTING.to_owned();
+        let context = self.starting_context(name).await?;
+        if !context.is_empty() {
+            detail = format!("{detail}: {context}");
+        }
+        Ok(Error::NotReady {
+            name: name.to_string(),
+            waited,
+            detail,
+        })
     }
 
     /// What is known of a workload that is still starting.
@@ -189,7 +193,7 @@ async fn outcome(
             WaitFor::Ready(waited) => Err(Error::NotReady {
                 name: name.to_string(),
                 waited,
-                detail: "it is still starting, and goes on".into(),
+                detail: STARTING.into(),
             }),
             _ => Ok(false),
         },

@@ -10,8 +10,11 @@ use thv_proxy::{
     ReverseProxyConfig, ServerInfo, StdioBridge, Suspended,
 };
 use thv_runtime::Stdio;
+use tokio::sync::watch;
+use tokio::time::Instant;
 use url::Url;
 
+use crate::supervisor::causes;
 use crate::tuning::Tuning;
 use crate::{Error, Remotes, Result, middleware};
 
@@ -19,6 +22,8 @@ use crate::{Error, Remotes, Result, middleware};
 const LONGEST_BUNDLE: u64 = 1 << 20;
 /// How long one try to initialize an HTTP server may take.
 const PROBE: Duration = Duration::from_secs(10);
+/// Most servers listen by then.
+const USUAL_START: Duration = Duration::from_secs(3);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
@@ -185,13 +190,22 @@ impl Backend {
         }
     }
 
-    /// Returns when the server has answered `initialize`; tries again while it cannot be reached.
-    pub(crate) async fn ready(&self) -> Result<ServerInfo, ProxyError> {
-        let mut pause = FIRST_PAUSE;
+    /// Returns when the server has answered `initialize`; tries again while it cannot be reached. What is in its way is told
+    /// to `unready` when a server on its way up would be there.
+    pub(crate) async fn ready(&self, unready: &watch::Sender<String>) -> Result<ServerInfo, ProxyError> {
+        let (mut pause, began) = (FIRST_PAUSE, Instant::now());
         loop {
             match self.ready_once().await {
                 Err(error) if error.is_retryable() && self.is_http() => {
-                    tracing::debug!(%error, "the server is not ready yet");
+                    let problem = causes(&error);
+                    tracing::debug!(%problem, "the server is not ready yet");
+                    if began.elapsed() >= USUAL_START {
+                        unready.send_if_modified(|known| {
+                            let differs = *known != problem;
+                            *known = problem;
+                            differs
+                        });
+                    }
                 }
                 answer => return answer,
             }

@@ -68,16 +68,7 @@ impl Manager {
         match (tokio::time::timeout(limit, waiting).await, wait) {
             (Ok(ready), _) => outcome.ready = ready?,
             (Err(_), WaitFor::Ready(waited)) => {
-                let mut detail = "it is still starting, and goes on".to_owned();
-                let context = self.starting_context(&name).await?;
-                if !context.is_empty() {
-                    detail = format!("{detail}: {context}");
-                }
-                return Err(Error::NotReady {
-                    name: name.to_string(),
-                    waited,
-                    detail,
-                });
+                return Err(self.not_ready(&name, waited).await?);
             }
             (Err(_), _) => {}
         }

@@ -8,6 +8,7 @@ use thv_core::{RunConfig, TransportType, WorkloadStatus};
 use thv_proxy::Suspended;
 use thv_runtime::{Deployment, Endpoint, EventFilter, Expect, InstanceRef, Runtime, StopOptions};
 use thv_status::ResolvedImage;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::door::Door;
@@ -285,7 +286,8 @@ impl Supervisor {
     ) -> Result<Begun> {
         let starting = async |context: &str| self.write_status(WorkloadStatus::Starting, context).await;
         let looking = self.look_after_engine(runtime, backend, WorkloadStatus::Starting, || starting(""));
-        let (mut ready, mut looking) = (pin!(backend.ready()), pin!(looking));
+        let (tell, mut unready) = watch::channel(String::new());
+        let (mut ready, mut looking) = (pin!(backend.ready(&tell)), pin!(looking));
         let mut patience = pin!(tokio::time::sleep(READINESS));
         let (failure, patience) = loop {
             let written = tokio::select! {
@@ -300,7 +302,8 @@ impl Supervisor {
                     Told::Runs => {
                         *paused = None;
                         patience.as_mut().reset(Instant::now() + READINESS);
-                        starting("").await?
+                        let why = unready.borrow().clone();
+                        starting(&why).await?
                     }
                 },
                 answer = &mut ready => match answer {
@@ -309,6 +312,10 @@ impl Supervisor {
                     Err(error) if error.is_retryable() => break (error.to_string(), LAST_WORD),
                     Err(error) => break (error.to_string(), WORD),
                 },
+                Ok(()) = unready.changed(), if paused.is_none() => {
+                    let why = unready.borrow_and_update().clone();
+                    starting(&why).await?
+                }
                 () = &mut patience, if paused.is_none() => {
                     break (format!("it did not answer initialize within {} s", READINESS.as_secs()), WORD);
                 }

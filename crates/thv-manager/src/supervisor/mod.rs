@@ -429,7 +429,7 @@ pub(crate) fn reason_of(error: &Error) -> String {
 }
 
 /// As [`with_causes`], of any error.
-fn causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

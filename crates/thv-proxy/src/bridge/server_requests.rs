@@ -167,6 +167,11 @@ pub(super) struct Refusal(i32, &'static str);
 
 pub(super) const NO_ROOM: Refusal = Refusal(-32000, "too many messages wait to be read by clients");
 pub(super) const UNKNOWN: Refusal = Refusal(-32000, "it is not known which client this is for");
+/// What sends this back gets it as the answer to its own `initialize`.
+const ECHO: Refusal = Refusal(
+    -32000,
+    "only a client asks this: what sends back whatever it is sent is no MCP server",
+);
 
 impl Core {
     /// A request of the server. Never waits.
@@ -195,6 +200,9 @@ impl Core {
     }
 
     fn pass_request(self: &Arc<Self>, line: &Bytes, envelope: &Envelope) -> Result<(), Refusal> {
+        if envelope.method_in(line) == b"initialize" {
+            return Err(ECHO);
+        }
         let session = match self.cause(envelope.params_in(line))? {
             Cause::Session(session) => session,
             Cause::Call(number) => return self.ask_in_answer(number, line, envelope),

@@ -18,7 +18,10 @@ pub use crate::temporary::sweep;
 /// Most records and configurations are smaller.
 pub(crate) const FIRST_READ: usize = 8 * 1024;
 
-/// Creates `folder` and what is missing above it, with `mode`.
+/// Creates `folder` and what is missing above it, with `mode`. One that is there is left as it is.
+///
+/// # Errors
+/// `NotADirectory` where something else is in its place; `NotFound` for a link there that leads nowhere; whatever making it says.
 pub fn create_folder(folder: &Path, mode: u32) -> io::Result<()> {
     let missing = owner::missing(folder);
     match DirBuilder::new().recursive(true).mode(mode).create(folder) {
@@ -41,6 +44,9 @@ pub fn create_folder(folder: &Path, mode: u32) -> io::Result<()> {
 /// Replaces the file at `path`, or creates it. `prefix` begins the temporary file's name. A folder in its place gives way
 /// as in [`remove`]; a link is replaced, not followed. On a full disk it takes from what is [kept](spare::keep) for that in
 /// the file's folder.
+///
+/// # Errors
+/// Whatever writing, syncing and renaming say. Then the file is as it was, unless it was the folder that could not be synced.
 pub fn replace(path: &Path, prefix: &str, bytes: &[u8]) -> io::Result<()> {
     let folder = folder_of(path);
     let file = match written(folder, prefix, bytes) {
@@ -57,7 +63,10 @@ pub fn replace(path: &Path, prefix: &str, bytes: &[u8]) -> io::Result<()> {
     sync(folder)
 }
 
-/// Creates the file at `path`; `AlreadyExists` when there is one.
+/// Creates the file at `path`.
+///
+/// # Errors
+/// `AlreadyExists` when there is one; whatever writing, syncing and linking say.
 pub fn create(path: &Path, prefix: &str, bytes: &[u8]) -> io::Result<()> {
     let folder = folder_of(path);
     let file = written(folder, prefix, bytes)?;
@@ -67,6 +76,9 @@ pub fn create(path: &Path, prefix: &str, bytes: &[u8]) -> io::Result<()> {
 
 /// Removes the file at `path`; `false` when there was none. A folder in its place goes too; one that is not empty is nobody's
 /// to delete, and stays beside, as `<name>.corrupted`.
+///
+/// # Errors
+/// Whatever removing and syncing say.
 pub fn remove(path: &Path) -> io::Result<bool> {
     match std::fs::remove_file(path) {
         Ok(()) => {}

@@ -346,11 +346,11 @@ fn outer_arguments(spec: &DeploySpec, denied: &BTreeSet<Ipv4Addr>, with_table: b
     for port in &egress.ports {
         with("--allow-port", port.to_string());
     }
-    for port in target(spec) {
+    if let Some(port) = target(spec) {
         with("--ingress", port.to_string());
     }
-    for port in &spec.publish {
-        with("--open-ingress", port.container_port.to_string());
+    for port in published(spec) {
+        with("--open-ingress", port.to_string());
     }
     arguments
 }
@@ -371,19 +371,23 @@ fn rules(arguments: &[String]) -> Vec<&String> {
 }
 
 fn inner_arguments(spec: &DeploySpec) -> Vec<String> {
-    let ports = target(spec).chain(spec.publish.iter().map(|port| port.container_port));
     let mut arguments = vec!["inner".to_owned()];
-    for port in ports {
+    for port in target(spec).into_iter().chain(published(spec)) {
         arguments.extend(["--ingress".to_owned(), port.to_string()]);
     }
     arguments
 }
 
-fn target(spec: &DeploySpec) -> impl Iterator<Item = u16> {
-    let published = |port: u16| spec.publish.iter().any(|binding| binding.container_port == port);
+/// The port of the server, unless it is published anyway.
+fn target(spec: &DeploySpec) -> Option<u16> {
     let http = spec.transport != TransportType::Stdio;
     let port = spec.target.as_ref().map(|target| target.container_port);
-    port.filter(|port| http && !published(*port)).into_iter()
+    port.filter(|port| http && !published(spec).contains(port))
+}
+
+/// The ports that are published. One may be so at several ports of the host; the helpers listen at it once.
+fn published(spec: &DeploySpec) -> BTreeSet<u16> {
+    spec.publish.iter().map(|binding| binding.container_port).collect()
 }
 
 /// A container of the helper's image with as few rights as there are.

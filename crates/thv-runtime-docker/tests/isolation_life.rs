@@ -64,10 +64,16 @@ async fn an_isolated_http_server_is_reached_by_its_port_and_lives_its_whole_life
         (DeployOutcome::AlreadyRunning, Endpoint::Http(at))
     );
 
-    // Other rules are other helpers, and another container.
+    // Other rules are other helpers, and another container; also where a port is published twice.
     spec.egress.hosts = vec!["a.example".to_owned()];
+    spec.publish = vec![http_port(), http_port()];
     let other = on.runtime.deploy(&spec).await.unwrap();
     assert_eq!(other.outcome, DeployOutcome::Replaced);
+    let Endpoint::Http(at) = other.endpoint else {
+        panic!("{:?}", other.endpoint)
+    };
+    answers(at, "hello").await;
+    spec.publish.clear();
     spec.expect = Expect::Instance(other.instance.id);
 
     let which = InstanceRef::named(spec.name.clone());

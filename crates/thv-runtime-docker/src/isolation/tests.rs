@@ -23,6 +23,19 @@ fn rules_and_ports_are_the_helpers_arguments() {
         "outer --deny 10.0.0.9 --deny 172.17.0.1 --allow-host .example.com --allow-port 443 --ingress 8080";
     assert_eq!(shown(&spec), expected);
     assert_eq!(inner_arguments(&spec).join(" "), "inner --ingress 8080");
+    // The helpers listen at a port once, however often it is published.
+    spec.publish = [(9000, 1), (8080, 2), (9000, 3)]
+        .map(|(container_port, host_port)| PortBinding {
+            container_port,
+            host_ip: None,
+            host_port,
+        })
+        .into();
+    assert!(shown(&spec).ends_with(" 443 --open-ingress 8080 --open-ingress 9000"));
+    assert_eq!(
+        inner_arguments(&spec).join(" "),
+        "inner --ingress 8080 --ingress 9000"
+    );
 }
 
 #[test]

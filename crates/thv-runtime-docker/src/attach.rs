@@ -40,8 +40,8 @@ use crate::wire::Container;
 const BUFFER: usize = 64 << 10;
 /// Standard error has less to say.
 const SMALL_BUFFER: usize = 8 << 10;
-/// Of the last words of a server that ended at once so many bytes are read, and for so long.
-const LAST_WORDS: u64 = 256 << 10;
+/// Of the last words of a server that ended at once so many bytes are kept, and they are read for so long.
+const LAST_WORDS: usize = 256 << 10;
 const LAST_WORDS_WAIT: Duration = Duration::from_secs(2);
 /// How long nothing may come of a server that is dead, until nothing is taken to be under way any more: it passes two programs of
 /// the engine, each of which only hands it on.
@@ -124,10 +124,18 @@ pub(crate) async fn before_start(engine: &Engine, id: &str) -> Result<Waiting, E
 pub(crate) async fn last_words(engine: &Engine, id: &str) -> Option<Vec<u8>> {
     let waiting = engine.attachments().waiting(id)?;
     let mut words = Vec::new();
-    let mut errors = errors(waiting.0).take(LAST_WORDS);
+    let reading = read_last(errors(waiting.0), &mut words);
     // What came is told, whatever keeps the rest.
-    let _either = tokio::time::timeout(LAST_WORDS_WAIT, errors.read_to_end(&mut words)).await;
+    let _either = tokio::time::timeout(LAST_WORDS_WAIT, reading).await;
     Some(words)
+}
+
+/// Reads to the end, or to a failure; `words` has the last bytes of what was read.
+async fn read_last(mut from: impl AsyncRead + Unpin, words: &mut Vec<u8>) {
+    while let Ok(1..) = from.read_buf(words).await {
+        let surplus = words.len().saturating_sub(LAST_WORDS);
+        words.drain(..surplus);
+    }
 }
 
 async fn connect(engine: &Engine, id: &str, streams: &str) -> Result<Upgraded, EngineError> {
@@ -491,6 +499,15 @@ mod tests {
             read = output.read_to_string(&mut said) => drop(read.unwrap()),
         }
         assert_eq!(said, "ononon");
+    }
+
+    #[tokio::test]
+    async fn the_last_words_are_those_at_the_end() {
+        let said = [vec![b'x'; LAST_WORDS].as_slice(), b"\nthe reason\n"].concat();
+        let mut words = Vec::new();
+        read_last(said.as_slice(), &mut words).await;
+        assert_eq!(words.len(), LAST_WORDS);
+        assert!(words.ends_with(b"x\nthe reason\n"));
     }
 
     #[test]

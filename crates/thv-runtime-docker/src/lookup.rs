@@ -24,10 +24,22 @@ pub(crate) fn container(id: &str, what: &str) -> String {
 fn listing(labels: &[String], name: Option<(&str, &str)>) -> String {
     let mut filters = BTreeMap::from([("label", labels.to_vec())]);
     if let Some((name, behind)) = name {
-        filters.insert("name", vec![format!("^/?{}{behind}$", name.replace('.', "\\."))]);
+        filters.insert("name", vec![format!("^/?{}{behind}$", literal(name))]);
     }
     let filters = serde_json::json!(filters).to_string();
     format!("/containers/json?all=true&filters={}", quoted(&filters))
+}
+
+/// An expression that means this text alone. It may be of a label, which anybody writes who makes an image.
+fn literal(text: &str) -> String {
+    let mut expression = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_ascii() && !c.is_ascii_alphanumeric() {
+            expression.push('\\');
+        }
+        expression.push(c);
+    }
+    expression
 }
 
 /// Everything that carries the label, helpers included, but what is too long to be read. One call.
@@ -352,6 +364,18 @@ mod tests {
             ("stopped", S::Stopped),
         ] {
             assert_eq!(state_of(word), expected, "{word}");
+        }
+    }
+
+    #[test]
+    fn a_name_stands_for_itself_in_an_expression() {
+        for (name, expected) in [
+            ("fetch-1_a.b", "fetch\\-1\\_a\\.b"),
+            (".*", "\\.\\*"),
+            ("a|(b", "a\\|\\(b"),
+            ("\\Eä", "\\\\Eä"),
+        ] {
+            assert_eq!(literal(name), expected, "{name}");
         }
     }
 

@@ -253,15 +253,9 @@ struct Feeds(Vec<Feed>);
 
 impl Feeds {
     async fn of_workloads(engine: &Engine, filter: &EventFilter) -> Result<Self, EngineError> {
-        let actions = quirks::told_actions(&*engine.info().await?);
         let mut feeds = Vec::new();
         for label in labels(filter) {
-            let mut filters = serde_json::json!({ "type": ["container"], "label": [label] });
-            if let Some(actions) = actions {
-                // What nobody is told need not wake anybody: a health check alone is three events.
-                filters["event"] = serde_json::json!(actions);
-            }
-            feeds.push(subscribe(engine, &filters).await?);
+            feeds.push(subscribe(engine, ("label", &label)).await?);
         }
         Ok(Self(feeds))
     }
@@ -287,15 +281,18 @@ fn labels(filter: &EventFilter) -> Vec<String> {
 
 /// The events of one container.
 pub(crate) async fn of_container(engine: &Engine, id: &str) -> Result<Feed, EngineError> {
-    subscribe(
-        engine,
-        &serde_json::json!({ "type": ["container"], "container": [id] }),
-    )
-    .await
+    subscribe(engine, ("container", id)).await
 }
 
-/// The engine begins its answer when the subscription stands.
-async fn subscribe(engine: &Engine, filters: &serde_json::Value) -> Result<Feed, EngineError> {
+/// The events of the containers that `which`, one of the engine's filters, means. The engine begins its answer when the
+/// subscription stands.
+async fn subscribe(engine: &Engine, which: (&str, &str)) -> Result<Feed, EngineError> {
+    let mut filters = serde_json::json!({ "type": ["container"], which.0: [which.1] });
+    if let Some(actions) = quirks::told_actions(&*engine.info().await?) {
+        // What nobody is told need not wake anybody: a health check alone is three events. Nor may it fill the way to who
+        // reads nothing for hours, behind which the engine waits.
+        filters["event"] = serde_json::json!(actions);
+    }
     let path = format!("/events?filters={}", quoted(&filters.to_string()));
     // Nothing may happen for days.
     let body = engine.call(|| Ok(Call::get(path.as_str()))).await?.stream(None);

@@ -387,7 +387,10 @@ fn target(spec: &DeploySpec) -> Option<u16> {
 
 /// The ports that are published. One may be so at several ports of the host; the helpers listen at it once.
 fn published(spec: &DeploySpec) -> BTreeSet<u16> {
-    spec.publish.iter().map(|binding| binding.container_port).collect()
+    spec.publish
+        .iter()
+        .map(|binding| binding.container_port)
+        .collect()
 }
 
 /// A container of the helper's image with as few rights as there are.

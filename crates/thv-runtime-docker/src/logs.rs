@@ -50,6 +50,7 @@ pub(crate) async fn logs(
         last: None,
         events: None,
         keep,
+        failure: None,
         done: false,
     };
     reader.open().await.map_err(|e| reader.failed(e))?;
@@ -74,6 +75,8 @@ struct Reader {
     events: Option<Feed>,
     /// So many of the last lines are kept until the end, where the engine cannot be asked for them.
     keep: Option<usize>,
+    /// Told after the lines that came before it.
+    failure: Option<EngineError>,
     done: bool,
 }
 
@@ -119,11 +122,11 @@ impl Reader {
                 return Some(Ok(line));
             }
             if self.done {
-                return None;
+                let cause = self.failure.take()?;
+                return Some(Err(self.failed(cause)));
             }
             if let Err(cause) = self.advance().await {
-                self.done = true;
-                return Some(Err(self.failed(cause)));
+                (self.done, self.failure) = (true, Some(cause));
             }
         }
     }

@@ -9,13 +9,13 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream;
 use serde_json::json;
-use thv_core::{Dirs, Env};
-use thv_runtime::{EventFilter, Runtime};
+use thv_core::{Dirs, Env, WorkloadName};
+use thv_runtime::{EventFilter, InstanceRef, LogOptions, Runtime};
 use thv_runtime_docker::{DockerConfig, DockerRuntime};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use crate::support::fake::Fake;
+use crate::support::fake::{Fake, usual};
 use crate::support::meddler::{Do, Meddler, version};
 use crate::support::soon;
 
@@ -128,6 +128,58 @@ async fn an_event_stream_that_breaks_at_once_is_not_asked_for_in_a_loop() {
         let asked = fake.engine.calls().len();
         assert!(asked < 30, "asked {asked} times for {broken:?}");
     }
+}
+
+/// An engine with a container that has a log.
+fn with_log(call: &str, log: &'static str) -> Do {
+    match call {
+        call if call.starts_with("GET /containers/json") => Do::Answer(
+            200,
+            json!([{"Id": "abc", "Names": ["/fetch"], "State": "running"}]),
+        ),
+        call if call.contains("/logs?") => Do::Send(log),
+        call if call.starts_with("GET /events") => Do::Stall("HTTP/1.1 200 OK\r\n\r\n"),
+        call => usual(call),
+    }
+}
+
+#[tokio::test]
+async fn the_lines_before_a_log_breaks_off_are_told_before_that() {
+    const LOG: &str = "HTTP/1.1 200 OK\r\n\r\n\x01\0\0\0\0\0\0\x06first\n\x01\0\0\0\0\0\0\x07second\n\x03\0\0\0\0\0\0\x04gone";
+    let fake = Fake::new(|call| with_log(call, LOG));
+    let which = InstanceRef::named("fetch".parse().unwrap());
+    let logs = fake.runtime.logs(&which, LogOptions::default()).await.unwrap();
+    let told: Vec<_> = soon("the log", logs.collect()).await;
+    let [Ok(first), Ok(second), Err(error)] = told.as_slice() else {
+        panic!("{told:?}");
+    };
+    assert_eq!(
+        (&first.line[..], &second.line[..]),
+        (&b"first"[..], &b"second"[..])
+    );
+    assert!(format!("{error:?}").contains("gone"), "{error:?}");
+}
+
+/// Whoever follows a log leaves them unread until the container ends, and Docker waits for who does not read.
+#[tokio::test]
+async fn nobody_is_sent_the_events_of_health_checks() {
+    let fake = Fake::new(|call| with_log(call, "HTTP/1.1 200 OK\r\n\r\n"));
+    let name: WorkloadName = "fetch".parse().unwrap();
+    let opts = LogOptions {
+        follow: true,
+        ..LogOptions::default()
+    };
+    let which = InstanceRef::named(name.clone());
+    let _logs = fake.runtime.logs(&which, opts).await.unwrap();
+    let _events = fake.runtime.events(EventFilter::of(name)).await.unwrap();
+    let calls = fake.engine.calls();
+    let asked: Vec<_> = calls
+        .iter()
+        .filter(|call| call.starts_with("GET /events"))
+        .collect();
+    assert_eq!(asked.len(), 3, "{calls:?}");
+    let cut = |call: &&&String| call.contains("%22event%22%3A%5B%22create%22%2C%22start%22");
+    assert_eq!(asked.iter().filter(cut).count(), 3, "{asked:?}");
 }
 
 #[tokio::test]

@@ -20,8 +20,8 @@ const TICKS: Duration = Duration::from_secs(2);
 
 /// A folder of many small files, and what they said.
 ///
-/// A file that is what it was (its device, number, size, and when it was changed last) is not read again, as git does not
-/// read what its index knows. What was changed shortly before it was read is read again all the same, and so is everything on a
+/// From the second time on ([`retain`](Self::retain) is the end of the first), a file that is what it was (its device, number,
+/// size, and when it was changed last) is not read again, as git does not read what its index knows. What was changed shortly before it was read is read again all the same, and so is everything on a
 /// file system that is not one of this machine's own: what that tells of a file may be older than the file.
 #[derive(Debug)]
 pub struct Folder {
@@ -72,8 +72,9 @@ impl Folder {
             Err(Errno::NOENT) => None,
             Err(error) => return Err(error.into()),
         };
+        let remembers = opened.as_ref().filter(|_| self.remembered().is_used());
         Ok(FolderReader {
-            device: opened.as_ref().and_then(device_that_tells_changes_at_once),
+            device: remembers.and_then(device_that_tells_changes_at_once),
             folder: self,
             opened,
             buffer: Vec::new(),
@@ -210,9 +211,11 @@ impl FolderReader<'_> {
 mod tests {
     use super::*;
 
+    /// One that was listed before.
     fn folder() -> (tempfile::TempDir, Folder) {
         let place = tempfile::tempdir().unwrap();
         let folder = Folder::new(place.path().to_owned());
+        folder.retain::<&str>(&[]);
         (place, folder)
     }
 

@@ -1,4 +1,4 @@
-//! What is kept by name, as long as there is room.
+//! What is kept by name, as long as there is room, by who comes again.
 
 use std::collections::HashMap;
 
@@ -12,6 +12,8 @@ pub(crate) struct Kept<T> {
     bytes: usize,
     /// Something had no room since the last time that names were forgotten.
     is_full: bool,
+    /// All names were gone through before: most programs do that once, and have no use for what is kept.
+    comes_again: bool,
 }
 
 impl<T> Default for Kept<T> {
@@ -20,6 +22,7 @@ impl<T> Default for Kept<T> {
             entries: HashMap::new(),
             bytes: 0,
             is_full: false,
+            comes_again: false,
         }
     }
 }
@@ -29,8 +32,16 @@ impl<T> Kept<T> {
         self.entries.get(name).map(|(value, _)| value)
     }
 
+    /// Whether anything is kept at all.
+    pub(crate) fn is_used(&self) -> bool {
+        self.comes_again
+    }
+
     /// Keeps a value in place of the one before, if there is room.
     pub(crate) fn put(&mut self, name: &str, value: T, bytes: usize) {
+        if !self.comes_again {
+            return;
+        }
         if let Some((_, before)) = self.entries.remove(name) {
             self.bytes -= before;
         }
@@ -43,8 +54,9 @@ impl<T> Kept<T> {
     }
 
     /// Forgets what has none of `names`, which are in order, where that frees room that is wanted: there is more than they
-    /// are, or something had no room. `suffix` is what a kept name has behind them.
+    /// are, or something had no room. `suffix` is what a kept name has behind them. From the first time on values are kept.
     pub(crate) fn retain<N: AsRef<str>>(&mut self, names: &[N], suffix: &str) {
+        self.comes_again = true;
         if self.entries.len() <= names.len() && !self.is_full {
             return;
         }
@@ -64,9 +76,26 @@ impl<T> Kept<T> {
 mod tests {
     use super::*;
 
+    /// Of who was there before.
+    fn again<T>() -> Kept<T> {
+        let mut kept = Kept::default();
+        kept.retain::<&str>(&[], "");
+        kept
+    }
+
+    #[test]
+    fn nothing_is_kept_for_who_comes_once() {
+        let mut kept = Kept::default();
+        kept.put("a", 1, 1);
+        assert_eq!(kept.get("a"), None);
+        kept.retain(&["a"], "");
+        kept.put("a", 2, 1);
+        assert_eq!(kept.get("a"), Some(&2));
+    }
+
     #[test]
     fn what_is_not_named_any_more_is_forgotten_when_its_room_is_wanted() {
-        let mut kept = Kept::default();
+        let mut kept = again();
         for name in ["a.json", "b.json", "c.json"] {
             kept.put(name, (), MOST / 2);
         }
@@ -85,7 +114,7 @@ mod tests {
 
     #[test]
     fn a_value_has_the_room_of_the_one_before() {
-        let mut kept = Kept::default();
+        let mut kept = again();
         for number in 0..3 {
             kept.put("a", number, MOST);
             assert_eq!(kept.get("a"), Some(&number));

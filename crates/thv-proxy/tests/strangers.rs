@@ -47,6 +47,38 @@ async fn what_is_hidden_by_escapes_is_refused() {
 }
 
 #[tokio::test]
+async fn what_servers_could_read_in_two_ways_is_refused() {
+    let (served, mut wire) = with_wire(BridgeConfig::default()).await;
+    let (session, ()) = tokio::join!(served.open(), wire.handshake());
+    // Each could end, change or hear what belongs to others.
+    for (method, params) in [
+        ("m", r#"{"_meta":{"progressToken":1,"progressToken":"t-1"}}"#),
+        ("m", r#"{"_meta":{"progressToken":1,"ProgressToken":"t-1"}}"#),
+        ("m", r#"{"_meta":{"progreſsToken":"t-1"}}"#),
+        ("m", r#"{"_META":{"progressToken":"t-1"}}"#),
+        ("m", r#"{"_meta":{"progressToken":1},"_meta":{"progressToken":"t-1"}}"#),
+        ("m", r#"{"_meta":{"progressToken":1},"_Meta":{"progressToken":"t-1"}}"#),
+        ("notifications/cancelled", r#"{"requestId":1,"REQUESTID":"t-1"}"#),
+        ("resources/unsubscribe", r#"{"uri":"a","uri":"b"}"#),
+        ("resources/unsubscribe", r#"{"uri":"a","URI":"b"}"#),
+        ("logging/setLevel", r#"{"level":"debug","level":"emergency"}"#),
+        ("logging/setLevel", r#"{"level":"debug","Level":"emergency"}"#),
+    ] {
+        let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
+        let body = if method.starts_with("notifications/") { body.replace(r#""id":1,"#, "") } else { body };
+        let answer = tokio::select! {
+            answer = finish(served.post_request(Some(&session), &body)) => answer,
+            message = wire.next() => panic!("{body} reached the server: {message:?}"),
+        };
+        assert!(
+            answer.status == 400 && answer.text.contains("-32600"),
+            "{body}: {}",
+            answer.text
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_session_is_never_the_one_that_a_client_names() {
     let served = with_server(BridgeConfig::default()).await;
     let known = served.open().await;

@@ -161,20 +161,25 @@ pub(super) fn for_server(
     headers
 }
 
-/// The client's address, behind what a trusted proxy before this one says.
+/// The client's address, behind all that trusted proxies before this one say: some add a line of their own.
 fn forwarded_for(
     headers: &HeaderMap,
     config: &ReverseProxyConfig,
     peer: Option<IpAddr>,
 ) -> Option<HeaderValue> {
     let peer = peer?;
-    let before = config.trust_forwarded.then(|| headers.get(&FORWARDED_FOR));
-    match before.flatten().and_then(|value| value.to_str().ok()) {
-        Some(before) => format!("{before}, {peer}").try_into().ok(),
-        // Mostly.
-        None if peer == Ipv4Addr::LOCALHOST => Some(HeaderValue::from_static("127.0.0.1")),
-        None => peer.to_string().try_into().ok(),
+    let lines = headers.get_all(&FORWARDED_FOR).iter();
+    let mut said: Vec<_> = lines
+        .filter(|_| config.trust_forwarded)
+        .map(HeaderValue::as_bytes)
+        .collect();
+    // Mostly.
+    if said.is_empty() && peer == Ipv4Addr::LOCALHOST {
+        return Some(HeaderValue::from_static("127.0.0.1"));
     }
+    let peer = peer.to_string();
+    said.push(peer.as_bytes());
+    HeaderValue::from_bytes(&said.join(&b", "[..])).ok()
 }
 
 #[cfg(test)]

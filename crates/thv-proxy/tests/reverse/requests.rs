@@ -313,13 +313,15 @@ async fn what_a_proxy_before_this_one_says_counts_only_if_it_is_trusted() {
             .post(proxy.url("/mcp"))
             .header("x-forwarded-host", "mcp.example")
             .header("x-forwarded-proto", "https")
+            // A proxy may add a line of its own to what its client has said.
             .header("x-forwarded-for", "192.0.2.1")
+            .header("x-forwarded-for", "192.0.2.2, 192.0.2.3")
             .body("{}");
         let text = finish(request).await.text;
         for line in [
             "x-forwarded-host: mcp.example\n",
             "x-forwarded-proto: https\n",
-            "x-forwarded-for: 192.0.2.1, 127.0.0.1\n",
+            "x-forwarded-for: 192.0.2.1, 192.0.2.2, 192.0.2.3, 127.0.0.1\n",
         ] {
             assert_eq!(text.contains(line), trusted, "{line:?} {text}");
         }

@@ -98,7 +98,10 @@ pub(super) fn parse(method: &Method, bytes: &Bytes) -> Result<Option<(Head, usiz
     }
     let newest = parsed.version == Some(1);
     let framing = framing(method, &mut response, newest)?;
-    let keep_alive = newest && framing != Framing::UntilClose && !says_close(response.headers());
+    let keep_alive = newest
+        && framing != Framing::UntilClose
+        && !says_close(response.headers())
+        && !threatens_a_body(&response);
     let head = Head {
         response,
         framing,
@@ -129,6 +132,14 @@ fn framing(method: &Method, response: &mut Response<()>, newest: bool) -> Result
         }
         (Some(_), None) => Err(WireError::Coding),
     }
+}
+
+/// Whether an answer that never has a body says that it has one: if that comes, it is not the answer to the next request.
+fn threatens_a_body(response: &Response<()>) -> bool {
+    let headers = response.headers();
+    response.status() == StatusCode::NO_CONTENT
+        && (headers.contains_key(TRANSFER_ENCODING)
+            || headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0"))
 }
 
 /// The value of a header that may come once, or several times the same.
@@ -211,7 +222,7 @@ mod tests {
             (
                 &get,
                 "HTTP/1.1 204 No\r\ncontent-length: 5\r\n\r\n",
-                Some((Length(0), true)),
+                Some((Length(0), false)),
             ),
             (
                 &get,

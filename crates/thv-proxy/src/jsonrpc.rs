@@ -249,6 +249,20 @@ pub(crate) fn could_mean(name: &[u8], known: &str) -> bool {
     text(name).is_some_and(|decoded| decoded == known || differs_in_case(decoded.as_bytes(), known))
 }
 
+/// Whether parsers may disagree about the value of `name` in `object`: it stands there twice, or with a name that could
+/// be taken for it.
+pub(crate) fn is_unclear(object: &[u8], name: &str) -> bool {
+    let (mut found, mut unclear) = (false, false);
+    each_member(object, |other, _| {
+        unclear |= if unquoted(other) == name.as_bytes() {
+            std::mem::replace(&mut found, true)
+        } else {
+            could_mean(other, name)
+        };
+    });
+    unclear
+}
+
 /// A text between its quotes; anything else as it is.
 pub fn unquoted(text: &[u8]) -> &[u8] {
     text.strip_prefix(b"\"")

@@ -56,8 +56,14 @@ async fn what_servers_could_read_in_two_ways_is_refused() {
         ("m", r#"{"_meta":{"progressToken":1,"ProgressToken":"t-1"}}"#),
         ("m", r#"{"_meta":{"progreſsToken":"t-1"}}"#),
         ("m", r#"{"_META":{"progressToken":"t-1"}}"#),
-        ("m", r#"{"_meta":{"progressToken":1},"_meta":{"progressToken":"t-1"}}"#),
-        ("m", r#"{"_meta":{"progressToken":1},"_Meta":{"progressToken":"t-1"}}"#),
+        (
+            "m",
+            r#"{"_meta":{"progressToken":1},"_meta":{"progressToken":"t-1"}}"#,
+        ),
+        (
+            "m",
+            r#"{"_meta":{"progressToken":1},"_Meta":{"progressToken":"t-1"}}"#,
+        ),
         ("notifications/cancelled", r#"{"requestId":1,"REQUESTID":"t-1"}"#),
         ("resources/unsubscribe", r#"{"uri":"a","uri":"b"}"#),
         ("resources/unsubscribe", r#"{"uri":"a","URI":"b"}"#),
@@ -65,9 +71,13 @@ async fn what_servers_could_read_in_two_ways_is_refused() {
         ("logging/setLevel", r#"{"level":"debug","Level":"emergency"}"#),
     ] {
         let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
-        let body = if method.starts_with("notifications/") { body.replace(r#""id":1,"#, "") } else { body };
+        let body = if method.starts_with("notifications/") {
+            body.replace(r#""id":1,"#, "")
+        } else {
+            body
+        };
         let answer = tokio::select! {
-            answer = finish(served.post_request(Some(&session), &body)) => answer,
+            answer = finish(served.post_request(Some(&session), body.clone())) => answer,
             message = wire.next() => panic!("{body} reached the server: {message:?}"),
         };
         assert!(

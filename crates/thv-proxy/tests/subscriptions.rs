@@ -89,6 +89,14 @@ async fn the_server_is_told_when_the_last_one_leaves() {
     // Others still want it: the proxy answers.
     let left = served.post(Some(&bob), about("resources/unsubscribe", "a")).await;
     assert!(left.text.contains(r#""result":{}"#), "{}", left.text);
+    // Who has no session listens to nothing, and ends nothing.
+    for method in ["resources/subscribe", "resources/unsubscribe"] {
+        let answer = tokio::select! {
+            answer = served.post(None, about(method, "a")) => answer,
+            asked = wire.next() => panic!("the server hears of it: {asked:?}"),
+        };
+        assert!(answer.text.contains(r#""result":{}"#), "{}", answer.text);
+    }
     let deleting = finish(
         served
             .client

@@ -1,10 +1,11 @@
 //! What both HTTP forms do with a message of a client.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap};
 use http::{Response, StatusCode};
+use memchr::memmem::Finder;
 
 use super::calls::{CallError, Then};
 use super::core::{Ask, Core, one_line, progress_token, splice};
@@ -134,8 +135,32 @@ fn objection(message: &[u8], envelope: &Envelope) -> Option<&'static str> {
     if envelope.escaped_names && hides_a_name(envelope.params_in(message)) {
         return Some("the names of \"params\" and \"_meta\" must be written without escapes");
     }
+    if is_unclear(envelope.method_in(message), envelope.params_in(message)) {
+        return Some("a name in \"params\" or \"_meta\" stands twice, or could be taken for another");
+    }
     None
 }
+
+/// Whether a server could find another value than the proxy under a name by which clients reach what belongs to others.
+fn is_unclear(method: &[u8], params: &[u8]) -> bool {
+    let own = match method {
+        b"resources/subscribe" | b"resources/unsubscribe" => Some("uri"),
+        b"logging/setLevel" => Some("level"),
+        b"notifications/cancelled" => Some("requestId"),
+        _ => None,
+    };
+    if own.is_some_and(|name| jsonrpc::is_unclear(params, name)) {
+        return true;
+    }
+    // Mostly there is none.
+    META.find(params).is_some()
+        && (jsonrpc::is_unclear(params, "_meta")
+            || jsonrpc::member(params, "_meta")
+                .is_some_and(|meta| jsonrpc::is_unclear(meta, "progressToken")))
+}
+
+/// How `_meta` begins, in whichever case.
+static META: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"_"));
 
 fn hides_a_name(params: &[u8]) -> bool {
     let hidden = |object: &[u8]| {
@@ -232,17 +257,16 @@ impl Core {
         if envelope.method_in(&bytes) == b"ping" && self.is_stateless() {
             return Ok(Begun::Answered(empty_result(envelope.id_in(&bytes))));
         }
-        if let Some(session) = session {
-            match self.subscription(session, &bytes, &envelope)? {
-                Asked::Nothing => {}
-                Asked::Subscribe(uri) => then = Then::Subscribe(uri),
-                Asked::KeptByOthers => {
-                    return Ok(Begun::Answered(empty_result(envelope.id_in(&bytes))));
-                }
-            }
-            if then == Then::Nothing && self.has_tasks() {
-                then = self.about_tasks(session, &bytes, &envelope);
-            }
+        match self.subscription(session, &bytes, &envelope)? {
+            Asked::Nothing => {}
+            Asked::Subscribe(uri) => then = Then::Subscribe(uri),
+            Asked::OfNoConcern => return Ok(Begun::Answered(empty_result(envelope.id_in(&bytes)))),
+        }
+        if let Some(session) = session
+            && then == Then::Nothing
+            && self.has_tasks()
+        {
+            then = self.about_tasks(session, &bytes, &envelope);
         }
         let subscribing = then.clone();
         let session = session.map(Session::key);
@@ -285,10 +309,10 @@ impl Core {
         }
     }
 
-    /// What a session wants with a resource.
+    /// What a session wants with a resource. Who has none gets no updates, and ends nobody's.
     fn subscription(
         &self,
-        session: &Session,
+        session: Option<&Session>,
         bytes: &Bytes,
         envelope: &Envelope,
     ) -> Result<Asked, CallError> {
@@ -301,6 +325,9 @@ impl Core {
         let Some(uri) = uri.and_then(jsonrpc::text) else {
             return Ok(Asked::Nothing);
         };
+        let Some(session) = session else {
+            return Ok(Asked::OfNoConcern);
+        };
         if method == b"resources/subscribe" {
             let asked = self.subscriptions.ask(session.key(), &uri);
             return asked
@@ -310,7 +337,7 @@ impl Core {
         Ok(if self.subscriptions.leave(session.key(), &uri) {
             Asked::Nothing
         } else {
-            Asked::KeptByOthers
+            Asked::OfNoConcern
         })
     }
 
@@ -374,8 +401,8 @@ impl Core {
 enum Asked {
     Nothing,
     Subscribe(Arc<str>),
-    /// Others still want what this one gives up: the server must not hear of it.
-    KeptByOthers,
+    /// The server must not hear of it: others still want what this one gives up, or nobody is there to be told.
+    OfNoConcern,
 }
 
 /// The answer `{}` to the request with this id.

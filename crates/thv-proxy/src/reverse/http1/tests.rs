@@ -111,15 +111,9 @@ async fn an_answer_is_the_same_however_it_comes() {
             (200, "hello", false),
         ),
         ("HTTP/1.1 204 No\r\n\r\n", (204, "", true)),
-        (
-            "HTTP/1.1 204 No\r\ncontent-length: 0\r\n\r\n",
-            (204, "", true),
-        ),
+        ("HTTP/1.1 204 No\r\ncontent-length: 0\r\n\r\n", (204, "", true)),
         // What it says that it sends could be taken for the next answer.
-        (
-            "HTTP/1.1 204 No\r\ncontent-length: 2\r\n\r\nno",
-            (204, "", false),
-        ),
+        ("HTTP/1.1 204 No\r\ncontent-length: 2\r\n\r\nno", (204, "", false)),
         (
             "HTTP/1.1 204 No\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
             (204, "", false),

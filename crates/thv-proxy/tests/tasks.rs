@@ -114,36 +114,45 @@ async fn what_the_server_asks_for_a_task_is_for_whose_task_it_is() {
     .await;
     refused(&mut wire, 6).await;
 
-    // She goes. Who knows the task's name goes on with it: she may have come back as another session.
+    // She goes, before another of her calls has become one. Who knows a task's name goes on with it: she may have come
+    // back as another session.
+    let call = request("tools/call", &json!({"name": "long", "task": {}}));
+    let making = tokio::spawn(finish(served.post_request(Some(&alice), call)));
+    let late = wire.next().await.unwrap();
     let leaving = served.client.delete(served.url("/mcp"));
     let left = finish(leaving.header("mcp-session-id", &alice)).await;
     assert_eq!(left.status, 204);
     for number in [1, 2] {
-        let late = wire.next().await.unwrap();
+        let refusal = wire.next().await.unwrap();
         assert!(
-            late["error"]["code"] == -32000 && (late["id"] == 1 || late["id"] == 2),
-            "{number}: {late}"
+            refusal["error"]["code"] == -32000 && (refusal["id"] == 1 || refusal["id"] == 2),
+            "{number}: {refusal}"
         );
     }
+    answer(&mut wire, &late, &json!({"task": {"taskId": "t/late"}})).await;
+    assert!(making.await.unwrap().text.contains("t/late"));
     ask(&mut wire, 7, &json!({RELATED: {"taskId": "t/1"}})).await;
     refused(&mut wire, 7).await;
     answer(&mut wire, &waiting, &json!({})).await;
     assert_eq!(of_bob.await.unwrap().status, 200);
-    let result = request("tasks/result", &json!({"taskId": "t/1"}));
-    let resulting = tokio::spawn(finish(served.post_request(Some(&bob), result)));
-    let waiting = wire.next().await.unwrap();
-    assert_eq!(waiting["params"]["taskId"], "t/1");
-    ask(&mut wire, 8, &json!({RELATED: {"taskId": "t/1"}})).await;
     let mut seen_by_bob = String::new();
-    read_until(&mut to_bob, &mut seen_by_bob, "question 8").await;
+    for (number, task) in [(8, "t/1"), (9, "t/late")] {
+        let result = request("tasks/result", &json!({"taskId": task}));
+        let resulting = tokio::spawn(finish(served.post_request(Some(&bob), result)));
+        let waiting = wire.next().await.unwrap();
+        assert_eq!(waiting["params"]["taskId"], task);
+        ask(&mut wire, number, &json!({RELATED: {"taskId": task}})).await;
+        let question = format!("question {number}");
+        soon(&question, read_until(&mut to_bob, &mut seen_by_bob, &question)).await;
+        answer(&mut wire, &waiting, &json!({"content": []})).await;
+        assert_eq!(resulting.await.unwrap().status, 200);
+    }
     assert!(
         !["question 1", "input_required", "\"progress\":77"]
             .iter()
             .any(|of_alice| seen_by_bob.contains(of_alice)),
         "{seen_by_bob}"
     );
-    answer(&mut wire, &waiting, &json!({"content": []})).await;
-    assert_eq!(resulting.await.unwrap().status, 200);
 }
 
 #[tokio::test]

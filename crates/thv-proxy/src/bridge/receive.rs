@@ -110,6 +110,9 @@ impl Core {
                 if let Some(task) = result.and_then(tasks::became) {
                     let progress = pending.token.clone().map(|token| (number, token));
                     self.server_tasks.made(&task, session, progress);
+                    if !self.sessions.knows(session) {
+                        self.server_tasks.leave(session);
+                    }
                 }
             }
             _ => {}

@@ -330,9 +330,12 @@ impl Core {
         };
         if method == b"resources/subscribe" {
             let asked = self.subscriptions.ask(session.key(), &uri);
-            return asked
-                .map(Asked::Subscribe)
-                .map_err(|what| CallError::TooMuch { what });
+            let asked = asked.map_err(|what| CallError::TooMuch { what })?;
+            if !self.sessions.knows(session.key()) {
+                self.subscriptions.leave_all(session.key());
+                return Ok(Asked::OfNoConcern);
+            }
+            return Ok(Asked::Subscribe(asked));
         }
         Ok(if self.subscriptions.leave(session.key(), &uri) {
             Asked::Nothing
@@ -412,4 +415,23 @@ pub(super) fn empty_result(id: &[u8]) -> [Bytes; 3] {
         Bytes::copy_from_slice(id),
         Bytes::from_static(br#","result":{}}"#),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bridge::BridgeConfig;
+
+    #[test]
+    fn a_session_that_has_just_ended_subscribes_to_nothing() {
+        let core = Core::new(BridgeConfig::default());
+        let session = core.open_session().unwrap();
+        let message = br#"{"jsonrpc":"2.0","id":1,"method":"resources/subscribe","params":{"uri":"a"}}"#;
+        let (message, envelope) = (Bytes::from_static(message), jsonrpc::scan(message).unwrap());
+        let subscribe = || core.subscription(Some(&session), &message, &envelope).unwrap();
+        assert!(matches!(subscribe(), Asked::Subscribe(_)) && core.subscriptions.is_wanted("a"));
+        core.close_session(session.key());
+        assert!(!core.subscriptions.is_wanted("a"));
+        assert!(matches!(subscribe(), Asked::OfNoConcern) && !core.subscriptions.is_wanted("a"));
+    }
 }

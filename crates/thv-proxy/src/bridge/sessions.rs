@@ -41,9 +41,15 @@ struct Channel {
     stream: Option<Events>,
     /// What can be asked for again; none where a session ends with its stream.
     replay: Option<Replay>,
+    /// The session has ended: whoever opens a stream at that moment has come too late.
+    is_over: bool,
 }
 
 impl Channel {
+    fn set(&mut self, stream: Events) {
+        self.stream = Some(stream).filter(|_| !self.is_over);
+    }
+
     fn open(&self) -> Option<&Events> {
         self.stream.as_ref().filter(|stream| !stream.is_closed())
     }
@@ -56,7 +62,7 @@ impl Session {
 
     /// Makes this the session's event stream; the former one ends.
     pub(super) fn set_stream(&self, stream: Events) {
-        lock(&self.channel).stream = Some(stream);
+        lock(&self.channel).set(stream);
         self.stream_opened.notify_waiters();
     }
 
@@ -70,7 +76,7 @@ impl Session {
             }
             replay.sent();
         }
-        channel.stream = Some(stream);
+        channel.set(stream);
         drop(channel);
         self.stream_opened.notify_waiters();
     }
@@ -82,7 +88,9 @@ impl Session {
 
     /// The session is over: nobody can come back to it.
     fn end(&self) {
-        self.end_stream();
+        let mut channel = lock(&self.channel);
+        (channel.stream, channel.is_over) = (None, true);
+        drop(channel);
         self.given_up.cancel();
     }
 
@@ -210,6 +218,7 @@ impl Sessions {
             channel: Mutex::new(Channel {
                 stream: None,
                 replay: self.replays.then(|| Replay::new(self.kept.clone())),
+                is_over: false,
             }),
             call_streams: CallStreams::new(self.kept.clone()),
             stream_opened: Notify::new(),
@@ -267,6 +276,12 @@ impl Sessions {
     /// The session with this key, which does not count as used by that.
     pub(super) fn by_key(&self, key: u128) -> Option<Arc<Session>> {
         self.read().get(&key).map(Arc::clone)
+    }
+
+    /// Whether there is a session with this key. What is noted of one is good only if it is there after that: who goes takes
+    /// along what was noted before.
+    pub(super) fn knows(&self, key: u128) -> bool {
+        self.read().contains_key(&key)
     }
 
     /// The only session there is.
@@ -341,6 +356,8 @@ impl Sessions {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
     use crate::bridge::events::queue;
 
@@ -367,6 +384,23 @@ mod tests {
         assert!(sessions.open().is_none());
         drop(streams.remove(1));
         assert_eq!(sessions.open().unwrap().gone, [opened[2].key()]);
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_is_opened_while_its_session_ends_ends_with_it() {
+        let sessions = Sessions::new(Duration::from_secs(100), 1, true);
+        let session = sessions.open().unwrap().session;
+        sessions.close(session.key());
+        for resumed in [false, true] {
+            let (events, mut waiting) = queue(1, 1);
+            if resumed {
+                session.resume_stream(events, None);
+            } else {
+                session.set_stream(events);
+            }
+            assert!(waiting.next().now_or_never().is_some_and(|event| event.is_none()));
+            assert!(!session.has_stream());
+        }
     }
 
     #[tokio::test(start_paused = true)]

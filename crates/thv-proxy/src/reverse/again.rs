@@ -105,9 +105,7 @@ impl Shared {
             return Some(now);
         }
         let opening = tokio::time::timeout(PATIENCE, self.open(known, request));
-        let id = opening.await.ok()??;
-        known.renew(id.clone());
-        Some(id)
+        known.renew(&opening.await.ok()??)
     }
 
     async fn open(&self, known: &Known, request: &Outgoing) -> Option<HeaderValue> {

@@ -146,7 +146,10 @@ impl EndpointRewriter {
         let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
         let Outside { origin, prefix } = &self.outside;
         let origin = origin.as_deref().unwrap_or_default();
-        let endpoint = format!("{}{query}", url.path());
+        // Alone, a path that begins with two slashes is another host.
+        let is_host = origin.is_empty() && prefix.is_empty() && url.path().starts_with("//");
+        let here = if is_host { "/." } else { "" };
+        let endpoint = format!("{here}{}{query}", url.path());
         let event = format!("event: endpoint\ndata: {origin}{prefix}{endpoint}\n\n");
         self.endpoint = Some(endpoint);
         Ok(Some(event.into_bytes()))
@@ -199,6 +202,15 @@ mod tests {
         check(base, "", to("https://host.example/m?s=1"), Ok(&to("/m?s=1")));
         check(base, "/team", to("/m"), Ok(&to("/team/m")));
         check(base, "", "data:/m\r\nevent:endpoint\r\n\r\n", Ok(&to("/m")));
+        // What begins with two slashes would be another host.
+        check(base, "", to("/.//evil.example/m"), Ok(&to("/.//evil.example/m")));
+        check(
+            base,
+            "",
+            to("https://host.example//evil.example/m"),
+            Ok(&to("/.//evil.example/m")),
+        );
+        check(base, "/team", to("/x/..//m"), Ok(&to("/team//m")));
         let long = format!("data: {}\n\n", "x".repeat(2 * LONGEST));
         let both =
             |first: &str, second: &str| format!(": hi\n\n{}{long}id: 7\n{}rest", to(first), to(second));

@@ -22,6 +22,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// An id in memory of its own: the head that it came in, and what came with that, may be much larger. None when it is too
+/// long itself.
+fn detached(id: &HeaderValue) -> Option<HeaderValue> {
+    let id = Some(id.as_bytes()).filter(|id| id.len() <= LONGEST_ID)?;
+    HeaderValue::from_bytes(id).ok()
+}
+
 /// One session.
 #[derive(Debug)]
 pub(super) struct Known {
@@ -39,8 +46,11 @@ impl Known {
         lock(&self.server_id).clone()
     }
 
-    pub(super) fn renew(&self, id: HeaderValue) {
-        *lock(&self.server_id) = id;
+    /// The server has another id for it from now on; none when that is too long to be kept.
+    pub(super) fn renew(&self, id: &HeaderValue) -> Option<HeaderValue> {
+        let id = detached(id)?;
+        lock(&self.server_id).clone_from(&id);
+        Some(id)
     }
 }
 
@@ -61,9 +71,9 @@ impl Sessions {
 
     /// A session that the server has just opened.
     pub(super) fn opened(&self, id: &HeaderValue, hello: &Bytes) {
-        if hello.len() > LONGEST || id.len() > LONGEST_ID {
+        let Some(id) = detached(id).filter(|_| hello.len() <= LONGEST) else {
             return;
-        }
+        };
         let mut table = lock(&self.table);
         if table.len() >= MOST {
             table.retain(|_, known| lock(&known.used).elapsed() <= self.ttl);
@@ -81,7 +91,7 @@ impl Sessions {
             used: Mutex::new(Instant::now()),
             again: tokio::sync::Mutex::default(),
         };
-        table.insert(id.clone(), Arc::new(known));
+        table.insert(id, Arc::new(known));
     }
 
     /// The session that a client names, which counts as used by that.
@@ -104,6 +114,18 @@ impl Sessions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn the_answer_that_an_id_came_in_is_not_kept_with_it() {
+        let sessions = Sessions::new(Duration::from_secs(100));
+        let head = Bytes::from(vec![b'x'; 64 * 1024]);
+        let id = |part| HeaderValue::from_maybe_shared(head.slice(part)).unwrap();
+        sessions.opened(&id(0..8), &Bytes::from_static(b"{}"));
+        let known = lock(&sessions.table).values().next().unwrap().clone();
+        assert_eq!(known.renew(&id(8..16)).unwrap(), known.server_id());
+        assert!(known.renew(&id(0..LONGEST_ID + 1)).is_none() && known.server_id() == "xxxxxxxx");
+        assert!(head.is_unique(), "something still holds it");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn sessions_are_bounded_in_number_and_time() {

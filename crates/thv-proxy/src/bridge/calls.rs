@@ -136,7 +136,7 @@ pub(crate) enum Reply {
 pub(crate) type Outcome = oneshot::Receiver<Result<Reply, CallError>>;
 
 /// Who can be asked what the server wants to know while it works on a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Caller {
     /// A session, by its key.
     Session(u128),

@@ -102,17 +102,27 @@ impl ServerRequests {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A number for a request with this id that `caller` is asked.
-    pub(super) fn open(&self, caller: Caller, id: &[u8]) -> Result<u64, Refusal> {
+    /// A number for a request with this id that `caller` is asked, and the id of the one that makes room for it: where there
+    /// are too many, the oldest of whom most are kept for.
+    fn open(&self, caller: Caller, id: &[u8]) -> Result<(u64, Option<Bytes>), Refusal> {
+        const TOO_MANY: Refusal = Refusal(-32000, "too many requests wait for clients");
         let mut table = self.table();
         let of_caller = table.values().filter(|open| open.caller == caller).count();
-        if table.len() >= MOST || of_caller >= OF_CALLER {
-            return Err(Refusal(-32000, "too many requests wait for clients"));
+        if of_caller >= OF_CALLER {
+            return Err(TOO_MANY);
+        }
+        let mut gone = None;
+        if table.len() >= MOST {
+            let (oldest, most) = oldest_of_most(&table).ok_or(TOO_MANY)?;
+            if most <= of_caller {
+                return Err(TOO_MANY);
+            }
+            gone = table.remove(&oldest).map(|open| open.id);
         }
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let id = Bytes::copy_from_slice(id);
         table.insert(number, Open { caller, id });
-        Ok(number)
+        Ok((number, gone))
     }
 
     /// The server's id of a request that `caller` answers.
@@ -148,6 +158,16 @@ impl ServerRequests {
     pub(super) fn clear(&self) {
         self.table().clear();
     }
+}
+
+/// The oldest request of the caller for whom most are kept, and how many those are.
+fn oldest_of_most(table: &HashMap<u64, Open>) -> Option<(u64, usize)> {
+    let mut of_callers = HashMap::new();
+    for (number, open) in table {
+        let (oldest, count) = of_callers.entry(open.caller).or_insert((*number, 0));
+        (*oldest, *count) = ((*oldest).min(*number), *count + 1);
+    }
+    of_callers.into_values().max_by_key(|(_, count)| *count)
 }
 
 /// The id under which a client is asked.
@@ -209,9 +229,7 @@ impl Core {
         };
         Abilities(session.abilities.load(Ordering::Acquire)).check(envelope.method_in(line))?;
         let span = envelope.id.unwrap_or_default();
-        let number = self
-            .server_requests
-            .open(Caller::Session(session.key()), span.of(line))?;
+        let number = self.open_request(Caller::Session(session.key()), span.of(line))?;
         let message = self.answers.charge(splice(line, span, &client_id(number)));
         let Some(message) = message else {
             self.server_requests.remove(number);
@@ -230,6 +248,18 @@ impl Core {
             }
         }
         Ok(())
+    }
+
+    /// A number for a request with this id that `caller` is asked.
+    pub(super) fn open_request(&self, caller: Caller, id: &[u8]) -> Result<u64, Refusal> {
+        let (number, gone) = self.server_requests.open(caller, id)?;
+        if let Some(id) = gone {
+            self.refuse_late(
+                &id,
+                "the client has not answered, and too many requests wait for clients",
+            );
+        }
+        Ok(number)
     }
 
     /// Whose call made the server ask.
@@ -337,5 +367,36 @@ async fn deliver_later(core: Arc<Core>, session: Arc<Session>, number: u64, even
         && let Some(id) = core.server_requests.remove(number)
     {
         core.refuse_late(&id, "the client has no event stream");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_who_never_answer_make_room_for_others() {
+        let requests = ServerRequests::default();
+        for number in 0..MOST as u128 {
+            let silent = Caller::Session(number / OF_CALLER as u128);
+            let opened = requests.open(silent, number.to_string().as_bytes());
+            assert!(opened.is_ok_and(|(_, gone)| gone.is_none()));
+        }
+        for number in 0..2 * OF_CALLER {
+            let other = Caller::Call(number as u64);
+            let (number, gone) = requests.open(other, b"of another").ok().unwrap();
+            assert!(gone.is_some_and(|id| id != "of another"));
+            assert_eq!(requests.table().len(), MOST);
+            assert_eq!(requests.answered(other, number).unwrap(), "of another");
+            assert!(
+                requests
+                    .open(other, b"of another")
+                    .is_ok_and(|(_, gone)| gone.is_none())
+            );
+        }
+        assert!(
+            requests.open(Caller::Session(0), b"one more").is_err(),
+            "nobody makes room for who keeps as many"
+        );
     }
 }

@@ -170,19 +170,26 @@ async fn the_server_may_ask_as_soon_as_it_is_told_what_it_can_ask_for() {
 async fn sse_clients_are_asked_on_their_stream_and_their_going_is_noticed() {
     let (served, mut wire) = with_wire(BridgeConfig {
         mode: ProxyMode::Sse,
+        // Nothing here waits for its end.
+        request_timeout: Duration::from_hours(1),
         ..BridgeConfig::default()
     })
     .await;
     let (ready, ()) = tokio::join!(served.bridge.initialize(), wire.handshake());
     ready.unwrap();
-    let mut stream = served.client.get(served.url("/sse")).send().await.unwrap();
-    let mut seen = String::new();
-    read_until(&mut stream, &mut seen, "\n\n").await;
-    let endpoint = seen.split("data: ").nth(1).unwrap().trim().to_owned();
-    let post = |body: Value| {
-        let request = served.client.post(&endpoint).body(body.to_string());
+    let connect = async || {
+        let mut stream = served.client.get(served.url("/sse")).send().await.unwrap();
+        let mut seen = String::new();
+        read_until(&mut stream, &mut seen, "\n\n").await;
+        let endpoint = seen.split("data: ").nth(1).unwrap().trim().to_owned();
+        (stream, seen, endpoint)
+    };
+    let post_to = |endpoint: &str, body: String| {
+        let request = served.client.post(endpoint).body(body);
         finish(request.header("content-type", "application/json"))
     };
+    let (mut stream, mut seen, endpoint) = connect().await;
+    let post = |body: Value| post_to(&endpoint, body.to_string());
     let params = json!({"capabilities": {"elicitation": {}}});
     post(json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params})).await;
     read_until(&mut stream, &mut seen, r#""id":0"#).await;
@@ -190,7 +197,26 @@ async fn sse_clients_are_asked_on_their_stream_and_their_going_is_noticed() {
     let request = asked(&mut stream).await;
     post(json!({"jsonrpc": "2.0", "id": request["id"], "result": {"action": "decline"}})).await;
     assert_eq!(wire.next().await.unwrap()["result"]["action"], "decline");
-    ask(&mut wire, 2, "elicitation/create", json!({})).await;
+    // Another one goes, and the server does not answer what it is told because of that.
+    let (other, _, endpoint_of_other) = connect().await;
+    let subscribe =
+        json!({"jsonrpc": "2.0", "id": 1, "method": "resources/subscribe", "params": {"uri": "a"}});
+    post_to(&endpoint_of_other, subscribe.to_string()).await;
+    let subscribing = wire.next().await.unwrap();
+    wire.write(&json!({"jsonrpc": "2.0", "id": subscribing["id"], "result": {}}).to_string())
+        .await;
+    drop(other);
+    let told = common::soon("the server is told", wire.next()).await.unwrap();
+    assert_eq!(told["method"], "resources/unsubscribe");
+    post_to(&endpoint, call(2)).await;
+    let working = wire.next().await.unwrap();
+    ask(
+        &mut wire,
+        2,
+        "elicitation/create",
+        working["params"]["_meta"].clone(),
+    )
+    .await;
     asked(&mut stream).await;
     drop(stream);
     tokio::time::timeout(Duration::from_mins(2), refused(&mut wire, 2, -32000))

@@ -4,6 +4,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use thv_core::ProxyMode;
+use tokio::sync::Notify;
 
 use super::calls::CallError;
 use super::core::{Ask, Core};
@@ -76,31 +77,43 @@ impl Drop for Departure {
     }
 }
 
-/// Looks after the sessions of a bridge until it ends.
+/// Looks after the sessions of a bridge until it ends. A server that does not answer what it is told because of one that is
+/// gone keeps nobody from noticing the next.
 pub(super) async fn keep(core: Arc<Core>) {
-    let stop = core.stop.clone();
-    stop.run_until_cancelled(async {
-        let pause = (core.config.session_ttl / 2).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
-        loop {
-            let _ = tokio::time::timeout(pause, core.orphaned.notified()).await;
-            core.forget(core.sessions.sweep());
-            if core.config.mode == ProxyMode::Sse {
-                core.forget(core.sessions.without_stream());
-            }
-            if let Err(error) = core.adjust_level().await {
-                tracing::debug!(?error, "the server was not told what to log");
-            }
-            while let Some(uri) = core.next_orphan() {
-                // Somebody may want it again.
-                if !core.subscriptions.is_wanted(&uri)
-                    && let Err(error) = unsubscribe(&core, &uri).await
-                {
-                    tracing::debug!(?error, "the server was not told that nobody listens");
-                }
+    let (stop, left) = (core.stop.clone(), Notify::new());
+    let both = async { tokio::join!(sweep(&core, &left), tell(&core, &left)) };
+    stop.run_until_cancelled(both).await;
+}
+
+/// Forgets who is gone.
+async fn sweep(core: &Core, left: &Notify) {
+    let pause = (core.config.session_ttl / 2).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+    loop {
+        let _ = tokio::time::timeout(pause, core.orphaned.notified()).await;
+        core.forget(core.sessions.sweep());
+        if core.config.mode == ProxyMode::Sse {
+            core.forget(core.sessions.without_stream());
+        }
+        left.notify_one();
+    }
+}
+
+/// Tells the server what nobody wants any more.
+async fn tell(core: &Arc<Core>, left: &Notify) {
+    loop {
+        left.notified().await;
+        if let Err(error) = core.adjust_level().await {
+            tracing::debug!(?error, "the server was not told what to log");
+        }
+        while let Some(uri) = core.next_orphan() {
+            // Somebody may want it again.
+            if !core.subscriptions.is_wanted(&uri)
+                && let Err(error) = unsubscribe(core, &uri).await
+            {
+                tracing::debug!(?error, "the server was not told that nobody listens");
             }
         }
-    })
-    .await;
+    }
 }
 
 async fn unsubscribe(core: &Arc<Core>, uri: &str) -> Result<(), CallError> {

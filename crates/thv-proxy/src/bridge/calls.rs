@@ -13,7 +13,7 @@ use super::events::Events;
 use super::late::Late;
 use super::levels::Level;
 use super::rounds::Asked;
-use super::server_requests::Abilities;
+use super::server_requests::{Abilities, NO_ROOM, OF_CALLER, Refusal, UNKNOWN};
 use crate::jsonrpc::Span;
 use crate::suspension::Suspension;
 
@@ -164,6 +164,8 @@ pub(crate) struct Pending {
     pub(crate) written: bool,
     /// What its client can be asked for in the answer to it; none when it cannot.
     pub(crate) askable: Option<Abilities>,
+    /// Questions of the server that its client has not been told of, those that were taken back included.
+    pub(crate) untold: usize,
 }
 
 impl Pending {
@@ -336,16 +338,27 @@ impl Calls {
         self.table().waiting.get(&number)?.askable
     }
 
-    /// Tells whoever waits for this call what `asked` makes, given where the call is heard of from then on. False when
-    /// nobody waits.
-    pub(crate) fn interrupt(&self, number: u64, asked: impl FnOnce(Outcome) -> Asked) -> bool {
+    /// Tells whoever waits for this call what `asked` makes, given where the call is heard of from then on.
+    pub(crate) fn interrupt(&self, number: u64, asked: impl FnOnce(Outcome) -> Asked) -> Result<(), Refusal> {
         let (reply, next) = oneshot::channel();
         let mut table = self.table();
-        let Some(call) = table.waiting.get_mut(&number) else {
-            return false;
-        };
+        let call = table.waiting.get_mut(&number).ok_or(UNKNOWN)?;
+        // Each hangs on the one before until somebody hears of them.
+        if call.untold >= OF_CALLER {
+            return Err(NO_ROOM);
+        }
+        call.untold += 1;
         let before = std::mem::replace(&mut call.reply, reply);
-        before.send(Ok(Reply::Asked(Box::new(asked(next))))).is_ok()
+        before
+            .send(Ok(Reply::Asked(Box::new(asked(next)))))
+            .map_err(|_| UNKNOWN)
+    }
+
+    /// All that the server has asked during this call was heard of.
+    pub(crate) fn heard(&self, number: u64) {
+        if let Some(call) = self.table().waiting.get_mut(&number) {
+            call.untold = 0;
+        }
     }
 
     /// Nobody listens to the progress of this call for now.

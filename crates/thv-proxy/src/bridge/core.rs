@@ -283,6 +283,7 @@ impl Core {
             own,
             written: false,
             askable,
+            untold: 0,
         };
         self.calls.insert(number, pending)?;
         let call = InFlight::new(self, link, number, client_id, answer, deadline, shape);

@@ -160,11 +160,11 @@ impl Core {
         let caller = Caller::Call(call);
         let number = self.open_request(caller, envelope.id_in(line))?;
         let question = Question { number, text };
-        if self.calls.interrupt(call, |next| Asked { question, next }) {
-            return Ok(());
+        let told = self.calls.interrupt(call, |next| Asked { question, next });
+        if told.is_err() {
+            self.server_requests.remove(number);
         }
-        self.server_requests.remove(number);
-        Err(UNKNOWN)
+        told
     }
 
     /// Goes on with a call that is made again with a state of ours; none when there is none, or when states are the
@@ -287,9 +287,16 @@ impl InFlight {
                     self.done = true;
                     return Err(error);
                 }
-                Err(_) => return Ok(self.park(questions)),
+                Err(_) => break,
             }
         }
+        self.core.calls.heard(self.number());
+        // It may have taken them back.
+        questions.retain(|question| self.core.server_requests.is_open(question.number));
+        if questions.is_empty() {
+            return Ok(None);
+        }
+        Ok(self.park(questions))
     }
 
     /// Keeps the call for its client, and says so; none when too many are kept.

@@ -30,7 +30,7 @@ use crate::jsonrpc::{self, Envelope, Span};
 
 /// Requests that may wait for clients, and for one of them: who never answers must not be in the way of others.
 const MOST: usize = 1024;
-const OF_CALLER: usize = 64;
+pub(super) const OF_CALLER: usize = 64;
 /// A request with a longer id is not answered.
 const LONGEST_ID: usize = 1024;
 /// How long a client that has just begun may take to open its event stream.

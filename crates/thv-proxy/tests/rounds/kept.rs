@@ -307,3 +307,37 @@ async fn calls_that_are_kept_are_bounded_and_a_shutdown_ends_them() {
     bridge.bridge.shutdown().await;
     assert_eq!(bridge.bridge.stats().in_flight, 0);
 }
+
+#[tokio::test]
+async fn a_server_that_takes_back_what_it_asks_does_not_ask_without_end() {
+    let mut bridge = Played::new(BridgeConfig::default()).await;
+    let (call, told) = bridge.kept(11).await;
+    for id in 100..164 {
+        bridge.server_asks(id, "roots/list").await;
+        let cancelled =
+            json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": id}});
+        bridge.wire.write(&cancelled.to_string()).await;
+    }
+    bridge.arrived().await;
+    bridge.server_asks(200, "roots/list").await;
+    let ping = r#"{"jsonrpc":"2.0","id":"p","method":"ping"}"#;
+    bridge.wire.write(ping).await;
+    let refused = bridge.wire.next().await.unwrap();
+    assert_eq!(
+        (&refused["id"], &refused["error"]["code"]),
+        (&json!(200), &json!(-32000))
+    );
+    assert_eq!(bridge.wire.next().await.unwrap()["id"], "p");
+
+    // Its client hears of nothing that was taken back; then the server may ask again.
+    let calling = bridge.call(&retry(&told, &yes()));
+    assert_eq!(bridge.wire.next().await.unwrap()["id"], 11);
+    bridge.arrived().await;
+    bridge.server_asks(201, "roots/list").await;
+    let told = calling.await.unwrap()["result"].clone();
+    assert_eq!(told["inputRequests"].as_object().unwrap().len(), 1, "{told}");
+    let calling = bridge.call(&retry(&told, &json!({"roots": []})));
+    assert_eq!(bridge.wire.next().await.unwrap()["id"], 201);
+    bridge.server_answers(&call, "done").await;
+    assert_eq!(calling.await.unwrap()["result"], complete("done"));
+}

@@ -11,7 +11,7 @@ use common::wire;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use thv_proxy::{Body, BridgeConfig, StdioBridge};
+use thv_proxy::{Body, BridgeConfig, ProxyService, StdioBridge};
 use tokio::task::JoinHandle;
 
 const REVISION: &str = "2026-07-28";
@@ -47,7 +47,12 @@ fn tool() -> Value {
 /// What a client gets: the status, and the code of its error or none.
 type Outcome = (StatusCode, Option<i64>);
 
-fn ask(played: &Played, method: &str, params: &Value, headers: &[(&str, &str)]) -> JoinHandle<Outcome> {
+fn ask(
+    service: &ProxyService,
+    method: &str,
+    params: &Value,
+    headers: &[(&str, &str)],
+) -> JoinHandle<Outcome> {
     let mut params = params.clone();
     params["_meta"] = json!({"io.modelcontextprotocol/protocolVersion": REVISION,
         "io.modelcontextprotocol/clientCapabilities": {}});
@@ -64,9 +69,7 @@ fn ask(played: &Played, method: &str, params: &Value, headers: &[(&str, &str)]) 
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let asking = played
-        .service
-        .ask(request.body(Body::full(message.to_string())).unwrap());
+    let asking = service.ask(request.body(Body::full(message.to_string())).unwrap());
     tokio::spawn(async move {
         let answer = asking.await;
         let status = answer.status();
@@ -79,9 +82,9 @@ fn ask(played: &Played, method: &str, params: &Value, headers: &[(&str, &str)]) 
     })
 }
 
-fn call(played: &Played, region: &str, headers: &[(&str, &str)]) -> JoinHandle<Outcome> {
+fn call(service: &ProxyService, region: &str, headers: &[(&str, &str)]) -> JoinHandle<Outcome> {
     let params = json!({"name": "sql", "arguments": {"region": region, "query": "q"}});
-    ask(played, "tools/call", &params, headers)
+    ask(service, "tools/call", &params, headers)
 }
 
 /// The server is asked with `method`, and answers.
@@ -100,7 +103,7 @@ const REFUSED: Outcome = (StatusCode::BAD_REQUEST, Some(MISMATCH));
 #[tokio::test]
 async fn a_call_whose_headers_say_something_else_does_not_reach_the_server() {
     let mut played = played(json!({"tools": {}})).await;
-    let listing = ask(&played, "tools/list", &json!({}), &[]);
+    let listing = ask(&played.service, "tools/list", &json!({}), &[]);
     answered(&mut played, "tools/list", json!({"tools": [tool()]})).await;
     assert_eq!(listing.await.unwrap(), FINE);
     for headers in [
@@ -110,7 +113,7 @@ async fn a_call_whose_headers_say_something_else_does_not_reach_the_server() {
         &[("mcp-param-region", "=?base64?dXM?=")],
     ] {
         assert_eq!(
-            call(&played, "us", headers).await.unwrap(),
+            call(&played.service, "us", headers).await.unwrap(),
             REFUSED,
             "{headers:?}"
         );
@@ -119,7 +122,7 @@ async fn a_call_whose_headers_say_something_else_does_not_reach_the_server() {
         &[("Mcp-Param-Region", "us"), ("mcp-param-unknown", "x")][..],
         &[("mcp-param-region", "=?base64?dXM=?=")],
     ] {
-        let calling = call(&played, "us", headers);
+        let calling = call(&played.service, "us", headers);
         let asked = answered(&mut played, "tools/call", json!({})).await;
         assert_eq!(asked["params"]["arguments"]["region"], "us");
         assert_eq!(calling.await.unwrap(), FINE, "{headers:?}");
@@ -134,7 +137,7 @@ async fn for_a_tool_on_no_list_the_server_is_asked_once_and_again_when_its_tools
         json!({"tools": [tool()]}),
     ];
     let calls: Vec<_> = ["us", "eu", "us"]
-        .map(|said| call(&played, "us", &[("mcp-param-region", said)]))
+        .map(|said| call(&played.service, "us", &[("mcp-param-region", said)]))
         .into();
     for (part, cursor) in parts.into_iter().zip([Value::Null, json!("more")]) {
         let asked = answered(&mut played, "tools/list", part).await;
@@ -152,10 +155,10 @@ async fn for_a_tool_on_no_list_the_server_is_asked_once_and_again_when_its_tools
     let changed = r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#;
     played.wire.write(changed).await;
     // The answer to it comes behind that.
-    let other = ask(&played, "prompts/list", &json!({}), &[]);
+    let other = ask(&played.service, "prompts/list", &json!({}), &[]);
     answered(&mut played, "prompts/list", json!({})).await;
     other.await.unwrap();
-    let calling = call(&played, "us", &[("mcp-param-region", "eu")]);
+    let calling = call(&played.service, "us", &[("mcp-param-region", "eu")]);
     answered(&mut played, "tools/list", json!({"tools": [{"name": "sql"}]})).await;
     answered(&mut played, "tools/call", json!({})).await;
     assert_eq!(calling.await.unwrap(), FINE, "it has no such header any more");
@@ -165,14 +168,14 @@ async fn for_a_tool_on_no_list_the_server_is_asked_once_and_again_when_its_tools
 async fn a_server_that_lists_no_tools_is_called_all_the_same() {
     // Nothing is asked of one that has not said that it has tools.
     let mut without = played(json!({})).await;
-    let calling = call(&without, "us", &[("mcp-param-region", "eu")]);
+    let calling = call(&without.service, "us", &[("mcp-param-region", "eu")]);
     answered(&mut without, "tools/call", json!({})).await;
     assert_eq!(calling.await.unwrap(), FINE);
 
     for answers in [true, false] {
         let mut played = played(json!({"tools": {}})).await;
         for first in [true, false] {
-            let calling = call(&played, "us", &[]);
+            let calling = call(&played.service, "us", &[]);
             if first {
                 let asked = played.wire.next().await.unwrap();
                 assert_eq!(asked["method"], "tools/list");
@@ -189,4 +192,32 @@ async fn a_server_that_lists_no_tools_is_called_all_the_same() {
             assert_eq!(calling.await.unwrap(), FINE);
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_a_list_longer_than_for_an_answer() {
+    let Played {
+        service,
+        bridge,
+        mut wire,
+    } = played(json!({"tools": {}})).await;
+    // Its tools are others each time that it is asked for them.
+    let server = tokio::spawn(async move {
+        while let Some(message) = wire.next().await {
+            let answer = match message["method"].as_str() {
+                Some("tools/list") => json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}),
+                Some("tools/call") => json!({"jsonrpc": "2.0", "id": message["id"], "result": {}}),
+                _ => continue,
+            };
+            wire.write(&answer.to_string()).await;
+        }
+    });
+    let begun = tokio::time::Instant::now();
+    let calls: Vec<_> = (0..20).map(|_| call(&service, "us", &[])).collect();
+    for call in calls {
+        call.await.unwrap();
+    }
+    assert_eq!(begun.elapsed().as_secs(), 60);
+    bridge.shutdown().await;
+    server.await.unwrap();
 }

@@ -312,7 +312,10 @@ impl Core {
         let Some(tool) = name.and_then(jsonrpc::text) else {
             return Ok(());
         };
-        let headers = self.while_working(self.param_headers(&tool)).await?;
+        // A server whose tools change all the time is asked again for each call, one after the other.
+        let asking = tokio::time::timeout(self.config.request_timeout, self.param_headers(&tool));
+        let asking = async { asking.await.map_err(|_| CallError::Timeout)? };
+        let headers = self.while_working(asking).await?;
         if headers.is_empty() {
             return Ok(());
         }

@@ -1,6 +1,6 @@
 //! `initialize`, made once for each connection to the server and shared by all clients.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -36,22 +36,46 @@ pub(crate) struct Initialized {
     pub(super) stateless: bool,
     /// Calls may become tasks.
     pub(super) tasks: bool,
+    /// What clients are told behind their ids, by the revision that they are told, and those without sessions. It may be
+    /// long, and many may leave it unread: it is made once.
+    answers: [OnceLock<Bytes>; REVISIONS.len()],
+    discovered: OnceLock<Bytes>,
+}
+
+/// What stands behind the id in an answer with this result.
+fn behind_id(result: &[&[u8]]) -> Bytes {
+    [br#","result":"#, &result.concat()[..], b"}"].concat().into()
 }
 
 impl Initialized {
-    /// `result` for a client that asked for `wanted`, a place among the known revisions: the highest one that both know.
-    pub(super) fn result_for(&self, wanted: Option<usize>) -> Bytes {
-        let Some(span) = self.version else {
-            return self.result.clone();
+    fn new(result: &[u8], stateless: bool) -> Self {
+        let version =
+            jsonrpc::member_span(result, "protocolVersion").filter(|span| result[span.start] == b'"');
+        Self {
+            result: Bytes::copy_from_slice(result),
+            version,
+            stateless,
+            tasks: !stateless && tasks::declared(result).is_some(),
+            answers: Default::default(),
+            discovered: OnceLock::new(),
+        }
+    }
+
+    /// The answer to a client that asked for `wanted`, a place among the known revisions: the highest one that both know.
+    pub(super) fn answer_for(&self, wanted: Option<usize>) -> Bytes {
+        let own = self
+            .version
+            .and_then(|span| Some((span, revision(span.of(&self.result))?)));
+        let lower = own.and_then(|(span, own)| Some((span, wanted.filter(|wanted| *wanted < own)?)));
+        let Some((span, chosen)) = lower else {
+            let last = &self.answers[REVISIONS.len() - 1];
+            return last.get_or_init(|| behind_id(&[&self.result])).clone();
         };
-        let server = span.of(&self.result);
-        let chosen = match (wanted, revision(server)) {
-            (Some(client), Some(server)) if client < server => REVISIONS[client],
-            _ => return self.result.clone(),
-        };
-        let head = &self.result[..span.start];
-        let tail = &self.result[span.end..];
-        [head, b"\"", chosen.as_bytes(), b"\"", tail].concat().into()
+        let made = self.answers[chosen].get_or_init(|| {
+            let (head, tail) = (&self.result[..span.start], &self.result[span.end..]);
+            behind_id(&[head, b"\"", REVISIONS[chosen].as_bytes(), b"\"", tail])
+        });
+        made.clone()
     }
 
     /// What the server can do; empty when it does not say.
@@ -69,8 +93,15 @@ impl Initialized {
             .chain(with_handshake.rev().copied())
     }
 
-    /// The result of `server/discover`.
-    pub(super) fn discovered(&self) -> String {
+    /// The answer to `server/discover`.
+    pub(super) fn discovered(&self) -> Bytes {
+        let made = self
+            .discovered
+            .get_or_init(|| behind_id(&[self.discovery().as_bytes()]));
+        made.clone()
+    }
+
+    fn discovery(&self) -> String {
         let versions: Vec<String> = self.supported().map(jsonrpc::quoted).collect();
         let text = |name| {
             let member = jsonrpc::member(&self.result, name)?;
@@ -171,13 +202,7 @@ async fn initialize(core: Arc<Core>, link: Arc<Link>) -> Result<Arc<Initialized>
         .result
         .map_or_else(Bytes::new, |span| answer.line.slice(span.start..span.end));
     let result = tasks::without_lists(result);
-    let version = jsonrpc::member_span(&result, "protocolVersion").filter(|span| result[span.start] == b'"');
-    let ready = Arc::new(Initialized {
-        result: Bytes::copy_from_slice(&result),
-        version,
-        stateless: false,
-        tasks: tasks::declared(&result).is_some(),
-    });
+    let ready = Arc::new(Initialized::new(&result, false));
     core.notify(
         &link,
         Bytes::from_static(br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#),
@@ -230,14 +255,7 @@ async fn discover(core: &Arc<Core>, link: &Arc<Link>) -> Result<Option<Arc<Initi
     if !versions.is_some_and(|all| all.iter().any(|one| one == STATELESS_REVISION)) {
         return Ok(None);
     }
-    let result = as_initialized(&found);
-    let version = jsonrpc::member_span(&result, "protocolVersion");
-    let ready = Initialized {
-        result,
-        version,
-        stateless: true,
-        tasks: false,
-    };
+    let ready = Initialized::new(&as_initialized(&found), true);
     Ok(Some(Arc::new(ready)))
 }
 
@@ -282,4 +300,27 @@ fn resubscribe(core: &Arc<Core>) {
             }
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_server_said_of_itself_is_in_memory_once_however_many_clients_are_told() {
+        let text = r#"{"protocolVersion":"2025-06-18","capabilities":{},"instructions":"i"}"#;
+        let ready = Initialized::new(text.as_bytes(), false);
+        for (wanted, told) in [
+            (Some(0), "2024-11-05"),
+            (Some(2), "2025-06-18"),
+            (Some(3), "2025-06-18"),
+            (None, "2025-06-18"),
+        ] {
+            let (first, second) = (ready.answer_for(wanted), ready.answer_for(wanted));
+            let expected = text.replace("2025-06-18", told);
+            assert_eq!(first, format!(r#","result":{expected}}}"#));
+            assert_eq!(first.as_ptr(), second.as_ptr());
+        }
+        assert_eq!(ready.discovered().as_ptr(), ready.discovered().as_ptr());
+    }
 }

@@ -216,12 +216,10 @@ impl Core {
     pub(super) async fn initialize_client(self: &Arc<Self>, hello: &Hello) -> Result<[Bytes; 3], CallError> {
         let link = self.link()?;
         let ready = self.initialized_in_time(&link).await?;
-        let result = ready.result_for(hello.wanted);
-        let tail = [br#","result":"#.as_slice(), &result, b"}"].concat();
         Ok([
             Bytes::from_static(br#"{"jsonrpc":"2.0","id":"#),
             hello.id.clone(),
-            tail.into(),
+            ready.answer_for(hello.wanted),
         ])
     }
 

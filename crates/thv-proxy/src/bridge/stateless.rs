@@ -256,10 +256,9 @@ impl Core {
         };
         match asking.await {
             Ok(ready) => {
-                let result = ready.discovered();
-                let head = br#"{"jsonrpc":"2.0","id":"#.as_slice();
-                let body = [head, id, br#","result":"#, result.as_bytes(), b"}"].concat();
-                answer::json(StatusCode::OK, body)
+                let head = Bytes::from_static(br#"{"jsonrpc":"2.0","id":"#);
+                let pieces = [head, Bytes::copy_from_slice(id), ready.discovered()];
+                answer::json_body(StatusCode::OK, Body::pieces(pieces))
             }
             Err(error) => request::failure(&error, id),
         }

@@ -97,15 +97,18 @@ impl Shared {
         self.send(request).await
     }
 
-    /// The id of the session that was made for the one that `before` was; none when the server does not open it.
+    /// The id of the session that was made for the one that `before` was; none when the server does not open it, or not in
+    /// time for one who waits behind others.
     async fn renew(&self, known: &Known, before: &HeaderValue, request: &Outgoing) -> Option<HeaderValue> {
-        let _one = known.again.lock().await;
-        let now = known.server_id();
-        if now != before {
-            return Some(now);
-        }
-        let opening = tokio::time::timeout(PATIENCE, self.open(known, request));
-        known.renew(&opening.await.ok()??)
+        let renewing = async {
+            let _one = known.again.lock().await;
+            let now = known.server_id();
+            if now != before {
+                return Some(now);
+            }
+            known.renew(&self.open(known, request).await?)
+        };
+        tokio::time::timeout(PATIENCE, renewing).await.ok()?
     }
 
     async fn open(&self, known: &Known, request: &Outgoing) -> Option<HeaderValue> {

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode};
-use thv_proxy::ReverseProxyConfig;
+use thv_proxy::{Body, ReverseProxy, ReverseProxyConfig};
 
-use crate::common::finish;
+use crate::common::{self, finish};
 use crate::fixture::{Running, client, proxy};
 
 /// A server with sessions that forgets all of them when `generation` changes, and counts those that it opens.
@@ -100,4 +100,39 @@ async fn a_session_that_the_server_has_forgotten_is_made_again_for_its_client() 
         404,
         "what was ended is not made again"
     );
+}
+
+#[tokio::test]
+async fn who_waits_for_a_session_to_be_made_again_waits_as_long_as_the_first() {
+    let opened = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&opened);
+    // Once it has forgotten its session, it does not make another.
+    let router = Router::new().fallback(async move |headers: HeaderMap| {
+        if headers.contains_key("mcp-session-id") {
+            return (StatusCode::NOT_FOUND, [("mcp-session-id", "s")]);
+        }
+        if counted.fetch_add(1, Ordering::SeqCst) > 0 {
+            std::future::pending::<()>().await;
+        }
+        (StatusCode::OK, [("mcp-session-id", "s")])
+    });
+    let server = Running::new(router).await;
+    let proxy = ReverseProxy::new(server.url("/"), ReverseProxyConfig::default()).unwrap();
+    let service = proxy.into_service();
+    let ask = |method: &str| {
+        let message = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}"}}"#);
+        let request = http::Request::post("/mcp").header("host", "localhost");
+        let request = request.header("mcp-session-id", "s").body(Body::full(message));
+        service.ask(request.unwrap())
+    };
+    assert_eq!(ask("initialize").await.status(), 200);
+    let all = futures_util::future::join_all((0..4).map(|_| ask("ping")));
+    let begun = tokio::time::Instant::now();
+    let all = tokio::spawn(all);
+    let two = common::eventually("somebody makes it again", || opened.load(Ordering::SeqCst) == 2);
+    two.await;
+    tokio::time::pause();
+    let answers = all.await.unwrap();
+    assert!(answers.iter().all(|answer| answer.status() == 404));
+    assert_eq!(begun.elapsed().as_secs(), 30);
 }

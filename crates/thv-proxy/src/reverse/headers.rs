@@ -52,21 +52,31 @@ pub(crate) fn is_restricted(name: &HeaderName) -> bool {
 
 /// Removes what belongs to one connection, the headers that `Connection` names included.
 pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    strip_named(headers);
     strip(headers, is_hop_by_hop);
 }
 
-/// Removes what `Connection` names, and all that fits. Mostly there is nothing: so names are looked at, not looked up.
-fn strip(headers: &mut HeaderMap, fits: impl Fn(&HeaderName) -> bool) {
+/// Removes `Connection` and what it names, except what is looked at to know who asks.
+pub(super) fn strip_named(headers: &mut HeaderMap) {
+    if !headers.contains_key(header::CONNECTION) {
+        return;
+    }
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())
+        .filter(|name| *name != header::HOST && *name != header::ORIGIN)
         .collect();
     for name in named {
         headers.remove(name);
     }
+    headers.remove(header::CONNECTION);
+}
+
+/// Removes all that fits. Mostly there is nothing: so names are looked at, not looked up.
+fn strip(headers: &mut HeaderMap, fits: impl Fn(&HeaderName) -> bool) {
     let fitting: Vec<HeaderName> = headers.keys().filter(|name| fits(name)).cloned().collect();
     for name in fitting {
         headers.remove(name);

@@ -218,7 +218,12 @@ impl ReverseProxy {
     /// The proxy as a service.
     pub fn into_service(self) -> ProxyService {
         let layers = self.0.config.layers.clone();
-        ProxyService::passing(move |request| self.route(request)).within(&layers)
+        let layered = ProxyService::passing(move |request| self.route(request)).within(&layers);
+        // Before the layers: a client must not take away what they set.
+        ProxyService::passing(move |mut request| {
+            headers::strip_named(request.headers_mut());
+            layered.ask(request)
+        })
     }
 
     /// The proxy as an axum router, to be nested under any path of an application's own once that has its state

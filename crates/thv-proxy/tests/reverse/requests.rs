@@ -37,7 +37,7 @@ async fn what_http2_says_in_other_ways_is_said_as_in_http1() {
 async fn a_request_reaches_a_local_server_as_it_was_sent() {
     let server = Running::new(Router::new().fallback(mirror)).await;
     let config = ReverseProxyConfig {
-        layers: vec![Layer::strip_auth(), setting("x-api-key")],
+        layers: vec![setting("x-outer-key"), Layer::strip_auth(), setting("x-api-key")],
         ..ReverseProxyConfig::default()
     };
     let proxy = proxy(server.url("/ignored"), config).await;
@@ -51,7 +51,7 @@ async fn a_request_reaches_a_local_server_as_it_was_sent() {
         .header("x-forwarded-host", "forged")
         .header("forwarded", "for=forged")
         .header("x-real-ip", "forged")
-        .header("connection", "x-hop")
+        .header("connection", "x-hop, x-outer-key, x-api-key")
         .header("x-hop", "1")
         .body(r#"{ "id" : 1 }"#);
     let text = finish(request).await.text;
@@ -68,6 +68,7 @@ async fn a_request_reaches_a_local_server_as_it_was_sent() {
     assert!(
         text.contains("x-kept: yes\n")
             && text.contains("x-api-key: k\n")
+            && text.contains("x-outer-key: k\n")
             && text.contains("x-forwarded-proto: http")
     );
     assert!(

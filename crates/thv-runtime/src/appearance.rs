@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use notify::{RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
+use crate::changes;
+
 /// Waits until one of `paths` is there that is not, or a folder on the way to it. Returns at once when none is missing.
 /// Something else that changes beside them may end the wait too. Cancel-safe.
 ///
@@ -18,14 +20,7 @@ pub async fn appearance(paths: &[PathBuf]) -> io::Result<()> {
     }
     let changed = std::sync::Arc::new(Notify::new());
     let tell = changed.clone();
-    let watched = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // Who looks is no change; an error may hide one.
-        if event.is_ok_and(|event| event.kind.is_access()) {
-            return;
-        }
-        tell.notify_one();
-    });
-    let mut watcher = watched.map_err(io::Error::other)?;
+    let mut watcher = changes::watcher(move || tell.notify_one())?;
     for folder in missing.iter().filter_map(|path| nearest(path)) {
         watcher
             .watch(folder, RecursiveMode::NonRecursive)

@@ -27,6 +27,7 @@
 mod about;
 mod appearance;
 mod capabilities;
+mod changes;
 #[cfg(feature = "contract")]
 pub mod contract;
 mod deploy;

@@ -13,6 +13,7 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::io::{AsyncBufReadExt, AsyncSeekExt, BufReader};
 use tokio::sync::mpsc;
 
+use crate::changes;
 use crate::log_rotation::{Mark, last_rotated, open_settled, rotated_files, rotated_since};
 
 /// Longer lines are cut into pieces of this many bytes.
@@ -325,10 +326,9 @@ impl Changes {
     fn watch(path: &Path) -> io::Result<Self> {
         // One place is enough: a change that is already told need not be told twice.
         let (tell, changed) = mpsc::channel(1);
-        let mut watcher = notify::recommended_watcher(move |_| {
+        let mut watcher = changes::watcher(move || {
             let _ = tell.try_send(());
-        })
-        .map_err(io::Error::other)?;
+        })?;
         let folder = path.parent().unwrap_or(Path::new("."));
         watcher
             .watch(folder, RecursiveMode::NonRecursive)
@@ -592,6 +592,24 @@ mod tests {
         file.write_all(b"new\n").unwrap();
         let next = tokio::time::timeout(std::time::Duration::from_secs(20), stream.next());
         assert_eq!(next.await.unwrap().unwrap().unwrap(), "new");
+    }
+
+    /// Whoever looks what became of the log opens it, which is no reason to look again.
+    #[tokio::test]
+    async fn who_follows_a_log_that_does_not_change_rests() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        std::fs::write(&path, "one\n").unwrap();
+        let mut stream = log_file(&path, None, true).await.unwrap();
+        assert_eq!(next(&mut stream).await, "one");
+        let mut polls = 0;
+        let waiting = std::future::poll_fn(|cx| {
+            polls += 1;
+            stream.poll_next_unpin(cx)
+        });
+        let moment = std::time::Duration::from_millis(100);
+        assert!(tokio::time::timeout(moment, waiting).await.is_err());
+        assert!(polls < 20, "looked again and again: {polls}");
     }
 
     #[tokio::test]

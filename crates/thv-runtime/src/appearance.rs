@@ -1,5 +1,7 @@
 //! Waiting for files that are not there yet, without polling.
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -9,7 +11,7 @@ use tokio::sync::Notify;
 use crate::changes;
 
 /// Waits until one of `paths` is there that is not, or a folder on the way to it. Returns at once when none is missing.
-/// Something else that changes beside them may end the wait too. Cancel-safe.
+/// Something else of the same name that changes may end the wait too. Cancel-safe.
 ///
 /// # Errors
 /// What keeps the folders from being watched.
@@ -20,7 +22,13 @@ pub async fn appearance(paths: &[PathBuf]) -> io::Result<()> {
     }
     let changed = std::sync::Arc::new(Notify::new());
     let tell = changed.clone();
-    let mut watcher = changes::watcher(move || tell.notify_one())?;
+    // Their folders have other things in them, which may change all the time.
+    let names: BTreeSet<_> = missing
+        .iter()
+        .flat_map(|path| path.iter())
+        .map(OsStr::to_owned)
+        .collect();
+    let mut watcher = changes::watcher(move |name| names.contains(name), move || tell.notify_one())?;
     for folder in missing.iter().filter_map(|path| nearest(path)) {
         watcher
             .watch(folder, RecursiveMode::NonRecursive)
@@ -65,5 +73,22 @@ mod tests {
         tokio::task::yield_now().await;
         std::fs::write(&socket, "").unwrap();
         waiting.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_changes_beside_it_is_not_what_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = [folder.path().join("run/engine.sock")];
+        let waiting = appearance(&paths);
+        tokio::pin!(waiting);
+        let moment = Duration::from_millis(50);
+        assert!(tokio::time::timeout(moment, &mut waiting).await.is_err());
+        std::fs::write(folder.path().join("beside"), "").unwrap();
+        assert!(tokio::time::timeout(moment, &mut waiting).await.is_err());
+        std::fs::create_dir(folder.path().join("run")).unwrap();
+        tokio::time::timeout(Duration::from_secs(20), waiting)
+            .await
+            .unwrap()
+            .unwrap();
     }
 }

@@ -1,6 +1,7 @@
 //! Reading a log that is a file: a tail in constant memory, then what comes, through rotation, without polling.
 
 use std::collections::VecDeque;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
@@ -326,10 +327,16 @@ impl Changes {
     fn watch(path: &Path) -> io::Result<Self> {
         // One place is enough: a change that is already told need not be told twice.
         let (tell, changed) = mpsc::channel(1);
-        let mut watcher = changes::watcher(move || {
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let (log, within) = (path.file_name(), folder.file_name());
+        let (log, within) = (log.unwrap_or_default().to_owned(), within.map(OsStr::to_owned));
+        // Its folder has other logs, which are written all the time. Those that it was rotated to begin with its name.
+        let concerns = move |name: &OsStr| {
+            name.as_encoded_bytes().starts_with(log.as_encoded_bytes()) || within.as_deref() == Some(name)
+        };
+        let mut watcher = changes::watcher(concerns, move || {
             let _ = tell.try_send(());
         })?;
-        let folder = path.parent().unwrap_or(Path::new("."));
         watcher
             .watch(folder, RecursiveMode::NonRecursive)
             .map_err(|error| match error.kind {
@@ -350,6 +357,9 @@ impl Changes {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::Ordering::Relaxed;
 
     use super::*;
     use crate::LogRotation;
@@ -594,12 +604,13 @@ mod tests {
         assert_eq!(next.await.unwrap().unwrap().unwrap(), "new");
     }
 
-    /// Whoever looks what became of the log opens it, which is no reason to look again.
+    /// Whoever looks what became of the log opens it, which is no reason to look again. Nor is another log beside it.
     #[tokio::test]
     async fn who_follows_a_log_that_does_not_change_rests() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
         std::fs::write(&path, "one\n").unwrap();
+        let mut other = File::create(dir.path().join("other")).unwrap();
         let mut stream = log_file(&path, None, true).await.unwrap();
         assert_eq!(next(&mut stream).await, "one");
         let mut polls = 0;
@@ -607,8 +618,20 @@ mod tests {
             polls += 1;
             stream.poll_next_unpin(cx)
         });
+        let over = Arc::new(AtomicBool::new(false));
+        let writes = {
+            let over = Arc::clone(&over);
+            move || {
+                while !over.load(Relaxed) {
+                    writeln!(other, "more").unwrap();
+                }
+            }
+        };
+        let writing = std::thread::spawn(writes);
         let moment = std::time::Duration::from_millis(100);
         assert!(tokio::time::timeout(moment, waiting).await.is_err());
+        over.store(true, Relaxed);
+        writing.join().unwrap();
         assert!(polls < 20, "looked again and again: {polls}");
     }
 

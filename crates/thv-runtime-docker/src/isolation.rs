@@ -21,6 +21,7 @@ use crate::error::EngineError;
 use crate::helper_program::PROGRAM;
 use crate::helpers::{self, HELPED, Role};
 use crate::host_addresses;
+use crate::last_words;
 use crate::lookup;
 use crate::quirks;
 use crate::remove::force_remove;
@@ -251,19 +252,19 @@ async fn make(
     let there = lookup::details(engine, &outer)
         .await
         .map_err(|e| engine.error(e, format!("look at the helpers of workload \"{}\"", spec.name)))?;
-    let Some(outer) = there.filter(|outer| lookup::state_of(&outer.state.status) == InstanceState::Running)
-    else {
+    let running = |outer: &Container| lookup::state_of(&outer.state.status) == InstanceState::Running;
+    let Some(there) = there.filter(running) else {
         return Err(Error::StartFailed {
             name: spec.name.clone(),
             detail: "the helper that its network needs has ended".to_owned(),
-            last_lines: Vec::new(),
+            last_lines: last_words::of(engine, spec, &outer).await,
         });
     };
     let wanted = workload(spec, &inner, info);
     let id = deploy::create_and_start_as(engine, spec, &spec.instance_name, &wanted)
         .await
         .map_err(|attempt| attempt.into_error(engine, spec))?;
-    Ok((id, outer))
+    Ok((id, there))
 }
 
 /// Makes and starts a helper, under the first of its names that nobody else has.

@@ -1,8 +1,8 @@
-//! What a server said before it ended.
+//! What a server, or a helper of it, said before it ended.
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
-use thv_runtime::{DeploySpec, InstanceId, InstanceRef, LogOptions};
+use thv_runtime::{DeploySpec, LogOptions};
 
 use crate::engine::Engine;
 use crate::{attach, logs};
@@ -18,14 +18,13 @@ pub(crate) async fn of(engine: &Engine, spec: &DeploySpec, id: &str) -> Vec<Stri
         let last = &lines[lines.len().saturating_sub(LINES)..];
         return last.iter().map(|&line| line.to_owned()).collect();
     }
-    let which = InstanceRef::exact(spec.name.clone(), InstanceId::new(id));
     let opts = LogOptions {
         tail: Some(LINES),
         follow: false,
         ..LogOptions::default()
     };
     let lines = async {
-        logs::logs(engine, &which, opts)
+        logs::of_container(engine, &spec.name, id.to_owned(), opts)
             .await?
             .map_ok(|line| line.line)
             .try_collect()

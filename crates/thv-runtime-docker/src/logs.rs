@@ -11,7 +11,7 @@ use thv_runtime::{Error, InstanceRef, LogLine, LogOptions, Result};
 
 use crate::engine::Engine;
 use crate::error::EngineError;
-use crate::events::{Feed, of_container};
+use crate::events::{self, Feed};
 use crate::http::Call;
 use crate::lines::LogLines;
 use crate::lookup::{self, container};
@@ -23,13 +23,23 @@ pub(crate) async fn logs(
     opts: LogOptions,
 ) -> Result<BoxStream<'static, Result<LogLine>>> {
     let row = lookup::required(engine, which).await?;
-    let reading = || format!("read the log of workload \"{}\"", which.name);
-    let found = lookup::details(engine, &row.id)
+    of_container(engine, &which.name, row.id, opts).await
+}
+
+/// The log of a container that is the workload's, or around it.
+pub(crate) async fn of_container(
+    engine: &Engine,
+    name: &WorkloadName,
+    id: String,
+    opts: LogOptions,
+) -> Result<BoxStream<'static, Result<LogLine>>> {
+    let reading = || format!("read the log of workload \"{name}\"");
+    let found = lookup::details(engine, &id)
         .await
         .map_err(|e| engine.error(e, reading()))?;
     if found.is_some_and(|found| found.host_config.log_config.is_none()) {
         return Err(Error::NotLogged {
-            name: which.name.clone(),
+            name: name.clone(),
             runtime: engine.kind().clone(),
         });
     }
@@ -41,8 +51,8 @@ pub(crate) async fn logs(
     let keep = opts.tail.filter(|_| whole);
     let mut reader = Reader {
         engine: engine.clone(),
-        name: which.name.clone(),
-        id: row.id,
+        name: name.clone(),
+        id,
         opts,
         body: None,
         lines: LogLines::default(),
@@ -84,7 +94,7 @@ impl Reader {
     async fn open(&mut self) -> Result<(), EngineError> {
         if self.opts.follow && self.events.is_none() {
             // Before the log, so that no start is missed.
-            self.events = Some(of_container(&self.engine, &self.id).await?);
+            self.events = Some(events::of_container(&self.engine, &self.id).await?);
         }
         let from = match self.last {
             Some(last) => {

@@ -371,6 +371,33 @@ async fn helpers_of_an_isolated_deployment_that_fails_are_removed() {
     }
 }
 
+#[tokio::test]
+async fn of_a_helper_that_has_ended_the_last_lines_are_told() {
+    let Some(on) = Isolating::get().await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("engine.sock");
+    let starts = AtomicUsize::new(0);
+    // The outer helper has ended when it is looked at, which is after the start of the inner one.
+    let _front = Meddler::open(&path, on.engine.socket(), move |_, call| match call {
+        call if call.ends_with("/start") => {
+            starts.fetch_add(1, Ordering::Relaxed);
+            Do::Forward
+        }
+        call if call.contains("/logs?") => Do::Send("HTTP/1.1 200 OK\r\n\r\n\x02\0\0\0\0\0\0\rthv-egress: x"),
+        call if call.ends_with("/json") && starts.load(Ordering::Relaxed) == 2 => Do::Answer(
+            200,
+            json!({"Id": "abc", "State": {"Status": "exited"}, "Config": {}, "HostConfig": {}}),
+        ),
+        _ => Do::Forward,
+    });
+    let runtime = DockerRuntime::new(DockerConfig::at(&path).with_egress_helper(&on.helper));
+    let error = runtime.deploy(&on.spec(&["echo"])).await.unwrap_err();
+    assert!(
+        matches!(&error, Error::StartFailed { last_lines, .. } if last_lines.as_slice() == ["thv-egress: x"]),
+        "{error:?}"
+    );
+}
+
 /// A clean-up may take it away at any moment.
 #[tokio::test]
 async fn of_a_helper_whose_image_is_gone_that_image_is_told() {

@@ -216,6 +216,7 @@ pub(crate) fn desired(spec: &DeploySpec, network: &str, info: &Info) -> Create {
             readonly_rootfs: spec.read_only,
             mounts: mounts(spec),
             tmpfs: BTreeMap::new(),
+            sysctls: BTreeMap::new(),
             volumes_from: Vec::new(),
             port_bindings,
             memory: spec.limits.memory.map_or(0, clamped),

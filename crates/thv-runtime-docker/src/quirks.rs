@@ -177,11 +177,15 @@ pub(crate) fn told_actions(engine: &EngineInfo) -> Option<&'static [&'static str
 }
 
 /// What creates a container on this engine. Podman copies into a tmpfs what is below it, which is what it is to hide:
-/// it is told not to, and hears that only in another place.
+/// it is told not to, and hears that only in another place. It keeps ports below 1024 from servers without a capability
+/// for them, also in a network of their own, where Docker lets every server have them.
 pub(crate) fn as_engine_takes(engine: &EngineInfo, wanted: &Create) -> Create {
     let mut wanted = wanted.clone();
     if engine.flavour == Flavour::Podman {
         let host = &mut wanted.host_config;
+        if has_own_network(&host.network_mode) {
+            host.sysctls.insert(FIRST_PORT.to_owned(), "0".to_owned());
+        }
         host.mounts.retain(|mount| {
             let Some(options) = mount.tmpfs_options.as_ref().filter(|_| mount.kind == "tmpfs") else {
                 return true;
@@ -194,6 +198,14 @@ pub(crate) fn as_engine_takes(engine: &EngineInfo, wanted: &Create) -> Create {
         });
     }
     wanted
+}
+
+/// The first port that needs no capability, of a network.
+const FIRST_PORT: &str = "net.ipv4.ip_unprivileged_port_start";
+
+/// Whether a container of this mode shares the network of nobody.
+fn has_own_network(mode: &str) -> bool {
+    mode != "host" && !mode.starts_with("container:") && !mode.starts_with("ns:")
 }
 
 /// Whether a volume has a name that the engine made up.

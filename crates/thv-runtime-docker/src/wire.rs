@@ -193,6 +193,9 @@ pub(crate) struct HostConfig {
     /// Paths and options; only where it has to be said so.
     #[serde(deserialize_with = "nullable", skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) tmpfs: BTreeMap<String, String>,
+    /// Of the container's kernel; only where an engine has others of its own.
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) sysctls: BTreeMap<String, String>,
     #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub(crate) volumes_from: Vec<String>,
     #[serde(deserialize_with = "nullable")]

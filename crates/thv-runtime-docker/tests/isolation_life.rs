@@ -20,7 +20,7 @@ use support::{soon, unique_name, until};
 use thv_core::TransportType;
 use thv_runtime::{
     DeployOutcome, DeploySpec, Endpoint, Error, EventFilter, EventKind, Expect, InstanceRef, InstanceState,
-    NetworkMode, Runtime, StopOptions,
+    NetworkMode, PortBinding, Runtime, StopOptions,
 };
 use thv_runtime_docker::{DockerConfig, DockerRuntime};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -38,9 +38,14 @@ type Cut = (usize, bool);
 #[tokio::test]
 async fn an_isolated_http_server_is_reached_by_its_port_and_lives_its_whole_life() {
     let Some(on) = Isolating::get().await else { return };
-    let mut spec = on.spec(&["serve", "hello"]);
+    // No capability lets it listen at a port below 1024.
+    let mut spec = on.spec(&["serve", "hello", "80"]);
+    let port = PortBinding {
+        container_port: 80,
+        ..http_port()
+    };
     spec.transport = TransportType::StreamableHttp;
-    spec.target = Some(http_port());
+    spec.target = Some(port.clone());
     let first = on.runtime.deploy(&spec).await.unwrap();
     assert!(first.instance.network_isolated);
     let Endpoint::Http(at) = first.endpoint else {
@@ -66,7 +71,7 @@ async fn an_isolated_http_server_is_reached_by_its_port_and_lives_its_whole_life
 
     // Other rules are other helpers, and another container; also where a port is published twice.
     spec.egress.hosts = vec!["a.example".to_owned()];
-    spec.publish = vec![http_port(), http_port()];
+    spec.publish = vec![port.clone(), port];
     let other = on.runtime.deploy(&spec).await.unwrap();
     assert_eq!(other.outcome, DeployOutcome::Replaced);
     let Endpoint::Http(at) = other.endpoint else {

@@ -2,7 +2,7 @@
 //!
 //! `server echo [--ignore-term]`, `server about`, `server exit TEXT CODE`, `server http`, `server eat` (which eats
 //! memory without end once it has read one byte), `server look PATH...` (says what it finds there, and whether it can write),
-//! `server pieces COUNT` (so many lines, each in two pieces), `server serve TEXT` (HTTP on 8080), `server probe` (tries the
+//! `server pieces COUNT` (so many lines, each in two pieces), `server serve TEXT [PORT]` (HTTP on 8080, or there), `server probe` (tries the
 //! network as the lines on its standard input say).
 
 use std::io::{Read, Write};
@@ -57,7 +57,7 @@ fn main() {
         "http" => loop {
             std::thread::park();
         },
-        "serve" => serve(&args[1]),
+        "serve" => serve(&args[1], args.get(2).map_or("8080", String::as_str)),
         "probe" => {
             for line in std::io::stdin().lines() {
                 let line = line.unwrap();
@@ -101,8 +101,8 @@ fn look(path: &str) {
     eprintln!("{path} [{seen}] {}", if written { "writable" } else { "read-only" });
 }
 
-fn serve(text: &str) {
-    let listener = std::net::TcpListener::bind("0.0.0.0:8080").unwrap();
+fn serve(text: &str, port: &str) {
+    let listener = std::net::TcpListener::bind(format!("0.0.0.0:{port}")).unwrap();
     for client in listener.incoming() {
         let mut client = client.unwrap();
         let _ = client.read(&mut [0; 4096]);

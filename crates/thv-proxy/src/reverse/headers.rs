@@ -177,7 +177,7 @@ fn forwarded_for(
     config: &ReverseProxyConfig,
     peer: Option<IpAddr>,
 ) -> Option<HeaderValue> {
-    let peer = peer?;
+    let peer = peer?.to_canonical();
     let lines = headers.get_all(&FORWARDED_FOR).iter();
     let mut said: Vec<_> = lines
         .filter(|_| config.trust_forwarded)
@@ -197,6 +197,19 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+
+    #[test]
+    fn a_client_of_a_listener_for_both_families_has_the_address_that_it_has() {
+        for (peer, said) in [
+            ("::ffff:127.0.0.1", "127.0.0.1"),
+            ("::ffff:192.0.2.7", "192.0.2.7"),
+            ("2001:db8::7", "2001:db8::7"),
+        ] {
+            let peer = Some(peer.parse().unwrap());
+            let headers = for_server(HeaderMap::new(), &ReverseProxyConfig::default(), "http", peer);
+            assert_eq!(headers[&FORWARDED_FOR], said);
+        }
+    }
 
     #[test]
     fn a_request_that_has_memory_of_its_own_says_the_same_and_holds_nothing_else() {

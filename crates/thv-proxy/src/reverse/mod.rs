@@ -324,7 +324,7 @@ impl ReverseProxy {
             }
             Err(reason) => {
                 tracing::warn!(%reason, "a request did not reach the server");
-                answer::rpc_error(StatusCode::BAD_GATEWAY, -32000, reason.message(), id())
+                answer::rpc_error(reason.status(), -32000, reason.message(), id())
             }
         }
     }
@@ -370,6 +370,9 @@ pub(crate) enum Failure {
     TooManyRedirects,
     #[error("redirected to another host or to plain text")]
     ForeignRedirect,
+    /// Nothing was sent.
+    #[error("what is asked for is too long as a URL")]
+    TooLong,
 }
 
 impl Failure {
@@ -380,6 +383,14 @@ impl Failure {
             Self::ForeignRedirect => {
                 "the server redirects to another host or to plain text, which is not followed"
             }
+            Self::TooLong => "the path is too long for the server",
+        }
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::TooLong => StatusCode::URI_TOO_LONG,
+            _ => StatusCode::BAD_GATEWAY,
         }
     }
 }
@@ -438,6 +449,7 @@ impl Shared {
     async fn send(&self, request: &Outgoing) -> Result<(Option<Url>, Response<Body>), Failure> {
         let sent = self.follow(request).await;
         let seen = match &sent {
+            Err(Failure::TooLong) => return sent,
             Err(Failure::Unreachable(_)) => SEEN_DEAD,
             _ => SEEN_ALIVE,
         };
@@ -448,8 +460,7 @@ impl Shared {
     async fn follow(&self, request: &Outgoing) -> Result<(Option<Url>, Response<Body>), Failure> {
         let mut redirected = None;
         for _ in 0..=MOST_REDIRECTS {
-            let sent = self.send_to(redirected.as_ref(), request).await;
-            let response = sent.map_err(Failure::Unreachable)?;
+            let response = self.send_to(redirected.as_ref(), request).await?;
             if !is_redirect(response.status()) {
                 return Ok((redirected, response));
             }
@@ -466,11 +477,7 @@ impl Shared {
     }
 
     /// Sends a request where it belongs, or where the server has redirected it.
-    async fn send_to(
-        &self,
-        redirected: Option<&Url>,
-        request: &Outgoing,
-    ) -> Result<Response<Body>, BodyError> {
+    async fn send_to(&self, redirected: Option<&Url>, request: &Outgoing) -> Result<Response<Body>, Failure> {
         let direct = self.direct.as_ref();
         let direct = direct.filter(|_| redirected.is_none_or(|url| url.scheme() == "http"));
         let url = || match redirected {
@@ -478,17 +485,21 @@ impl Shared {
             None => self.url(&request.method, &request.uri),
         };
         let (method, headers, body) = (&request.method, &request.headers, request.body.clone());
-        let Some(direct) = direct else {
-            return Box::pin(self.send_by_client(method, url(), headers.clone(), body)).await;
+        let sent = match direct {
+            Some(direct) if redirected.is_none() && !self.config.remote && is_plain(&request.uri) => {
+                direct.send(method, &request.uri, headers, body).await
+            }
+            Some(direct) => {
+                let target = uri(&url()[Position::BeforePath..Position::AfterQuery])?;
+                direct.send(method, &target, headers, body).await
+            }
+            None => {
+                let url = url();
+                uri(url.as_str())?;
+                Box::pin(self.send_by_client(method, url, headers.clone(), body)).await
+            }
         };
-        let parsed;
-        let uri = if redirected.is_none() && !self.config.remote && is_plain(&request.uri) {
-            &request.uri
-        } else {
-            parsed = url()[Position::BeforePath..Position::AfterQuery].parse()?;
-            &parsed
-        };
-        direct.send(method, uri, headers, body).await
+        sent.map_err(Failure::Unreachable)
     }
 
     async fn send_by_client(
@@ -607,6 +618,11 @@ fn is_loopback(url: &Url) -> bool {
         Some(url::Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
         None => false,
     }
+}
+
+/// A URL, or its path and query, as it is asked for: only its length can be against that.
+fn uri(text: &str) -> Result<Uri, Failure> {
+    text.parse().map_err(|_| Failure::TooLong)
 }
 
 /// Whether a URL parser would leave this path and query as they are.

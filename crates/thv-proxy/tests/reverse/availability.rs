@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, Request, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::any;
-use thv_proxy::{ProxyError, ReverseProxy, ReverseProxyConfig};
+use thv_proxy::{Body, ProxyError, ReverseProxy, ReverseProxyConfig};
 use tokio::net::{TcpSocket, TcpStream};
 use url::Url;
 
@@ -42,6 +42,30 @@ async fn a_server_that_is_down_is_a_json_rpc_error_and_seen_in_health() {
     let asked = ReverseProxy::new(target, ReverseProxyConfig::default()).unwrap();
     let error = asked.initialize(Duration::from_mins(2)).await.unwrap_err();
     assert!(error.is_retryable(), "{error}");
+}
+
+/// What a client asks for may be three times as long once it is written as URLs are.
+#[tokio::test]
+async fn who_asks_for_what_no_server_can_be_asked_says_nothing_about_the_server() {
+    let server = Running::new(Router::new().fallback(async || "ok")).await;
+    for remote in [false, true] {
+        let (target, config) = if remote {
+            let config = ReverseProxyConfig {
+                remote,
+                ..ReverseProxyConfig::default()
+            };
+            ("https://localhost:1".parse().unwrap(), config)
+        } else {
+            (server.url("/"), ReverseProxyConfig::default())
+        };
+        let proxy = ReverseProxy::new(target, config).unwrap();
+        let path = format!("/{}", "{".repeat(30_000));
+        let request = Request::get(path).header("host", "localhost");
+        let request = request.body(Body::empty()).unwrap();
+        let answer = proxy.clone().into_service().ask(request).await;
+        assert_eq!(answer.status(), StatusCode::URI_TOO_LONG);
+        assert_eq!(proxy.available(), None);
+    }
 }
 
 /// A listener whose queue is full: the system answers nobody more.

@@ -149,8 +149,8 @@ impl EndpointRewriter {
         // Alone, a path that begins with two slashes is another host.
         let is_host = origin.is_empty() && prefix.is_empty() && url.path().starts_with("//");
         let here = if is_host { "/." } else { "" };
-        let endpoint = format!("{here}{}{query}", url.path());
-        let event = format!("event: endpoint\ndata: {origin}{prefix}{endpoint}\n\n");
+        let endpoint = format!("{}{query}", url.path());
+        let event = format!("event: endpoint\ndata: {origin}{prefix}{here}{endpoint}\n\n");
         self.endpoint = Some(endpoint);
         Ok(Some(event.into_bytes()))
     }
@@ -211,6 +211,13 @@ mod tests {
             Ok(&to("/.//evil.example/m")),
         );
         check(base, "/team", to("/x/..//m"), Ok(&to("/team//m")));
+        let mut rewriter = EndpointRewriter::new(base.parse().unwrap(), Outside::default());
+        rewriter.push(to("/.//m?s=1").into()).unwrap();
+        assert_eq!(
+            rewriter.take_endpoint().unwrap(),
+            "//m?s=1",
+            "as clients ask for it"
+        );
         let long = format!("data: {}\n\n", "x".repeat(2 * LONGEST));
         let both =
             |first: &str, second: &str| format!(": hi\n\n{}{long}id: 7\n{}rest", to(first), to(second));

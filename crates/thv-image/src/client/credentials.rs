@@ -1,7 +1,9 @@
 //! Credentials of registries: the environment's, and those of Docker's configuration and its helpers.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -9,6 +11,7 @@ use sigstore_verify::types::SignatureBytes;
 use thv_core::{Env, RegistryCredentials as Credentials};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
+use tokio::time::Instant;
 
 use crate::client::ClientConfig;
 
@@ -18,13 +21,15 @@ const MAX_CONFIG: u64 = 1 << 20;
 const MAX_ANSWER: u64 = 64 << 10;
 /// A helper may have to unlock a key ring, but not wait for somebody for ever.
 const HELPER_TIME: Duration = Duration::from_secs(8);
+/// For so long nobody waits again for one that has not answered in time: an image may need several tokens.
+const SILENCE: Duration = Duration::from_mins(1);
 
 #[derive(Default, Deserialize)]
 struct DockerConfig {
     #[serde(default)]
-    auths: std::collections::BTreeMap<String, Auth>,
+    auths: BTreeMap<String, Auth>,
     #[serde(default, rename = "credHelpers")]
-    helpers: std::collections::BTreeMap<String, String>,
+    helpers: BTreeMap<String, String>,
     #[serde(default, rename = "credsStore")]
     store: String,
 }
@@ -46,23 +51,74 @@ struct HelperAnswer {
     secret: String,
 }
 
-/// What is known for `registry` (`host` or `host:port`). What cannot be read is logged and is as if it were not there: most
-/// images need no credentials.
-pub(crate) async fn find(config: &ClientConfig, registry: &str) -> Option<Credentials> {
-    if let Some(found) = of_environment(config, registry) {
-        return Some(found);
+/// Where credentials are looked for.
+#[derive(Debug)]
+pub(crate) struct CredentialSource {
+    config: ClientConfig,
+    /// Helpers that have not answered in time, and when that was.
+    silent: Mutex<BTreeMap<String, Instant>>,
+}
+
+impl CredentialSource {
+    pub(crate) fn new(config: ClientConfig) -> Self {
+        Self {
+            config,
+            silent: Mutex::default(),
+        }
     }
-    let file = docker_config(&config.env).await?;
-    if let Some((_, helper)) = file.helpers.iter().find(|(key, _)| is_key_of(key, registry)) {
-        return ask(helper, registry, &config.env).await;
+
+    /// What is known for `registry` (`host` or `host:port`). What cannot be read is logged and is as if it were not there: most
+    /// images need no credentials.
+    pub(crate) async fn find(&self, registry: &str) -> Option<Credentials> {
+        if let Some(found) = of_environment(&self.config, registry) {
+            return Some(found);
+        }
+        let file = docker_config(&self.config.env).await?;
+        if let Some((_, helper)) = file.helpers.iter().find(|(key, _)| is_key_of(key, registry)) {
+            return self.ask(helper, registry).await;
+        }
+        if !file.store.is_empty()
+            && let Some(found) = self.ask(&file.store, registry).await
+        {
+            return Some(found);
+        }
+        let (_, auth) = file.auths.iter().find(|(key, _)| is_key_of(key, registry))?;
+        stored(auth)
     }
-    if !file.store.is_empty()
-        && let Some(found) = ask(&file.store, registry, &config.env).await
-    {
-        return Some(found);
+
+    /// Asks `docker-credential-<helper>`.
+    async fn ask(&self, helper: &str, registry: &str) -> Option<Credentials> {
+        if !is_name(helper) {
+            tracing::warn!("Docker's configuration names a credential helper that is no name; ignored");
+            return None;
+        }
+        let silent = self.silent().get(helper).copied();
+        if silent.is_some_and(|since| since.elapsed() < SILENCE) {
+            return None;
+        }
+        let asking = answer_of(helper, registry, &self.config.env);
+        let Ok(answer) = tokio::time::timeout(HELPER_TIME, asking).await else {
+            tracing::warn!(helper, registry, "the credential helper did not answer in time");
+            self.silent().insert(helper.to_owned(), Instant::now());
+            return None;
+        };
+        let HelperAnswer { username, secret } = serde_json::from_slice(&answer?).ok()?;
+        if secret.is_empty() {
+            return None;
+        }
+        Some(if username == "<token>" {
+            Credentials::Identity(secret)
+        } else {
+            Credentials::Password {
+                user: username,
+                password: secret,
+            }
+        })
     }
-    let (_, auth) = file.auths.iter().find(|(key, _)| is_key_of(key, registry))?;
-    stored(auth)
+
+    fn silent(&self) -> MutexGuard<'_, BTreeMap<String, Instant>> {
+        self.silent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// `REGISTRY_<HOST>_USERNAME` for one registry, `REGISTRY_USERNAME` for those that may see it.
@@ -150,35 +206,14 @@ fn stored(auth: &Auth) -> Option<Credentials> {
     })
 }
 
-/// Asks `docker-credential-<helper>`.
-async fn ask(helper: &str, registry: &str, env: &Env) -> Option<Credentials> {
-    let is_name = !helper.is_empty()
+fn is_name(helper: &str) -> bool {
+    !helper.is_empty()
         && helper
             .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
-    if !is_name {
-        tracing::warn!("Docker's configuration names a credential helper that is no name; ignored");
-        return None;
-    }
-    let asking = answer_of(helper, registry, env);
-    let Ok(answer) = tokio::time::timeout(HELPER_TIME, asking).await else {
-        tracing::warn!(helper, registry, "the credential helper did not answer in time");
-        return None;
-    };
-    let HelperAnswer { username, secret } = serde_json::from_slice(&answer?).ok()?;
-    if secret.is_empty() {
-        return None;
-    }
-    Some(if username == "<token>" {
-        Credentials::Identity(secret)
-    } else {
-        Credentials::Password {
-            user: username,
-            password: secret,
-        }
-    })
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
 }
 
+/// What `docker-credential-<helper>` says.
 async fn answer_of(helper: &str, registry: &str, env: &Env) -> Option<Vec<u8>> {
     let program = format!("docker-credential-{helper}");
     let path = std::env::split_paths(env.get("PATH").unwrap_or_default())
@@ -226,8 +261,9 @@ mod tests {
         }
     }
 
-    fn config(vars: &[(&str, &str)]) -> ClientConfig {
-        ClientConfig::from_env(Env::from_vars(vars.iter().copied())).unwrap()
+    fn source(vars: &[(&str, &str)]) -> CredentialSource {
+        let config = ClientConfig::from_env(Env::from_vars(vars.iter().copied()));
+        CredentialSource::new(config.unwrap())
     }
 
     #[tokio::test]
@@ -239,14 +275,14 @@ mod tests {
             ("REGISTRY_GHCR_IO_PASSWORD", "milk"),
             ("THV_REGISTRY_CREDENTIALS_FOR", "quay.io, a.example:5000"),
         ];
-        let config = config(&vars);
-        assert_eq!(find(&config, "ghcr.io").await, Some(password("cat", "milk")));
-        assert_eq!(find(&config, "quay.io").await, Some(password("me", "secret")));
+        let source = source(&vars);
+        assert_eq!(source.find("ghcr.io").await, Some(password("cat", "milk")));
+        assert_eq!(source.find("quay.io").await, Some(password("me", "secret")));
         assert_eq!(
-            find(&config, "a.example:5000").await,
+            source.find("a.example:5000").await,
             Some(password("me", "secret"))
         );
-        assert_eq!(find(&config, "evil.example").await, None);
+        assert_eq!(source.find("evil.example").await, None);
     }
 
     #[tokio::test]
@@ -258,15 +294,15 @@ mod tests {
             "b.example":{"identitytoken":"t"},
             "c.example":{"auth":"not base64"}}}"#;
         std::fs::write(folder.path().join("config.json"), text).expect("written");
-        let config = config(&[("DOCKER_CONFIG", folder.path().to_str().expect("text"))]);
-        assert_eq!(find(&config, "docker.io").await, Some(password("me", "secret")));
-        assert_eq!(find(&config, "a.example:5000").await, Some(password("u", "p")));
+        let source = source(&[("DOCKER_CONFIG", folder.path().to_str().expect("text"))]);
+        assert_eq!(source.find("docker.io").await, Some(password("me", "secret")));
+        assert_eq!(source.find("a.example:5000").await, Some(password("u", "p")));
         assert_eq!(
-            find(&config, "b.example").await,
+            source.find("b.example").await,
             Some(Credentials::Identity("t".into()))
         );
-        assert_eq!(find(&config, "c.example").await, None);
-        assert_eq!(find(&config, "d.example").await, None);
+        assert_eq!(source.find("c.example").await, None);
+        assert_eq!(source.find("d.example").await, None);
     }
 
     #[cfg(unix)]
@@ -289,11 +325,35 @@ mod tests {
         std::fs::write(folder.path().join("config.json"), text).expect("written");
         let folder = folder.path().to_str().expect("text");
         let path = format!("{folder}:/usr/bin:/bin");
-        let config = config(&[("DOCKER_CONFIG", folder), ("PATH", &path)]);
-        assert_eq!(find(&config, "a.example").await, Some(password("u", "a.example")));
+        let source = source(&[("DOCKER_CONFIG", folder), ("PATH", &path)]);
+        assert_eq!(source.find("a.example").await, Some(password("u", "a.example")));
         for registry in ["b.example", "c.example", "d.example"] {
-            assert_eq!(find(&config, registry).await, None, "{registry}");
+            assert_eq!(source.find(registry).await, None, "{registry}");
         }
+    }
+
+    /// The time is not real: what waits for the helper waits for nothing else.
+    #[tokio::test(start_paused = true)]
+    async fn a_credential_helper_that_does_not_answer_is_waited_for_once() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("docker-credential-asleep");
+        std::fs::write(&path, "#!/bin/sh\nexec sleep 1000\n").expect("written");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("executable");
+        let text = r#"{"credsStore":"asleep","auths":{"a.example":{"username":"u","password":"p"}}}"#;
+        std::fs::write(folder.path().join("config.json"), text).expect("written");
+        let folder = folder.path().to_str().expect("text");
+        let path = format!("{folder}:/usr/bin:/bin");
+        let source = source(&[("DOCKER_CONFIG", folder), ("PATH", &path)]);
+        for waited in [HELPER_TIME, Duration::ZERO] {
+            let began = Instant::now();
+            assert_eq!(source.find("a.example").await, Some(password("u", "p")));
+            assert_eq!(began.elapsed().as_secs(), waited.as_secs());
+        }
+        tokio::time::advance(SILENCE).await;
+        let began = Instant::now();
+        assert_eq!(source.find("b.example").await, None);
+        assert_eq!(began.elapsed().as_secs(), HELPER_TIME.as_secs());
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use async_trait::async_trait;
 use thv_core::RegistryCredentials;
 
-use crate::client::credentials;
 use crate::client::manifest::{self, ACCEPT, Platform};
 use crate::client::transport::Transport;
 use crate::client::{ClientConfig, Descriptor, Fault, Index, Manifest};
@@ -154,7 +153,7 @@ impl Resolve for RegistryClient {
         if self.transport.with_credentials(reference) != Some(true) {
             return None;
         }
-        credentials::find(&self.config, reference.registry()).await
+        self.transport.credentials().find(reference.registry()).await
     }
 }
 

@@ -6,10 +6,9 @@ use thv_core::RegistryCredentials as Credentials;
 use url::Url;
 use url::form_urlencoded;
 
+use crate::client::Fault;
 use crate::client::challenge::{Challenge, is_loopback, is_own_realm};
-use crate::client::credentials;
 use crate::client::transport::{Transport, bounded, retry_after};
-use crate::client::{ClientConfig, Fault};
 
 /// More is no token.
 const MAX_ANSWER: usize = 64 << 10;
@@ -40,7 +39,6 @@ impl std::fmt::Debug for Authorization {
 /// Does what `header` asks for, to read `repository` of `registry`, which was asked at `base`.
 pub(crate) async fn authorize(
     transport: &Transport,
-    config: &ClientConfig,
     header: &str,
     base: &Url,
     registry: &str,
@@ -48,7 +46,7 @@ pub(crate) async fn authorize(
 ) -> Result<Authorization, Fault> {
     let refuse = |detail: &str| Fault::Unauthorized(detail.to_owned());
     let challenge = Challenge::parse(header).map_err(refuse)?;
-    let known = credentials::find(config, registry).await;
+    let known = transport.credentials().find(registry).await;
     let (realm, service) = match challenge {
         Challenge::Basic => {
             let Some(Credentials::Password { user, password }) = known else {

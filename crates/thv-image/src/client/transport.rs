@@ -9,6 +9,7 @@ use url::Url;
 
 use crate::Reference;
 use crate::client::challenge::is_loopback;
+use crate::client::credentials::CredentialSource;
 use crate::client::tokens::{Authorization, authorize};
 use crate::client::{ClientConfig, Fault};
 use crate::error::short;
@@ -23,6 +24,7 @@ const MAX_TOKENS: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Transport {
     config: ClientConfig,
+    credentials: CredentialSource,
     clients: OnceLock<Result<Clients, String>>,
     tokens: Mutex<BTreeMap<String, Authorization>>,
     /// Registries without TLS that turned out to have it.
@@ -40,11 +42,17 @@ struct Clients {
 impl Transport {
     pub(crate) fn new(config: ClientConfig) -> Self {
         Self {
+            credentials: CredentialSource::new(config.clone()),
             config,
             clients: OnceLock::new(),
             tokens: Mutex::default(),
             secure: Mutex::default(),
         }
+    }
+
+    /// Where the credentials of registries are.
+    pub(crate) fn credentials(&self) -> &CredentialSource {
+        &self.credentials
     }
 
     /// The client for what is at `url`. Made at the first use: it reads the system's certificates.
@@ -131,7 +139,7 @@ impl Transport {
                 .or_else(|| challenges.iter().find_map(|value| value.to_str().ok()))
                 .ok_or_else(|| Fault::Unauthorized("it does not say what it wants".into()))?
                 .to_owned();
-            let token = authorize(self, &self.config, &header, base, image.registry(), repository).await?;
+            let token = authorize(self, &header, base, image.registry(), repository).await?;
             {
                 let mut tokens = lock(&self.tokens);
                 if tokens.len() >= MAX_TOKENS {

@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::calls::Caller;
 use super::core::{Core, count, one_line, splice};
@@ -31,6 +32,8 @@ use crate::jsonrpc::{self, Envelope, Span};
 /// Requests that may wait for clients, and for one of them: who never answers must not be in the way of others.
 const MOST: usize = 1024;
 pub(super) const OF_CALLER: usize = 64;
+/// Who has not answered for so long is not expected to: that request makes room for the next one to the same client.
+const LONG: Duration = Duration::from_mins(10);
 /// A request with a longer id is not answered.
 const LONGEST_ID: usize = 1024;
 /// How long a client that has just begun may take to open its event stream.
@@ -88,6 +91,7 @@ struct Open {
     caller: Caller,
     /// The id as the server wrote it.
     id: Bytes,
+    since: Instant,
 }
 
 /// The requests that wait for a client's answer. Numbers are never used twice.
@@ -102,27 +106,32 @@ impl ServerRequests {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A number for a request with this id that `caller` is asked, and the id of the one that makes room for it: where there
-    /// are too many, the oldest of whom most are kept for.
+    /// A number for a request with this id that `caller` is asked, and the id of the one that makes room for it: where too
+    /// many wait for that caller, the oldest of those if it waits for long; where there are too many in all, the oldest of whom
+    /// most are kept for.
     fn open(&self, caller: Caller, id: &[u8]) -> Result<(u64, Option<Bytes>), Refusal> {
-        const TOO_MANY: Refusal = Refusal(-32000, "too many requests wait for clients");
         let mut table = self.table();
-        let of_caller = table.values().filter(|open| open.caller == caller).count();
-        if of_caller >= OF_CALLER {
-            return Err(TOO_MANY);
-        }
-        let mut gone = None;
-        if table.len() >= MOST {
-            let (oldest, most) = oldest_of_most(&table).ok_or(TOO_MANY)?;
-            if most <= of_caller {
-                return Err(TOO_MANY);
-            }
-            gone = table.remove(&oldest).map(|open| open.id);
-        }
+        let own = table.iter().filter(|(_, open)| open.caller == caller);
+        let (of_caller, own_oldest) = (own.clone().count(), own.map(|(number, _)| *number).min());
+        let gone = if of_caller >= OF_CALLER {
+            own_oldest.filter(|oldest| table[oldest].since.elapsed() >= LONG)
+        } else if table.len() >= MOST {
+            oldest_of_most(&table)
+                .filter(|(_, most)| *most > of_caller)
+                .map(|(oldest, _)| oldest)
+        } else {
+            return Ok((self.put(&mut table, caller, id), None));
+        };
+        let gone = gone.and_then(|oldest| table.remove(&oldest));
+        let gone = gone.ok_or(Refusal(-32000, "too many requests wait for clients"))?;
+        Ok((self.put(&mut table, caller, id), Some(gone.id)))
+    }
+
+    fn put(&self, table: &mut HashMap<u64, Open>, caller: Caller, id: &[u8]) -> u64 {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let id = Bytes::copy_from_slice(id);
-        table.insert(number, Open { caller, id });
-        Ok((number, gone))
+        let (id, since) = (Bytes::copy_from_slice(id), Instant::now());
+        table.insert(number, Open { caller, id, since });
+        number
     }
 
     /// The server's id of a request that `caller` answers.
@@ -398,5 +407,18 @@ mod tests {
             requests.open(Caller::Session(0), b"one more").is_err(),
             "nobody makes room for who keeps as many"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_client_has_left_open_for_long_makes_room_for_what_it_is_asked_next() {
+        let (requests, client) = (ServerRequests::default(), Caller::Session(1));
+        let open = |id: usize| requests.open(client, id.to_string().as_bytes());
+        for id in 0..OF_CALLER {
+            assert!(open(id).is_ok());
+        }
+        assert!(open(OF_CALLER).is_err());
+        tokio::time::advance(LONG).await;
+        assert!(open(OF_CALLER).is_ok_and(|(_, gone)| gone.is_some_and(|id| id == "0")));
+        assert_eq!(requests.table().len(), OF_CALLER);
     }
 }

@@ -1,6 +1,7 @@
 //! JSON-RPC lines on standard input and output.
 
 use std::error::Error;
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -14,7 +15,12 @@ pub(crate) async fn serve() -> Result<(), Box<dyn Error>> {
     let writing = tokio::spawn(async move {
         let mut output = tokio::io::stdout();
         while let Some(message) = messages.recv().await {
-            output.write_all(format!("{message}\n").as_bytes()).await?;
+            let mut lines = format!("{message}\n");
+            // What is asked at the same time is written at once, as the proxy asks together what comes together.
+            while let Ok(message) = messages.try_recv() {
+                let _ = writeln!(lines, "{message}");
+            }
+            output.write_all(lines.as_bytes()).await?;
             output.flush().await?;
         }
         Ok::<_, std::io::Error>(())

@@ -1,11 +1,11 @@
 //! The state that all clients of one server share, and the way of a message to it.
 
-use std::fmt::Write as _;
+use std::io::Write as _;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use memchr::memmem::Finder;
 use thv_core::ProxyMode;
 use tokio::sync::{Notify, oneshot, watch};
@@ -18,7 +18,7 @@ use super::calls::{CallError, Calls, Pending, Then};
 use super::config::BridgeConfig;
 use super::events::Events;
 use super::in_flight::{InFlight, Shape};
-use super::link::{Link, Outgoing};
+use super::link::{Link, Numbered, Outgoing};
 use super::listen::Listeners;
 use super::rounds::Rounds;
 use super::server_requests::{Abilities, ServerRequests};
@@ -253,13 +253,13 @@ impl Core {
             (message, envelope) = stateless::introduced(message, envelope)?;
         }
         let number = self.calls.number();
-        let id = self.server_id(number);
         let mut id_span = envelope.id.unwrap_or_default();
         // Copies, so that a small id does not keep a large body in memory.
         let client_id = Bytes::copy_from_slice(id_span.of(&message));
         let mut token = None;
         if let Some(span) = progress_token(&message, &envelope) {
             token = Some(Bytes::copy_from_slice(span.of(&message)));
+            let id = self.server_id(number);
             message = splice(&message, span, &id);
             if span.start < id_span.start {
                 let shift = |at: usize| at + id.len() - (span.end - span.start);
@@ -288,8 +288,11 @@ impl Core {
         self.calls.insert(number, pending)?;
         let call = InFlight::new(self, link, number, client_id, answer, deadline, shape);
         let outgoing = Outgoing {
-            pieces: [message.slice(..id_span.start), id, message.slice(id_span.end..)],
-            call: Some(number),
+            message,
+            call: Some(Numbered {
+                number,
+                client_id: id_span,
+            }),
             _share: share,
         };
         Ok((call, outgoing))
@@ -345,12 +348,17 @@ impl Core {
     }
 
     /// A number of ours as the server sees it, quotes included.
-    pub(super) fn server_id(&self, number: u64) -> Bytes {
-        let mut id = BytesMut::with_capacity(self.prefix.len() + 21);
-        id.extend_from_slice(&self.prefix);
+    pub(super) fn server_id(&self, number: u64) -> Vec<u8> {
+        let mut id = Vec::with_capacity(self.prefix.len() + 21);
+        self.put_server_id(&mut id, number);
+        id
+    }
+
+    /// Appends what [`Core::server_id`] makes.
+    pub(super) fn put_server_id(&self, to: &mut Vec<u8>, number: u64) {
+        to.extend_from_slice(&self.prefix);
         // Writing to memory does not fail.
-        let _ = write!(id, "{number}\"");
-        id.freeze()
+        let _ = write!(to, "{number}\"");
     }
 
     /// The number in an id or token that came back; none when it is not one of ours.

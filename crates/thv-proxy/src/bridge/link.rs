@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -24,6 +24,7 @@ use super::initialize::Initialized;
 use super::param_headers::ParamHeaders;
 use crate::budget::Share;
 use crate::framer::{Frame, LineFramer};
+use crate::jsonrpc::Span;
 
 /// Messages larger than this are written from where they are; smaller ones are joined.
 const JOIN: usize = 16 * 1024;
@@ -38,26 +39,38 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 pub(super) type InitFuture = Shared<BoxFuture<'static, Result<Arc<Initialized>, CallError>>>;
 
 /// One message for the server, without its line feed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Outgoing {
-    pub(super) pieces: [Bytes; 3],
+    pub(super) message: Bytes,
     /// The call that it makes: not written once nobody waits for its answer.
-    pub(super) call: Option<u64>,
+    pub(super) call: Option<Numbered>,
     /// The share of the memory for bodies, given back once the message is written.
     pub(super) _share: Share,
+}
+
+/// A call by its number, which is written in place of the id that its client gave it.
+#[derive(Debug)]
+pub(super) struct Numbered {
+    pub(super) number: u64,
+    pub(super) client_id: Span,
 }
 
 impl Outgoing {
     pub(super) fn whole(message: Bytes, share: Share) -> Self {
         Self {
-            pieces: [message, Bytes::new(), Bytes::new()],
+            message,
             call: None,
             _share: share,
         }
     }
 
-    fn len(&self) -> usize {
-        self.pieces.iter().map(Bytes::len).sum()
+    /// What is written, where `id` is the call's for the server.
+    fn pieces<'a>(&'a self, id: &'a [u8]) -> [&'a [u8]; 4] {
+        let message = &self.message;
+        let Some(Numbered { client_id, .. }) = self.call else {
+            return [message, b"", b"", b"\n"];
+        };
+        [&message[..client_id.start], id, &message[client_id.end..], b"\n"]
     }
 }
 
@@ -213,6 +226,7 @@ async fn write(
 ) -> io::Result<()> {
     let mut batch = Vec::with_capacity(BATCH);
     let mut joined = BytesMut::with_capacity(JOIN * 4);
+    let mut id = Vec::new();
     loop {
         tokio::select! {
             biased;
@@ -221,22 +235,34 @@ async fn write(
                 return Ok(());
             },
         }
-        for message in batch.drain(..) {
-            if message.call.is_some_and(|number| !core.calls.begin_write(number)) {
-                continue;
+        // Those who are about to send a message may: each write wakes everybody between here and the server.
+        tokio::task::yield_now().await;
+        while batch.len() < BATCH
+            && let Ok(message) = messages.try_recv()
+        {
+            batch.push(message);
+        }
+        for outgoing in batch.drain(..) {
+            if let Some(Numbered { number, .. }) = outgoing.call {
+                if !core.calls.begin_write(number) {
+                    continue;
+                }
+                id.clear();
+                core.put_server_id(&mut id, number);
             }
-            if message.len() < JOIN {
-                for piece in &message.pieces {
+            let pieces = outgoing.pieces(&id);
+            let is_small = outgoing.message.len() < JOIN;
+            if is_small {
+                for piece in pieces {
                     joined.extend_from_slice(piece);
                 }
-                joined.extend_from_slice(b"\n");
                 if joined.len() < JOIN * 4 {
                     continue;
                 }
             }
             flush(&mut writer, &mut joined).await?;
-            if message.len() >= JOIN {
-                write_pieces(&mut writer, message.pieces).await?;
+            if !is_small {
+                write_pieces(&mut writer, pieces).await?;
             }
         }
         flush(&mut writer, &mut joined).await?;
@@ -250,10 +276,9 @@ async fn flush(writer: &mut (impl AsyncWrite + Unpin), joined: &mut BytesMut) ->
     Ok(())
 }
 
-async fn write_pieces(writer: &mut (impl AsyncWrite + Unpin), pieces: [Bytes; 3]) -> io::Result<()> {
-    use bytes::Buf;
-    let [head, id, tail] = pieces;
-    let mut whole = head.chain(id).chain(tail).chain(Bytes::from_static(b"\n"));
+async fn write_pieces(writer: &mut (impl AsyncWrite + Unpin), pieces: [&[u8]; 4]) -> io::Result<()> {
+    let [head, id, tail, end] = pieces;
+    let mut whole = Buf::chain(head, id).chain(tail).chain(end);
     while whole.has_remaining() {
         if writer.write_buf(&mut whole).await? == 0 {
             return Err(io::ErrorKind::WriteZero.into());
@@ -283,5 +308,50 @@ impl Link {
             return flight.clone();
         }
         slot.insert(start().shared()).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use super::*;
+    use crate::bridge::BridgeConfig;
+
+    /// What was written, write by write.
+    #[derive(Debug, Clone, Default)]
+    struct Writes(Arc<Mutex<Vec<Vec<u8>>>>);
+
+    impl AsyncWrite for Writes {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            if !bytes.is_empty() {
+                self.0.lock().unwrap().push(bytes.to_vec());
+            }
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_about_to_be_sent_goes_along_in_the_same_write() {
+        let core = Arc::new(Core::new(BridgeConfig::default()));
+        let (queue, messages) = mpsc::channel(8);
+        let (_urgent, replies) = mpsc::channel(1);
+        let writes = Writes::default();
+        let writing = tokio::spawn(write(core, Box::new(writes.clone()), messages, replies));
+        let message = |text| Outgoing::whole(Bytes::from_static(text), Share::default());
+        // The second one is made after the writer has been woken by the first.
+        queue.try_send(message(b"one")).unwrap();
+        tokio::spawn(async move { queue.try_send(message(b"two")).unwrap() });
+        writing.await.unwrap().unwrap();
+        assert_eq!(*writes.0.lock().unwrap(), [b"one\ntwo\n"]);
     }
 }

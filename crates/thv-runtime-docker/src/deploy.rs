@@ -487,6 +487,15 @@ async fn create_failed(engine: &Engine, spec: &DeploySpec, wanted: &Create, caus
             detail: "the engine does not have it".to_owned(),
         };
     }
+    if cause.is_without_command() {
+        return Error::Invalid {
+            what: "image".to_owned(),
+            detail: format!(
+                "{} does not say what to run: give the program and its arguments as the command",
+                wanted.config.image
+            ),
+        };
+    }
     if cause.is_name_taken() {
         return name_taken(engine, spec).await;
     }

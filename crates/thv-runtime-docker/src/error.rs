@@ -109,6 +109,11 @@ impl EngineError {
         matches!(self, Self::Status { status, message } if quirks::is_missing_image(*status, message))
     }
 
+    /// Whether a creation was refused because nobody says what is to run.
+    pub(crate) fn is_without_command(&self) -> bool {
+        matches!(self, Self::Status { status, message } if quirks::is_without_command(*status, message))
+    }
+
     /// Whether a creation met another container of the name.
     pub(crate) fn is_name_taken(&self) -> bool {
         matches!(self, Self::Status { status, message } if quirks::is_name_taken(*status, message))

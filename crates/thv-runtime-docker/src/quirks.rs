@@ -115,6 +115,13 @@ pub(crate) fn is_missing_image(status: u16, message: &str) -> bool {
     status == 404 && message.to_lowercase().contains("no such image")
 }
 
+/// Whether nobody says what a container is to run: neither who asks for it nor its image. Podman has no status for that.
+pub(crate) fn is_without_command(status: u16, message: &str) -> bool {
+    let words = message.to_lowercase();
+    (status == 400 && words.ends_with("no command specified"))
+        || (status == 500 && words.contains("no command or entrypoint provided"))
+}
+
 /// Whether another container has the name that a new one was to have. Podman has no status for that.
 pub(crate) fn is_name_taken(status: u16, message: &str) -> bool {
     status == 409 || (status == 500 && message.ends_with("that name is already in use"))

@@ -96,7 +96,7 @@ async fn a_limit_that_the_engine_discards_undoes_the_deployment() {
 }
 
 /// What Docker 20.10, Docker 26.1 and Podman 4.3 said to the creation of a container: the status, the words, what is told of it.
-const SAID: [(u16, &str, &str); 11] = [
+const SAID: [(u16, &str, &str); 14] = [
     (
         400,
         r#"invalid mount config for type "bind": bind source path does not exist: /nowhere"#,
@@ -138,6 +138,13 @@ const SAID: [(u16, &str, &str); 11] = [
         404,
         "no such image: fetch:latest: image not known",
         "was not found",
+    ),
+    (400, "No command specified", "does not say what to run"),
+    (400, "no command specified", "does not say what to run"),
+    (
+        500,
+        "container create: no command or entrypoint provided, and no CMD or ENTRYPOINT from image",
+        "does not say what to run",
     ),
     (404, "No such container: 0833", "failed to create the container"),
 ];

@@ -3,7 +3,7 @@
 //! To the server all sessions are one client. So what it asks for a task is brought to whose task that is, and a list of
 //! all tasks is for nobody: with their names come the results of others.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -11,8 +11,8 @@ use bytes::Bytes;
 use super::core::splice;
 use crate::jsonrpc::{self, Span};
 
-/// Tasks that are known, over all sessions, and of one. The oldest are forgotten first: what is asked for them then
-/// reaches nobody.
+/// Tasks that are known, over all sessions, and of one. Of who has the most the oldest are forgotten first: what is asked
+/// for them then reaches nobody.
 const MOST: usize = 1024;
 const OF_SESSION: usize = 128;
 /// A task with a longer name is not known.
@@ -53,7 +53,7 @@ impl Tasks {
             table.remove(oldest);
         }
         if table.len() >= MOST {
-            table.pop_front();
+            give_way(&mut table);
         }
         table.push_back(Task {
             name: name.into(),
@@ -92,6 +92,18 @@ impl Tasks {
     /// The server that knew them is gone.
     pub(super) fn clear(&self) {
         self.table().clear();
+    }
+}
+
+/// The oldest task of a session that has as many as any is forgotten.
+fn give_way(table: &mut VecDeque<Task>) {
+    let mut shares = HashMap::<u128, usize>::new();
+    for task in &*table {
+        *shares.entry(task.session).or_default() += 1;
+    }
+    let most = shares.values().max();
+    if let Some(place) = table.iter().position(|task| shares.get(&task.session) == most) {
+        table.remove(place);
     }
 }
 
@@ -185,6 +197,20 @@ mod tests {
         let long = "x".repeat(LONGEST_NAME + 1);
         tasks.made(&long, 1, None);
         assert_eq!(tasks.owner(&long), None);
+    }
+
+    #[test]
+    fn some_sessions_that_make_many_tasks_push_out_none_of_the_others() {
+        let tasks = Tasks::default();
+        tasks.made("first", 1, None);
+        for session in (2..).take(2 * MOST / OF_SESSION) {
+            for number in 0..OF_SESSION {
+                tasks.made(&format!("{session}: {number}"), session, None);
+            }
+        }
+        assert_eq!(tasks.owner("first"), Some(1));
+        tasks.made("last", 1, None);
+        assert_eq!((tasks.owner("last"), tasks.table().len()), (Some(1), MOST));
     }
 
     #[test]

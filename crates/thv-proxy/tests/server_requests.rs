@@ -121,6 +121,50 @@ async fn a_request_goes_to_the_session_that_caused_it_and_its_answer_back() {
 }
 
 #[tokio::test]
+async fn progress_is_told_by_who_was_asked_and_by_nobody_else() {
+    let (served, mut wire) = with_wire(BridgeConfig::default()).await;
+    let (ready, ()) = tokio::join!(served.bridge.initialize(), wire.handshake());
+    ready.unwrap();
+    let alice = open(&served, json!({"sampling": {}})).await;
+    let bob = open(&served, json!({"sampling": {}})).await;
+    let (mut to_alice, _to_bob) = (listen(&served, &alice).await, listen(&served, &bob).await);
+    let of_alice = tokio::spawn(finish(served.post_request(Some(&alice), call(1))));
+    let of_call = wire.next().await.unwrap();
+    ask(
+        &mut wire,
+        5,
+        "sampling/createMessage",
+        json!({"progressToken": "é"}),
+    )
+    .await;
+    let request = asked(&mut to_alice).await;
+    assert_eq!(request["params"]["_meta"]["progressToken"], "é");
+
+    let tell = async |session: &str, token: &str, status| {
+        let message = format!(
+            r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{token},"progress":1}}}}"#
+        );
+        assert_eq!(served.post(Some(session), message).await.status, status);
+    };
+    tell(&bob, r#""é""#, 202).await;
+    tell(&alice, r#""other""#, 202).await;
+    tell(&alice, r#""other","progressToken":"é""#, 400).await;
+    tell(&alice, r#""\u00e9""#, 202).await;
+    let answer = json!({"jsonrpc": "2.0", "id": request["id"], "result": {}});
+    served.post(Some(&alice), answer.to_string()).await;
+    tell(&alice, r#""é""#, 202).await;
+    served
+        .post(Some(&alice), r#"{"jsonrpc":"2.0","method":"x/last"}"#)
+        .await;
+    assert_eq!(wire.next().await.unwrap()["params"]["progressToken"], "é");
+    assert_eq!(wire.next().await.unwrap()["id"], 5);
+    assert_eq!(wire.next().await.unwrap()["method"], "x/last");
+    wire.write(&json!({"jsonrpc": "2.0", "id": of_call["id"], "result": {}}).to_string())
+        .await;
+    assert_eq!(of_alice.await.unwrap().status, 200);
+}
+
+#[tokio::test]
 async fn who_has_declared_less_is_not_asked_and_who_is_gone_does_not_keep_the_server_waiting() {
     let (served, mut wire) = with_wire(BridgeConfig::default()).await;
     let (ready, ()) = tokio::join!(served.bridge.initialize(), wire.handshake());

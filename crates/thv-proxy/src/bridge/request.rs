@@ -147,6 +147,7 @@ fn is_unclear(method: &[u8], params: &[u8]) -> bool {
         b"resources/subscribe" | b"resources/unsubscribe" => Some("uri"),
         b"logging/setLevel" => Some("level"),
         b"notifications/cancelled" => Some("requestId"),
+        b"notifications/progress" => Some("progressToken"),
         _ => None,
     };
     if own.is_some_and(|name| jsonrpc::is_unclear(params, name)) {
@@ -360,23 +361,30 @@ impl Core {
             let link = self.link()?;
             return self.notify(&link, answer, share).await;
         }
-        // The proxy itself has said that it is initialized.
-        if envelope.method_in(&bytes) == b"notifications/initialized" {
+        let outgoing = self.notification(session, &bytes, &envelope);
+        let Some(mut outgoing) = outgoing else {
             return Ok(());
-        }
+        };
         let link = self.link()?;
-        let mut outgoing = bytes.clone();
-        if envelope.method_in(&bytes) == b"notifications/cancelled" {
-            let rewritten = session.and_then(|session| self.cancellation(session.key(), &bytes, &envelope));
-            let Some(rewritten) = rewritten else { return Ok(()) };
-            outgoing = rewritten;
-        }
         if envelope.line_breaks {
             outgoing = one_line(&outgoing);
         }
         drop(bytes);
         self.initialized_in_time(&link).await?;
         self.notify(&link, outgoing, share).await
+    }
+
+    /// What the server is told of a notification of a client; none when that is nothing.
+    fn notification(&self, session: Option<&Session>, message: &Bytes, envelope: &Envelope) -> Option<Bytes> {
+        match envelope.method_in(message) {
+            // The proxy itself has said that it is initialized.
+            b"notifications/initialized" => None,
+            b"notifications/cancelled" => self.cancellation(session?.key(), message, envelope),
+            b"notifications/progress" => self
+                .is_own_progress(session?, message, envelope)
+                .then(|| message.clone()),
+            _ => Some(message.clone()),
+        }
     }
 
     /// `notifications/cancelled` of a client: its call ends. What the server is to be told, if it has the call.

@@ -158,7 +158,7 @@ impl Core {
         };
         let text = self.answers.charge(text.into()).ok_or(NO_ROOM)?;
         let caller = Caller::Call(call);
-        let number = self.open_request(caller, envelope.id_in(line))?;
+        let number = self.open_request(caller, line, envelope)?;
         let question = Question { number, text };
         let told = self.calls.interrupt(call, |next| Asked { question, next });
         if told.is_err() {

@@ -21,7 +21,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::calls::Caller;
-use super::core::{Core, count, one_line, splice};
+use super::core::{Core, count, one_line, progress_token, splice};
 use super::events::Event;
 use super::link::Link;
 use super::sessions::Session;
@@ -34,7 +34,7 @@ const MOST: usize = 1024;
 pub(super) const OF_CALLER: usize = 64;
 /// Who has not answered for so long is not expected to: that request makes room for the next one to the same client.
 const LONG: Duration = Duration::from_mins(10);
-/// A request with a longer id is not answered.
+/// A request with a longer id is not answered, and nobody tells the progress of one with a longer token.
 const LONGEST_ID: usize = 1024;
 /// How long a client that has just begun may take to open its event stream.
 const STREAM_WAIT: Duration = Duration::from_secs(5);
@@ -89,8 +89,9 @@ impl Abilities {
 #[derive(Debug)]
 struct Open {
     caller: Caller,
-    /// The id as the server wrote it.
+    /// The id as the server wrote it, and the token under which it is told of progress.
     id: Bytes,
+    token: Option<Bytes>,
     since: Instant,
 }
 
@@ -109,7 +110,7 @@ impl ServerRequests {
     /// A number for a request with this id that `caller` is asked, and the id of the one that makes room for it: where too
     /// many wait for that caller, the oldest of those if it waits for long; where there are too many in all, the oldest of whom
     /// most are kept for.
-    fn open(&self, caller: Caller, id: &[u8]) -> Result<(u64, Option<Bytes>), Refusal> {
+    fn open(&self, caller: Caller, id: &[u8], token: Option<&[u8]>) -> Result<(u64, Option<Bytes>), Refusal> {
         let mut table = self.table();
         let own = table.iter().filter(|(_, open)| open.caller == caller);
         let (of_caller, own_oldest) = (own.clone().count(), own.map(|(number, _)| *number).min());
@@ -120,18 +121,32 @@ impl ServerRequests {
                 .filter(|(_, most)| *most > of_caller)
                 .map(|(oldest, _)| oldest)
         } else {
-            return Ok((self.put(&mut table, caller, id), None));
+            return Ok((self.put(&mut table, caller, id, token), None));
         };
         let gone = gone.and_then(|oldest| table.remove(&oldest));
         let gone = gone.ok_or(Refusal(-32000, "too many requests wait for clients"))?;
-        Ok((self.put(&mut table, caller, id), Some(gone.id)))
+        Ok((self.put(&mut table, caller, id, token), Some(gone.id)))
     }
 
-    fn put(&self, table: &mut HashMap<u64, Open>, caller: Caller, id: &[u8]) -> u64 {
+    fn put(&self, table: &mut HashMap<u64, Open>, caller: Caller, id: &[u8], token: Option<&[u8]>) -> u64 {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let (id, since) = (Bytes::copy_from_slice(id), Instant::now());
-        table.insert(number, Open { caller, id, since });
+        let open = Open {
+            caller,
+            id: Bytes::copy_from_slice(id),
+            token: token.map(Bytes::copy_from_slice),
+            since: Instant::now(),
+        };
+        table.insert(number, open);
         number
+    }
+
+    /// Whether `caller` has been asked something whose progress is told under this token.
+    fn has_progress(&self, caller: Caller, token: &[u8]) -> bool {
+        let table = self.table();
+        let mut open = table.values();
+        open.any(|open| {
+            open.caller == caller && open.token.as_deref().is_some_and(|own| says_same(own, token))
+        })
     }
 
     /// The server's id of a request that `caller` answers.
@@ -177,6 +192,11 @@ fn oldest_of_most(table: &HashMap<u64, Open>) -> Option<(u64, usize)> {
         (*oldest, *count) = ((*oldest).min(*number), *count + 1);
     }
     of_callers.into_values().max_by_key(|(_, count)| *count)
+}
+
+/// Whether two tokens are the same: clients may write a string with other escapes.
+fn says_same(one: &[u8], other: &[u8]) -> bool {
+    one == other || jsonrpc::text(one).is_some_and(|text| jsonrpc::text(other) == Some(text))
 }
 
 /// The id under which a client is asked.
@@ -238,7 +258,7 @@ impl Core {
         };
         Abilities(session.abilities.load(Ordering::Acquire)).check(envelope.method_in(line))?;
         let span = envelope.id.unwrap_or_default();
-        let number = self.open_request(Caller::Session(session.key()), span.of(line))?;
+        let number = self.open_request(Caller::Session(session.key()), line, envelope)?;
         let message = self.answers.charge(splice(line, span, &client_id(number)));
         let Some(message) = message else {
             self.server_requests.remove(number);
@@ -259,9 +279,16 @@ impl Core {
         Ok(())
     }
 
-    /// A number for a request with this id that `caller` is asked.
-    pub(super) fn open_request(&self, caller: Caller, id: &[u8]) -> Result<u64, Refusal> {
-        let (number, gone) = self.server_requests.open(caller, id)?;
+    /// A number for this request, which `caller` is asked.
+    pub(super) fn open_request(
+        &self,
+        caller: Caller,
+        line: &[u8],
+        envelope: &Envelope,
+    ) -> Result<u64, Refusal> {
+        let token = progress_token(line, envelope).map(|span| span.of(line));
+        let token = token.filter(|token| token.len() <= LONGEST_ID);
+        let (number, gone) = self.server_requests.open(caller, envelope.id_in(line), token)?;
         if let Some(id) = gone {
             self.refuse_late(
                 &id,
@@ -317,6 +344,13 @@ impl Core {
         } else {
             message
         })
+    }
+
+    /// Whether `notifications/progress` of a client tells of something that it was asked.
+    pub(super) fn is_own_progress(&self, session: &Session, message: &[u8], envelope: &Envelope) -> bool {
+        let token = jsonrpc::member(envelope.params_in(message), "progressToken");
+        let caller = Caller::Session(session.key());
+        token.is_some_and(|token| self.server_requests.has_progress(caller, token))
     }
 
     /// `notifications/cancelled` of the server.
@@ -388,23 +422,23 @@ mod tests {
         let requests = ServerRequests::default();
         for number in 0..MOST as u128 {
             let silent = Caller::Session(number / OF_CALLER as u128);
-            let opened = requests.open(silent, number.to_string().as_bytes());
+            let opened = requests.open(silent, number.to_string().as_bytes(), None);
             assert!(opened.is_ok_and(|(_, gone)| gone.is_none()));
         }
         for number in 0..2 * OF_CALLER {
             let other = Caller::Call(number as u64);
-            let (number, gone) = requests.open(other, b"of another").ok().unwrap();
+            let (number, gone) = requests.open(other, b"of another", None).ok().unwrap();
             assert!(gone.is_some_and(|id| id != "of another"));
             assert_eq!(requests.table().len(), MOST);
             assert_eq!(requests.answered(other, number).unwrap(), "of another");
             assert!(
                 requests
-                    .open(other, b"of another")
+                    .open(other, b"of another", None)
                     .is_ok_and(|(_, gone)| gone.is_none())
             );
         }
         assert!(
-            requests.open(Caller::Session(0), b"one more").is_err(),
+            requests.open(Caller::Session(0), b"one more", None).is_err(),
             "nobody makes room for who keeps as many"
         );
     }
@@ -412,7 +446,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_a_client_has_left_open_for_long_makes_room_for_what_it_is_asked_next() {
         let (requests, client) = (ServerRequests::default(), Caller::Session(1));
-        let open = |id: usize| requests.open(client, id.to_string().as_bytes());
+        let open = |id: usize| requests.open(client, id.to_string().as_bytes(), None);
         for id in 0..OF_CALLER {
             assert!(open(id).is_ok());
         }

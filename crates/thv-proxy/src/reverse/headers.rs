@@ -56,6 +56,14 @@ pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     strip(headers, is_hop_by_hop);
 }
 
+/// A server may say the length several times, if always the same; who gets its answer may not take that (RFC 9110, 8.6).
+pub(super) fn say_length_once(headers: &mut HeaderMap) {
+    let mut said = headers.get_all(header::CONTENT_LENGTH).iter();
+    if let (Some(length), Some(_)) = (said.next().cloned(), said.next()) {
+        headers.insert(header::CONTENT_LENGTH, length);
+    }
+}
+
 /// Removes `Connection` and what it names, except what is looked at to know who asks.
 pub(super) fn strip_named(headers: &mut HeaderMap) {
     if !headers.contains_key(header::CONNECTION) {

@@ -542,6 +542,7 @@ impl Shared {
         }
         let (mut head, body) = response.into_parts();
         headers::strip_hop_by_hop(&mut head.headers);
+        headers::say_length_once(&mut head.headers);
         head.version = http::Version::HTTP_11;
         head.extensions = http::Extensions::new();
         let Some(outside) = rewriting else {

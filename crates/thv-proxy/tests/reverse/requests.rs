@@ -5,13 +5,15 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Path;
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Redirect};
 use axum::routing::{any, get};
 use futures_util::StreamExt;
 use http_body_util::BodyExt;
 use thv_core::TransportType;
 use thv_proxy::{Layer, ProxyError, ReverseProxy, ReverseProxyConfig};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use crate::common::{finish, read_until};
@@ -31,6 +33,33 @@ async fn what_http2_says_in_other_ways_is_said_as_in_http1() {
     assert!(text.starts_with("GET /mcp?x=%20\n"), "{text}");
     assert!(text.contains("x-forwarded-host: localhost:7777\n"), "{text}");
     assert!(text.contains("cookie: a=1; b=2\n"), "{text}");
+}
+
+#[tokio::test]
+async fn a_length_that_a_server_says_twice_is_passed_on_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = format!("http://{}", listener.local_addr().unwrap());
+    let proxy = proxy(target.parse().unwrap(), ReverseProxyConfig::default()).await;
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        for body in ["", "hello"] {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.unwrap());
+            }
+            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: 5\r\nContent-Length: 5\r\n\r\n{body}");
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    for method in [Method::HEAD, Method::GET] {
+        let answer = finish(client().request(method.clone(), proxy.url("/"))).await;
+        let said: Vec<_> = answer.headers.get_all("content-length").iter().collect();
+        assert_eq!(
+            (answer.status, said),
+            (200, vec![&HeaderValue::from_static("5")]),
+            "{method}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -111,10 +111,14 @@ impl ToolPolicy {
 
     /// A message of the server, with the tools that clients see.
     pub(super) fn rewrite(&self, message: &[u8]) -> Rewritten {
-        match message.iter().find(|byte| !byte.is_ascii_whitespace()) {
-            Some(b'{') => {}
+        // Some clients read the codings whose characters are wider than a byte.
+        let start = message
+            .iter()
+            .position(|byte| !byte.is_ascii_whitespace() && *byte != 0);
+        match start.map(|start| &message[start..]) {
+            Some([b'{', ..]) => {}
             // Nobody was let ask for a batch; and a byte order mark is skipped by some clients.
-            Some(b'[' | 0xEF) => return Rewritten::Unclear,
+            Some([b'[' | 0xEF, ..] | [0xFE, 0xFF, ..] | [0xFF, 0xFE, ..]) => return Rewritten::Unclear,
             _ => return Rewritten::AsItIs,
         }
         let Ok(envelope) = jsonrpc::scan(message) else {
@@ -125,13 +129,13 @@ impl ToolPolicy {
         };
         let result = span.of(message);
         let is_tools =
-            |name: &[u8]| jsonrpc::unquoted(name) == b"tools" || jsonrpc::decodes_to(name, "tools");
+            |name: &[u8]| jsonrpc::unquoted(name) == b"tools" || jsonrpc::could_mean(name, "tools");
         if !jsonrpc::any_name(result, is_tools) {
             return Rewritten::AsItIs;
         }
         let tools = jsonrpc::member_span(result, "tools").filter(|tools| {
-            // A second one could hide behind escapes.
-            tools.end <= result.len() && !jsonrpc::any_name(result, |name| jsonrpc::decodes_to(name, "tools"))
+            // A second one could hide behind escapes, or in another case.
+            tools.end <= result.len() && !jsonrpc::any_name(result, |name| jsonrpc::could_mean(name, "tools"))
         });
         let Some(tools) = tools else {
             return Rewritten::Unclear;
@@ -158,7 +162,7 @@ impl ToolPolicy {
         let hidden = |name: &[u8]| {
             ["name", "description"]
                 .iter()
-                .any(|known| jsonrpc::decodes_to(name, known))
+                .any(|known| jsonrpc::could_mean(name, known))
         };
         if jsonrpc::any_name(tool, hidden) {
             return None;
@@ -259,6 +263,37 @@ mod tests {
     }
 
     #[test]
+    fn a_list_in_another_coding_is_none_that_passes() {
+        let policy = policy(&["a"], &[]).unwrap();
+        let units: Vec<u16> = LIST.encode_utf16().collect();
+        let little: Vec<u8> = units.iter().flat_map(|unit| unit.to_le_bytes()).collect();
+        let big: Vec<u8> = units.iter().flat_map(|unit| unit.to_be_bytes()).collect();
+        let wide: Vec<u8> = LIST
+            .chars()
+            .flat_map(|letter| u32::from(letter).to_be_bytes())
+            .collect();
+        for (mark, text) in [
+            (&b"\xff\xfe"[..], &little),
+            (b"", &little),
+            (b"\xfe\xff", &big),
+            (b"", &big),
+            (b"\x00\x00\xfe\xff", &wide),
+            (b"", &wide),
+        ] {
+            let message = [mark, text].concat();
+            assert_eq!(
+                policy.rewrite(&message),
+                Rewritten::Unclear,
+                "{:?}",
+                &message[..8]
+            );
+        }
+        for picture in [&b"\xff\xd8\xff\xe0"[..], b"\x00\x00\x01\x00"] {
+            assert_eq!(policy.rewrite(picture), Rewritten::AsItIs);
+        }
+    }
+
+    #[test]
     fn what_could_be_taken_for_a_list_and_is_not_clear_does_not_pass() {
         let policy = policy(&["a"], &[]).unwrap();
         for message in [
@@ -269,6 +304,8 @@ mod tests {
             r#"{"jsonrpc":"2.0","id":1,"result":{},"result":{"tools":[{"name":"b"}]}}"#,
             r#"[{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"b"}]}}]"#,
             r#"{"id":1,"result":{"tools":[{"name":"b"}]}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"result":{"Tools":[{"name":"b"}]}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[],"TOOL\u0053":[{"name":"b"}]}}"#,
             "\u{feff}{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"tools\":[{\"name\":\"b\"}]}}",
         ] {
             assert_eq!(
@@ -285,7 +322,7 @@ mod tests {
         ] {
             assert_eq!(policy.rewrite(message.as_bytes()), Rewritten::AsItIs, "{message}");
         }
-        let hidden = r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"n\u0061me":"b","name":"a"},{"name":"b","name":"a"},{"name":"\ud800"},{"name":"a\udfff"}]}}"#;
+        let hidden = r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"n\u0061me":"b","name":"a"},{"name":"b","name":"a"},{"name":"a","Name":"b"},{"name":"\ud800"},{"name":"a\udfff"}]}}"#;
         let Rewritten::Instead(text) = policy.rewrite(hidden.as_bytes()) else {
             panic!()
         };

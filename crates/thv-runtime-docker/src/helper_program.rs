@@ -3,7 +3,7 @@
 use std::io::Read as _;
 use std::path::Path;
 use std::sync::OnceLock;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
@@ -12,11 +12,21 @@ use thv_runtime::{Error, Images as _, Result};
 use tokio::sync::Mutex;
 
 use crate::engine::Engine;
+use crate::error::EngineError;
 use crate::files;
+use crate::http::{Call, quoted};
 use crate::images::EngineImages;
+use crate::wire::ListedImage;
 
 /// Its name.
 pub(crate) const PROGRAM: &str = "thv-egress";
+
+/// What its images are called, each with a tag of its own.
+const REPOSITORY: &str = "localhost/toolhive/egress";
+/// Their label: their containers have it too.
+const LABEL: &str = thv_labels::AUXILIARY_WORKLOAD;
+/// An image stays at least as long: another program of another version may be about to use it.
+const KEPT_FOR: Duration = Duration::from_hours(24);
 
 /// As much of a program as tells how it is linked.
 const HEAD: u64 = 4096;
@@ -30,6 +40,14 @@ pub(crate) struct HelperProgram {
     usable: OnceLock<()>,
     /// Its image, of this length and time. Held while it is made: many deployments begin at once.
     image: Mutex<Option<(Stamp, String)>>,
+}
+
+/// The program's image on an engine.
+#[derive(Debug)]
+pub(crate) struct HelperImage {
+    pub(crate) reference: String,
+    /// This process has not used it before.
+    is_new: bool,
 }
 
 /// When a file was written, and its length.
@@ -46,7 +64,7 @@ impl HelperProgram {
     }
 
     /// Its image on this engine, loaded if it is missing. The image's name is made of its content.
-    pub(crate) async fn on(&self, engine: &Engine) -> Result<String> {
+    pub(crate) async fn on(&self, engine: &Engine) -> Result<HelperImage> {
         let Some(path) = engine.egress_helper() else {
             return Err(Error::Unsupported {
                 runtime: engine.kind().clone(),
@@ -60,10 +78,13 @@ impl HelperProgram {
             && Some(*of) == stamp
             && images.present(reference).await?
         {
-            return Ok(reference.clone());
+            return Ok(HelperImage {
+                reference: reference.clone(),
+                is_new: false,
+            });
         }
         let program = read(path.to_owned()).await?;
-        let (reference, archive) = image(&program)?;
+        let (reference, archive) = image(&program, SystemTime::now())?;
         if !images.present(&reference).await? {
             let archive = Bytes::from(archive);
             let chunks: Vec<_> = (0..archive.len())
@@ -73,8 +94,68 @@ impl HelperProgram {
             images.load(stream::iter(chunks).boxed()).await?;
         }
         *known = stamp.map(|stamp| (stamp, reference.clone()));
-        Ok(reference)
+        Ok(HelperImage {
+            reference,
+            is_new: true,
+        })
     }
+}
+
+impl HelperImage {
+    /// Does `work`, and meanwhile removes images of earlier programs, as far as it comes: nobody waits for that, and an image
+    /// that stays is of no harm. Once for each process and image.
+    pub(crate) async fn while_removing_earlier<T>(
+        &self,
+        engine: &Engine,
+        work: impl Future<Output = T>,
+    ) -> T {
+        if !self.is_new {
+            return work.await;
+        }
+        let removing = async {
+            if let Err(cause) = self.remove_earlier(engine).await {
+                tracing::debug!(error = %cause, "earlier images of the helpers are not known");
+            }
+        };
+        tokio::pin!(work);
+        tokio::select! {
+            done = &mut work => done,
+            () = removing => work.await,
+        }
+    }
+
+    async fn remove_earlier(&self, engine: &Engine) -> Result<(), EngineError> {
+        let filters = serde_json::json!({ "label": [format!("{LABEL}=true")] });
+        let path = format!("/images/json?filters={}", quoted(&filters.to_string()));
+        let images = engine.list::<ListedImage>(&path).await?.whole;
+        let old = images.iter().filter(|image| is_old(image, SystemTime::now()));
+        for reference in old.flat_map(|image| &image.repo_tags) {
+            if *reference == self.reference || !is_ours(reference) {
+                continue;
+            }
+            // Without force: one that a container has, if only one that has ended, stays.
+            let path = format!("/images/{reference}");
+            match engine.call(|| Ok(Call::delete(path.as_str()))).await {
+                Ok(_) => tracing::debug!(image = reference, "an earlier image of the helpers is removed"),
+                Err(cause) => tracing::debug!(image = reference, error = %cause, "it is kept"),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_ours(reference: &str) -> bool {
+    let tag = reference
+        .strip_prefix(REPOSITORY)
+        .and_then(|rest| rest.strip_prefix(':'));
+    tag.is_some_and(|tag| !tag.is_empty() && tag.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// Whether an image was made so long ago that nobody is about to use it who does not use it by now.
+fn is_old(image: &ListedImage, now: SystemTime) -> bool {
+    let made = u64::try_from(image.created).map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds));
+    let age = made.ok().and_then(|made| now.duration_since(made).ok());
+    age.is_some_and(|age| age > KEPT_FOR)
 }
 
 async fn stamp(path: &Path) -> Option<Stamp> {
@@ -132,17 +213,20 @@ pub(crate) async fn read(path: std::path::PathBuf) -> Result<Vec<u8>> {
     })
 }
 
-/// An image of one file, as `docker save` writes it, and its reference.
-pub(crate) fn image(program: &[u8]) -> Result<(String, Vec<u8>)> {
+/// An image of one file, as `docker save` writes it, that says when it was made, and its reference, which does not.
+pub(crate) fn image(program: &[u8], made: SystemTime) -> Result<(String, Vec<u8>)> {
     let layer = tar(&[("thv-egress", program, 0o755)])?;
-    let config = serde_json::json!({
+    let mut config = serde_json::json!({
         "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
         "os": "linux",
-        "config": { "Entrypoint": ["/thv-egress"] },
+        "config": { "Entrypoint": ["/thv-egress"], "Labels": { LABEL: "true" } },
         "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{}", sha256(&layer))] },
-    })
-    .to_string();
-    let reference = format!("localhost/toolhive/egress:{}", &sha256(config.as_bytes())[..12]);
+    });
+    let reference = format!("{REPOSITORY}:{}", &sha256(config.to_string().as_bytes())[..12]);
+    if let Ok(made) = jiff::Timestamp::try_from(made) {
+        config["created"] = made.to_string().into();
+    }
+    let config = config.to_string();
     let manifest = serde_json::json!([{
         "Config": "config.json", "RepoTags": [reference], "Layers": ["layer.tar"],
     }])
@@ -204,9 +288,26 @@ mod tests {
 
     #[test]
     fn the_same_program_is_the_same_image() {
-        let (reference, archive) = image(b"program").unwrap();
-        assert_eq!((reference.clone(), archive), image(b"program").unwrap());
-        assert_ne!(image(b"other").unwrap().0, reference);
-        assert!(reference.starts_with("localhost/toolhive/egress:"));
+        let now = SystemTime::now();
+        let (reference, archive) = image(b"program", now).unwrap();
+        assert_eq!((reference.clone(), archive), image(b"program", now).unwrap());
+        assert_eq!(image(b"program", UNIX_EPOCH).unwrap().0, reference);
+        assert_ne!(image(b"other", now).unwrap().0, reference);
+        assert!(is_ours(&reference));
+    }
+
+    #[test]
+    fn names_that_others_gave_are_none_of_ours() {
+        let others = [
+            "localhost/toolhive/egress",
+            "localhost/toolhive/egress:",
+            "localhost/toolhive/egress:mine",
+            "localhost/toolhive/egress-too:00ff",
+            "toolhive/egress:00ff",
+            "<none>:<none>",
+        ];
+        for other in others {
+            assert!(!is_ours(other), "{other}");
+        }
     }
 }

@@ -145,7 +145,7 @@ pub(crate) async fn bring_up(
         .map_err(|e| engine.error(e, "ask the engine for its networks"))?;
     let replaces = found.is_some();
     if let Some(found) = found {
-        if let Some(there) = as_wanted(engine, spec, &found, &image, &denied, &info).await? {
+        if let Some(there) = as_wanted(engine, spec, &found, &image.reference, &denied, &info).await? {
             return deploy::deployed_behind(
                 engine,
                 spec,
@@ -160,8 +160,8 @@ pub(crate) async fn bring_up(
             .map_err(|e| engine.error(e, format!("replace the container of workload \"{}\"", spec.name)))?;
     }
     clear(engine, spec).await?;
-    let made = make(engine, spec, &image, &denied, &info).await;
-    match made {
+    let making = Box::pin(make_patiently(engine, spec, &image.reference, &denied, &info));
+    match image.while_removing_earlier(engine, making).await {
         Ok((id, outer)) => {
             let outcome = if replaces {
                 DeployOutcome::Replaced
@@ -220,6 +220,23 @@ async fn as_wanted(
     look.await.map_err(|e: EngineError| {
         engine.error(e, format!("look at the helpers of workload \"{}\"", spec.name))
     })
+}
+
+/// As [`make`]; once more where the image of the helpers went away since it was looked for.
+async fn make_patiently(
+    engine: &Engine,
+    spec: &DeploySpec,
+    image: &str,
+    denied: &BTreeSet<Ipv4Addr>,
+    info: &Info,
+) -> Result<(String, Container)> {
+    match make(engine, spec, image, denied, info).await {
+        Err(Error::ImageNotFound { image: missing, .. }) if missing == image => {
+            let again = engine.helper().on(engine).await?.reference;
+            make(engine, spec, &again, denied, info).await
+        }
+        made => made,
+    }
 }
 
 /// Makes helpers and workload; the id of the workload's container, and the outer helper.

@@ -367,6 +367,17 @@ pub(crate) struct Image {
     pub(crate) config: Config,
 }
 
+/// An image in a list.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct ListedImage {
+    #[serde(default, deserialize_with = "nullable")]
+    pub(crate) repo_tags: Vec<String>,
+    /// In seconds since 1970.
+    #[serde(default)]
+    pub(crate) created: i64,
+}
+
 /// One line of a pull's or load's progress.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Progress {

@@ -8,6 +8,7 @@ mod support;
 mod answers;
 mod cut;
 mod half_made;
+mod helper_images;
 mod nonsense;
 mod refused;
 mod stopping;

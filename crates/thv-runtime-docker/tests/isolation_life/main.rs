@@ -2,7 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "../support/mod.rs"]
 mod support;
+
+mod cut;
+mod images;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -10,7 +14,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 use support::isolating::{Isolating, http_port};
@@ -29,12 +32,6 @@ use tokio::sync::Notify;
 const SHORT: StopOptions = StopOptions {
     grace: Duration::from_secs(2),
 };
-/// So many workloads beside each other, where each waits most of its time for the engine.
-const AT_ONCE: usize = 3;
-
-/// The number of the call that is cut, and whether the engine has heard it by then.
-type Cut = (usize, bool);
-
 #[tokio::test]
 async fn an_isolated_http_server_is_reached_by_its_port_and_lives_its_whole_life() {
     let Some(on) = Isolating::get().await else { return };
@@ -198,148 +195,6 @@ async fn isolation_is_refused_where_it_was_not_tried() {
     }
 }
 
-impl Isolating {
-    /// Deploys through a socket that cuts the call of this number, before or after the engine heard it. The calls that were
-    /// made, and whether the deployment succeeded.
-    async fn deploy_cut(&self, spec: &DeploySpec, cut: Option<Cut>) -> (Vec<String>, bool) {
-        let work = async |runtime: DockerRuntime| runtime.deploy(spec).await;
-        let (calls, deployed) = self.cut(cut, work).await;
-        (calls, deployed.is_ok())
-    }
-
-    /// What comes of work with a runtime whose call of this number is cut, once the engine has heard it or before, and the calls.
-    async fn cut<T>(&self, cut: Option<Cut>, work: impl AsyncFnOnce(DockerRuntime) -> T) -> (Vec<String>, T) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("engine.sock");
-        let socket = Meddler::open(&path, self.engine.socket(), move |at, _| match cut {
-            Some((number, true)) if number == at => Do::CutAfter,
-            Some((number, false)) if number == at => Do::CutBefore,
-            _ => Do::Forward,
-        });
-        let config = DockerConfig::at(&path).with_egress_helper(&self.helper);
-        let done = soon("an end", work(DockerRuntime::new(config))).await;
-        (socket.calls(), done)
-    }
-
-    /// So many of a workload and its helpers run. The engine's list lags behind its answers.
-    async fn running(&self, spec: &DeploySpec, count: usize, after: &str) {
-        let name = format!("/{}", spec.name);
-        until(&format!("{count} that run after {after}"), async || {
-            let path = "/v1.41/containers/json";
-            let (_, answer) = api(self.engine.socket(), "GET", path, &Value::Null).await;
-            let rows: Vec<Value> = serde_json::from_str(&answer).unwrap();
-            let of_it = |row: &&Value| row["Names"][0].as_str().unwrap().starts_with(&name);
-            (rows.iter().filter(of_it).count() == count).then_some(())
-        })
-        .await;
-    }
-}
-
-/// Each call that changes something once it is heard, the first of them before that, and some that look.
-fn cuts(calls: &[String]) -> Vec<Cut> {
-    let first = calls.iter().position(|call| !call.starts_with("GET "));
-    let changed = (0..calls.len()).filter(|&number| !calls[number].starts_with("GET "));
-    let looked = (0..calls.len()).filter(|&number| calls[number].starts_with("GET ") && number % 6 == 0);
-    let before = first.into_iter().chain(looked).map(|number| (number, false));
-    changed.map(|number| (number, true)).chain(before).collect()
-}
-
-/// Each call once: one that changes something once it is heard.
-fn each_once(calls: &[String]) -> Vec<Cut> {
-    let heard = calls.iter().map(|call| !call.starts_with("GET "));
-    heard.enumerate().collect()
-}
-
-#[tokio::test]
-async fn an_isolated_deployment_that_is_cut_anywhere_leaves_nothing_that_the_next_does_not_heal() {
-    let Some(on) = Isolating::get().await else { return };
-    let spec = on.spec(&["echo"]);
-    let (calls, deployed) = on.deploy_cut(&spec, None).await;
-    assert!(deployed, "{calls:?}");
-    on.remove(&spec).await;
-    let cuts = cuts(&calls);
-    assert!(cuts.len() > 8, "{calls:?}");
-    let healed = stream::iter(cuts).for_each_concurrent(AT_ONCE, async |(number, heard)| {
-        let spec = on.spec(&["echo"]);
-        let what = format!("{} (heard: {heard})", calls[number]);
-        let (_, deployed) = on.deploy_cut(&spec, Some((number, heard))).await;
-        if !deployed {
-            let left = on.containers(spec.name.as_str()).await;
-            assert!(left.is_empty(), "{what} left {left:?}");
-            let healed = on.runtime.deploy(&spec).await.unwrap();
-            assert_eq!(healed.instance.state, InstanceState::Running, "{what}");
-        }
-        on.remove(&spec).await;
-    });
-    healed.await;
-}
-
-/// None of the workload and its helpers runs on after the stop, and all do after the start.
-#[tokio::test]
-async fn a_stop_or_start_of_an_isolated_workload_that_is_cut_anywhere_is_done_by_the_next() {
-    let Some(on) = Isolating::get().await else { return };
-    let mut spec = on.spec(&["echo"]);
-    spec.expect = Expect::Instance(on.runtime.deploy(&spec).await.unwrap().instance.id);
-    let which = InstanceRef::named(spec.name.clone());
-    let (stops, _) = on
-        .cut(None, async |runtime| runtime.stop(&which, SHORT).await)
-        .await;
-    let (starts, _) = on.cut(None, async |runtime| runtime.deploy(&spec).await).await;
-    on.remove(&spec).await;
-    let (stops, starts) = (each_once(&stops), cuts(&starts));
-    let pairs =
-        (0..stops.len().max(starts.len())).map(|at| (stops[at % stops.len()], starts[at % starts.len()]));
-    let pairs: Vec<_> = pairs.collect();
-    let workloads = pairs
-        .chunks(pairs.len().div_ceil(AT_ONCE))
-        .map(|pairs| stops_and_starts_cut(&on, pairs));
-    join_all(workloads).await;
-}
-
-async fn stops_and_starts_cut(on: &Isolating, cuts: &[(Cut, Cut)]) {
-    let mut spec = on.spec(&["echo"]);
-    spec.expect = Expect::Instance(on.runtime.deploy(&spec).await.unwrap().instance.id);
-    let which = InstanceRef::named(spec.name.clone());
-    for &(stop_cut, start_cut) in cuts {
-        let (calls, _) = on
-            .cut(Some(stop_cut), async |runtime| runtime.stop(&which, SHORT).await)
-            .await;
-        let what = format!("{:?} (heard: {})", calls.get(stop_cut.0), stop_cut.1);
-        on.runtime.stop(&which, SHORT).await.unwrap();
-        on.running(&spec, 0, &what).await;
-
-        let (calls, _) = on
-            .cut(Some(start_cut), async |runtime| runtime.deploy(&spec).await)
-            .await;
-        let what = format!("{:?} (heard: {})", calls.get(start_cut.0), start_cut.1);
-        let found = on.runtime.inspect(&spec.name).await.unwrap();
-        spec.expect = found.map_or(Expect::Absent, |found| Expect::Instance(found.id));
-        let deployed = on.runtime.deploy(&spec).await;
-        let deployed = deployed.unwrap_or_else(|error| panic!("{what}: {error:?}"));
-        spec.expect = Expect::Instance(deployed.instance.id);
-        on.running(&spec, 3, &what).await;
-    }
-    on.remove(&spec).await;
-}
-
-#[tokio::test]
-async fn a_removal_of_an_isolated_workload_that_is_cut_anywhere_is_done_by_the_next() {
-    let Some(on) = Isolating::get().await else { return };
-    let removed = async |cut| {
-        let spec = on.spec(&["echo"]);
-        on.runtime.deploy(&spec).await.unwrap();
-        let which = InstanceRef::named(spec.name.clone());
-        let (calls, _) = on.cut(cut, async |runtime| runtime.remove(&which).await).await;
-        on.remove(&spec).await;
-        calls
-    };
-    let cuts = each_once(&removed(None).await);
-    let all = stream::iter(cuts).for_each_concurrent(AT_ONCE, async |cut| {
-        removed(Some(cut)).await;
-    });
-    all.await;
-}
-
 #[tokio::test]
 async fn helpers_of_an_isolated_deployment_that_fails_are_removed() {
     let Some(on) = Isolating::get().await else { return };
@@ -399,29 +254,6 @@ async fn of_a_helper_that_has_ended_the_last_lines_are_told() {
     let error = runtime.deploy(&on.spec(&["echo"])).await.unwrap_err();
     assert!(
         matches!(&error, Error::StartFailed { last_lines, .. } if last_lines.as_slice() == ["thv-egress: x"]),
-        "{error:?}"
-    );
-}
-
-/// A clean-up may take it away at any moment.
-#[tokio::test]
-async fn of_a_helper_whose_image_is_gone_that_image_is_told() {
-    let Some(on) = Isolating::get().await else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("engine.sock");
-    let _front = Meddler::open(&path, on.engine.socket(), move |_, call| {
-        if call.starts_with("POST /containers/create") {
-            return Do::Answer(
-                404,
-                json!({"message": "No such image: localhost/toolhive/egress:1"}),
-            );
-        }
-        Do::Forward
-    });
-    let runtime = DockerRuntime::new(DockerConfig::at(&path).with_egress_helper(&on.helper));
-    let error = runtime.deploy(&on.spec(&["echo"])).await.unwrap_err();
-    assert!(
-        matches!(&error, Error::ImageNotFound { image, .. } if image.contains("/egress:")),
         "{error:?}"
     );
 }
@@ -642,47 +474,6 @@ async fn the_names_of_helpers_that_strangers_have_are_stepped_over() {
             204
         );
     }
-}
-
-#[tokio::test]
-async fn the_image_of_the_helpers_is_loaded_again_when_it_is_gone_and_when_their_program_is_another() {
-    let Some(on) = Isolating::get().await else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let program = folder.path().join("thv-egress");
-    // What follows a program in its file makes another image of it, which no other test has.
-    let write = |what: &str| {
-        let program_of_all = std::fs::read(&on.helper).unwrap();
-        std::fs::write(&program, [&program_of_all, what.as_bytes()].concat()).unwrap();
-    };
-    let mut spec = on.spec(&["echo"]);
-    write(spec.name.as_str());
-    let runtime = DockerRuntime::new(DockerConfig::at(on.engine.socket()).with_egress_helper(&program));
-    let helper = format!("/v1.41/containers/{}-egress/json", spec.name);
-    let image = async || {
-        let (_, answer) = api(on.engine.socket(), "GET", &helper, &Value::Null).await;
-        let found: Value = serde_json::from_str(&answer).unwrap();
-        found["Config"]["Image"].as_str().unwrap().to_owned()
-    };
-    let clean_up = async |image: &str| {
-        let path = format!("/v1.41/images/{image}?force=true");
-        let (status, answer) = api(on.engine.socket(), "DELETE", &path, &Value::Null).await;
-        assert_eq!(status, 200, "{answer}");
-    };
-    runtime.deploy(&spec).await.unwrap();
-    let first = image().await;
-    on.remove(&spec).await;
-    clean_up(&first).await;
-    spec.expect = Expect::Instance(runtime.deploy(&spec).await.unwrap().instance.id);
-    assert_eq!(image().await, first);
-
-    write(&format!("{}, changed", spec.name));
-    let deployed = runtime.deploy(&spec).await.unwrap();
-    assert_eq!(deployed.outcome, DeployOutcome::Replaced);
-    let second = image().await;
-    assert_ne!(second, first);
-    on.remove(&spec).await;
-    clean_up(&first).await;
-    clean_up(&second).await;
 }
 
 /// `THV_TEST_ISOLATED` says how many; more than about 30 are more than an engine has pools of addresses.

@@ -10,6 +10,7 @@ use futures_util::future::{BoxFuture, select_all};
 use futures_util::stream::{self, BoxStream};
 use thv_core::WorkloadName;
 use thv_runtime::{EventFilter, EventKind, InstanceId, Result, RuntimeEvent};
+use tokio::time::Instant;
 
 use crate::engine::Engine;
 use crate::error::EngineError;
@@ -36,6 +37,7 @@ pub(crate) async fn events(
         death: Death::of_workload(engine, &filter),
         filter,
         feeds: Some(feeds),
+        since: Instant::now(),
         synced: false,
         pause: Duration::ZERO,
     };
@@ -50,10 +52,12 @@ struct Subscription {
     engine: Engine,
     filter: EventFilter,
     feeds: Option<Feeds>,
+    /// When those began.
+    since: Instant,
     /// Of the one workload's container.
     death: Death,
     synced: bool,
-    /// How long to wait before the engine is asked again: longer each time, until it tells something.
+    /// How long to wait before the engine is asked again: longer each time, until it goes on telling for a while.
     pause: Duration,
 }
 
@@ -68,7 +72,7 @@ impl Subscription {
                 self.pause = (self.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
                 match Feeds::of_workloads(&self.engine, &self.filter).await {
                     Ok(feeds) => {
-                        self.feeds = Some(feeds);
+                        (self.feeds, self.since) = (Some(feeds), Instant::now());
                         self.death = Death::of_workload(&self.engine, &self.filter);
                         return RuntimeEvent::of_stream(EventKind::Gap);
                     }
@@ -84,18 +88,25 @@ impl Subscription {
             };
             match event {
                 Ok(Some(event)) => {
-                    self.pause = Duration::ZERO;
                     if let Some(event) = self.told(event) {
                         self.death.hear(&self.engine, &self.filter, &event);
                         return event;
                     }
                 }
-                Ok(None) => self.feeds = None,
+                Ok(None) => self.break_off(),
                 Err(cause) => {
                     tracing::debug!(error = %cause, "the engine's events broke off");
-                    self.feeds = None;
+                    self.break_off();
                 }
             }
+        }
+    }
+
+    /// The engine is asked again; at once, unless it breaks off again and again.
+    fn break_off(&mut self) {
+        self.feeds = None;
+        if self.since.elapsed() >= LONGEST_PAUSE {
+            self.pause = Duration::ZERO;
         }
     }
 

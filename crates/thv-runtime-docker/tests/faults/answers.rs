@@ -3,14 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream;
 use serde_json::json;
 use thv_core::{Dirs, Env, WorkloadName};
-use thv_runtime::{EventFilter, InstanceRef, LogOptions, Runtime};
+use thv_runtime::{EventFilter, EventKind, InstanceRef, LogOptions, Runtime};
 use thv_runtime_docker::{DockerConfig, DockerRuntime};
 use tokio::sync::Notify;
 use tokio::time::timeout;
@@ -158,6 +158,34 @@ async fn the_lines_before_a_log_breaks_off_are_told_before_that() {
         (&b"first"[..], &b"second"[..])
     );
     assert!(format!("{error:?}").contains("gone"), "{error:?}");
+}
+
+/// The first time it is asked again at once. It would be asked thousands of times in a second otherwise.
+#[tokio::test]
+async fn an_engine_that_breaks_off_after_each_event_is_not_asked_without_a_pause() {
+    const EVENT: &str = "HTTP/1.1 200 OK\r\n\r\n{\"Action\":\"start\",\"Actor\":{\"ID\":\"abc\",\
+        \"Attributes\":{\"toolhive\":\"true\",\"toolhive-basename\":\"fetch\"}}}\n";
+    let fake = Fake::new(|call| match call {
+        call if call.starts_with("GET /events") => Do::Send(EVENT),
+        call => usual(call),
+    });
+    let began = Instant::now();
+    let events = fake.runtime.events(EventFilter::default()).await.unwrap();
+    let told = events
+        .map(|event| event.unwrap().kind)
+        .take(9)
+        .collect::<Vec<_>>();
+    let told = soon("the events", told).await;
+    let (synced, again) = told.split_first().unwrap();
+    assert_eq!(*synced, EventKind::Synced);
+    for pair in again.chunks(2) {
+        assert!(pair == [EventKind::Started, EventKind::Gap], "{again:?}");
+    }
+    assert!(
+        began.elapsed() >= Duration::from_millis(50 + 100 + 200),
+        "{:?}",
+        began.elapsed()
+    );
 }
 
 /// Whoever follows a log leaves them unread until the container ends, and Docker waits for who does not read.

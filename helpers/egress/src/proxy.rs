@@ -1,11 +1,11 @@
 //! The proxy: `CONNECT`, and plain HTTP with whole URLs.
 
 use std::fs::File;
-use std::io::{self, BufReader, Write};
-use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
+use std::io::{self, BufReader, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::host_table;
 use crate::place::Place;
@@ -21,6 +21,9 @@ const CONNECT: Duration = Duration::from_secs(20);
 const MOST_ADDRESSES: usize = 4;
 /// A request's head has to be there in this time.
 const HEAD: Duration = Duration::from_secs(30);
+/// Of who is refused so much more is read, in this time: an end to what is not read would take the answer along.
+const REST: u64 = 1 << 20;
+const LINGER: Duration = Duration::from_secs(2);
 
 /// Serves the workload without end.
 pub(crate) fn serve(rules: Rules, place: Place) -> io::Result<()> {
@@ -124,14 +127,33 @@ fn refuse(client: &mut UnixStream, status: &str, why: &str) -> io::Result<()> {
         "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()
     );
-    client.write_all(answer.as_bytes())
+    client.write_all(answer.as_bytes())?;
+    client.shutdown(Shutdown::Write)?;
+    linger(client)
+}
+
+/// Reads what a client still sends, to its end or for a while.
+fn linger(client: &mut UnixStream) -> io::Result<()> {
+    let end = Instant::now() + LINGER;
+    let mut rest = client.try_clone()?.take(REST);
+    let mut buffer = [0; 4096];
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        client.set_read_timeout(Some(left))?;
+        if rest.read(&mut buffer)? == 0 {
+            return Ok(());
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
     use std::net::TcpListener;
     use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
 
     use super::*;
     use crate::engine_host::EngineHost;
@@ -158,6 +180,7 @@ mod tests {
             client
                 .write_all(b"CONNECT 192.168.65.254:80 HTTP/1.1\r\n\r\n")
                 .unwrap();
+            client.shutdown(Shutdown::Write).unwrap();
             one(served, &rules, &place).unwrap();
             let mut answer = String::new();
             client.read_to_string(&mut answer).unwrap();
@@ -171,6 +194,23 @@ mod tests {
             answer.contains("leads to an address that is not allowed"),
             "{answer}"
         );
+    }
+
+    #[test]
+    fn who_is_refused_hears_why_whatever_it_still_sends() {
+        let (mut client, served) = UnixStream::pair().unwrap();
+        let proxy = thread::spawn(move || one(served, &Rules::default(), &Place::default()));
+        let head = b"POST http://a.example/ HTTP/1.1\r\nContent-Length: 300000\r\n\r\n";
+        client.write_all(head).unwrap();
+        client.write_all(&vec![b'x'; 300_000]).unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert!(
+            answer.contains("not allowed by the permission profile"),
+            "{answer}"
+        );
+        drop(client);
+        proxy.join().unwrap().unwrap();
     }
 
     #[test]

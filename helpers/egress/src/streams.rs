@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
@@ -47,21 +48,15 @@ pub(crate) fn serve(work: impl FnOnce() -> io::Result<()> + Send + 'static) {
 }
 
 /// A connection, whatever it is made of.
-pub(crate) trait Stream: Sized + Send + 'static
+pub(crate) trait Stream: Send + Sync + 'static
 where
     for<'a> &'a Self: Read + Write,
 {
-    /// A second value for the same connection.
-    fn twin(&self) -> io::Result<Self>;
     /// Ends one direction or both.
     fn end(&self, how: Shutdown);
 }
 
 impl Stream for TcpStream {
-    fn twin(&self) -> io::Result<Self> {
-        self.try_clone()
-    }
-
     fn end(&self, how: Shutdown) {
         // It may have ended already.
         let _ = self.shutdown(how);
@@ -69,10 +64,6 @@ impl Stream for TcpStream {
 }
 
 impl Stream for UnixStream {
-    fn twin(&self) -> io::Result<Self> {
-        self.try_clone()
-    }
-
     fn end(&self, how: Shutdown) {
         let _ = self.shutdown(how);
     }
@@ -84,11 +75,13 @@ where
     for<'a> &'a A: Read + Write,
     for<'a> &'a B: Read + Write,
 {
-    let (from, to) = (one.twin()?, other.twin()?);
-    let back = thread::Builder::new()
-        .stack_size(STACK)
-        .spawn(move || pass(&other, &one))?;
-    pass(&from, &to);
+    // Shared, not duplicated: of descriptors there may be 1,024.
+    let both = Arc::new((one, other));
+    let back = thread::Builder::new().stack_size(STACK).spawn({
+        let both = Arc::clone(&both);
+        move || pass(&both.1, &both.0)
+    })?;
+    pass(&both.0, &both.1);
     // A thread of ours that passes bytes does not panic.
     let _ = back.join();
     Ok(())
@@ -117,7 +110,35 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd;
+
     use super::*;
+
+    /// How many descriptors of this process are this socket.
+    fn descriptors(socket: &std::path::Path) -> usize {
+        let all = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+        all.filter(|entry| std::fs::read_link(entry.path()).is_ok_and(|found| found == socket))
+            .count()
+    }
+
+    /// Docker and Podman may give a program 1,024, and there may be 256 connections.
+    #[test]
+    fn a_connection_takes_a_descriptor_at_each_end() {
+        let (client, near) = UnixStream::pair().unwrap();
+        let (far, server) = UnixStream::pair().unwrap();
+        let sockets = [&near, &far].map(|end| format!("/proc/self/fd/{}", end.as_raw_fd()));
+        let sockets = sockets.map(|path| std::fs::read_link(path).unwrap());
+        let joined = thread::spawn(|| join(near, far));
+        for (mut from, mut to) in [(&client, &server), (&server, &client)] {
+            from.write_all(b"x").unwrap();
+            to.read_exact(&mut [0]).unwrap();
+        }
+        for socket in sockets {
+            assert_eq!(descriptors(&socket), 1);
+        }
+        drop((client, server));
+        joined.join().unwrap().unwrap();
+    }
 
     #[test]
     fn there_is_an_end_to_how_many_are_served_at_once() {

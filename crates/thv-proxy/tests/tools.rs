@@ -149,13 +149,22 @@ async fn the_name_in_the_headers_is_the_one_that_is_called() {
     let url = format!("http://{}/mcp", filtered(ProxyMode::StreamableHttp).await);
     let message = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get","_meta":{
         "io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}}"#;
-    for (name, expected) in [("get", 200), ("fetch", 400), ("plain", 400)] {
-        let request = post(&url, message)
+    for (names, expected) in [
+        (&["get"][..], 200),
+        (&["fetch"], 400),
+        (&["plain"], 400),
+        (&["get", "plain"], 400),
+        (&["get", "get"], 400),
+        (&[], 400),
+    ] {
+        let mut request = post(&url, message)
             .header("mcp-protocol-version", "2026-07-28")
-            .header("mcp-method", "tools/call")
-            .header("mcp-name", name);
+            .header("mcp-method", "tools/call");
+        for name in names {
+            request = request.header("mcp-name", *name);
+        }
         let answer = finish(request).await;
-        assert_eq!(answer.status, expected, "{name}: {}", answer.text);
+        assert_eq!(answer.status, expected, "{names:?}: {}", answer.text);
     }
 }
 

@@ -117,14 +117,14 @@ impl State {
                 "\"name\" must be written without escapes and in small letters",
             );
         }
-        match self.call(message, &envelope, headers.get(NAME_HEADER)) {
+        match self.call(message, &envelope, headers) {
             Some(verdict) => verdict,
             None => Verdict::Refused(not_found(headers, envelope.id_in(message))),
         }
     }
 
     /// The call under the server's name; none when there is no such tool.
-    fn call(&self, message: &[u8], envelope: &Envelope, header: Option<&HeaderValue>) -> Option<Verdict> {
+    fn call(&self, message: &[u8], envelope: &Envelope, headers: &HeaderMap) -> Option<Verdict> {
         let params = envelope.params?;
         let name = jsonrpc::member_span(params.of(message), "name")?;
         let visible = jsonrpc::text(name.of(params.of(message)))?;
@@ -132,8 +132,11 @@ impl State {
         if real == visible {
             return Some(Verdict::Pass);
         }
-        // Whoever routes by the header must have seen what is called.
-        if header.is_some_and(|said| answer::header_text(said.as_bytes()).as_ref() != Some(&visible)) {
+        // Whoever routes by the header must have seen what is called, in whichever of its lines.
+        let mut said = headers.get_all(NAME_HEADER).iter();
+        let (first, second) = (said.next(), said.next());
+        let says_it = |said: &HeaderValue| answer::header_text(said.as_bytes()).as_ref() == Some(&visible);
+        if second.is_some() || first.is_some_and(|first| !says_it(first)) {
             let (status, reason) = (StatusCode::BAD_REQUEST, "the header Mcp-Name is not params.name");
             let refusal = answer::rpc_error(status, -32020, reason, envelope.id_in(message));
             return Some(Verdict::Refused(refusal));

@@ -545,6 +545,10 @@ impl Shared {
         headers::say_length_once(&mut head.headers);
         head.version = http::Version::HTTP_11;
         head.extensions = http::Extensions::new();
+        if is_event_stream(&head.headers) {
+            // It may end before its time, or say more than the server has said.
+            head.headers.remove(http::header::CONTENT_LENGTH);
+        }
         let Some(outside) = rewriting else {
             let body = if listens {
                 Body::boxed(UntilDrain::new(body, self.ending.of_now()))
@@ -555,7 +559,6 @@ impl Shared {
             };
             return Response::from_parts(head, body);
         };
-        head.headers.remove(http::header::CONTENT_LENGTH);
         head.extensions.insert(EndsItself);
         let url = redirected.unwrap_or_else(|| self.url(&request.method, &request.uri));
         let rewriter = EndpointRewriter::new(url, outside);

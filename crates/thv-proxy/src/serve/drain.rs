@@ -69,6 +69,9 @@ impl<B: Body<Data = Bytes> + Unpin> Body for UntilDrain<B> {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        match self.end {
+            Some(_) => SizeHint::default(),
+            None => self.body.size_hint(),
+        }
     }
 }

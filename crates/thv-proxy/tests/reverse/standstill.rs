@@ -88,6 +88,34 @@ async fn requests_under_way_and_new_ones_fail_at_once() {
 }
 
 #[tokio::test]
+async fn a_stream_whose_length_was_said_ends_in_order_too() {
+    let measured = async || {
+        let first = futures_util::stream::iter([Ok::<_, std::convert::Infallible>(": hello\n\n")]);
+        let body = Body::from_stream(first.chain(futures_util::stream::pending()));
+        let headers = [("content-type", "text/event-stream"), ("content-length", "20")];
+        (headers, body)
+    };
+    let server = Running::new(Router::new().route("/mcp", any(measured))).await;
+    let proxy = ReverseProxy::new(server.url("/"), ReverseProxyConfig::default()).unwrap();
+    let front = Running::new(proxy.clone().into_router()).await;
+    let mut answering = client()
+        .post(front.url("/mcp"))
+        .body(call(1))
+        .send()
+        .await
+        .unwrap();
+    let mut listening = client().get(front.url("/mcp")).send().await.unwrap();
+    let (mut answered, mut listened) = (String::new(), String::new());
+    read_until(&mut listening, &mut listened, "hello").await;
+    let _suspended = proxy.suspend(PAUSED);
+    read_until(&mut answering, &mut answered, &format!("{}\n\n", refused(1))).await;
+    proxy.end_streams();
+    for mut stream in [answering, listening] {
+        while stream.chunk().await.expect("it is cut off").is_some() {}
+    }
+}
+
+#[tokio::test]
 async fn what_an_sse_server_owes_is_excused_on_its_stream_which_goes_on() {
     let (chunks, receiver) = mpsc::channel(4);
     let server = Running::new(sse_server([receiver], ("x-none", ""))).await;

@@ -121,6 +121,22 @@ async fn a_request_goes_to_the_session_that_caused_it_and_its_answer_back() {
 }
 
 #[tokio::test]
+async fn of_many_requests_at_one_moment_each_is_answered() {
+    const MANY: u32 = 1000;
+    let (served, mut wire) = with_wire(BridgeConfig::default()).await;
+    let (ready, ()) = tokio::join!(served.bridge.initialize(), wire.handshake());
+    ready.unwrap();
+    let asked: Vec<_> = (0..MANY)
+        .map(|id| json!({"jsonrpc": "2.0", "id": id, "method": "ping"}).to_string())
+        .collect();
+    wire.write(&asked.join("\n")).await;
+    for id in 0..MANY {
+        let answer = common::soon("each is answered", wire.next()).await.unwrap();
+        assert_eq!(answer["id"], id);
+    }
+}
+
+#[tokio::test]
 async fn progress_is_told_by_who_was_asked_and_by_nobody_else() {
     let (served, mut wire) = with_wire(BridgeConfig::default()).await;
     let (ready, ()) = tokio::join!(served.bridge.initialize(), wire.handshake());

@@ -30,8 +30,8 @@ use crate::jsonrpc::Span;
 const JOIN: usize = 16 * 1024;
 /// How many messages are joined into one write.
 const BATCH: usize = 64;
-/// Replies of the proxy itself that may wait.
-const URGENT: usize = 64;
+/// Small messages of the proxy itself that may wait: a server may ask much at one moment, and many calls may end at one.
+const URGENT: usize = 4096;
 /// How long answers are still read from a server that takes no more input.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);

@@ -121,6 +121,7 @@ pub async fn run(fixture: &dyn Fixture) -> Report {
         a_deployed_instance_is_inspected_and_listed,
         stop_and_remove_are_safe_to_repeat,
         expecting_absence_conflicts_with_what_is_there,
+        of_deploys_at_once_one_makes_the_instance,
         expecting_an_instance_conflicts_with_absence,
         a_wrong_id_is_a_conflict_and_nothing_is_done,
         an_identical_instance_is_reused,

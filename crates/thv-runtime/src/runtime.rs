@@ -83,7 +83,8 @@ impl Default for StopOptions {
 ///
 /// # Contract
 ///
-/// - A workload has at most one instance in a runtime; `inspect` finds it by the workload's name, whoever made it.
+/// - A workload has at most one instance in a runtime; `inspect` finds it by the workload's name, whoever made it. Of calls of
+///   `deploy` at once that expect none, one makes it, and the others are a `Conflict`.
 /// - Every method is safe to repeat. A method that was dropped half-way leaves a state that a second call of the
 ///   same method, or `remove`, heals: what a cut-off `deploy` made and never started counts as absent.
 /// - A dropped call does nothing any more once a later `deploy`, `stop` or `remove` of the workload has returned.

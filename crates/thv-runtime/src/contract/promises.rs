@@ -9,6 +9,7 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::future::join_all;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::time::timeout;
 
@@ -110,6 +111,23 @@ pub async fn expecting_absence_conflicts_with_what_is_there(bench: &Bench<'_>) -
         bench.code(bench.runtime.deploy(&spec).await, "a deploy over a stopped one"),
         "conflict"
     );
+    Ok(())
+}
+
+pub async fn of_deploys_at_once_one_makes_the_instance(bench: &Bench<'_>) -> Outcome {
+    let spec = bench.spec(Server::Echo)?;
+    let deploys = (0..3).map(|_| bench.runtime.deploy(&spec));
+    let (made, refused): (Vec<_>, Vec<_>) = join_all(deploys).await.into_iter().partition(Result::is_ok);
+    let [Ok(made)] = made.as_slice() else {
+        panic!("{} of three deploys at once made an instance", made.len());
+    };
+    for refused in refused {
+        assert_eq!(bench.code(refused, "a deploy beside another"), "conflict");
+    }
+    assert_running(bench, &spec.name, &made.instance.id).await;
+    let listed = bench.ok(bench.runtime.list().await, "list");
+    let of_it = listed.iter().filter(|it| it.workload == spec.name.as_str());
+    assert_eq!(of_it.count(), 1);
     Ok(())
 }
 

@@ -42,13 +42,19 @@ pub(crate) fn note(text: &str) {
 pub(crate) fn without_controls(text: &str) -> String {
     text.chars()
         .fold(String::with_capacity(text.len()), |mut shown, c| {
-            if c.is_control() && !matches!(c, '\t' | '\n') {
+            if speaks_to_terminals(c) && !matches!(c, '\t' | '\n') {
                 shown.extend(c.escape_default());
             } else {
                 shown.push(c);
             }
             shown
         })
+}
+
+/// Whether a terminal obeys it instead of showing it: a control character, or one that turns the order of its neighbours.
+pub(crate) fn speaks_to_terminals(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Whether standard output is a terminal that wants colours.
@@ -106,6 +112,12 @@ mod tests {
         let said = "Error: a\x1b[2J\r: \"b\"\n  its last lines:\tc\u{9b}";
         let shown = "Error: a\\u{1b}[2J\\r: \"b\"\n  its last lines:\tc\\u{9b}";
         assert_eq!(without_controls(said), shown);
+    }
+
+    #[test]
+    fn a_note_is_read_in_the_order_in_which_it_is_written() {
+        assert_eq!(without_controls("a\u{202e}b\u{2066}c"), "a\\u{202e}b\\u{2066}c");
+        assert_eq!(without_controls("日本 é \u{200d}"), "日本 é \u{200d}");
     }
 
     #[test]

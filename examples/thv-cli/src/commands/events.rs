@@ -60,7 +60,13 @@ fn text(event: &WatchEvent, now: &ZonedDateTime) -> String {
     };
     let line: String = what
         .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
+        .map(|c| {
+            if crate::output::speaks_to_terminals(c) {
+                ' '
+            } else {
+                c
+            }
+        })
         .collect();
     format!("{}  {line}\n", now.strftime("%Y-%m-%d %H:%M:%S"))
 }

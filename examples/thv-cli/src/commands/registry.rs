@@ -214,7 +214,13 @@ fn values(text: &mut String, entry: &Entry) {
 /// A foreign text on one line; it cannot speak to the terminal.
 pub(super) fn visible(text: &str) -> String {
     text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
+        .map(|c| {
+            if crate::output::speaks_to_terminals(c) {
+                ' '
+            } else {
+                c
+            }
+        })
         .collect()
 }
 

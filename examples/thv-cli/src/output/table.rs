@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use super::speaks_to_terminals;
+
 /// One cell; colours do not count in its width.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Cell {
@@ -36,7 +38,7 @@ impl From<String> for Cell {
     fn from(text: String) -> Self {
         let text = text
             .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
+            .map(|c| if speaks_to_terminals(c) { ' ' } else { c })
             .collect();
         Self { text, colour: None }
     }

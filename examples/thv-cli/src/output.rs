@@ -52,9 +52,14 @@ pub(crate) fn without_controls(text: &str) -> String {
 }
 
 /// Whether a terminal obeys it instead of showing it: a control character, or one that turns the order of its neighbours.
-pub(crate) fn speaks_to_terminals(c: char) -> bool {
+fn speaks_to_terminals(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A character of a foreign text as it is shown: with a space in place of what a terminal obeys.
+pub(crate) fn shown(c: char) -> char {
+    if speaks_to_terminals(c) { ' ' } else { c }
 }
 
 /// Whether standard output is a terminal that wants colours.

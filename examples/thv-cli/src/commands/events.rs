@@ -58,16 +58,7 @@ fn text(event: &WatchEvent, now: &ZonedDateTime) -> String {
         WatchEvent::Gap => "changes were missed; what there is now follows".to_owned(),
         _ => return String::new(),
     };
-    let line: String = what
-        .chars()
-        .map(|c| {
-            if crate::output::speaks_to_terminals(c) {
-                ' '
-            } else {
-                c
-            }
-        })
-        .collect();
+    let line: String = what.chars().map(crate::output::shown).collect();
     format!("{}  {line}\n", now.strftime("%Y-%m-%d %H:%M:%S"))
 }
 

@@ -213,15 +213,7 @@ fn values(text: &mut String, entry: &Entry) {
 
 /// A foreign text on one line; it cannot speak to the terminal.
 pub(super) fn visible(text: &str) -> String {
-    text.chars()
-        .map(|c| {
-            if crate::output::speaks_to_terminals(c) {
-                ' '
-            } else {
-                c
-            }
-        })
-        .collect()
+    text.chars().map(crate::output::shown).collect()
 }
 
 fn visible_lines(text: &str) -> String {

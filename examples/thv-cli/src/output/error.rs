@@ -47,13 +47,7 @@ pub(crate) fn report(error: &thv::manager::Error) -> String {
         text.push_str("\n  its last lines:");
         for line in last_lines {
             text.push_str("\n    ");
-            text.extend(line.chars().map(|c| {
-                if super::speaks_to_terminals(c) && c != '\t' {
-                    ' '
-                } else {
-                    c
-                }
-            }));
+            text.extend(line.chars().map(|c| if c == '\t' { c } else { super::shown(c) }));
         }
     }
     text

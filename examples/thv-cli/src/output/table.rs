@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::speaks_to_terminals;
+use super::shown;
 
 /// One cell; colours do not count in its width.
 #[derive(Debug, Clone, Default)]
@@ -36,10 +36,7 @@ impl Cell {
 impl From<String> for Cell {
     /// Control characters and escapes of a foreign text stay out of the terminal.
     fn from(text: String) -> Self {
-        let text = text
-            .chars()
-            .map(|c| if speaks_to_terminals(c) { ' ' } else { c })
-            .collect();
+        let text = text.chars().map(shown).collect();
         Self { text, colour: None }
     }
 }

@@ -49,7 +49,6 @@ fn one(mut client: UnixStream, rules: &Rules, place: &Place) -> io::Result<()> {
             "the head is too long",
         );
     };
-    client.set_read_timeout(None)?;
     let Some(wanted) = wanted(&head) else {
         return refuse(
             &mut client,
